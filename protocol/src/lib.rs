@@ -16,6 +16,8 @@
 )]
 
 pub mod address;
+pub mod dht;
+pub mod exchange;
 pub mod name;
 
 mod varint;
