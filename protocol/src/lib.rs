@@ -19,5 +19,6 @@ pub mod address;
 pub mod dht;
 pub mod exchange;
 pub mod name;
+pub mod planner;
 
 mod varint;
