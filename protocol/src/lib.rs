@@ -16,9 +16,13 @@
 )]
 
 pub mod address;
+pub mod chunker;
 pub mod dht;
 pub mod exchange;
+pub mod link;
 pub mod name;
 pub mod planner;
+pub mod unixfs;
+pub mod walk;
 
 mod varint;
