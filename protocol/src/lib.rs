@@ -16,6 +16,8 @@
 )]
 
 pub mod address;
+pub mod chunker;
 pub mod name;
+pub mod unixfs;
 
 mod varint;

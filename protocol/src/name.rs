@@ -9,6 +9,7 @@ use std::{
     fmt::{self, Write},
     ops::Deref,
     str::FromStr,
+    sync::Arc,
 };
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
@@ -66,7 +67,7 @@ pub enum Unportable {
 /// It is never empty, `.` or `..`, holds no separator, control character or bidirectional
 /// override, and has at most [`NAME_BYTES_MAX`] bytes. Names compare by their UTF-8 bytes.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct SafeName(Box<str>);
+pub struct SafeName(Arc<str>);
 
 impl SafeName {
     /// Accepts a name or says why not.
