@@ -34,6 +34,17 @@ enum Contact {
     Out,
 }
 
+/// Connects with a candidate and opens an exchange stream to it.
+pub(super) async fn open(net: &Net, candidate: Candidate) -> Result<ExchangeStream, String> {
+    let opening = async {
+        let connected = net.connect_peer(candidate.peer, candidate.addresses).await;
+        connected.map_err(|error| error.to_string())?;
+        net.open_exchange(candidate.peer).await.map_err(|error| error.to_string())
+    };
+    let opened = tokio::time::timeout(CONTACT_TIMEOUT, opening).await;
+    opened.unwrap_or_else(|_| Err("no connection in time".to_owned()))
+}
+
 /// The outcome of contacting a peer.
 pub(super) struct Contacted {
     pub(super) peer: PeerId,
@@ -80,12 +91,7 @@ impl Contacts {
         let (net, opened) = (self.net.clone(), self.opened.clone());
         tokio::spawn(async move {
             let peer = candidate.peer;
-            let opening = net.open_exchange(peer, candidate.addresses);
-            let stream = match tokio::time::timeout(CONTACT_TIMEOUT, opening).await {
-                Ok(Ok(stream)) => Ok(stream),
-                Ok(Err(error)) => Err(error.to_string()),
-                Err(_) => Err("no connection in time".to_owned()),
-            };
+            let stream = open(&net, candidate).await;
             // The transfer may be over; the stream then closes with the message.
             let _ = opened.send(Contacted { peer, stream }).await;
         });

@@ -5,10 +5,10 @@
 
 use std::time::Duration;
 
-use libp2p::{Multiaddr, PeerId, multiaddr::Protocol};
+use libp2p::{Multiaddr, PeerId};
 use tokio::sync::mpsc;
 
-use crate::net::Net;
+use crate::net::{Net, peer_of};
 
 /// Between the first and the second round; doubled after each round.
 const ROUND_DELAY_MIN: Duration = Duration::from_millis(250);
@@ -79,7 +79,8 @@ async fn from_hints(net: &Net, hints: &[Multiaddr], candidates: &mpsc::Sender<Ca
 
 async fn from_dht(net: &Net, key: [u8; 32], candidates: &mpsc::Sender<Candidate>) {
     let own = net.peer_id();
-    let mut found = net.find_providers(key);
+    // A busy or ended network is asked again in the next round.
+    let Ok(mut found) = net.find_providers(key).await else { return };
     while let Some(provider) = found.recv().await {
         if provider.peer == own {
             continue;
@@ -88,13 +89,5 @@ async fn from_dht(net: &Net, key: [u8; 32], candidates: &mpsc::Sender<Candidate>
         if candidates.send(candidate).await.is_err() {
             return;
         }
-    }
-}
-
-/// The peer id at the end of an address, if it has one.
-pub(super) fn peer_of(address: &Multiaddr) -> Option<PeerId> {
-    match address.iter().last() {
-        Some(Protocol::P2p(peer)) => Some(peer),
-        _ => None,
     }
 }

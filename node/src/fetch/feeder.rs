@@ -13,7 +13,7 @@ use rustix::fs::SeekFrom;
 use shoal_protocol::{
     address::{Cid, Codec, Digest, HashFn},
     name::SafeName,
-    unixfs::Attributes,
+    unixfs::{Attributes, DagError},
     walk::{EntryKind, FileWalk, Step, symlink_stays_inside},
 };
 
@@ -106,7 +106,7 @@ impl<'a> Feeder<'a> {
         });
         if let Some(bytes) = whole(cid) {
             self.fed.bytes += bytes.len() as u64;
-            return Ok(self.landing.write_whole(&file, &bytes).map_err(refused)?);
+            return self.landing.write_whole(&file, &bytes).map_err(refused);
         }
         let journalled = match &known {
             Some((id, _)) => self.journalled(*id)?,
@@ -132,19 +132,22 @@ impl<'a> Feeder<'a> {
         self.landing.begin(file).map_err(refused)?;
         let mut walk = FileWalk::new(cid.clone());
         loop {
-            match walk.next()? {
+            match walk.step()? {
                 Step::Need(node) => {
                     let bytes = self.supply.node(&node)?;
                     walk.feed(&node, &bytes)?;
                 }
-                Step::Leaf { offset, len, cid } => match cid.digest() {
-                    Some(digest) => self.chunk(file, offset, digest, len, journalled)?,
-                    None => self.inline(file, offset, &cid)?,
-                },
+                Step::Leaf { offset, len, cid } => {
+                    let Some(digest) = cid.digest() else { continue };
+                    let len = len.map(block_len).transpose()?;
+                    self.chunk(file, offset, digest, len, journalled)?;
+                }
+                Step::Inline { offset, data } => self.inline(file, offset, &data)?,
                 Step::Done { size } => {
+                    let size = size.unwrap_or(0);
                     self.fed.bytes += size;
                     return match size {
-                        0 => Ok(self.landing.write_whole(file, &[]).map_err(refused)?),
+                        0 => self.landing.write_whole(file, &[]).map_err(refused),
                         _ => Ok(()),
                     };
                 }
@@ -226,17 +229,18 @@ impl Feeder<'_> {
         }
     }
 
-    /// A leaf whose bytes stand in its address.
+    /// Bytes that stand in a node or an address.
     fn inline(
         &mut self,
         file: &Arc<LandingFile>,
         offset: u64,
-        cid: &Cid,
+        bytes: &[u8],
     ) -> Result<(), FetchError> {
-        let bytes = cid.inline().unwrap_or_default();
         let target = Target { file: Arc::clone(file), offset };
-        let digest = Digest::of(HashFn::Blake3, bytes);
         self.fed.chunks += 1;
+        self.supply.progress.local(bytes.len() as u64);
+        // Addressed here so that they can be found in the file when it is served.
+        let digest = Digest::of(HashFn::Blake3, bytes);
         self.landing.land(&digest, bytes, std::slice::from_ref(&target)).map_err(refused)
     }
 
@@ -280,6 +284,12 @@ impl Feeder<'_> {
         self.ids = Box::new(self.supply.store.new_file_ids(FILE_IDS_TAKEN)?);
         self.ids.next().ok_or_else(|| FetchError::Internal("no file ids are left".to_owned()))
     }
+}
+
+/// The length of a leaf, as the exchange counts it.
+fn block_len(len: u64) -> Result<u32, FetchError> {
+    u32::try_from(len)
+        .map_err(|_| DagError::Malformed("a leaf is longer than a block may be").into())
 }
 
 /// A path below the part, as the index writes it.

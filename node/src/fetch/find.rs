@@ -11,7 +11,7 @@ use shoal_protocol::{address::Cid, dht, exchange::Availability, link::Link, plan
 use tokio::{sync::mpsc, task::JoinSet};
 
 use super::{
-    FetchError, Inner,
+    FetchError, Inner, contacts,
     discovery::{self, Candidate},
     halves::hints,
     session::{Serial, Session, SessionEvent},
@@ -115,10 +115,9 @@ impl Inner {
     }
 
     async fn ask(&self, candidate: Candidate, root: Cid) -> FoundProvider {
-        let Candidate { peer, addresses } = candidate;
+        let Candidate { peer, addresses } = candidate.clone();
         let asked = tokio::time::timeout(ANSWER_TIMEOUT, async {
-            let opened = self.net.open_exchange(peer, addresses.clone()).await;
-            let stream = opened.map_err(|error| error.to_string())?;
+            let stream = contacts::open(&self.net, candidate).await?;
             let (events, mut inbox) = mpsc::channel(1);
             let start = Instant::now();
             let buffers = Arc::clone(&self.buffers);

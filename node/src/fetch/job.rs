@@ -5,34 +5,26 @@
 //! leaves the journal and the part for the next run, unless nothing had been verified.
 
 use std::{
-    path::{Path, PathBuf},
-    sync::{Arc, mpsc as blocking},
+    path::Path,
+    sync::Arc,
     time::{Instant, SystemTime, UNIX_EPOCH},
 };
 
-use shoal_protocol::{
-    address::Cid,
-    dht,
-    planner::PlannerConfig,
-    walk::{EntryKind, Tree},
-};
-use tokio::sync::mpsc;
+use shoal_protocol::address::Cid;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
     FetchError, FetchRequest, Fetched, Inner,
-    contacts::Contacts,
-    discovery,
+    finish::Landed,
+    halves::Halves,
     journal::Journal,
-    landing::Landing,
-    place::{Destination, Part},
+    place::Destination,
     progress::Progress,
     record::{self, TransferRecord},
-    supply::{Resume, Supply},
-    transfer::{Setup, Sink, Transfer},
+    supply::Resume,
+    transfer::Sink,
 };
-use crate::store::{
-    BootId, FileStat, FileState, Origin, Recipe, ShareId, ShareRecord, ShareState, Store,
-};
+use crate::store::{BootId, Origin, Recipe, ShareRecord, ShareState, Store};
 
 /// One fetch on its way.
 pub(super) struct Job {

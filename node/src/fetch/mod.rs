@@ -10,6 +10,7 @@ mod buffers;
 mod contacts;
 mod discovery;
 mod error;
+mod feeder;
 mod find;
 mod finish;
 mod halves;
@@ -40,7 +41,7 @@ use tokio::sync::{Semaphore, watch};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 pub(crate) use self::{
-    error::{Asked, FetchError},
+    error::FetchError,
     find::FoundProvider,
     progress::Snapshot,
 };
@@ -326,6 +327,8 @@ fn destination_name(link: &Link) -> Result<SafeName, FetchError> {
     if let Some(last) = link.path.last() {
         return Ok(last.clone());
     }
-    let name = link.name.clone().unwrap_or_else(|| link.root.to_string());
-    SafeName::parse(&name).map_err(FetchError::Name)
+    match &link.name {
+        Some(name) => Ok(name.clone()),
+        None => SafeName::parse(&link.root.to_string()).map_err(FetchError::Name),
+    }
 }

@@ -14,13 +14,15 @@ use std::{
     time::Duration,
 };
 
-use futures::{AsyncReadExt as _, AsyncWriteExt as _, io::BufReader};
 use shoal_protocol::{
     address::{BLOCK_BYTES_MAX, Cid, Digest},
     exchange::{self, Availability, Missing, PeerHint, Reason, Request, Response, Wants},
     planner::{ProviderId, WantId},
 };
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _, BufReader, ReadHalf, WriteHalf},
+    sync::{OwnedSemaphorePermit, Semaphore, mpsc},
+};
 
 use crate::net::ExchangeStream;
 
@@ -142,8 +144,8 @@ struct Worker {
     asked: Mutex<Asked>,
 }
 
-type Reader = BufReader<futures::io::ReadHalf<ExchangeStream>>;
-type Writer = futures::io::WriteHalf<ExchangeStream>;
+type Reader = BufReader<ReadHalf<ExchangeStream>>;
+type Writer = WriteHalf<ExchangeStream>;
 
 impl Worker {
     async fn run(self, stream: ExchangeStream, root: Cid, inbox: mpsc::Receiver<Command>) {
@@ -162,7 +164,7 @@ impl Worker {
         root: Cid,
         inbox: mpsc::Receiver<Command>,
     ) -> SessionEnd {
-        let (reader, mut writer) = stream.split();
+        let (reader, mut writer) = tokio::io::split(stream);
         let mut reader = BufReader::with_capacity(READ_BUFFER_BYTES, reader);
         let opening = async {
             send(&mut writer, &Request::Open { root }).await?;
@@ -195,7 +197,7 @@ impl Worker {
         }
         // Best effort: the provider also notices the end of the stream.
         let _ = send(&mut writer, &Request::Close).await;
-        let _ = writer.close().await;
+        let _ = writer.shutdown().await;
         SessionEnd::Dropped
     }
 

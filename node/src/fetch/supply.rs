@@ -101,7 +101,7 @@ impl Supply {
     fn follow(&self, link: &Link) -> Result<Cid, FetchError> {
         let mut walk = PathWalk::new(link.root.clone(), link.path.clone());
         loop {
-            match walk.next()? {
+            match walk.step()? {
                 PathStep::Need(cid) => {
                     let bytes = self.node(&cid)?;
                     walk.feed(&cid, &bytes)?;

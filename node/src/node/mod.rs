@@ -9,6 +9,7 @@ mod answers;
 mod errors;
 mod offers;
 mod service;
+mod tables;
 mod watch;
 
 use std::{
@@ -21,18 +22,15 @@ use libp2p::{PeerId, identity::Keypair};
 use tokio::sync::{Mutex, mpsc};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use self::offers::Offers;
+use self::{offers::Offers, tables::TableLog};
 use crate::{
     api::{HomeError, HomeLock},
     config::Config,
     fetch::Fetcher,
-    net::{ExchangeStream, Net, NetConfig, NetError},
+    net::{ExchangeStream, Net, NetConfig, NetDeps, NetError},
     serve::{ServeStats, Server, Withdrawn},
-    store::{Library, Store, StoreError},
+    store::{Library, Store, StoreError, TableName},
 };
-
-/// Exchange streams that wait to be accepted by the server; beyond it they are refused.
-const INCOMING_QUEUED_MAX: usize = 32;
 
 /// Why a node did not start.
 #[derive(Debug, thiserror::Error)]
@@ -92,8 +90,7 @@ impl Node {
             tokio::task::spawn_blocking(move || open(&home, offers)).await
         };
         let (library, keypair) = opened.map_err(|it| NodeError::Identity(it.to_string()))??;
-        let (incoming, streams) = mpsc::channel(INCOMING_QUEUED_MAX);
-        let net = start_net(&config, keypair, &library, incoming).await?;
+        let (net, streams) = start_net(&config, &keypair, &library).await?;
 
         let shutdown = CancellationToken::new();
         let tasks = TaskTracker::new();
@@ -154,7 +151,9 @@ impl NodeHandle {
             return;
         }
         inner.fetcher.ended().await;
-        inner.net.shutdown().await;
+        if let Err(error) = inner.net.shutdown().await {
+            tracing::error!(%error, "the network did not end in order");
+        }
         inner.tasks.close();
         inner.tasks.wait().await;
         *ended = true;
@@ -172,19 +171,23 @@ fn open(home: &Path, offers: Arc<Offers>) -> Result<(Library, Keypair), NodeErro
 
 async fn start_net(
     config: &Config,
-    keypair: Keypair,
+    keypair: &Keypair,
     library: &Library,
-    incoming: mpsc::Sender<ExchangeStream>,
-) -> Result<Net, NodeError> {
+) -> Result<(Net, mpsc::Receiver<ExchangeStream>), NodeError> {
     let net_config = NetConfig {
         network: config.network.name.to_string(),
         listen: config.network.listen.clone(),
+        port_fallback: false,
         bootstrap: config.network.bootstrap.clone(),
         mdns: config.network.mdns,
         ..NetConfig::default()
     };
     let keys = library.shares().iter().filter_map(|share| offers::announced_key(share)).collect();
-    let net = Net::spawn(net_config, keypair, library.store(), incoming).await?;
-    net.announce_all(keys);
-    Ok(net)
+    let deps = NetDeps {
+        providers: Arc::new(TableLog::new(library.store().table(TableName::Providers))),
+        peers: Arc::new(TableLog::new(library.store().table(TableName::Peers))),
+    };
+    let (net, streams) = Net::spawn(net_config, keypair, deps).await?;
+    net.announce_all(keys).await;
+    Ok((net, streams))
 }

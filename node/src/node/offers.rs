@@ -50,7 +50,7 @@ impl Offers {
                 std::mem::take(&mut *dirty)
             };
             for root in dirty {
-                bring_in_step(&library, &net, &withdrawn, &root);
+                bring_in_step(&library, &net, &withdrawn, &root).await;
             }
             tokio::select! {
                 () = shutdown.cancelled() => return,
@@ -66,15 +66,15 @@ pub(super) fn announced_key(share: &ShareRecord) -> Option<[u8; 32]> {
     share.root.digest().filter(|_| announce).map(|digest| dht::key(&digest))
 }
 
-fn bring_in_step(library: &Library, net: &Net, withdrawn: &Withdrawn, root: &Cid) {
+async fn bring_in_step(library: &Library, net: &Net, withdrawn: &Withdrawn, root: &Cid) {
     let shares = library.shares_of(root);
     // One share of a root is enough, whatever became of another.
     if let Some(key) = shares.iter().find_map(|share| announced_key(share)) {
-        net.announce(key);
+        net.announce(key).await;
         return;
     }
     if let Some(digest) = root.digest() {
-        net.withdraw(dht::key(&digest));
+        net.withdraw(dht::key(&digest)).await;
     }
     if !shares.iter().any(|share| share.state == ShareState::Live) {
         withdrawn.note(root);

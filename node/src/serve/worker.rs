@@ -11,12 +11,14 @@ use std::{
     time::Duration,
 };
 
-use futures::{AsyncReadExt as _, AsyncWriteExt as _, io::BufReader};
 use shoal_protocol::{
     address::{BLOCK_BYTES_MAX, CHUNK_BYTES, Cid, Digest},
     exchange::{self, Availability, Missing, Reason, Request, Response, WANTS_OUTSTANDING_MAX},
 };
-use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _, BufReader, ReadHalf, WriteHalf},
+    sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc},
+};
 use tokio_util::sync::CancellationToken;
 
 use super::{ServeStats, Server, Withdrawn};
@@ -61,8 +63,8 @@ pub(super) enum Ended {
     Lost,
 }
 
-type Reader = BufReader<futures::io::ReadHalf<ExchangeStream>>;
-type Writer = futures::io::WriteHalf<ExchangeStream>;
+type Reader = BufReader<ReadHalf<ExchangeStream>>;
+type Writer = WriteHalf<ExchangeStream>;
 
 /// Serves one stream.
 pub(super) struct Worker {
@@ -101,7 +103,7 @@ impl Worker {
     }
 
     pub(super) async fn run(self, stream: ExchangeStream) -> Ended {
-        let (reader, mut writer) = stream.split();
+        let (reader, mut writer) = tokio::io::split(stream);
         let mut reader = BufReader::new(reader);
         let ended = self.serve(&mut reader, &mut writer).await;
         let reason = match &ended {
@@ -115,7 +117,7 @@ impl Worker {
         // Best effort: the client also notices the end of the stream.
         let goodbye = async {
             write(&mut writer, &Response::Close(reason)).await?;
-            writer.close().await.map_err(|_| Ended::Lost)
+            writer.shutdown().await.map_err(|_| Ended::Lost)
         };
         let _ = tokio::time::timeout(Duration::from_secs(1), goodbye).await;
         ended
@@ -316,7 +318,7 @@ fn read_batch(
 async fn read_request(reader: &mut Reader) -> Result<Option<Request>, Ended> {
     let mut head = [0; 4];
     match reader.read_exact(&mut head).await {
-        Ok(()) => {}
+        Ok(_) => {}
         Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(None),
         Err(_) => return Err(Ended::Lost),
     }

@@ -1,6 +1,9 @@
 //! What a transfer does about each thing that happens to it.
 
-use std::{sync::Arc, time::Instant};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use libp2p::{Multiaddr, PeerId};
 use shoal_protocol::{
@@ -252,7 +255,8 @@ impl Transfer {
         let Some(peer) = self.setup.contacts.peer(provider) else { return };
         tracing::warn!(%peer, root = %self.setup.root, "wrong bytes: the peer is out");
         if self.setup.offences.bad_chunk(peer, &self.setup.root) {
-            self.setup.net.ban(peer, BAN_TIME);
+            let net = self.setup.net.clone();
+            tokio::spawn(async move { net.ban(peer, BAN_TIME).await });
         }
     }
 }

@@ -16,24 +16,27 @@ use std::{
 
 use libp2p::PeerId;
 use shoal_protocol::{
-    address::{BLOCK_BYTES_MAX, CHUNK_BYTES, Cid, Digest},
-    exchange::Availability,
-    planner::{Action, Arrival, Lost, Planner, PlannerConfig, ProviderId, WantId},
+    address::{CHUNK_BYTES, Cid, Digest},
+    planner::{Planner, PlannerConfig, ProviderId, WantId},
 };
 use tokio::{
     sync::{Semaphore, mpsc},
     task::JoinHandle,
 };
+use tokio_util::task::TaskTracker;
 
 use super::{
     FetchError,
-    contacts::Contacts,
+    contacts::{Contacted, Contacts},
     discovery::Candidate,
+    journal::Journal,
     landing::{LandError, Landing, Target},
     progress::Progress,
-    session::{Ask, Received, Session, SessionEnd, SessionEvent},
+    reputation::Reputation,
+    session::{Received, Session, SessionEvent},
     supply::Need,
 };
+use crate::net::Net;
 
 /// Events of sessions waiting for the transfer; each block among them counts in the buffer budget.
 const EVENTS_QUEUED_MAX: usize = 256;
@@ -54,14 +57,14 @@ const TICK_MAX: Duration = Duration::from_millis(500);
 pub(super) struct Setup {
     pub(super) root: Cid,
     pub(super) contacts: Contacts,
-    pub(super) opened: mpsc::Receiver<super::contacts::Contacted>,
+    pub(super) opened: mpsc::Receiver<Contacted>,
     pub(super) candidates: mpsc::Receiver<Candidate>,
     pub(super) needs: mpsc::Receiver<Need>,
     pub(super) nodes: blocking::Sender<(Digest, Vec<u8>)>,
     pub(super) buffers: Arc<Semaphore>,
     pub(super) progress: Arc<Progress>,
-    pub(super) offences: Arc<super::reputation::Reputation>,
-    pub(super) net: crate::net::Net,
+    pub(super) offences: Arc<Reputation>,
+    pub(super) net: Net,
     pub(super) blocking: TaskTracker,
     pub(super) timeout: Duration,
 }
@@ -182,6 +185,7 @@ impl Transfer {
             {
                 return Ok(outcome);
             }
+            let tick = self.until_tick();
             tokio::select! {
                 biased;
                 Some(verdict) = self.verdicts.recv() => self.handle_verdict(verdict)?,
@@ -197,7 +201,7 @@ impl Transfer {
                     self.handle_need(need);
                 }
                 joined = &mut job, if outcome.is_none() => outcome = Some(joined_result(joined)?),
-                () = tokio::time::sleep(self.until_tick()) => {}
+                () = tokio::time::sleep(tick) => {}
             }
             let now = self.setup.progress.snapshot();
             if now != last {
