@@ -97,16 +97,31 @@ fn trees_that_are_too_deep() {
     );
 }
 
-/// Four small blocks that would be 10^12 entries.
+/// A few small blocks that would be 10^12 entries, or 10^6 with long names or targets.
 #[test]
 fn shared_directories_that_multiply() {
-    let mut store = Store::default();
-    let mut dir = store.leaf(b"x");
-    let names: Vec<String> = (0..1000).map(|i| format!("{i}")).collect();
-    for _ in 0..4 {
-        dir = store.dir(names.iter().map(|name| (name.as_str(), dir.clone())));
-    }
-    check_tree(&store, &dir.cid, &limit("entries in one tree", ENTRIES_MAX));
+    let check = |bottom: &str, name_bytes: usize, levels: usize, expected: &DagError| {
+        let mut store = Store::default();
+        let mut dir = store.symlink(bottom);
+        let names: Vec<String> = (0..700).map(|i| format!("{i:0name_bytes$}")).collect();
+        for _ in 0..levels {
+            dir = store.dir(names.iter().map(|name| (name.as_str(), dir.clone())));
+        }
+        check_tree(&store, &dir.cid, expected);
+    };
+    check("x", 3, 4, &limit("entries in one tree", ENTRIES_MAX));
+    check(
+        "x",
+        255,
+        2,
+        &limit("bytes of names in one tree", TREE_TEXT_BYTES_MAX),
+    );
+    check(
+        &"x".repeat(255),
+        3,
+        2,
+        &limit("bytes of names in one tree", TREE_TEXT_BYTES_MAX),
+    );
 }
 
 /// Refused as soon as the directories that were read hold too much, not at the end.
@@ -447,7 +462,11 @@ proptest! {
 
     /// Damage to a good node is refused or reads as something else; it never panics.
     #[test]
-    fn no_damage_panics(kind in 0_usize..4, at in any::<prop::sample::Index>(), byte in any::<u8>()) {
+    fn no_damage_panics(
+        kind in 0_usize..4,
+        at in any::<prop::sample::Index>(),
+        byte in any::<u8>(),
+    ) {
         let mut store = Store::default();
         let leaf = store.leaf(b"x");
         let good = match kind {

@@ -257,7 +257,7 @@ fn paths_are_followed_through_both_forms() {
         store.blocks.len()
     );
 
-    let missing = name("missing");
+    let missing = "missing".to_owned();
     assert_eq!(
         find(&["missing"]),
         Err(PathError::NotFound(missing.clone()))
