@@ -44,7 +44,7 @@ pub const FILE_LINKS_MAX: usize = 8 * FILE_LINKS;
 /// layouts of other tools need about ten for 1 TiB.
 pub const FILE_DEPTH_MAX: usize = 16;
 
-/// Most nodes on the way from a tree's root to an entry, HAMT shards counted.
+/// Most directories on the way from a tree's root to an entry, the root counted.
 pub const TREE_DEPTH_MAX: usize = 256;
 
 /// Most entries in one tree, each counted wherever it appears.

@@ -89,12 +89,17 @@ fn trees_that_are_too_deep() {
     }
     let tree = store.read_tree(&dir.cid, Arrival::First).unwrap();
     assert_eq!(tree.entries.len(), TREE_DEPTH_MAX - 1);
-    let too_deep = store.dir([("d", dir)]);
-    check_tree(
-        &store,
-        &too_deep.cid,
-        &limit("levels in one tree", TREE_DEPTH_MAX),
-    );
+    let mut deeper = store.dir([("d", dir)]);
+    let expected = limit("levels in one tree", TREE_DEPTH_MAX);
+    check_tree(&store, &deeper.cid, &expected);
+
+    // A chain without end is not read to its end.
+    let bottom = deeper.cid.clone();
+    for _ in 0..8 * TREE_DEPTH_MAX {
+        deeper = store.dir([("d", deeper)]);
+    }
+    store.blocks.remove(&bottom);
+    check_tree(&store, &deeper.cid, &expected);
 }
 
 /// A few small blocks that would be 10^12 entries, or 10^6 with long names or targets.
