@@ -1,3 +1,4 @@
 //! The Shoal daemon as a library.
 
+pub mod share;
 pub mod store;
