@@ -17,7 +17,9 @@
 
 pub mod address;
 pub mod chunker;
+pub mod link;
 pub mod name;
 pub mod unixfs;
+pub mod walk;
 
 mod varint;

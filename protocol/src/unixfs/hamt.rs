@@ -24,7 +24,7 @@ pub(super) const FANOUT: u64 = 256;
 pub(super) const HASH_TYPE: u64 = 0x22;
 
 /// Digits of a hashed name, and so the most levels of shards.
-pub(super) const DIGITS: usize = 8;
+pub(crate) const DIGITS: usize = 8;
 
 /// Bytes of a bitfield with a bit for each slot.
 const BITFIELD_BYTES: usize = 32;
@@ -44,6 +44,11 @@ impl HashedName {
     /// The slot that the name has in a shard at this depth; `None` below the last digit.
     pub(crate) fn digit(self, depth: usize) -> Option<u8> {
         self.0.get(depth).copied()
+    }
+
+    /// Whether these slots, from the root down, lead to the name.
+    pub(crate) fn starts_with(self, slots: &[u8]) -> bool {
+        self.0.starts_with(slots)
     }
 }
 

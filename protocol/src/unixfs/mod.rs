@@ -20,6 +20,7 @@ use thiserror::Error;
 
 pub use dir::{DIR_BLOCK_BYTES_MAX, DirBuilder};
 pub use file::{FILE_LINKS, FileBuilder, symlink};
+pub(crate) use hamt::{DIGITS as HAMT_DIGITS, HashedName};
 pub use read::{Child, DirEntry, FileNode, Node, Slot, parse_node};
 
 use crate::{
