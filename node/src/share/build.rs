@@ -247,7 +247,7 @@ impl Builder<'_, '_> {
                 self.add_chunks(&mut file, chunks);
                 found.stat
             }
-            None => self.large(&mut file, &below)?,
+            None => self.large(&mut file, &below, found.stat)?,
         };
         let row = FileRow {
             share: self.target.share,
@@ -262,9 +262,13 @@ impl Builder<'_, '_> {
     }
 
     /// Has a large file hashed in pieces; other files go on being hashed meanwhile.
-    fn large(&mut self, file: &mut OpenFile, below: &str) -> Result<FileStat, ShareError> {
-        let (large, before) = LargeFile::open(self.place.path(below))?;
-        let large = Arc::new(large);
+    fn large(
+        &mut self,
+        file: &mut OpenFile,
+        below: &str,
+        before: FileStat,
+    ) -> Result<FileStat, ShareError> {
+        let large = Arc::new(LargeFile::open(self.place.path(below), before)?);
         self.pieces = Window::default();
         let mut asked = 0;
         while file.offset < large.size {

@@ -154,10 +154,17 @@ impl Hashers {
 }
 
 impl LargeFile {
-    pub(super) fn open(path: PathBuf) -> Result<(Self, FileStat), ShareError> {
+    /// Opens a file that is to be as it was when it was first looked at.
+    pub(super) fn open(path: PathBuf, before: FileStat) -> Result<Self, ShareError> {
         let (file, stat, _) = open(&path)?;
-        let size = stat.size;
-        Ok((Self { file, path, size }, stat))
+        if stat != before {
+            return Err(ShareError::ChangedWhileSharing(path));
+        }
+        Ok(Self {
+            file,
+            path,
+            size: stat.size,
+        })
     }
 
     /// Makes sure that the file is as it was before it was read, and says how it may be recorded.
@@ -236,7 +243,7 @@ impl Thread<'_> {
         }
         let mut chunks = Vec::new();
         self.chunks(&file, path, 0..before.size, |digest, len| {
-            chunks.push((digest, len))
+            chunks.push((digest, len));
         })?;
         let stat = unchanged(&file, path, before)?;
         Ok(Hashed {

@@ -230,6 +230,7 @@ impl Drop for Staged<'_> {
 /// Counts what was done and reports it from time to time.
 struct Meter<'a> {
     on_progress: &'a dyn Fn(Progress),
+    interval: Duration,
     progress: Progress,
     reported: Instant,
 }
@@ -238,6 +239,7 @@ impl<'a> Meter<'a> {
     fn new(on_progress: &'a dyn Fn(Progress)) -> Self {
         Self {
             on_progress,
+            interval: PROGRESS_INTERVAL,
             progress: Progress::default(),
             reported: Instant::now(),
         }
@@ -254,7 +256,7 @@ impl<'a> Meter<'a> {
     }
 
     fn report_if_due(&mut self) {
-        if self.reported.elapsed() >= PROGRESS_INTERVAL {
+        if self.reported.elapsed() >= self.interval {
             self.report();
         }
     }

@@ -384,17 +384,17 @@ fn a_damaged_database_is_refused_and_nothing_is_deleted() {
         );
     };
     check("no manifest", &|db| {
-        fs::remove_file(find(db, "MANIFEST-")).unwrap()
+        fs::remove_file(find(db, "MANIFEST-")).unwrap();
     });
     check("manifest of noise", &|db| {
-        fs::write(find(db, "MANIFEST-"), [7; 4096]).unwrap()
+        fs::write(find(db, "MANIFEST-"), [7; 4096]).unwrap();
     });
     check("current of noise", &|db| {
-        fs::write(db.join("CURRENT"), "noise").unwrap()
+        fs::write(db.join("CURRENT"), "noise").unwrap();
     });
     check("no table", &|db| fs::remove_file(find(db, ".sst")).unwrap());
     check("table of noise", &|db| {
-        fs::write(find(db, ".sst"), [7; 4096]).unwrap()
+        fs::write(find(db, ".sst"), [7; 4096]).unwrap();
     });
 }
 
