@@ -42,8 +42,8 @@ pub use library::{
     VerifySummary,
 };
 pub use rows::{
-    Change, ChangeKind, Chunker, FileChunk, FileId, FileRow, FileStat, FileState, Location, Origin,
-    Recipe, ShareId, ShareRecord, ShareState,
+    Change, ChangeKind, FileChunk, FileId, FileRow, FileStat, FileState, Location, Origin, Recipe,
+    ShareId, ShareRecord, ShareState,
 };
 pub use table::{Table, TableChange, TableName, TableRow};
 

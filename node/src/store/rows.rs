@@ -11,6 +11,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use shoal_protocol::address::{Cid, Digest, HashFn};
+use shoal_protocol::chunker::Chunker;
 
 use super::{BootId, StoreError};
 
@@ -44,10 +45,13 @@ pub struct ShareRecord {
     pub root: Cid,
     /// The name that links carry.
     pub name: String,
-    /// Where the bytes lie: the file or folder itself, the part path while landing, or, when
-    /// `selection` is not empty, the folder that the selected paths are below. Absolute, no symlinks.
+    /// What was shared, or what is fetched into: a file or folder, or, when `selection` is not empty, the
+    /// folder that the selected paths are below. Absolute and without symlinks.
+    pub source: PathBuf,
+    /// Where the bytes lie: `source` itself, a copy of it, or the part path while landing. Absolute and
+    /// without symlinks.
     pub base: PathBuf,
-    /// The paths below `base` that several-path shares are made of; empty when `base` is the whole.
+    /// The paths below `source` of a share that was made of several; empty when `source` is the whole.
     pub selection: Vec<String>,
     /// How the bytes came to be here.
     pub origin: Origin,
@@ -171,6 +175,7 @@ pub struct Recipe {
     /// The hash function of every block.
     pub hash: HashFn,
     /// How files are cut.
+    #[serde(with = "chunker_name")]
     pub chunker: Chunker,
     /// Whether permission bits are kept.
     pub preserve_mode: bool,
@@ -180,14 +185,20 @@ pub struct Recipe {
     pub exclude: Vec<String>,
 }
 
-/// How files are cut into chunks.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Chunker {
-    /// Every 1 MiB.
-    #[default]
-    Fixed,
-    /// `FastCDC`, by content.
-    Cdc,
+/// A chunker as its name, so that what is stored does not depend on how the enum is laid out.
+mod chunker_name {
+    use serde::{Deserialize, Deserializer, Serializer, de};
+    use shoal_protocol::chunker::Chunker;
+
+    pub(super) fn serialize<S: Serializer>(chunker: &Chunker, to: S) -> Result<S::Ok, S::Error> {
+        to.collect_str(chunker)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Chunker, D::Error> {
+        String::deserialize(from)?
+            .parse()
+            .map_err(de::Error::custom)
+    }
 }
 
 /// One file of a share.

@@ -52,6 +52,7 @@ fn record(id: ShareId, state: ShareState) -> ShareRecord {
         id,
         root: Cid::raw(digest("root")),
         name: "name".to_owned(),
+        source: "/base".into(),
         base: "/base".into(),
         selection: Vec::new(),
         origin: Origin::Shared,
@@ -328,7 +329,12 @@ fn a_database_that_lost_its_schema_is_damaged_not_new() {
     let mut home = Home::new();
     let share = put_share(home.store(), "node");
     home.close();
-    let db = DB::open_cf(&Options::default(), home.db(), Family::ALL.map(Family::name)).unwrap();
+    let db = DB::open_cf(
+        &Options::default(),
+        home.db(),
+        Family::ALL.map(Family::name),
+    )
+    .unwrap();
     let meta = db.cf_handle("meta").unwrap();
     let schema = db.get_cf(&meta, "schema").unwrap().unwrap();
     db.delete_cf(&meta, "schema").unwrap();
@@ -337,8 +343,14 @@ fn a_database_that_lost_its_schema_is_damaged_not_new() {
     let error = Store::open(home.dir.path()).err().unwrap();
     assert!(matches!(error, StoreError::Damaged { .. }), "{error}");
 
-    let db = DB::open_cf(&Options::default(), home.db(), Family::ALL.map(Family::name)).unwrap();
-    db.put_cf(&db.cf_handle("meta").unwrap(), "schema", schema).unwrap();
+    let db = DB::open_cf(
+        &Options::default(),
+        home.db(),
+        Family::ALL.map(Family::name),
+    )
+    .unwrap();
+    db.put_cf(&db.cf_handle("meta").unwrap(), "schema", schema)
+        .unwrap();
     drop(db);
     home.reopen();
     assert!(home.store().share(share).unwrap().is_some());
@@ -372,17 +384,17 @@ fn a_damaged_database_is_refused_and_nothing_is_deleted() {
         );
     };
     check("no manifest", &|db| {
-        fs::remove_file(find(db, "MANIFEST-")).unwrap()
+        fs::remove_file(find(db, "MANIFEST-")).unwrap();
     });
     check("manifest of noise", &|db| {
-        fs::write(find(db, "MANIFEST-"), [7; 4096]).unwrap()
+        fs::write(find(db, "MANIFEST-"), [7; 4096]).unwrap();
     });
     check("current of noise", &|db| {
-        fs::write(db.join("CURRENT"), "noise").unwrap()
+        fs::write(db.join("CURRENT"), "noise").unwrap();
     });
     check("no table", &|db| fs::remove_file(find(db, ".sst")).unwrap());
     check("table of noise", &|db| {
-        fs::write(find(db, ".sst"), [7; 4096]).unwrap()
+        fs::write(find(db, ".sst"), [7; 4096]).unwrap();
     });
 }
 

@@ -5,7 +5,8 @@
 //! ([`Library::recheck`], [`Library::verify`]) and takes shares out ([`Library::unshare`]). It never writes
 //! or deletes a user's file; the copies that `share --copy` took are its own.
 //!
-//! One listed share per place: publishing a share replaces an earlier one of the same base and selection.
+//! One listed share per place: publishing a share replaces an earlier one of the same source and
+//! selection.
 //!
 //! It ends when its last clone is dropped, which stops the collecting thread and waits for it.
 
@@ -179,8 +180,12 @@ impl Library {
 
     /// Commits `batch` together with `record`, durably, and makes the share readable.
     ///
-    /// A live share takes the place of earlier ones of the same base and selection, in the same commit.
-    pub fn publish(&self, mut batch: Batch, record: ShareRecord) -> Result<(), StoreError> {
+    /// A live share takes the place of earlier ones of the same source and selection, in the same commit.
+    pub fn publish(
+        &self,
+        mut batch: Batch,
+        record: ShareRecord,
+    ) -> Result<Arc<ShareRecord>, StoreError> {
         let inner = &self.inner;
         let changes = inner.changing();
         let replaced = if record.state == ShareState::Live {
@@ -208,9 +213,9 @@ impl Library {
             inner.gone(share);
         }
         if record.state == ShareState::Live {
-            inner.tell(LibraryEvent::Added(record));
+            inner.tell(LibraryEvent::Added(Arc::clone(&record)));
         }
-        Ok(())
+        Ok(record)
     }
 
     /// Gives up a share that was never offered, staging or landing; its rows go in the background.
@@ -328,7 +333,7 @@ impl View {
 }
 
 fn same_place(one: &ShareRecord, other: &ShareRecord) -> bool {
-    one.base == other.base && one.selection == other.selection
+    one.source == other.source && one.selection == other.selection
 }
 
 fn removing(share: &ShareRecord) -> ShareRecord {

@@ -56,10 +56,11 @@ impl Library {
     }
 
     fn shares_at(&self, path: &Path) -> Result<Vec<Arc<ShareRecord>>, UnshareError> {
-        // Bases are recorded without symlinks. What no longer exists is taken as it was written.
+        // Sources are recorded without symlinks. What no longer exists is taken as it was written.
         let path = path.canonicalize().unwrap_or_else(|_| path.to_owned());
-        let whole = self
-            .select(|share| share.is_listed() && share.selection.is_empty() && share.base == path);
+        let whole = self.select(|share| {
+            share.is_listed() && share.selection.is_empty() && share.source == path
+        });
         if !whole.is_empty() {
             return Ok(whole);
         }
@@ -68,7 +69,7 @@ impl Library {
                 && share
                     .selection
                     .iter()
-                    .any(|part| share.base.join(part) == path)
+                    .any(|part| share.source.join(part) == path)
         });
         match selected.first() {
             Some(share) => Err(UnshareError::PartOf {
