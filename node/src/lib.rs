@@ -1,1 +1,3 @@
-//! stub
+//! The Shoal daemon as a library.
+
+pub mod net;
