@@ -1,1 +1,4 @@
-//! stub
+//! The Shoal daemon as a library.
+
+pub mod api;
+pub mod config;
