@@ -7,6 +7,10 @@ use std::{fmt, io};
 
 use axum::http::StatusCode;
 use serde::{Deserialize, Serialize};
+use shoal_protocol::{
+    address::AddressError,
+    link::{Link, LinkError},
+};
 
 /// What kind of failure it was; closed, so that scripts can match on it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -131,6 +135,21 @@ impl ApiError {
         }
     }
 
+    /// The link in a text of a person, or why it is none.
+    ///
+    /// # Errors
+    /// [`ErrorCode::UnsupportedHash`] for a sound address that Shoal cannot verify, [`ErrorCode::Usage`] otherwise.
+    pub fn parse_link(text: &str) -> Result<Link, Self> {
+        text.parse().map_err(|error: LinkError| match error {
+            LinkError::Address(AddressError::UnsupportedHash { .. }) => {
+                Self::new(ErrorCode::UnsupportedHash, error.to_string())
+                    .hint("ask for a link to the same content made with one of these")
+            }
+            _ => Self::new(ErrorCode::Usage, error.to_string())
+                .hint("check that the link was copied whole"),
+        })
+    }
+
     /// What the operating system refused, as the kind that a person can act on.
     pub fn from_io(error: &io::Error, message: impl Into<String>) -> Self {
         let code = match error.kind() {
@@ -198,6 +217,23 @@ mod tests {
         check(ErrorCode::UnsupportedHash, "unsupported_hash", 1);
         check(ErrorCode::AlreadyRunning, "already_running", 1);
         check(ErrorCode::DaemonLost, "daemon_lost", 1);
+    }
+
+    fn check_link(text: &str, code: ErrorCode, message: &str) {
+        let error = ApiError::parse_link(text).unwrap_err();
+        assert_eq!(error.code, code, "{text}");
+        assert!(error.message.contains(message), "{}", error.message);
+    }
+
+    #[test]
+    fn links_are_read_or_refused_with_the_right_code() {
+        let empty = "bafkr4ifpcne3t6mptuzuqtcjltsmtsg5p2wvqsnelpc5gm2yurh6psvs6m";
+        check_link("", ErrorCode::Usage, "link");
+        check_link("hello", ErrorCode::Usage, "address");
+        check_link(&empty[..40], ErrorCode::Usage, "address");
+        // The same digest said to be SHA3-256.
+        let sha3 = "bafkrmifpcne3t6mptuzuqtcjltsmtsg5p2wvqsnelpc5gm2yurh6psvs6m";
+        check_link(sha3, ErrorCode::UnsupportedHash, "sha3-256");
     }
 
     #[test]
