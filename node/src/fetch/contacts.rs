@@ -136,6 +136,11 @@ impl Contacts {
         asked
     }
 
+    /// How many peers it has dealt with.
+    pub(super) fn count(&self) -> usize {
+        self.contacts.len()
+    }
+
     fn busy(&self) -> usize {
         let busy = |contact: &&Contact| matches!(contact, Contact::Opening | Contact::Active);
         self.contacts.values().filter(busy).count()

@@ -19,7 +19,7 @@ use super::{
     halves::Halves,
     journal::Journal,
     place::Destination,
-    progress::Progress,
+    progress::{Phase, Progress},
     record::{self, TransferRecord},
     supply::Resume,
     transfer::Sink,
@@ -131,6 +131,7 @@ impl Job {
             id,
             root: self.root().clone(),
             name: name.to_owned(),
+            source: destination.path(),
             base: part.clone(),
             selection: Vec::new(),
             origin: Origin::Fetched,
@@ -153,7 +154,7 @@ impl Job {
         let shares = self.store().shares_of_root(self.root())?;
         let share = shares
             .into_iter()
-            .find(|share| share.state == ShareState::Live && share.base == *path);
+            .find(|share| share.state == ShareState::Live && share.source == *path);
         Ok(share.map(|share| {
             self.progress.total(share.size, share.files);
             self.progress.resumed(share.size);
@@ -180,6 +181,7 @@ impl Job {
         });
         let (supply, cid, tree) = transfer.drive(&sink, listing).await?;
 
+        self.progress.phase(Phase::Fetching);
         let tree = Arc::new(tree);
         let landing = {
             let (job, begun, tree) = (Arc::clone(self), Arc::clone(begun), Arc::clone(&tree));
@@ -194,6 +196,7 @@ impl Job {
         };
         let fed = transfer.drive(&sink, feeding).await?;
 
+        self.progress.phase(Phase::Landing);
         let from = transfer.received().iter().map(|(peer, bytes)| (*peer, *bytes)).collect();
         drop(transfer);
         let landed = Landed { root: cid, landing, journal, fed, from };

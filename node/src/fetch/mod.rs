@@ -43,7 +43,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 pub(crate) use self::{
     error::FetchError,
     find::FoundProvider,
-    progress::Snapshot,
+    progress::{Phase, Snapshot},
 };
 use self::{
     halves::Halves,
@@ -287,15 +287,16 @@ impl Inner {
     }
 }
 
-/// One who waits for a transfer. The transfer is paused when the last one is dropped.
+/// One who waits for a transfer. The transfer is paused when the last one leaves or is dropped.
 pub(crate) struct Attached {
     transfer: Arc<Running>,
+    left: bool,
 }
 
 impl Attached {
     fn new(transfer: Arc<Running>) -> Self {
         transfer.waiting.fetch_add(1, Relaxed);
-        Self { transfer }
+        Self { transfer, left: false }
     }
 
     /// How far the transfer is.
@@ -311,13 +312,21 @@ impl Attached {
             _ => Err(Arc::new(FetchError::Internal("the transfer's task ended".to_owned()))),
         }
     }
+
+    /// Waits for the transfer no longer; true when nobody else does, and it is paused now.
+    pub(crate) fn leave(&mut self) -> bool {
+        let last = !std::mem::replace(&mut self.left, true)
+            && self.transfer.waiting.fetch_sub(1, Relaxed) == 1;
+        if last {
+            self.transfer.cancel.cancel();
+        }
+        last
+    }
 }
 
 impl Drop for Attached {
     fn drop(&mut self) {
-        if self.transfer.waiting.fetch_sub(1, Relaxed) == 1 {
-            self.transfer.cancel.cancel();
-        }
+        self.leave();
     }
 }
 

@@ -82,6 +82,17 @@ pub enum SkipReason {
     Device,
 }
 
+impl std::fmt::Display for SkipReason {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Excluded => "excluded",
+            Self::Socket => "a socket",
+            Self::Fifo => "a fifo",
+            Self::Device => "a device",
+        })
+    }
+}
+
 /// How far a call of [`share`] has come.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Progress {

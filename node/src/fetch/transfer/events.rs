@@ -17,6 +17,7 @@ use super::{
         contacts::Contacted,
         discovery::Candidate,
         landing::LandError,
+        progress::Phase,
         reputation::BAN_TIME,
         session::{Ask, Received, Serial, Session, SessionEnd, SessionEvent},
     },
@@ -101,6 +102,9 @@ impl Transfer {
         let answer = match availability {
             Availability::Complete => {
                 self.moved = Instant::now();
+                if self.setup.progress.snapshot().phase == Phase::Finding {
+                    self.setup.progress.phase(Phase::Listing);
+                }
                 match self.planner.add_provider(provider, self.now()) {
                     Ok(()) => return,
                     Err(refused) => {

@@ -203,6 +203,8 @@ impl Transfer {
                 joined = &mut job, if outcome.is_none() => outcome = Some(joined_result(joined)?),
                 () = tokio::time::sleep(tick) => {}
             }
+            let (sources, asked) = (self.sessions.len(), self.setup.contacts.count());
+            self.setup.progress.peers(sources, asked);
             let now = self.setup.progress.snapshot();
             if now != last {
                 (last, self.moved) = (now, Instant::now());
