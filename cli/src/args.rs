@@ -4,7 +4,7 @@ use std::{path::PathBuf, time::Duration};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use shoal_node::{
-    api::types::{Chunker, Hash},
+    api::types::{Chunker, Hash, TIMEOUT_MS_DEFAULT},
     config::{LogFormat, Multiaddr},
 };
 
@@ -222,15 +222,21 @@ pub(crate) struct FetchArgs {
 /// How long to try.
 #[derive(Debug, Args)]
 pub(crate) struct Patience {
-    /// Give up after this time without progress
-    #[arg(long, value_name = "DURATION", default_value = "60s", value_parser = duration)]
-    pub(crate) timeout: Duration,
+    #[arg(
+        long,
+        value_name = "DURATION",
+        value_parser = duration,
+        help = format!("Give up after this time without progress [default: {}s]", TIMEOUT_MS_DEFAULT / 1000)
+    )]
+    timeout: Option<Duration>,
 }
 
 impl Patience {
     /// In the API's unit.
     pub(crate) fn millis(&self) -> u64 {
-        u64::try_from(self.timeout.as_millis()).unwrap_or(u64::MAX)
+        self.timeout.map_or(TIMEOUT_MS_DEFAULT, |timeout| {
+            u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX)
+        })
     }
 }
 

@@ -26,6 +26,8 @@ mod listener;
 mod server;
 mod service;
 mod stream;
+#[cfg(test)]
+mod tests;
 pub mod types;
 
 pub use error::{ApiError, ErrorBody, ErrorCode};

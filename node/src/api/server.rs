@@ -33,7 +33,7 @@ use super::{
 
 /// Operations at once. Each holds a transfer or a hashing run, of which a few saturate a machine; 64 leave room for
 /// those that merely wait.
-const OPERATIONS_MAX: usize = 64;
+pub(super) const OPERATIONS_MAX: usize = 64;
 
 /// What a connection may take to end after the last operation did: its client reads one line.
 const CONNECTIONS_GRACE: Duration = Duration::from_secs(2);
@@ -124,8 +124,8 @@ impl Operations {
         &self.shutdown
     }
 
-    /// Room for one more operation.
-    pub(super) fn permit(&self) -> Result<OwnedSemaphorePermit, ApiError> {
+    /// Room for one more operation, taken as long as what is returned lives.
+    pub(super) fn room(&self) -> Result<OwnedSemaphorePermit, ApiError> {
         if self.shutdown.is_cancelled() {
             return Err(stopping());
         }

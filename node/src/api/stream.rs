@@ -14,7 +14,7 @@ use axum::{
 use futures::{Stream, stream};
 use serde::Serialize;
 use tokio::{
-    sync::{OwnedSemaphorePermit, watch},
+    sync::watch,
     task::JoinHandle,
     time::{Instant, Interval, MissedTickBehavior},
 };
@@ -38,10 +38,14 @@ where
     R: Serialize + Send + 'static,
     F: Future<Output = Result<R, ApiError>> + Send + 'static,
 {
-    let permit = operations.permit()?;
+    let room = operations.room()?;
     let cancel = operations.shutdown().child_token();
     let (sender, progress) = Progress::channel();
-    let task = operations.spawn(operation(sender, cancel.clone()));
+    let running = operation(sender, cancel.clone());
+    let task = operations.spawn(async move {
+        let _room = room;
+        running.await
+    });
     let events = Events {
         task,
         progress,
@@ -49,7 +53,6 @@ where
         heartbeat: heartbeat(),
         shutdown: operations.shutdown().clone(),
         _cancel: cancel.drop_guard(),
-        _permit: permit,
     };
     let headers = [(header::CONTENT_TYPE, "application/x-ndjson")];
     Ok((headers, Body::from_stream(events.into_lines())).into_response())
@@ -71,7 +74,6 @@ struct Events<P, R> {
     shutdown: CancellationToken,
     /// Dropped with the answer: a client that went away ends the operation.
     _cancel: DropGuard,
-    _permit: OwnedSemaphorePermit,
 }
 
 impl<P, R> Events<P, R>

@@ -3,6 +3,9 @@
 //! A daemon that goes away in the middle of a command is an error within [`SILENCE_MAX`]; nothing is retried. Dropping
 //! the future of a streamed operation closes its connection, which cancels the operation in the daemon.
 
+#[cfg(test)]
+mod tests;
+
 use std::{io, path::Path, time::Duration};
 
 use reqwest::{RequestBuilder, Response, Url};
