@@ -307,7 +307,8 @@ fn until(condition: impl Fn() -> bool) {
     }
 }
 
-/// Connections to the daemon of a home, its own ends (`/proc/net/unix`, state 03); the table has the path of the bind.
+/// Connections to the daemon of a home, its own ends (`/proc/net/unix`, state 03); the table has
+/// the path of the bind.
 fn connections(home: &Path) -> usize {
     let table = std::fs::read_to_string("/proc/net/unix").unwrap();
     let home = home.to_string_lossy();

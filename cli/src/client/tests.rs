@@ -1,4 +1,5 @@
-//! The client against daemons that misbehave: sockets that send what a test says, and then close or hang.
+//! The client against daemons that misbehave: sockets that send what a test says, and then close or
+//! hang.
 
 #![allow(clippy::unwrap_used)]
 
@@ -22,7 +23,8 @@ enum Then {
     Hang,
 }
 
-/// A home whose socket answers the second connection (the first only looks whether anybody is there).
+/// A home whose socket answers the second connection (the first only looks whether anybody is
+/// there).
 struct Daemon {
     home: tempfile::TempDir,
     /// The head of the request that it got.
@@ -104,8 +106,15 @@ async fn the_last_line_decides_however_it_arrives() {
             "{parts:?}"
         );
     }
-    let error = "{\"event\":\"error\",\"error\":{\"code\":\"not_shared\",\"message\":\"m\",\"hint\":null}}\n";
-    check_failure(&[HEARTBEAT, error], Then::Hang, ErrorCode::NotShared, "m").await;
+    let error = "{\"event\":\"error\",\"error\":";
+    let what = "{\"code\":\"not_shared\",\"message\":\"m\",\"hint\":null}}\n";
+    check_failure(
+        &[HEARTBEAT, error, what],
+        Then::Hang,
+        ErrorCode::NotShared,
+        "m",
+    )
+    .await;
 }
 
 #[tokio::test]

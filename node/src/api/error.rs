@@ -1,7 +1,8 @@
 //! The one vocabulary of failures between the node, its API and the command line.
 //!
-//! A failure has a [`ErrorCode`] for programs, a message that says what failed and a hint that says what to do next.
-//! [`ErrorCode::facts`] is the only place that knows which HTTP status and which exit code belong to a code.
+//! A failure has a [`ErrorCode`] for programs, a message that says what failed and a hint that says
+//! what to do next. [`ErrorCode::facts`] is the only place that knows which HTTP status and which
+//! exit code belong to a code.
 
 use std::{fmt, io};
 
@@ -138,7 +139,8 @@ impl ApiError {
     /// The link in a text of a person, or why it is none.
     ///
     /// # Errors
-    /// [`ErrorCode::UnsupportedHash`] for a sound address that Shoal cannot verify, [`ErrorCode::Usage`] otherwise.
+    /// [`ErrorCode::UnsupportedHash`] for a sound address that Shoal cannot verify,
+    /// [`ErrorCode::Usage`] otherwise.
     pub fn parse_link(text: &str) -> Result<Link, Self> {
         text.parse().map_err(|error: LinkError| match error {
             LinkError::Address(AddressError::UnsupportedHash { .. }) => {

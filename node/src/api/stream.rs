@@ -1,8 +1,9 @@
 //! Answers that take time: one JSON object per line, until the operation is done.
 //!
-//! Owns the life of an operation: it starts with the answer, its cancellation token fires when the client goes away or the
-//! node shuts down, and it is awaited, never aborted. Progress is coalesced to the latest, so that a slow reader costs
-//! one value of memory. A heartbeat lets the client tell a busy node from a dead one.
+//! Owns the life of an operation: it starts with the answer, its cancellation token fires when the
+//! client goes away or the node shuts down, and it is awaited, never aborted. Progress is coalesced
+//! to the latest, so that a slow reader costs one value of memory. A heartbeat lets the client tell
+//! a busy node from a dead one.
 
 use std::{convert::Infallible, time::Duration};
 
@@ -91,23 +92,15 @@ where
     }
 
     async fn next(&mut self) -> StreamEvent<P, R> {
-        let mut progress_open = true;
-        loop {
-            tokio::select! {
-                biased;
-                ended = &mut self.task => return self.last_event(ended),
-                changed = next_progress(&mut self.progress, self.progress_allowed), if progress_open => {
-                    match changed {
-                        Some(progress) => {
-                            self.progress_allowed = Instant::now() + PROGRESS_INTERVAL;
-                            self.heartbeat.reset();
-                            return StreamEvent::Progress(progress);
-                        }
-                        None => progress_open = false,
-                    }
-                }
-                _ = self.heartbeat.tick() => return StreamEvent::Heartbeat,
+        tokio::select! {
+            biased;
+            ended = &mut self.task => self.last_event(ended),
+            progress = next_progress(&mut self.progress, self.progress_allowed) => {
+                self.progress_allowed = Instant::now() + PROGRESS_INTERVAL;
+                self.heartbeat.reset();
+                StreamEvent::Progress(progress)
             }
+            _ = self.heartbeat.tick() => StreamEvent::Heartbeat,
         }
     }
 
@@ -133,14 +126,17 @@ where
     }
 }
 
-/// The latest progress once a line is due; none when the operation reports no more.
-async fn next_progress<P: Clone>(
-    progress: &mut watch::Receiver<Option<P>>,
-    allowed: Instant,
-) -> Option<P> {
+/// The latest progress once a line is due; never when the operation reports no more.
+async fn next_progress<P: Clone>(progress: &mut watch::Receiver<Option<P>>, allowed: Instant) -> P {
     tokio::time::sleep_until(allowed).await;
-    progress.changed().await.ok()?;
-    progress.borrow_and_update().clone()
+    loop {
+        if progress.changed().await.is_err() {
+            return std::future::pending().await;
+        }
+        if let Some(latest) = progress.borrow_and_update().clone() {
+            return latest;
+        }
+    }
 }
 
 fn line<P: Serialize, R: Serialize>(event: &StreamEvent<P, R>) -> Bytes {

@@ -1,7 +1,7 @@
 //! Requests, results and progress of the API, one definition for the server and its clients.
 //!
-//! Sizes are bytes, durations milliseconds, times RFC 3339; CIDs, peer ids and addresses are strings as IPFS and libp2p
-//! print them. Requests refuse unknown fields, results may gain some.
+//! Sizes are bytes, durations milliseconds, times RFC 3339; CIDs, peer ids and addresses are
+//! strings as IPFS and libp2p print them. Requests refuse unknown fields, results may gain some.
 
 mod fetch;
 mod node;
@@ -27,7 +27,8 @@ pub use share::{
     ShareState, Shares, Skipped, UnshareRequest, Unshared,
 };
 
-/// A path that means the same in every process: the caller's working directory is nothing that a daemon knows.
+/// A path that means the same in every process: the caller's working directory is nothing that a
+/// daemon knows.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "PathBuf")]
 pub struct AbsolutePath(PathBuf);
