@@ -200,17 +200,14 @@ impl fmt::Display for Link {
         }
         let name = self.name.iter().map(|name| ("name", name.as_str()));
         let peers = self.peers.iter().map(|peer| ("peer", peer.as_str()));
-        let parameters = name.chain(peers.take(PEERS_PRINTED_MAX));
-        for (separator, (key, value)) in ["?"]
-            .into_iter()
-            .chain(std::iter::repeat("&"))
-            .zip(parameters)
-        {
+        let mut separator = '?';
+        for (key, value) in name.chain(peers.take(PEERS_PRINTED_MAX)) {
             write!(
                 f,
                 "{separator}{key}={}",
                 utf8_percent_encode(value, PARAMETER)
             )?;
+            separator = '&';
         }
         Ok(())
     }

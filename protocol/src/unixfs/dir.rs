@@ -60,7 +60,7 @@ impl DirBuilder {
         let bytes = dagpb::link_len(&child.cid, &name, child.tsize);
         match self.entries.entry(name) {
             btree_map::Entry::Occupied(entry) => {
-                return Err(BuildError::Duplicate(entry.key().to_string()));
+                return Err(BuildError::Duplicate(escaped(entry.key()).to_string()));
             }
             btree_map::Entry::Vacant(entry) => {
                 entry.insert(Target {

@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{
     address::{Cid, HashFn},
-    name::SafeName,
+    name::{SafeName, escaped},
 };
 
 /// Slots of a shard, which is one byte of the hash (profile `unixfs-v1-2025`).
@@ -93,9 +93,9 @@ fn shard(
     for group in run.chunk_by(|a, b| a.hash.digit(depth) == b.hash.digit(depth)) {
         let [first, rest @ ..] = group else { continue };
         let Some(slot) = first.hash.digit(depth) else {
-            let other = rest.first().map(|entry| entry.name.to_string());
+            let other = rest.first().map(|entry| escaped(&entry.name).to_string());
             return Err(BuildError::HashCollision(
-                first.name.to_string(),
+                escaped(&first.name).to_string(),
                 other.unwrap_or_default(),
             ));
         };

@@ -30,8 +30,8 @@ use crate::{
 
 /// Most links that one node may have.
 ///
-/// A directory block of 2 MiB whose links take the 36 bytes they need at least (a 34-byte
-/// multihash in a version 0 address, no name, no size) has 58,254; the next power of two.
+/// A directory block of 2 MiB whose links take the 38 bytes they need at least (a version 0 address
+/// of 34 bytes, no name, no size) has 55,188; this is the next power of two.
 pub const LINKS_PER_NODE_MAX: usize = 1 << 16;
 
 /// Most links that one node of a file may have: eight times what the profile writes.
@@ -44,7 +44,7 @@ pub const FILE_LINKS_MAX: usize = 8 * FILE_LINKS;
 /// layouts of other tools need about ten for 1 TiB.
 pub const FILE_DEPTH_MAX: usize = 16;
 
-/// Most nodes on the way from a tree's root to an entry, HAMT shards counted.
+/// Most directories on the way from a tree's root to an entry, the root counted.
 pub const TREE_DEPTH_MAX: usize = 256;
 
 /// Most entries in one tree, each counted wherever it appears.

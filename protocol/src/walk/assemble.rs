@@ -12,6 +12,7 @@ use super::{
 };
 use crate::{
     address::{BLOCK_BYTES_MAX, Cid, Codec},
+    name::escaped,
     unixfs::{
         Attributes, DagError, ENTRIES_MAX, FILE_BYTES_MAX, HAMT_DIGITS, HashedName, TREE_DEPTH_MAX,
     },
@@ -150,7 +151,7 @@ impl<'a> Assembly<'a> {
             if let [one, other] = pair
                 && one.name == other.name
             {
-                return Err(DagError::Duplicate(one.name.to_string()));
+                return Err(DagError::Duplicate(escaped(&one.name).to_string()));
             }
         }
         let text = children

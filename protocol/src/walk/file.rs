@@ -1,4 +1,4 @@
-//! The second step of a fetch, and all of serving a range: the leaves of one file, in order.
+//! The second step of a fetch: the leaves of one file, in order.
 
 use std::vec;
 

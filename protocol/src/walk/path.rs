@@ -6,7 +6,7 @@ use thiserror::Error;
 
 use crate::{
     address::{Cid, Codec},
-    name::SafeName,
+    name::{SafeName, escaped},
     unixfs::{DagError, HashedName, Node, Slot, parse_node},
 };
 
@@ -45,12 +45,12 @@ pub enum PathStep {
 /// Why a path leads nowhere.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum PathError {
-    /// No entry of that name.
+    /// No entry of that name, escaped for printing.
     #[error("there is no `{0}` in this share")]
-    NotFound(SafeName),
-    /// The name is looked for in something that is not a directory.
+    NotFound(String),
+    /// The name, escaped for printing, is looked for in something that is not a directory.
     #[error("`{0}` is looked for in something that is not a directory")]
-    NotADirectory(SafeName),
+    NotADirectory(String),
     /// A directory on the way is refused.
     #[error(transparent)]
     Dag(#[from] DagError),
@@ -103,7 +103,7 @@ impl PathWalk {
 
     fn look_for(&mut self, name: SafeName, node: Cid) -> Result<(), PathError> {
         if node.codec() == Codec::Raw {
-            return Err(PathError::NotADirectory(name));
+            return Err(PathError::NotADirectory(escaped(&name).to_string()));
         }
         let hash = HashedName::of(&name);
         self.at = At::Looking {
@@ -122,7 +122,7 @@ impl PathWalk {
         else {
             return Ok(());
         };
-        let not_found = || PathError::NotFound(name.clone());
+        let not_found = || PathError::NotFound(escaped(name).to_string());
         let next = match parse_node(bytes)? {
             Node::Directory { entries, .. } if *depth == 0 => {
                 let entry = entries
@@ -150,7 +150,7 @@ impl PathWalk {
                     },
                 }
             }
-            _ => return Err(PathError::NotADirectory(name.clone())),
+            _ => return Err(PathError::NotADirectory(escaped(name).to_string())),
         };
         self.at = next;
         Ok(())

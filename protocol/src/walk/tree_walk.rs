@@ -6,7 +6,10 @@ use super::{Tree, assemble};
 use crate::{
     address::{Cid, Codec},
     name::{SafeName, escaped},
-    unixfs::{Attributes, DagError, DirEntry, ENTRIES_MAX, Node, Slot, TREE_DEPTH_MAX, parse_node},
+    unixfs::{
+        Attributes, DagError, DirEntry, ENTRIES_MAX, HAMT_DIGITS, Node, Slot, TREE_DEPTH_MAX,
+        parse_node,
+    },
 };
 
 /// Most distinct nodes of one tree: every entry may be one, and the shards of full directories are
@@ -15,6 +18,10 @@ pub const TREE_NODES_MAX: usize = 2 * ENTRIES_MAX;
 
 /// Most bytes in all names and symlink targets of one tree: 64 for each of [`ENTRIES_MAX`] entries.
 pub const TREE_TEXT_BYTES_MAX: usize = 64 * ENTRIES_MAX;
+
+/// Most nodes on the way from the root to a node. A directory is at most [`HAMT_DIGITS`] nodes deep,
+/// so a tree beyond this would be refused at the end too; here it is refused before it was read.
+const NODE_DEPTH_MAX: usize = TREE_DEPTH_MAX * HAMT_DIGITS;
 
 /// Reads every directory, shard, symlink and dag-pb file root below a root.
 ///
@@ -127,8 +134,9 @@ impl TreeWalk {
             Some(State::Read(_)) => Ok(()),
             Some(State::Wanted(depth)) => {
                 let depth = *depth;
+                self.read(cid, depth, bytes)?;
                 self.missing = self.missing.saturating_sub(1);
-                self.read(cid, depth, bytes)
+                Ok(())
             }
         }
     }
@@ -168,7 +176,7 @@ impl TreeWalk {
         if cid.codec() == Codec::Raw || self.nodes.contains_key(cid) {
             return Ok(());
         }
-        if depth >= TREE_DEPTH_MAX {
+        if depth >= NODE_DEPTH_MAX {
             return Err(DagError::limit("levels in one tree", TREE_DEPTH_MAX));
         }
         if self.nodes.len() >= TREE_NODES_MAX {
