@@ -8,10 +8,7 @@ use std::{fmt, io};
 
 use axum::http::StatusCode;
 use serde::{Deserialize, Serialize};
-use shoal_protocol::{
-    address::AddressError,
-    link::{Link, LinkError},
-};
+use shoal_protocol::link::{Link, LinkError};
 
 /// What kind of failure it was; closed, so that scripts can match on it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -142,14 +139,7 @@ impl ApiError {
     /// [`ErrorCode::UnsupportedHash`] for a sound address that Shoal cannot verify,
     /// [`ErrorCode::Usage`] otherwise.
     pub fn parse_link(text: &str) -> Result<Link, Self> {
-        text.parse().map_err(|error: LinkError| match error {
-            LinkError::Address(AddressError::UnsupportedHash { .. }) => {
-                Self::new(ErrorCode::UnsupportedHash, error.to_string())
-                    .hint("ask for a link to the same content made with one of these")
-            }
-            _ => Self::new(ErrorCode::Usage, error.to_string())
-                .hint("check that the link was copied whole"),
-        })
+        text.parse().map_err(|error: LinkError| error.into())
     }
 
     /// What the operating system refused, as the kind that a person can act on.
