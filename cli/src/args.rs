@@ -4,14 +4,14 @@ use std::{path::PathBuf, time::Duration};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use shoal_node::{
-    api::types::{Chunker, Hash},
+    api::types::{Chunker, Hash, TIMEOUT_MS_DEFAULT},
     config::{LogFormat, Multiaddr},
 };
 
 /// Share files and folders between machines, without a server.
 ///
-/// `shoal share PATH` prints a link, `shoal fetch LINK` gets it elsewhere. Both work by themselves; a daemon (`shoal
-/// daemon`) keeps serving when the terminal is closed.
+/// `shoal share PATH` prints a link, `shoal fetch LINK` gets it elsewhere. Both work by themselves;
+/// a daemon (`shoal daemon`) keeps serving when the terminal is closed.
 #[derive(Debug, Parser)]
 #[command(
     name = "shoal",
@@ -28,6 +28,7 @@ pub(crate) struct Cli {
 
 /// What every command takes.
 #[derive(Debug, Args)]
+#[command(next_help_heading = "Global options")]
 pub(crate) struct Global {
     /// The node's home [default: shoal in the platform's data directory]
     #[arg(
@@ -47,10 +48,10 @@ pub(crate) struct Global {
     /// No progress, no hints; errors only
     #[arg(long, short, global = true, conflicts_with = "verbose")]
     pub(crate) quiet: bool,
-    /// When to use colour
+    /// When to use colour; auto means on terminals, unless NO_COLOR is set
     #[arg(long, global = true, value_name = "WHEN", default_value = "auto")]
     pub(crate) color: Color,
-    /// The form of log lines
+    /// The form of log lines: for people, or one JSON object per line
     #[arg(long, global = true, value_name = "FORMAT")]
     pub(crate) log_format: Option<LogFormatArg>,
 }
@@ -58,7 +59,6 @@ pub(crate) struct Global {
 /// When to use colour.
 #[derive(Clone, Copy, Debug, ValueEnum)]
 pub(crate) enum Color {
-    /// On terminals, unless NO_COLOR is set
     Auto,
     Always,
     Never,
@@ -67,9 +67,7 @@ pub(crate) enum Color {
 /// The form of log lines.
 #[derive(Clone, Copy, Debug, ValueEnum)]
 pub(crate) enum LogFormatArg {
-    /// For people
     Text,
-    /// One JSON object per line
     Json,
 }
 
@@ -193,9 +191,7 @@ impl From<HashArg> for Hash {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Attribute {
-    /// Permission bits
     Mode,
-    /// Modification times
     Mtime,
 }
 
@@ -203,7 +199,8 @@ pub(crate) enum Attribute {
 pub(crate) struct FetchArgs {
     /// A link or a CID
     pub(crate) link: String,
-    /// Where to put it: an existing folder, or ending in /, means into it [default: here, under its own name]
+    /// Where to put it: an existing folder, or ending in /, means into it [default: here, under its
+    /// own name]
     #[arg(long, short, value_name = "PATH")]
     pub(crate) output: Option<PathBuf>,
     /// Ask this peer first, may be given several times
@@ -222,15 +219,24 @@ pub(crate) struct FetchArgs {
 /// How long to try.
 #[derive(Debug, Args)]
 pub(crate) struct Patience {
-    /// Give up after this time without progress
-    #[arg(long, value_name = "DURATION", default_value = "60s", value_parser = duration)]
-    pub(crate) timeout: Duration,
+    #[arg(
+        long,
+        value_name = "DURATION",
+        value_parser = duration,
+        help = format!(
+            "Give up after this time without progress [default: {}s]",
+            TIMEOUT_MS_DEFAULT / 1000
+        )
+    )]
+    timeout: Option<Duration>,
 }
 
 impl Patience {
     /// In the API's unit.
     pub(crate) fn millis(&self) -> u64 {
-        u64::try_from(self.timeout.as_millis()).unwrap_or(u64::MAX)
+        self.timeout.map_or(TIMEOUT_MS_DEFAULT, |timeout| {
+            u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX)
+        })
     }
 }
 

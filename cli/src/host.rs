@@ -1,4 +1,5 @@
-//! A node and its API in this process: what the daemon is, and what `share` and `fetch` start when there is none.
+//! A node and its API in this process: what the daemon is, and what `share` and `fetch` start when
+//! there is none.
 
 use std::{
     path::{Path, PathBuf},
@@ -61,7 +62,8 @@ impl Host {
         }
     }
 
-    /// Stops in order: requests, API, node. The home stays locked as long as what is returned lives.
+    /// Stops in order: requests, API, node. The home stays locked as long as what is returned
+    /// lives.
     pub(crate) async fn stop(self) -> NodeHandle {
         self.shutdown.cancel();
         if let Err(error) = self.server.await {

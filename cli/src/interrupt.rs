@@ -4,7 +4,8 @@ use shoal_node::api::{ApiError, ErrorCode};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
-/// The token that the first signal cancels. Needs a runtime; the watch lasts as long as the process.
+/// The token that the first signal cancels. Needs a runtime; the watch lasts as long as the
+/// process.
 pub(crate) fn watch() -> Result<CancellationToken, ApiError> {
     let token = CancellationToken::new();
     let failed = |error| ApiError::from_io(&error, format!("cannot watch for signals: {error}"));

@@ -120,7 +120,8 @@ impl Write for LogFile {
     }
 }
 
-/// Opens a log file of mode 0600 and makes its folder, and the home when this is the first thing in it, with mode 0700.
+/// Opens a log file of mode 0600 and makes its folder, and the home when this is the first thing in
+/// it, with mode 0700.
 pub(crate) fn append(path: &Path) -> io::Result<File> {
     if let Some(folder) = path.parent() {
         DirBuilder::new()

@@ -1,7 +1,7 @@
 //! `shoal`, the one binary: parse, call, print.
 //!
-//! Everything that a person asks for goes through the node's local API, also when the node runs in this very process. What a
-//! library caller would want is in `shoal-node`, not here.
+//! Everything that a person asks for goes through the node's local API, also when the node runs in
+//! this very process. What a library caller would want is in `shoal-node`, not here.
 
 mod app;
 mod args;

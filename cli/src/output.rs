@@ -1,7 +1,7 @@
 //! What is printed: results on stdout, everything else on stderr.
 //!
-//! With `--json` stdout gets JSON only: the result, or the error. This module is the only one that prints, and what it prints
-//! of other peers' making has been escaped by [`crate::human`].
+//! With `--json` stdout gets JSON only: the result, or the error. This module is the only one that
+//! prints, and what it prints of other peers' making has been escaped by [`crate::human`].
 
 #![allow(clippy::print_stdout, clippy::print_stderr)]
 

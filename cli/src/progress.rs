@@ -1,4 +1,5 @@
-//! Progress on stderr, when there is a terminal to show it on. Fits 40 columns: what matters most comes first.
+//! Progress on stderr, when there is a terminal to show it on. Fits 40 columns: what matters most
+//! comes first.
 
 use std::time::Duration;
 
@@ -34,8 +35,9 @@ impl Bar {
                 self.say(format!("looking for files: {files}"));
             }
             SharePhase::Hashing => {
-                let files = format!("{}/{} files", progress.files, progress.files_total);
-                self.advance(progress.bytes, progress.bytes_total, &files);
+                let sizes = amounts(progress.bytes, progress.bytes_total);
+                let message = format!("{sizes} {}/{} files", progress.files, progress.files_total);
+                self.advance(progress.bytes, progress.bytes_total, message);
             }
             SharePhase::Committing => self.say("writing the index".to_owned()),
             SharePhase::Announcing => self.say("announcing".to_owned()),
@@ -49,24 +51,18 @@ impl Bar {
             (FetchPhase::Listing, _) => self.say("reading the tree".to_owned()),
             (FetchPhase::Landing, _) => self.say("moving into place".to_owned()),
             (FetchPhase::Fetching, Some(total)) => {
+                let left = total.saturating_sub(progress.bytes).saturating_mul(1000);
+                let eta = left.checked_div(progress.rate);
+                let eta = eta.map_or(String::new(), |ms| format!("{} left ", human::duration(ms)));
+                let rate = human::size(progress.rate);
+                let sources = human::count(progress.sources.into(), "source");
                 let files = match progress.files_total {
                     Some(total) if total > 1 => format!(" {}/{total} files", progress.files),
                     _ => String::new(),
                 };
-                let sources = human::count(progress.sources.into(), "source");
-                let rate = human::size(progress.rate);
-                let left = total.saturating_sub(progress.bytes);
-                let eta = left
-                    .saturating_mul(1000)
-                    .checked_div(progress.rate)
-                    .map_or(String::new(), |millis| {
-                        format!(" {} left", human::duration(millis))
-                    });
-                self.advance(
-                    progress.bytes,
-                    total,
-                    &format!("{rate}/s{eta}, {sources}{files}"),
-                );
+                let sizes = amounts(progress.bytes, total);
+                let message = format!("{eta}{rate}/s {sizes} {sources}{files}");
+                self.advance(progress.bytes, total, message);
             }
             (FetchPhase::Fetching, None) => self.say(human::size(progress.bytes)),
         }
@@ -87,17 +83,20 @@ impl Bar {
     }
 
     fn say(&self, message: String) {
-        self.0.set_style(spinner());
         self.0.set_message(message);
+        self.0.set_style(spinner());
     }
 
-    fn advance(&self, done: u64, total: u64, details: &str) {
-        self.0.set_style(bar());
+    fn advance(&self, done: u64, total: u64, message: String) {
         self.0.set_length(total);
         self.0.set_position(done);
-        let (done, total) = (human::size(done), human::size(total));
-        self.0.set_message(format!("{done}/{total} {details}"));
+        self.0.set_message(message);
+        self.0.set_style(bar());
     }
+}
+
+fn amounts(done: u64, total: u64) -> String {
+    format!("{}/{}", human::size(done), human::size(total))
 }
 
 impl Drop for Bar {
@@ -106,14 +105,18 @@ impl Drop for Bar {
     }
 }
 
+const SPINNER: &str = "{spinner} {wide_msg}";
+const BAR: &str = "[{bar:10}] {percent:>3}% {wide_msg}";
+
 fn spinner() -> ProgressStyle {
-    style("{spinner} {wide_msg}")
+    style(SPINNER)
 }
 
 fn bar() -> ProgressStyle {
-    style("[{bar:10}] {percent:>3}% {wide_msg}").progress_chars("=> ")
+    style(BAR).progress_chars("=> ")
 }
 
+/// The template's style; the tests see to it that the templates are valid.
 fn style(template: &str) -> ProgressStyle {
     ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_spinner())
 }
@@ -124,10 +127,7 @@ mod tests {
 
     #[test]
     fn the_templates_are_valid() {
-        for template in [
-            "{spinner} {wide_msg}",
-            "[{bar:10}] {percent:>3}% {wide_msg}",
-        ] {
+        for template in [SPINNER, BAR] {
             assert!(ProgressStyle::with_template(template).is_ok(), "{template}");
         }
     }

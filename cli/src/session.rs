@@ -1,4 +1,5 @@
-//! Whom a command talks to: the daemon of its home, or, for `share` and `fetch`, a node that it starts itself.
+//! Whom a command talks to: the daemon of its home, or, for `share` and `fetch`, a node that it
+//! starts itself.
 //!
 //! Both are driven through the same [`Client`], so that the two look the same to the person.
 
@@ -12,7 +13,8 @@ use tokio::time::{Instant, sleep};
 
 use crate::{app::App, client::Client, host::Host};
 
-/// A node that another command has just started on this home opens its database in this time, or never.
+/// A node that another command has just started on this home opens its database in this time, or
+/// never.
 const OTHERS_START_DEADLINE: Duration = Duration::from_secs(10);
 const OTHERS_START_POLL: Duration = Duration::from_millis(50);
 

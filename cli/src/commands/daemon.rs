@@ -57,7 +57,8 @@ pub(crate) async fn run(app: &App, global: &Global, args: DaemonArgs) -> Result<
     let node = host.stop().await;
     app.output
         .result(&Event::Stopped, |text| text.line("stopped"));
-    // `shoal stop` waits for the lock that the node holds: the system takes it back when the process is gone.
+    // `shoal stop` waits for the lock that the node holds: the system takes it back when the
+    // process is gone.
     std::mem::forget(node);
     Ok(())
 }
@@ -71,7 +72,8 @@ fn overrides(global: &Global, args: &DaemonArgs) -> Overrides {
     }
 }
 
-/// Prints the line that says that it serves; what it says has come through the API, as for every other client.
+/// Prints the line that says that it serves; what it says has come through the API, as for every
+/// other client.
 async fn announce(app: &App, host: &Host) -> Result<(), ApiError> {
     let id = Client::connect(&app.home).await?.id().await?;
     let peer_id = id.peer_id.to_string();

@@ -1,7 +1,9 @@
-//! `shoal daemon --detach`: starts this program again as a daemon of its own session, and returns when that is ready.
+//! `shoal daemon --detach`: starts this program again as a daemon of its own session, and returns
+//! when that is ready.
 //!
-//! The daemon's standard output is a pipe to this process until the first line has come; its standard error and its log are
-//! files in the home. A daemon that does not get ready is ended, so that nothing half-started stays behind.
+//! The daemon's standard output is a pipe to this process until the first line has come; its
+//! standard error and its log are files in the home. A daemon that does not get ready is ended, so
+//! that nothing half-started stays behind.
 
 use std::{ffi::OsString, process::Stdio, time::Duration};
 
@@ -55,7 +57,8 @@ pub(crate) async fn run(app: &App) -> Result<(), ApiError> {
     Ok(())
 }
 
-/// Makes this process the leader of a session without a terminal, so that closing one does not end it.
+/// Makes this process the leader of a session without a terminal, so that closing one does not end
+/// it.
 pub(crate) fn leave_session() -> Result<(), ApiError> {
     rustix::process::setsid().map(drop).map_err(|error| {
         ApiError::new(

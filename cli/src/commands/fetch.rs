@@ -61,7 +61,8 @@ fn request(args: FetchArgs) -> Result<FetchRequest, ApiError> {
     })
 }
 
-/// What `-o` means: an existing folder or a trailing `/` is a place to put things into, anything else the final name.
+/// What `-o` means: an existing folder or a trailing `/` is a place to put things into, anything
+/// else the final name.
 fn destination(output: Option<PathBuf>) -> Result<Destination, ApiError> {
     let Some(output) = output else {
         return Ok(Destination::Into(app::absolute(Path::new("."))?));

@@ -1,4 +1,5 @@
-//! One module per command, or per few that belong together: arguments to request, call, result to text.
+//! One module per command, or per few that belong together: arguments to request, call, result to
+//! text.
 
 pub(crate) mod daemon;
 pub(crate) mod fetch;

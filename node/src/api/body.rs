@@ -11,11 +11,12 @@ use serde::de::DeserializeOwned;
 
 use super::{ApiError, ErrorCode};
 
-/// The largest request is a list of paths. A command line has at most 2 MiB of them; as JSON, with every byte escaped,
-/// seldom more than twice that.
+/// The largest request is a list of paths. A command line has at most 2 MiB of them; as JSON, with
+/// every byte escaped, seldom more than twice that.
 const BODY_BYTES_MAX: usize = 4 << 20;
 
-/// 4 MiB through a local socket take milliseconds; a client that is suspended for longer tries again.
+/// 4 MiB through a local socket take milliseconds; a client that is suspended for longer tries
+/// again.
 const BODY_DEADLINE: Duration = Duration::from_secs(10);
 
 /// A request body of type `T`.
@@ -67,7 +68,8 @@ fn body_error(error: &axum::Error) -> ApiError {
 fn is_length_limit(error: &axum::Error) -> bool {
     let mut source = std::error::Error::source(error);
     while let Some(error) = source {
-        // `axum::body::to_bytes` documents this source, whose type is `http_body_util::LengthLimitError`.
+        // `axum::body::to_bytes` documents this source, whose type is
+        // `http_body_util::LengthLimitError`.
         if error.to_string() == "length limit exceeded" {
             return true;
         }

@@ -1,16 +1,14 @@
 //! The one vocabulary of failures between the node, its API and the command line.
 //!
-//! A failure has a [`ErrorCode`] for programs, a message that says what failed and a hint that says what to do next.
-//! [`ErrorCode::facts`] is the only place that knows which HTTP status and which exit code belong to a code.
+//! A failure has a [`ErrorCode`] for programs, a message that says what failed and a hint that says
+//! what to do next. [`ErrorCode::facts`] is the only place that knows which HTTP status and which
+//! exit code belong to a code.
 
 use std::{fmt, io};
 
 use axum::http::StatusCode;
 use serde::{Deserialize, Serialize};
-use shoal_protocol::{
-    address::AddressError,
-    link::{Link, LinkError},
-};
+use shoal_protocol::link::{Link, LinkError};
 
 /// What kind of failure it was; closed, so that scripts can match on it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -138,16 +136,10 @@ impl ApiError {
     /// The link in a text of a person, or why it is none.
     ///
     /// # Errors
-    /// [`ErrorCode::UnsupportedHash`] for a sound address that Shoal cannot verify, [`ErrorCode::Usage`] otherwise.
+    /// [`ErrorCode::UnsupportedHash`] for a sound address that Shoal cannot verify,
+    /// [`ErrorCode::Usage`] otherwise.
     pub fn parse_link(text: &str) -> Result<Link, Self> {
-        text.parse().map_err(|error: LinkError| match error {
-            LinkError::Address(AddressError::UnsupportedHash { .. }) => {
-                Self::new(ErrorCode::UnsupportedHash, error.to_string())
-                    .hint("ask for a link to the same content made with one of these")
-            }
-            _ => Self::new(ErrorCode::Usage, error.to_string())
-                .hint("check that the link was copied whole"),
-        })
+        text.parse().map_err(|error: LinkError| error.into())
     }
 
     /// What the operating system refused, as the kind that a person can act on.
@@ -228,9 +220,14 @@ mod tests {
     #[test]
     fn links_are_read_or_refused_with_the_right_code() {
         let empty = "bafkr4ifpcne3t6mptuzuqtcjltsmtsg5p2wvqsnelpc5gm2yurh6psvs6m";
-        check_link("", ErrorCode::Usage, "link");
-        check_link("hello", ErrorCode::Usage, "address");
-        check_link(&empty[..40], ErrorCode::Usage, "address");
+        check_link("", ErrorCode::Usage, "");
+        check_link(
+            "https://example.org",
+            ErrorCode::Usage,
+            "a link is shoal:<cid>",
+        );
+        check_link("hello", ErrorCode::Usage, "not a content address");
+        check_link(&empty[..40], ErrorCode::Usage, "");
         // The same digest said to be SHA3-256.
         let sha3 = "bafkrmifpcne3t6mptuzuqtcjltsmtsg5p2wvqsnelpc5gm2yurh6psvs6m";
         check_link(sha3, ErrorCode::UnsupportedHash, "sha3-256");

@@ -1,8 +1,9 @@
 //! A home is used by one node at a time: the lock that says so, and where its socket is.
 //!
-//! Owns the files `daemon.lock`, `api.sock` and `api.path` of a home. The lock is held by the operating system for the
-//! life of the process, so that nothing has to be repaired after `kill -9`; its holder alone may replace the socket.
-//! Nothing here is ever deleted but a socket that this process, or a dead holder of the lock, made.
+//! Owns the files `daemon.lock`, `api.sock` and `api.path` of a home. The lock is held by the
+//! operating system for the life of the process, so that nothing has to be repaired after `kill
+//! -9`; its holder alone may replace the socket. Nothing here is ever deleted but a socket that
+//! this process, or a dead holder of the lock, made.
 
 use std::{
     fs::{self, DirBuilder, File, OpenOptions, Permissions, TryLockError},
@@ -27,7 +28,8 @@ const POINTER_FILE: &str = "api.path";
 /// `sockaddr_un` has 108 bytes for a path and its closing NUL (Linux; 104 on other systems).
 const SOCKET_PATH_BYTES_MAX: usize = if cfg!(target_os = "linux") { 107 } else { 103 };
 
-/// Somebody who looks whether the lock is free (`shoal stop`) holds it for microseconds: 10 tries, 20 ms apart.
+/// Somebody who looks whether the lock is free (`shoal stop`) holds it for microseconds: 10 tries,
+/// 20 ms apart.
 const LOCK_TRIES: u32 = 10;
 const LOCK_RETRY_INTERVAL: Duration = Duration::from_millis(20);
 
@@ -44,7 +46,8 @@ impl HomeLock {
     /// Blocks for at most 200 ms.
     ///
     /// # Errors
-    /// [`HomeError::InUse`] when another process holds it, [`HomeError::Io`] when the home cannot be used.
+    /// [`HomeError::InUse`] when another process holds it, [`HomeError::Io`] when the home cannot
+    /// be used.
     pub fn acquire(home: &Path) -> Result<Self, HomeError> {
         let mut builder = DirBuilder::new();
         builder
@@ -94,8 +97,8 @@ impl HomeLock {
 
     /// Binds the home's API socket with mode 0600, in place of one that a dead process left.
     ///
-    /// There is no moment at which another user could connect: the socket gets its mode in a folder of mode 0700
-    /// and is then moved to its place.
+    /// There is no moment at which another user could connect: the socket gets its mode in a folder
+    /// of mode 0700 and is then moved to its place.
     pub(super) fn bind(&self) -> Result<Bound, HomeError> {
         let pointer = self.home.join(POINTER_FILE);
         remove_left_behind(&pointer)?;
@@ -140,7 +143,8 @@ pub fn socket_path(home: &Path) -> io::Result<PathBuf> {
         }
         Err(error) => return Err(error),
     };
-    // The folder is in a place that others can write to; a dead node's name may have been taken by somebody else.
+    // The folder is in a place that others can write to; a dead node's name may have been taken by
+    // somebody else.
     if target.symlink_metadata()?.uid() != fs::metadata(home)?.uid() {
         return Err(io::Error::new(
             io::ErrorKind::PermissionDenied,
@@ -174,7 +178,7 @@ impl Drop for Bound {
 #[derive(Debug, thiserror::Error)]
 pub enum HomeError {
     /// Another node runs on it.
-    #[error("another node{} is running on {}", pid.map_or(String::new(), |pid| format!(" (process {pid})")), home.display())]
+    #[error("another node{} is running on {}", process(*pid), home.display())]
     InUse {
         /// The home.
         home: PathBuf,
@@ -214,6 +218,10 @@ impl From<HomeError> for ApiError {
                 .hint("choose a folder of your own with --home or SHOAL_HOME"),
         }
     }
+}
+
+fn process(pid: Option<u32>) -> String {
+    pid.map_or(String::new(), |pid| format!(" (process {pid})"))
 }
 
 fn open_lock(path: &Path) -> io::Result<File> {
@@ -315,7 +323,8 @@ mod tests {
         HomeLock::acquire(&home).unwrap();
     }
 
-    /// Binds in `home`, connects to where a client would look, and checks that nothing stays behind.
+    /// Binds in `home`, connects to where a client would look, and checks that nothing stays
+    /// behind.
     fn check_socket(home: &Path, inside: bool) {
         let lock = HomeLock::acquire(home).unwrap();
         let bound = lock.bind().unwrap();

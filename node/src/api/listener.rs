@@ -18,10 +18,12 @@ use tokio::{
 
 use super::home::{Bound, HomeError, HomeLock};
 
-/// Connections at once: the operations there may be, as many short requests beside them. More wait in the backlog.
+/// Connections at once: the operations there may be, as many short requests beside them. More wait
+/// in the backlog.
 const CONNECTIONS_MAX: usize = 128;
 
-/// When the process is out of file descriptors, accepting again at once would only burn the processor.
+/// When the process is out of file descriptors, accepting again at once would only burn the
+/// processor.
 const ACCEPT_RETRY_INTERVAL: Duration = Duration::from_millis(100);
 
 /// Binds the API socket of a home.
@@ -67,7 +69,8 @@ impl Listener for ApiListener {
 
     async fn accept(&mut self) -> (Self::Io, Self::Addr) {
         loop {
-            // The semaphore is never closed; were it, no connection would be better than one without a cap.
+            // The semaphore is never closed; were it, no connection would be better than one
+            // without a cap.
             let Ok(permit) = Arc::clone(&self.room).acquire_owned().await else {
                 std::future::pending().await
             };

@@ -1,8 +1,10 @@
-//! The node's local API: HTTP over a Unix socket in its home, for the command line and for programs.
+//! The node's local API: HTTP over a Unix socket in its home, for the command line and for
+//! programs.
 //!
-//! Under `/api/v1` are JSON requests and answers ([`types`]); what takes time answers with one JSON object per line, the
-//! last of which is the result or the error. Only the owner of the home can connect (mode 0600). The API knows a node as
-//! a [`Service`] and ends with the token that was given to [`serve`].
+//! Under `/api/v1` are JSON requests and answers ([`types`]); what takes time answers with one JSON
+//! object per line, the last of which is the result or the error. Only the owner of the home can
+//! connect (mode 0600). The API knows a node as a [`Service`] and ends with the token that was
+//! given to [`serve`].
 //!
 //! | request | body | answer |
 //! | --- | --- | --- |
@@ -26,6 +28,8 @@ mod listener;
 mod server;
 mod service;
 mod stream;
+#[cfg(test)]
+mod tests;
 pub mod types;
 
 pub use error::{ApiError, ErrorBody, ErrorCode};

@@ -1,8 +1,9 @@
 //! The HTTP server of a node: routes, caps and the order in which it ends.
 //!
-//! Owns the socket while it serves. Refuses what is too large, too slow, too much at once, or not understood, each
-//! with `{"error":{"code","message","hint"}}` and the HTTP status that belongs to the code. On shutdown it takes no more
-//! connections, cancels the operations in progress and awaits them, and removes the socket.
+//! Owns the socket while it serves. Refuses what is too large, too slow, too much at once, or not
+//! understood, each with `{"error":{"code","message","hint"}}` and the HTTP status that belongs to
+//! the code. On shutdown it takes no more connections, cancels the operations in progress and
+//! awaits them, and removes the socket.
 
 use std::{sync::Arc, time::Duration};
 
@@ -31,14 +32,15 @@ use super::{
     },
 };
 
-/// Operations at once. Each holds a transfer or a hashing run, of which a few saturate a machine; 64 leave room for
-/// those that merely wait.
-const OPERATIONS_MAX: usize = 64;
+/// Operations at once. Each holds a transfer or a hashing run, of which a few saturate a machine;
+/// 64 leave room for those that merely wait.
+pub(super) const OPERATIONS_MAX: usize = 64;
 
 /// What a connection may take to end after the last operation did: its client reads one line.
 const CONNECTIONS_GRACE: Duration = Duration::from_secs(2);
 
-/// What cancelled operations may take: the last batch of chunks to disk and one synced commit on a slow disk.
+/// What cancelled operations may take: the last batch of chunks to disk and one synced commit on a
+/// slow disk.
 const OPERATIONS_GRACE: Duration = Duration::from_secs(20);
 
 /// Serves `service` on `listener` until `shutdown` fires, which a request to stop also does.
@@ -124,8 +126,8 @@ impl Operations {
         &self.shutdown
     }
 
-    /// Room for one more operation.
-    pub(super) fn permit(&self) -> Result<OwnedSemaphorePermit, ApiError> {
+    /// Room for one more operation, taken as long as what is returned lives.
+    pub(super) fn room(&self) -> Result<OwnedSemaphorePermit, ApiError> {
         if self.shutdown.is_cancelled() {
             return Err(stopping());
         }

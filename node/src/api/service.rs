@@ -1,6 +1,7 @@
 //! What the API needs from a node: the seam between HTTP and everything behind it.
 //!
-//! The node implements [`Service`]; the tests of the API and of its client implement it with a scripted one.
+//! The node implements [`Service`]; the tests of the API and of its client implement it with a
+//! scripted one.
 
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -16,8 +17,9 @@ use super::{
 
 /// The operations of a node that people and programs can ask for.
 ///
-/// Methods with a [`CancellationToken`] run until they return: when it fires (the client went away, the node shuts
-/// down) they end soon, with what they have kept on disk for the next try. The others may be dropped at any await point.
+/// Methods with a [`CancellationToken`] run until they return: when it fires (the client went away,
+/// the node shuts down) they end soon, with what they have kept on disk for the next try. The
+/// others may be dropped at any await point.
 pub trait Service: Send + Sync + 'static {
     /// Who this node is.
     fn id(&self) -> impl Future<Output = Result<Identity, ApiError>> + Send;

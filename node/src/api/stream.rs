@@ -1,8 +1,9 @@
 //! Answers that take time: one JSON object per line, until the operation is done.
 //!
-//! Owns the life of an operation: it starts with the answer, its cancellation token fires when the client goes away or the
-//! node shuts down, and it is awaited, never aborted. Progress is coalesced to the latest, so that a slow reader costs
-//! one value of memory. A heartbeat lets the client tell a busy node from a dead one.
+//! Owns the life of an operation: it starts with the answer, its cancellation token fires when the
+//! client goes away or the node shuts down, and it is awaited, never aborted. Progress is coalesced
+//! to the latest, so that a slow reader costs one value of memory. A heartbeat lets the client tell
+//! a busy node from a dead one.
 
 use std::{convert::Infallible, time::Duration};
 
@@ -14,7 +15,7 @@ use axum::{
 use futures::{Stream, stream};
 use serde::Serialize;
 use tokio::{
-    sync::{OwnedSemaphorePermit, watch},
+    sync::watch,
     task::JoinHandle,
     time::{Instant, Interval, MissedTickBehavior},
 };
@@ -38,10 +39,14 @@ where
     R: Serialize + Send + 'static,
     F: Future<Output = Result<R, ApiError>> + Send + 'static,
 {
-    let permit = operations.permit()?;
+    let room = operations.room()?;
     let cancel = operations.shutdown().child_token();
     let (sender, progress) = Progress::channel();
-    let task = operations.spawn(operation(sender, cancel.clone()));
+    let running = operation(sender, cancel.clone());
+    let task = operations.spawn(async move {
+        let _room = room;
+        running.await
+    });
     let events = Events {
         task,
         progress,
@@ -49,7 +54,6 @@ where
         heartbeat: heartbeat(),
         shutdown: operations.shutdown().clone(),
         _cancel: cancel.drop_guard(),
-        _permit: permit,
     };
     let headers = [(header::CONTENT_TYPE, "application/x-ndjson")];
     Ok((headers, Body::from_stream(events.into_lines())).into_response())
@@ -71,7 +75,6 @@ struct Events<P, R> {
     shutdown: CancellationToken,
     /// Dropped with the answer: a client that went away ends the operation.
     _cancel: DropGuard,
-    _permit: OwnedSemaphorePermit,
 }
 
 impl<P, R> Events<P, R>
@@ -89,23 +92,15 @@ where
     }
 
     async fn next(&mut self) -> StreamEvent<P, R> {
-        let mut progress_open = true;
-        loop {
-            tokio::select! {
-                biased;
-                ended = &mut self.task => return self.last_event(ended),
-                changed = next_progress(&mut self.progress, self.progress_allowed), if progress_open => {
-                    match changed {
-                        Some(progress) => {
-                            self.progress_allowed = Instant::now() + PROGRESS_INTERVAL;
-                            self.heartbeat.reset();
-                            return StreamEvent::Progress(progress);
-                        }
-                        None => progress_open = false,
-                    }
-                }
-                _ = self.heartbeat.tick() => return StreamEvent::Heartbeat,
+        tokio::select! {
+            biased;
+            ended = &mut self.task => self.last_event(ended),
+            progress = next_progress(&mut self.progress, self.progress_allowed) => {
+                self.progress_allowed = Instant::now() + PROGRESS_INTERVAL;
+                self.heartbeat.reset();
+                StreamEvent::Progress(progress)
             }
+            _ = self.heartbeat.tick() => StreamEvent::Heartbeat,
         }
     }
 
@@ -131,14 +126,17 @@ where
     }
 }
 
-/// The latest progress once a line is due; none when the operation reports no more.
-async fn next_progress<P: Clone>(
-    progress: &mut watch::Receiver<Option<P>>,
-    allowed: Instant,
-) -> Option<P> {
+/// The latest progress once a line is due; never when the operation reports no more.
+async fn next_progress<P: Clone>(progress: &mut watch::Receiver<Option<P>>, allowed: Instant) -> P {
     tokio::time::sleep_until(allowed).await;
-    progress.changed().await.ok()?;
-    progress.borrow_and_update().clone()
+    loop {
+        if progress.changed().await.is_err() {
+            return std::future::pending().await;
+        }
+        if let Some(latest) = progress.borrow_and_update().clone() {
+            return latest;
+        }
+    }
 }
 
 fn line<P: Serialize, R: Serialize>(event: &StreamEvent<P, R>) -> Bytes {

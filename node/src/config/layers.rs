@@ -195,7 +195,8 @@ fn merge(lower: &mut Table, upper: Table) {
     }
 }
 
-/// `SHOAL_NETWORK_LISTEN` is `network.listen`; variables of no section, like `SHOAL_HOME`, are not ours.
+/// `SHOAL_NETWORK_LISTEN` is `network.listen`; variables of no section, like `SHOAL_HOME`, are not
+/// ours.
 fn section_and_key(known: &Table, variable: &str) -> Option<(String, String)> {
     let name = variable.strip_prefix(ENV_PREFIX)?.to_ascii_lowercase();
     let (section, key) = name.split_once('_')?;

@@ -1,8 +1,9 @@
 //! The node's configuration: one typed value, made of four layers.
 //!
-//! Defaults < `config.toml` in the home < environment (`SHOAL_<SECTION>_<KEY>`, lists separated by commas) < flags.
-//! `Default` is the only place a number is written. Unknown keys and unusable values are errors that name the layer they
-//! come from; nothing is repaired or ignored. The file is only read, never written.
+//! Defaults < `config.toml` in the home < environment (`SHOAL_<SECTION>_<KEY>`, lists separated by
+//! commas) < flags. `Default` is the only place a number is written. Unknown keys and unusable
+//! values are errors that name the layer they come from; nothing is repaired or ignored. The file
+//! is only read, never written.
 
 mod layers;
 mod suggest;
@@ -31,7 +32,8 @@ pub struct Config {
 pub struct NetworkConfig {
     /// Nodes meet only nodes of the same network.
     pub name: NetworkName,
-    /// The addresses to listen on, port 0 for any free one; none means that others cannot dial this node.
+    /// The addresses to listen on, port 0 for any free one; none means that others cannot dial this
+    /// node.
     pub listen: Vec<Multiaddr>,
     /// Peers to contact first; may be empty, since links, remembered peers and mDNS bring others.
     pub bootstrap: Vec<Multiaddr>,
@@ -41,7 +43,8 @@ pub struct NetworkConfig {
 
 impl Default for NetworkConfig {
     fn default() -> Self {
-        /// Unassigned by IANA in both protocols, and outside of the ephemeral range of common systems.
+        /// Unassigned by IANA in both protocols, and outside of the ephemeral range of common
+        /// systems.
         const PORT: u16 = 4101;
         let v4 = Multiaddr::from(Ipv4Addr::UNSPECIFIED);
         let v6 = Multiaddr::from(Ipv6Addr::UNSPECIFIED);
@@ -57,7 +60,8 @@ impl Default for NetworkConfig {
 }
 
 impl NetworkConfig {
-    /// The same with any free port instead of fixed ones, for a node that must not be in a daemon's way.
+    /// The same with any free port instead of fixed ones, for a node that must not be in a daemon's
+    /// way.
     #[must_use]
     pub fn on_free_ports(mut self) -> Self {
         for address in &mut self.listen {
@@ -74,7 +78,8 @@ impl NetworkConfig {
     }
 }
 
-/// The name of a network: 1 to 32 lower-case letters, digits and `-`, since it is a part of protocol names.
+/// The name of a network: 1 to 32 lower-case letters, digits and `-`, since it is a part of
+/// protocol names.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct NetworkName(String);

@@ -1,7 +1,11 @@
 //! The client of the daemon's API: one method per operation.
 //!
-//! A daemon that goes away in the middle of a command is an error within [`SILENCE_MAX`]; nothing is retried. Dropping
-//! the future of a streamed operation closes its connection, which cancels the operation in the daemon.
+//! A daemon that goes away in the middle of a command is an error within [`SILENCE_MAX`]; nothing
+//! is retried. Dropping the future of a streamed operation closes its connection, which cancels the
+//! operation in the daemon.
+
+#[cfg(test)]
+mod tests;
 
 use std::{io, path::Path, time::Duration};
 
@@ -20,8 +24,8 @@ use tokio::net::UnixStream;
 /// Four missed heartbeats: a person is told within 5 s that the daemon hangs.
 pub(crate) const SILENCE_MAX: Duration = HEARTBEAT_INTERVAL.saturating_mul(4);
 
-/// The longest line is the listing of the largest tree: 1 M entries with a name of 255 bytes, an address of 60 and as
-/// many for field names.
+/// The longest line is the listing of the largest tree: 1 M entries with a name of 255 bytes, an
+/// address of 60 and as many for field names.
 const LINE_BYTES_MAX: usize = 400 << 20;
 
 /// The host of every URL; the connection goes to the socket, whatever it says.
@@ -38,7 +42,8 @@ impl Client {
     /// The daemon of a home.
     ///
     /// # Errors
-    /// [`ErrorCode::NoDaemon`] when none answers, [`ErrorCode::NoPermission`] when it is somebody else's.
+    /// [`ErrorCode::NoDaemon`] when none answers, [`ErrorCode::NoPermission`] when it is somebody
+    /// else's.
     pub(crate) async fn connect(home: &Path) -> Result<Self, ApiError> {
         let path = api::socket_path(home).map_err(|error| unreachable(home, &error))?;
         UnixStream::connect(&path)
