@@ -14,7 +14,7 @@ use std::thread::Scope;
 use std::time::SystemTime;
 
 use crossbeam_channel::{Receiver, Sender, bounded};
-use rustix::fs::{Advice, OFlags, fadvise};
+use rustix::fs::OFlags;
 use shoal_protocol::address::{BLOCK_BYTES_MAX, CHUNK_BYTES, Digest};
 use shoal_protocol::chunker::Chunker;
 use shoal_protocol::unixfs::{Attributes, Mtime};
@@ -362,10 +362,17 @@ fn open(path: &Path) -> Result<(File, FileStat, Attributes), ShareError> {
         return Err(ShareError::ChangedWhileSharing(path.to_owned()));
     }
     if metadata.size() > CHUNK_BYTES as u64 {
-        // Advice only: a file system that does not take it is read all the same.
-        let _ = fadvise(&file, 0, None, Advice::Sequential);
+        read_ahead(&file);
     }
     Ok((file, FileStat::of(&metadata), attributes(&metadata)))
+}
+
+/// Asks the system to read ahead further than it would. Advice only: what does not take it is read as well.
+fn read_ahead(file: &File) {
+    #[cfg(target_os = "linux")]
+    let _ = rustix::fs::fadvise(file, 0, None, rustix::fs::Advice::Sequential);
+    #[cfg(not(target_os = "linux"))]
+    let _ = file;
 }
 
 fn unchanged(file: &File, path: &Path, before: FileStat) -> Result<FileStat, ShareError> {

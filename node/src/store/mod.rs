@@ -9,8 +9,8 @@
 //! The store ends when its last clone is dropped: the database is closed and the home's lock released. It
 //! needs no orderly end, every committed batch survives `kill -9`.
 //!
-//! Lock order, outermost first: the library's view, then the collection guard; no lock is held while a file
-//! is read.
+//! Lock order, outermost first: the library's guard of changes, the collection guard, the library's view. None
+//! is held while a file is read.
 
 mod batch;
 mod boot;
@@ -159,41 +159,32 @@ impl Store {
             })
     }
 
-    /// The shares that keep a block, at most `limit`.
+    /// The shares that keep a block, oldest first, readable or not.
     pub fn shares_of_block(
         &self,
         digest: &Digest,
-        limit: usize,
-    ) -> Result<Vec<ShareId>, StoreError> {
-        let mut scan = self.inner.scan(Family::Refs, &digest.key());
-        let mut shares = Vec::new();
-        while shares.len() < limit
-            && let Some((key, _)) = scan.next()?
-        {
+    ) -> impl Iterator<Item = Result<ShareId, StoreError>> {
+        self.inner.scan(Family::Refs, &digest.key()).rows(|key, _| {
             let (_, rest) = keys::take_digest(key)?;
-            shares.push(ShareId(keys::take_u64(rest)?.0));
-        }
-        Ok(shares)
+            Ok(ShareId(keys::take_u64(rest)?.0))
+        })
     }
 
-    /// Where a chunk's bytes lie, at most `limit` places; readable or not.
-    pub fn locations(&self, digest: &Digest, limit: usize) -> Result<Vec<Location>, StoreError> {
-        let mut scan = self.inner.scan(Family::Locations, &digest.key());
-        let mut locations = Vec::new();
-        while locations.len() < limit
-            && let Some((key, value)) = scan.next()?
-        {
-            let (_, rest) = keys::take_digest(key)?;
-            let (file, rest) = keys::take_u64(rest)?;
-            let (offset, _) = keys::take_u64(rest)?;
-            let (len, _) = keys::take_u32(value)?;
-            locations.push(Location {
-                file: FileId(file),
-                offset,
-                len,
-            });
-        }
-        Ok(locations)
+    /// The places where a chunk's bytes lie, oldest first, readable or not. There may be any number.
+    pub fn locations(&self, digest: &Digest) -> impl Iterator<Item = Result<Location, StoreError>> {
+        self.inner
+            .scan(Family::Locations, &digest.key())
+            .rows(|key, value| {
+                let (_, rest) = keys::take_digest(key)?;
+                let (file, rest) = keys::take_u64(rest)?;
+                let (offset, _) = keys::take_u64(rest)?;
+                let (len, _) = keys::take_u32(value)?;
+                Ok(Location {
+                    file: FileId(file),
+                    offset,
+                    len,
+                })
+            })
     }
 
     /// A file's row.

@@ -1,5 +1,6 @@
 //! Opening the database, or saying precisely why not.
 
+use std::fs::File;
 use std::path::Path;
 
 use rocksdb::{DB, ErrorKind, Options};
@@ -27,7 +28,23 @@ pub(super) fn database(home: &Path) -> Result<DB, StoreError> {
     }
     let db = DB::open_cf_descriptors(&options, &path, families).map_err(|e| opening(e, exists))?;
     check_schema(&db)?;
+    if !exists {
+        // A synced row is not durable while the folders above it may vanish.
+        sync_folder(home)?;
+        home.parent().map_or(Ok(()), sync_folder)?;
+    }
     Ok(db)
+}
+
+fn sync_folder(path: &Path) -> Result<(), StoreError> {
+    let path = if path.as_os_str().is_empty() {
+        Path::new(".")
+    } else {
+        path
+    };
+    File::open(path)
+        .and_then(|folder| folder.sync_all())
+        .map_err(|error| StoreError::io(path, error))
 }
 
 /// The end of the ids that may be in use.

@@ -219,6 +219,8 @@ impl Library {
     }
 
     /// Gives up a share that was never offered, staging or landing; its rows go in the background.
+    ///
+    /// Rows that are committed for it after this are never collected, so whoever writes them stops first.
     pub fn discard(&self, id: ShareId) -> Result<(), StoreError> {
         let _changes = self.inner.changing();
         let Some(share) = self.inner.store.share(id)? else {
