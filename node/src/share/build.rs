@@ -1,8 +1,9 @@
 //! From a walk to a DAG: keeps the hashing threads busy and puts what they find back in order.
 //!
 //! One thread walks, asks for files to be hashed, and builds. Steps wait in a bounded window until
-//! everything before them is built; what is built goes to the database in batches. So memory does not depend on
-//! how many files there are or how large one is, but for the names in the folders that are open.
+//! everything before them is built; what is built goes to the database in batches. So memory does
+//! not depend on how many files there are or how large one is, but for the names in the folders
+//! that are open.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -22,8 +23,8 @@ use crate::store::{
     BATCH_BYTES, Batch, FileId, FileRow, FileStat, FileState, Recipe, ShareId, Store,
 };
 
-/// Steps that may wait for their turn: at some 200 bytes each, 400 KiB. A file that takes long holds up at
-/// most this many after it.
+/// Steps that may wait for their turn: at some 200 bytes each, 400 KiB. A file that takes long
+/// holds up at most this many after it.
 const WINDOW_STEPS_MAX: usize = 2048;
 
 /// Pieces of one large file that may be asked for ahead: 512 MiB of it, 20 KiB of digests.

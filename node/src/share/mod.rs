@@ -1,9 +1,10 @@
 //! Sharing files and folders where they lie.
 //!
-//! [`share`] walks what is to be shared, reads every file once, hashes its chunks on all cores, builds the
-//! DAG and records both in the store. Nothing of that is visible before the last step, one synced commit; a
-//! crash before it leaves rows that the next start collects, a crash after it leaves the share. Files are
-//! only read, and a file that changes meanwhile makes the whole attempt fail.
+//! [`share`] walks what is to be shared, reads every file once, hashes its chunks on all cores,
+//! builds the DAG and records both in the store. Nothing of that is visible before the last step,
+//! one synced commit; a crash before it leaves rows that the next start collects, a crash after it
+//! leaves the share. Files are only read, and a file that changes meanwhile makes the whole attempt
+//! fail.
 //!
 //! Everything blocks: callers use a blocking thread. The hashing threads live as long as the call.
 
@@ -82,6 +83,17 @@ pub enum SkipReason {
     Device,
 }
 
+impl std::fmt::Display for SkipReason {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Excluded => "excluded",
+            Self::Socket => "a socket",
+            Self::Fifo => "a fifo",
+            Self::Device => "a device",
+        })
+    }
+}
+
 /// How far a call of [`share`] has come.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Progress {
@@ -93,9 +105,9 @@ pub struct Progress {
 
 /// Shares `request` and returns when the share is recorded durably and can be served.
 ///
-/// Sharing the same place again replaces the earlier share. `on_progress` is called about ten times a
-/// second on this thread. Soon after `cancel` fires this fails with [`ShareError::Cancelled`]; after any
-/// failure nothing is left behind.
+/// Sharing the same place again replaces the earlier share. `on_progress` is called about ten times
+/// a second on this thread. Soon after `cancel` fires this fails with [`ShareError::Cancelled`];
+/// after any failure nothing is left behind.
 pub fn share(
     library: &Library,
     request: &ShareRequest,

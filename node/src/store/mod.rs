@@ -1,16 +1,17 @@
-//! What this node knows about bytes: which blocks it holds, where their bytes lie, and what it shares.
+//! What this node knows about bytes: which blocks it holds, where their bytes lie, and what it
+//! shares.
 //!
 //! - [`Store`] is the database: typed rows over one RocksDB, batches, ids, the lock of the home.
-//! - [`Library`] is the view of the shares that readers see: it serves blocks, notices changed files, and
-//!   takes shares out.
+//! - [`Library`] is the view of the shares that readers see: it serves blocks, notices changed
+//!   files, and takes shares out.
 //!
-//! Everything here blocks on disk and is called from blocking threads; nothing here knows tokio or the
-//! network. Chunk bytes stay in the users' files, which are only ever read; the database holds DAG nodes.
-//! The store ends when its last clone is dropped: the database is closed and the home's lock released. It
-//! needs no orderly end, every committed batch survives `kill -9`.
+//! Everything here blocks on disk and is called from blocking threads; nothing here needs a runtime
+//! or knows the network. Chunk bytes stay in the users' files, which are only ever read; the
+//! database holds DAG nodes. The store ends when its last clone is dropped: the database is closed
+//! and the home's lock released. It needs no orderly end, every committed batch survives `kill -9`.
 //!
-//! Lock order, outermost first: the library's guard of changes, the collection guard, the library's view. None
-//! is held while a file is read.
+//! Lock order, outermost first: the library's guard of changes, the collection guard, the library's
+//! view. None is held while a file is read.
 
 mod batch;
 mod boot;
@@ -63,8 +64,8 @@ pub struct Store {
 struct Inner {
     db: DB,
     ids: Ids,
-    /// Held shared by every commit and alone by the collector, so that a block whose last reference goes
-    /// is not deleted under a commit that refers to it again.
+    /// Held shared by every commit and alone by the collector, so that a block whose last reference
+    /// goes is not deleted under a commit that refers to it again.
     collection: RwLock<()>,
     home: PathBuf,
     /// Dropped last: the next process may open the database only after this one closed it.
@@ -74,8 +75,8 @@ struct Inner {
 impl Store {
     /// Opens the database of `home`, creating both when they are missing.
     ///
-    /// Fails without touching anything when another process uses the home, when a newer version wrote the
-    /// database, and when it is damaged.
+    /// Fails without touching anything when another process uses the home, when a newer version
+    /// wrote the database, and when it is damaged.
     pub fn open(home: &Path) -> Result<Self, StoreError> {
         let lock = HomeLock::acquire(home)?;
         let db = open::database(home)?;
@@ -170,7 +171,8 @@ impl Store {
         })
     }
 
-    /// The places where a chunk's bytes lie, oldest first, readable or not. There may be any number.
+    /// The places where a chunk's bytes lie, oldest first, readable or not. There may be any
+    /// number.
     pub fn locations(&self, digest: &Digest) -> impl Iterator<Item = Result<Location, StoreError>> {
         self.inner
             .scan(Family::Locations, &digest.key())

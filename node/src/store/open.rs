@@ -76,7 +76,8 @@ fn refuse_foreign_families(options: &Options, path: &Path) -> Result<(), StoreEr
 
 fn check_schema(db: &DB) -> Result<(), StoreError> {
     let found = meta(db, SCHEMA_KEY)?;
-    // The schema is the first row ever written, so a database without it is new, or lost its first row.
+    // The schema is the first row ever written, so a database without it is new, or lost its first
+    // row.
     if found.is_none() && db.latest_sequence_number() == 0 {
         let family = db.cf_handle(Family::Meta.name());
         let family = family.ok_or_else(|| StoreError::damaged("it has no meta family"))?;
@@ -103,8 +104,8 @@ fn meta(db: &DB, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
     Ok(db.get_cf(&family, key)?)
 }
 
-/// A database that exists but cannot be opened for want of one of its files, or with arguments that always
-/// worked, is damaged.
+/// A database that exists but cannot be opened for want of one of its files, or with arguments that
+/// always worked, is damaged.
 fn opening(error: rocksdb::Error, exists: bool) -> StoreError {
     let missing_file = error.as_ref().contains("No such file or directory");
     let unusable = missing_file || error.kind() == ErrorKind::InvalidArgument;

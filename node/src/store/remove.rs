@@ -1,7 +1,7 @@
 //! Taking a share's rows out, in steps that are small, atomic and repeatable.
 //!
-//! A share that goes is first marked `Removing`, which hides it; its rows follow. Every step can be the last
-//! one before a crash: the record goes last, so the next start finds it and goes on.
+//! A share that goes is first marked `Removing`, which hides it; its rows follow. Every step can be
+//! the last one before a crash: the record goes last, so the next start finds it and goes on.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 

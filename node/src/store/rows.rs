@@ -1,7 +1,7 @@
 //! What the rows of the database mean: shares, files, chunk locations, and how a row is laid out.
 //!
-//! A row that holds a struct is one version byte and then postcard. Fields are only ever added together with
-//! a new version and a migration, never reordered.
+//! A row that holds a struct is one version byte and then postcard. Fields are only ever added
+//! together with a new version and a migration, never reordered.
 
 use std::fs::Metadata;
 use std::os::unix::fs::MetadataExt;
@@ -45,13 +45,14 @@ pub struct ShareRecord {
     pub root: Cid,
     /// The name that links carry.
     pub name: String,
-    /// What was shared, or what is fetched into: a file or folder, or, when `selection` is not empty, the
-    /// folder that the selected paths are below. Absolute and without symlinks.
+    /// What was shared, or what is fetched into: a file or folder, or, when `selection` is not
+    /// empty, the folder that the selected paths are below. Absolute and without symlinks.
     pub source: PathBuf,
-    /// Where the bytes lie: `source` itself, a copy of it, or the part path while landing. Absolute and
-    /// without symlinks.
+    /// Where the bytes lie: `source` itself, a copy of it, or the part path while landing. Absolute
+    /// and without symlinks.
     pub base: PathBuf,
-    /// The paths below `source` of a share that was made of several; empty when `source` is the whole.
+    /// The paths below `source` of a share that was made of several; empty when `source` is the
+    /// whole.
     pub selection: Vec<String>,
     /// How the bytes came to be here.
     pub origin: Origin,
@@ -99,8 +100,8 @@ impl ShareRecord {
         matches!(self.state, ShareState::Live | ShareState::Changed(_))
     }
 
-    /// Whether the data was written in another boot than `boot` and never flushed, so that it has to be
-    /// re-hashed before it counts.
+    /// Whether the data was written in another boot than `boot` and never flushed, so that it has
+    /// to be re-hashed before it counts.
     #[must_use]
     pub fn is_suspect(&self, boot: BootId) -> bool {
         self.unflushed_boot.is_some_and(|written| written != boot)
@@ -118,7 +119,8 @@ pub enum Origin {
     Fetched,
 }
 
-/// Where a share is in its life. Every other than `Live` and `Changed` is invisible to peers' lists.
+/// Where a share is in its life. Every other than `Live` and `Changed` is invisible to peers'
+/// lists.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ShareState {
     /// Rows are being written; collected when the process that writes them is gone.
@@ -219,7 +221,8 @@ pub struct FileRow {
 pub enum FileState {
     /// Bytes are as recorded while the file's stat is as recorded.
     Stable,
-    /// A fetch is writing it: recorded chunks are there, its stat says nothing, so reads are re-hashed.
+    /// A fetch is writing it: recorded chunks are there, its stat says nothing, so reads are
+    /// re-hashed.
     Landing,
     /// Found to differ; not served.
     Changed,
@@ -267,8 +270,8 @@ impl FileStat {
 
     /// This stat as it may be recorded at `now`, the time at which it was taken.
     ///
-    /// A file that changed a moment ago can change once more within the same tick of the file system's
-    /// clock. Its ctime is recorded as 0 then, which makes every read compare hashes.
+    /// A file that changed a moment ago can change once more within the same tick of the file
+    /// system's clock. Its ctime is recorded as 0 then, which makes every read compare hashes.
     #[must_use]
     pub fn recorded_at(self, now: SystemTime) -> Self {
         let now_ns = now

@@ -21,7 +21,8 @@ const FILES_TOTAL: u64 = 12_000;
 /// Files after which the process is killed: rows of 300 bytes each are committed every MiB.
 const MIDWAY_FILES: u64 = 10_000;
 
-/// The work of the process that is killed: shares, says when it has come to the place, and waits for death.
+/// The work of the process that is killed: shares, says when it has come to the place, and waits
+/// for death.
 #[test]
 fn child() {
     let (Ok(home), Ok(files), Ok(at)) = (env::var(HOME), env::var(FILES), env::var(AT)) else {

@@ -1,8 +1,8 @@
 //! Comparing the files of a share with what is recorded of them.
 //!
-//! A recheck looks at every file's stat and reads only those files that their stat does not vouch for; a
-//! verification reads every byte. Both set the share's state to what they found: a share that was marked
-//! as changed and is found whole again is offered again.
+//! A recheck looks at every file's stat and reads only those files that their stat does not vouch
+//! for; a verification reads every byte. Both set the share's state to what they found: a share
+//! that was marked as changed and is found whole again is offered again.
 
 use std::io;
 use std::os::unix::fs::FileExt;
@@ -57,8 +57,8 @@ pub struct VerifySummary {
     /// DAG nodes in the database whose bytes are not what their address says; only looked for by
     /// [`Library::verify`].
     pub damaged_nodes: u64,
-    /// False when the sweep was cancelled, or the share removed, before the end; the share's state is then
-    /// left alone.
+    /// False when the sweep was cancelled, or the share removed, before the end; the share's state
+    /// is then left alone.
     pub complete: bool,
 }
 
@@ -72,7 +72,8 @@ enum Depth {
 }
 
 impl Library {
-    /// Compares the stat of every file of a share with the recorded one and re-hashes those in doubt.
+    /// Compares the stat of every file of a share with the recorded one and re-hashes those in
+    /// doubt.
     ///
     /// Ends soon after `cancel` fires. An unknown or unlisted share has no files.
     pub fn recheck(
@@ -85,8 +86,8 @@ impl Library {
 
     /// Re-hashes every byte of a share and calls `on_file` after each file.
     ///
-    /// A file that was touched and has the recorded bytes is intact, and recorded as it is now. Ends soon
-    /// after `cancel` fires.
+    /// A file that was touched and has the recorded bytes is intact, and recorded as it is now.
+    /// Ends soon after `cancel` fires.
     pub fn verify(
         &self,
         share: ShareId,
@@ -200,7 +201,8 @@ struct Sweep<'a> {
 }
 
 impl Sweep<'_> {
-    /// Looks at one file and records what it finds; `None` when cancelled or when the share is gone.
+    /// Looks at one file and records what it finds; `None` when cancelled or when the share is
+    /// gone.
     fn file(&mut self, id: FileId, row: &FileRow) -> Result<Option<Verdict>, StoreError> {
         let found = match self.look(id, row) {
             Ok(found) => found,

@@ -134,8 +134,8 @@ fn edit_stealthily(path: &std::path::Path, content: &str) {
     file.set_modified(modified).unwrap();
 }
 
-/// Every way to change a shared file: neither the read path nor a recheck may miss it, whether the file
-/// was open in the library's cache or not.
+/// Every way to change a shared file: neither the read path nor a recheck may miss it, whether the
+/// file was open in the library's cache or not.
 #[test]
 fn a_changed_file_is_not_served_and_is_told_once() {
     type Edit = dyn Fn(&World, &PathBuf);
