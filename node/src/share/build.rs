@@ -7,6 +7,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use shoal_protocol::address::Cid;
 use shoal_protocol::chunker::Chunker;
@@ -35,6 +36,8 @@ pub(super) struct Tree {
     pub(super) root: Built,
     pub(super) files: u64,
     pub(super) chunks: u64,
+    /// Whether a file changed so recently that a power loss may still take its bytes.
+    pub(super) unflushed: bool,
 }
 
 /// Where what is built goes.
@@ -70,6 +73,7 @@ pub(super) fn build(
             root: None,
             files: 0,
             chunks: 0,
+            unflushed: false,
         };
         builder.run(walk)
     })
@@ -91,6 +95,7 @@ struct Builder<'a, 'b> {
     root: Option<Built>,
     files: u64,
     chunks: u64,
+    unflushed: bool,
 }
 
 struct Folder {
@@ -137,6 +142,7 @@ impl Builder<'_, '_> {
             root,
             files: self.files,
             chunks: self.chunks,
+            unflushed: self.unflushed,
         })
     }
 
@@ -258,6 +264,7 @@ impl Builder<'_, '_> {
         };
         self.target.batch.put_file(id, &row)?;
         self.files += 1;
+        self.unflushed |= stat.may_be_unflushed(SystemTime::now());
         self.meter.file();
         Ok(file.dag.finish(&mut |block| self.target.keep(&block)))
     }

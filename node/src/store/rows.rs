@@ -36,6 +36,10 @@ impl std::fmt::Display for ShareId {
     }
 }
 
+/// Data older than this has reached the disk by itself: Linux writes dirty pages back after 30 s,
+/// looking every 5 s; doubled for a busy disk.
+const WRITEBACK_TIME: Duration = Duration::from_secs(60);
+
 /// One share: a root that this node offers, or is fetching in order to offer it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ShareRecord {
@@ -274,13 +278,7 @@ impl FileStat {
     /// system's clock. Its ctime is recorded as 0 then, which makes every read compare hashes.
     #[must_use]
     pub fn recorded_at(self, now: SystemTime) -> Self {
-        let now_ns = now
-            .duration_since(UNIX_EPOCH)
-            .unwrap_or_default()
-            .as_nanos();
-        let grain = i128::try_from(TIMESTAMP_GRAIN.as_nanos()).unwrap_or(i128::MAX);
-        let age = i128::try_from(now_ns).unwrap_or(i128::MAX) - i128::from(self.ctime_ns);
-        if age < grain {
+        if self.changed_within(TIMESTAMP_GRAIN, now) {
             Self {
                 ctime_ns: 0,
                 ..self
@@ -288,6 +286,19 @@ impl FileStat {
         } else {
             self
         }
+    }
+
+    /// Whether the file changed so short a time before `now` that its bytes may not be on disk yet.
+    #[must_use]
+    pub fn may_be_unflushed(&self, now: SystemTime) -> bool {
+        self.changed_within(WRITEBACK_TIME, now)
+    }
+
+    fn changed_within(&self, time: Duration, now: SystemTime) -> bool {
+        let nanos = |duration: Duration| i128::try_from(duration.as_nanos()).unwrap_or(i128::MAX);
+        let now = nanos(now.duration_since(UNIX_EPOCH).unwrap_or_default());
+        // A ctime of 0 says that it was too fresh to be recorded.
+        self.ctime_ns == 0 || now - i128::from(self.ctime_ns) < nanos(time)
     }
 
     pub(super) fn compare(&self, now: &Self) -> Comparison {
@@ -412,6 +423,8 @@ mod tests {
         check(Duration::from_millis(19), false);
         check(Duration::from_millis(20), true);
         check(Duration::from_secs(1), true);
+        let unflushed = |age: u64| STAT.may_be_unflushed(UNIX_EPOCH + Duration::from_secs(6 + age));
+        assert!(unflushed(1) && unflushed(59) && !unflushed(60));
         // A ctime in the future says as little as one of this moment.
         assert_eq!(STAT.recorded_at(UNIX_EPOCH).ctime_ns, 0);
     }
