@@ -209,8 +209,8 @@ impl<'a> Staged<'a> {
             size: tree.root.size,
             files: tree.files,
             chunks: tree.chunks,
-            // A copy was flushed. The user's files are not ours to flush: when a power loss takes what
-            // was written a moment ago, the boot id has it found.
+            // A copy was flushed. The user's files are not ours to flush: when a power loss takes
+            // what was written a moment ago, the boot id has it found.
             unflushed_boot: (tree.unflushed && self.record.origin == Origin::Shared)
                 .then(|| self.library.boot()),
             state: ShareState::Live,
