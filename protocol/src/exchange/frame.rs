@@ -1,0 +1,268 @@
+//! Messages as frames: `u32` big-endian length, then the message in postcard.
+//!
+//! A [`Response::Block`] frame is followed by its payload, outside of any frame.
+
+use std::marker::PhantomData;
+
+use serde::{Serialize, de::DeserializeOwned};
+
+use super::{Request, Response};
+
+/// The longest message, in bytes. The longest there are, a partial availability with
+/// [`RANGES_MAX`](super::RANGES_MAX) ranges, takes 41 KiB.
+pub const FRAME_BYTES_MAX: usize = 64 << 10;
+
+/// The length before each message, in bytes.
+pub const FRAME_HEAD_BYTES: usize = 4;
+
+/// Why bytes are not a message; who sent them broke the protocol.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum WireError {
+    /// A declared length beyond [`FRAME_BYTES_MAX`].
+    #[error("a frame of {len} bytes; at most {FRAME_BYTES_MAX} are accepted")]
+    FrameTooLong {
+        /// The length in bytes.
+        len: usize,
+    },
+    /// No message, or one with a value that is not allowed.
+    #[error("malformed message: {0}")]
+    Malformed(#[from] postcard::Error),
+    /// A message with bytes after it.
+    #[error("{len} bytes after the message")]
+    Trailing {
+        /// How many bytes.
+        len: usize,
+    },
+    /// A [`Request::Want`] or [`Request::Cancel`] without an id, or with ids beyond `u32`.
+    #[error("{count} want ids from {id}")]
+    Ids {
+        /// The first id.
+        id: u32,
+        /// How many.
+        count: usize,
+    },
+}
+
+/// A [`Request`] or a [`Response`].
+pub trait Message: Serialize + DeserializeOwned + sealed::Checked {}
+
+impl Message for Request {}
+impl Message for Response {}
+
+mod sealed {
+    use super::{Request, Response, WireError};
+
+    pub trait Checked {
+        /// What one field's type can't say.
+        fn check(&self) -> Result<(), WireError>;
+
+        /// The bytes that follow the frame.
+        fn payload(&self) -> Option<(u32, u32)>;
+    }
+
+    impl Checked for Request {
+        fn check(&self) -> Result<(), WireError> {
+            let (id, count) = match self {
+                Self::Want { id, blocks } => (*id, blocks.len()),
+                Self::Cancel { id, count } => (*id, usize::try_from(*count).unwrap_or(usize::MAX)),
+                Self::Open { .. } | Self::Close => return Ok(()),
+            };
+            let last = u32::try_from(count)
+                .ok()
+                .and_then(|count| count.checked_sub(1));
+            match last.and_then(|last| id.checked_add(last)) {
+                Some(_) => Ok(()),
+                None => Err(WireError::Ids { id, count }),
+            }
+        }
+
+        fn payload(&self) -> Option<(u32, u32)> {
+            None
+        }
+    }
+
+    impl Checked for Response {
+        fn check(&self) -> Result<(), WireError> {
+            Ok(())
+        }
+
+        fn payload(&self) -> Option<(u32, u32)> {
+            match self {
+                Self::Block { id, len } => Some((*id, *len)),
+                _ => None,
+            }
+        }
+    }
+}
+
+/// Appends the message's frame.
+///
+/// # Errors
+/// [`WireError::Ids`] and [`WireError::FrameTooLong`] for a message that no one would accept;
+/// `out` is as before then. A server's own [`Response::Block`] must not be longer than
+/// [`BLOCK_BYTES_MAX`](crate::address::BLOCK_BYTES_MAX): that is the caller's to see to.
+pub fn encode(message: &impl Message, out: &mut Vec<u8>) -> Result<(), WireError> {
+    message.check()?;
+    let body = postcard::to_allocvec(message)?;
+    let len = match u32::try_from(body.len()) {
+        Ok(len) if body.len() <= FRAME_BYTES_MAX => len,
+        _ => return Err(WireError::FrameTooLong { len: body.len() }),
+    };
+    out.extend_from_slice(&len.to_be_bytes());
+    out.extend_from_slice(&body);
+    Ok(())
+}
+
+/// The length of the message that follows these bytes.
+///
+/// # Errors
+/// [`WireError::FrameTooLong`] beyond [`FRAME_BYTES_MAX`].
+pub fn frame_len(head: [u8; FRAME_HEAD_BYTES]) -> Result<usize, WireError> {
+    let len = usize::try_from(u32::from_be_bytes(head)).unwrap_or(usize::MAX);
+    match len {
+        0..=FRAME_BYTES_MAX => Ok(len),
+        _ => Err(WireError::FrameTooLong { len }),
+    }
+}
+
+/// Reads a client's message, without its length.
+///
+/// # Errors
+/// A [`WireError`] for everything that is not exactly one valid message.
+pub fn decode_request(body: &[u8]) -> Result<Request, WireError> {
+    decode(body)
+}
+
+/// Reads a server's message, without its length.
+///
+/// # Errors
+/// A [`WireError`] for everything that is not exactly one valid message.
+pub fn decode_response(body: &[u8]) -> Result<Response, WireError> {
+    decode(body)
+}
+
+fn decode<M: Message>(body: &[u8]) -> Result<M, WireError> {
+    let (message, rest) = postcard::take_from_bytes::<M>(body)?;
+    if !rest.is_empty() {
+        return Err(WireError::Trailing { len: rest.len() });
+    }
+    message.check()?;
+    Ok(message)
+}
+
+/// Cuts a stream of bytes, in whatever pieces they come, into messages and payload.
+///
+/// It holds at most one unfinished frame; payload passes through uncopied. After an error the
+/// stream can't be read on: every further call returns it again.
+#[derive(Debug)]
+pub struct FrameDecoder<M> {
+    /// The frame that is being read: its length and message, as far as they have come.
+    partial: Vec<u8>,
+    payload: Option<Payload>,
+    failed: Option<WireError>,
+    message: PhantomData<fn() -> M>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Payload {
+    id: u32,
+    left: usize,
+}
+
+/// What a [`FrameDecoder`] finds.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Event<'a, M> {
+    /// A message.
+    Message(M),
+    /// A piece of the payload that the last [`Response::Block`] announced.
+    Payload {
+        /// The block's id.
+        id: u32,
+        /// The piece; empty only for a block of no bytes.
+        bytes: &'a [u8],
+        /// Whether it is the last one.
+        last: bool,
+    },
+}
+
+impl<M> Default for FrameDecoder<M> {
+    fn default() -> Self {
+        Self {
+            partial: Vec::new(),
+            payload: None,
+            failed: None,
+            message: PhantomData,
+        }
+    }
+}
+
+impl<M: Message> FrameDecoder<M> {
+    /// Takes bytes off the front of `input` until there is something to report; `None` if the
+    /// input is used up.
+    ///
+    /// # Errors
+    /// A [`WireError`] if the bytes are not a message.
+    pub fn next<'a>(&mut self, input: &mut &'a [u8]) -> Result<Option<Event<'a, M>>, WireError> {
+        if let Some(error) = &self.failed {
+            return Err(error.clone());
+        }
+        if let Some(payload) = self.payload {
+            return Ok(self.take_payload(payload, input));
+        }
+        let message = self.take_message(input).inspect_err(|error| {
+            self.failed = Some(error.clone());
+        })?;
+        Ok(message.map(Event::Message))
+    }
+
+    /// Whether the stream may end here: between frames, with no payload owed.
+    pub fn is_between_frames(&self) -> bool {
+        self.partial.is_empty() && self.payload.is_none() && self.failed.is_none()
+    }
+
+    fn take_payload<'a>(&mut self, payload: Payload, input: &mut &'a [u8]) -> Option<Event<'a, M>> {
+        if input.is_empty() && payload.left > 0 {
+            return None;
+        }
+        let bytes = take(input, payload.left);
+        let left = payload.left.saturating_sub(bytes.len());
+        let last = left == 0;
+        self.payload = (!last).then_some(Payload { left, ..payload });
+        Some(Event::Payload {
+            id: payload.id,
+            bytes,
+            last,
+        })
+    }
+
+    fn take_message(&mut self, input: &mut &[u8]) -> Result<Option<M>, WireError> {
+        self.fill(input, FRAME_HEAD_BYTES);
+        let Some(head) = self.partial.first_chunk::<FRAME_HEAD_BYTES>() else {
+            return Ok(None);
+        };
+        let len = frame_len(*head)?;
+        let frame_bytes = FRAME_HEAD_BYTES.saturating_add(len);
+        self.fill(input, frame_bytes);
+        if self.partial.len() < frame_bytes {
+            return Ok(None);
+        }
+        let message: M = decode(self.partial.get(FRAME_HEAD_BYTES..).unwrap_or_default())?;
+        self.partial.clear();
+        self.payload = message.payload().map(|(id, len)| Payload {
+            id,
+            left: usize::try_from(len).unwrap_or(usize::MAX),
+        });
+        Ok(Some(message))
+    }
+
+    fn fill(&mut self, input: &mut &[u8], len: usize) {
+        let missing = len.saturating_sub(self.partial.len());
+        self.partial.extend_from_slice(take(input, missing));
+    }
+}
+
+fn take<'a>(input: &mut &'a [u8], len: usize) -> &'a [u8] {
+    let (taken, rest) = input.split_at_checked(len).unwrap_or((*input, &[]));
+    *input = rest;
+    taken
+}

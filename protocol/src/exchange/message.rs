@@ -1,0 +1,155 @@
+//! What client and server say to each other.
+//!
+//! The order of the variants and fields is the wire format: a change of it is another protocol
+//! version. The tests in `wire_format.rs` freeze it.
+
+use serde::{Deserialize, Serialize, de};
+
+use crate::address::{BLOCK_BYTES_MAX, Cid, Digest};
+
+use super::{LeafRanges, List};
+
+/// The most wants one message carries: 256 x 34 bytes are 8.5 KiB.
+pub const WANTS_PER_MESSAGE_MAX: usize = 256;
+
+/// The most wants a client may have unanswered on one stream: a window of 64 MiB full of 16 KiB
+/// blocks. They cost the server 4096 x 40 bytes = 160 KiB. More is a violation.
+pub const WANTS_OUTSTANDING_MAX: usize = 4096;
+
+/// The most peers one hint names.
+pub const HINT_PEERS_MAX: usize = 16;
+
+/// The most addresses one hint gives per peer. With all limits used a hint takes
+/// 16 x (66 + 8 x 258) bytes = 34 KiB, which fits a frame.
+pub const HINT_ADDRESSES_MAX: usize = 8;
+
+/// The longest peer id, in bytes: an inline Ed25519 key takes 38, a hash 34.
+pub const PEER_ID_BYTES_MAX: usize = 64;
+
+/// The longest address in a hint, in bytes: the longest DNS name is 253.
+pub const ADDRESS_BYTES_MAX: usize = 256;
+
+/// The digests of one [`Request::Want`].
+pub type Wants = List<Digest, WANTS_PER_MESSAGE_MAX>;
+
+/// What a client says.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Request {
+    /// Which root the stream is about; always first, exactly once.
+    Open {
+        /// The root.
+        root: Cid,
+    },
+    /// Asks for blocks; answered in any order, by a [`Response::Block`] or a
+    /// [`Response::Missing`] each.
+    Want {
+        /// The first block's id; the block at `i` has `id + i`. Ids count up over the stream.
+        id: u32,
+        /// The blocks, at least one.
+        blocks: Wants,
+    },
+    /// Takes wants back; their answers may be on their way.
+    Cancel {
+        /// The first id.
+        id: u32,
+        /// How many ids, at least one.
+        count: u32,
+    },
+    /// Nothing more will be asked; what was asked is still wanted.
+    Close,
+}
+
+/// What a server says.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Response {
+    /// What the server has of the root: its first answer, and again whenever it changes.
+    Status(Availability),
+    /// A block; `len` bytes of payload follow the frame.
+    Block {
+        /// Which want it answers.
+        id: u32,
+        /// The payload's length in bytes, at most [`BLOCK_BYTES_MAX`].
+        #[serde(deserialize_with = "block_len")]
+        len: u32,
+    },
+    /// There will be no block for this want.
+    Missing {
+        /// Which want it answers.
+        id: u32,
+        /// Why.
+        why: Missing,
+    },
+    /// These peers have the root, too.
+    Hint {
+        /// Who.
+        peers: List<PeerHint, HINT_PEERS_MAX>,
+    },
+    /// The end: nothing follows. A stream that ends without it was cut off.
+    Close(Reason),
+}
+
+/// What a server has of a root.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Availability {
+    /// All of it.
+    Complete,
+    /// Some leaves, and the nodes above them.
+    Partial {
+        /// Which leaves, numbered in the order of the whole DAG.
+        ranges: LeafRanges,
+    },
+    /// Nothing.
+    Absent,
+    /// Nothing any more: it was withdrawn.
+    Gone,
+    /// It may have it, but serves too many at present.
+    Busy {
+        /// When to come back, in milliseconds.
+        retry_after_ms: u32,
+    },
+}
+
+/// Why a server can't send a block.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Missing {
+    /// It does not have it.
+    NotHere,
+    /// The file it was in has changed since it was shared.
+    Changed,
+    /// Its disk does not give it.
+    Unreadable,
+}
+
+/// Why a server ends a stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Reason {
+    /// The client closed, and everything was answered.
+    Done,
+    /// The root was withdrawn.
+    Gone,
+    /// The node ends.
+    ShuttingDown,
+    /// The client broke the protocol.
+    Protocol,
+    /// The client did not take what it asked for.
+    TooSlow,
+    /// The server sheds load.
+    Busy,
+}
+
+/// Another peer that has the root, in its own words' form: who reads it has to parse and filter.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PeerHint {
+    /// The peer id's bytes.
+    pub peer: List<u8, PEER_ID_BYTES_MAX>,
+    /// Its addresses, as binary multiaddrs.
+    pub addresses: List<List<u8, ADDRESS_BYTES_MAX>, HINT_ADDRESSES_MAX>,
+}
+
+fn block_len<'de, D: de::Deserializer<'de>>(deserializer: D) -> Result<u32, D::Error> {
+    let len = u32::deserialize(deserializer)?;
+    match usize::try_from(len) {
+        Ok(bytes) if bytes <= BLOCK_BYTES_MAX => Ok(len),
+        _ => Err(de::Error::custom("a block longer than allowed")),
+    }
+}

@@ -1,0 +1,30 @@
+//! The exchange protocol's messages, version 1: `/shoal/<network>/exchange/1`.
+//!
+//! A client opens a stream, says which [root](Request::Open) it is about, and asks for blocks; the server says what it has
+//! and answers every want by a block or by why there is none. Both may write ahead: the first wants
+//! travel with the opening. Every frame declares its length, every payload too, and both ends say
+//! when they are done, since a reset can read like an end.
+//!
+//! This module owns the bytes: [`encode`], the `decode_*` functions and, for bytes that come in any pieces,
+//! [`FrameDecoder`]. What is decoded is within every limit; anything else is a [`WireError`], and
+//! the end of the stream. It refuses to know who may ask for what: that is the node's.
+
+mod frame;
+mod list;
+mod message;
+mod ranges;
+
+#[cfg(test)]
+mod wire_format;
+
+pub use frame::{
+    Event, FRAME_BYTES_MAX, FRAME_HEAD_BYTES, FrameDecoder, Message, WireError, decode_request,
+    decode_response, encode, frame_len,
+};
+pub use list::{List, TooLong};
+pub use message::{
+    ADDRESS_BYTES_MAX, Availability, HINT_ADDRESSES_MAX, HINT_PEERS_MAX, Missing,
+    PEER_ID_BYTES_MAX, PeerHint, Reason, Request, Response, WANTS_OUTSTANDING_MAX,
+    WANTS_PER_MESSAGE_MAX, Wants,
+};
+pub use ranges::{LEAF_END_MAX, LeafRanges, RANGES_MAX, RangesError};

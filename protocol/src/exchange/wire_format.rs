@@ -1,0 +1,461 @@
+//! The wire format, byte by byte: a change that fails here needs another protocol version.
+
+#![allow(clippy::unwrap_used)]
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::address::{BLOCK_BYTES_MAX, Cid, Digest, HashFn};
+
+/// `1e 20` and the BLAKE3 hash of nothing.
+const NOTHING_BLAKE3: &str =
+    "1e20 af1349b9f5f9a1a6a0404dea36dcc949 9bcb25c9adc112b7cc9a93cae41f3262";
+/// `12 20` and the SHA2-256 hash of nothing.
+const NOTHING_SHA2: &str = "1220 e3b0c44298fc1c149afbf4c8996fb924 27ae41e4649b934ca495991b7852b855";
+
+/// Reads a commented hexdump: what follows `#` on a line is for people.
+fn bytes(hexdump: &str) -> Vec<u8> {
+    let digits: String = hexdump
+        .lines()
+        .map(|line| line.split('#').next().unwrap_or_default())
+        .flat_map(str::chars)
+        .filter(|c| !c.is_whitespace())
+        .collect();
+    (0..digits.len())
+        .step_by(2)
+        .map(|at| u8::from_str_radix(&digits[at..at + 2], 16).unwrap())
+        .collect()
+}
+
+fn check<M: Message + PartialEq + std::fmt::Debug>(message: &M, hexdump: &str) {
+    let expected = bytes(hexdump);
+    let mut encoded = Vec::new();
+    encode(message, &mut encoded).unwrap();
+    assert_eq!(encoded, expected, "{message:?} encodes as {encoded:02x?}");
+    let mut decoder = FrameDecoder::<M>::default();
+    let mut input = expected.as_slice();
+    assert_eq!(
+        decoder.next(&mut input).unwrap().as_ref(),
+        Some(&Event::Message(clone(message)))
+    );
+    assert!(input.is_empty());
+}
+
+/// `Message` has no `Clone`; what was encoded is as good.
+fn clone<M: Message>(message: &M) -> M {
+    postcard::from_bytes(&postcard::to_allocvec(message).unwrap()).unwrap()
+}
+
+#[test]
+fn request_wire_format() {
+    let blake3 = Digest::of(HashFn::Blake3, b"");
+    let sha2 = Digest::of(HashFn::Sha2_256, b"");
+    check(
+        &Request::Open {
+            root: Cid::dag_pb(blake3),
+        },
+        &format!(
+            "00000026  # length: 38
+             00        # Open
+             24        # CID: 36 bytes
+             01 70     # version 1, dag-pb
+             {NOTHING_BLAKE3}"
+        ),
+    );
+    check(
+        &Request::Want {
+            id: 300,
+            blocks: vec![blake3, sha2].try_into().unwrap(),
+        },
+        &format!(
+            "00000048  # length: 72
+             01        # Want
+             ac02      # id: 300
+             02        # two digests, without lengths
+             {NOTHING_BLAKE3}
+             {NOTHING_SHA2}"
+        ),
+    );
+    check(
+        &Request::Cancel {
+            id: u32::MAX,
+            count: 1,
+        },
+        "00000007    # length: 7
+         02          # Cancel
+         ffffffff0f  # id: 4294967295
+         01          # count",
+    );
+    check(&Request::Close, "00000001 03");
+}
+
+#[test]
+fn response_wire_format() {
+    let ranges = LeafRanges::new(vec![0..1, 5..7, 300..1000]).unwrap();
+    let hint = PeerHint {
+        peer: vec![0x00, 0x24].try_into().unwrap(),
+        addresses: vec![vec![4, 127, 0, 0, 1].try_into().unwrap(), List::default()]
+            .try_into()
+            .unwrap(),
+    };
+    check(&Response::Status(Availability::Complete), "00000002 00 00");
+    check(
+        &Response::Status(Availability::Partial { ranges }),
+        "0000000b   # length: 11
+         00 01      # Status, Partial
+         03         # three ranges, as gap and length
+         00 01      # 0..1
+         04 02      # 5..7
+         a502 bc05  # 300..1000: gap 293, length 700",
+    );
+    check(&Response::Status(Availability::Absent), "00000002 00 02");
+    check(&Response::Status(Availability::Gone), "00000002 00 03");
+    check(
+        &Response::Status(Availability::Busy {
+            retry_after_ms: 1000,
+        }),
+        "00000004 00 04 e807  # Status, Busy, 1000 ms",
+    );
+    check(
+        &Response::Block {
+            id: 7,
+            len: 2 << 20,
+        },
+        "00000006 01 07 80808001  # 2 MiB follow",
+    );
+    check(
+        &Response::Missing {
+            id: 1,
+            why: Missing::NotHere,
+        },
+        "00000003 02 01 00",
+    );
+    check(
+        &Response::Missing {
+            id: 1,
+            why: Missing::Changed,
+        },
+        "00000003 02 01 01",
+    );
+    check(
+        &Response::Missing {
+            id: 1,
+            why: Missing::Unreadable,
+        },
+        "00000003 02 01 02",
+    );
+    check(
+        &Response::Hint {
+            peers: vec![hint].try_into().unwrap(),
+        },
+        "0000000d       # length: 13
+         03 01          # Hint, one peer
+         02 0024        # its id: 2 bytes
+         02             # two addresses
+         05 047f000001  # 5 bytes
+         00             # 0 bytes",
+    );
+    let reasons = [
+        Reason::Done,
+        Reason::Gone,
+        Reason::ShuttingDown,
+        Reason::Protocol,
+        Reason::TooSlow,
+        Reason::Busy,
+    ];
+    for (at, reason) in reasons.into_iter().enumerate() {
+        check(&Response::Close(reason), &format!("00000002 04 {at:02x}"));
+    }
+}
+
+#[test]
+fn what_is_not_allowed_is_refused() {
+    fn request(hexdump: &str, accepted: bool) {
+        assert_eq!(
+            decode_request(&bytes(hexdump)).is_ok(),
+            accepted,
+            "{hexdump}"
+        );
+    }
+    fn response(hexdump: &str, accepted: bool) {
+        assert_eq!(
+            decode_response(&bytes(hexdump)).is_ok(),
+            accepted,
+            "{hexdump}"
+        );
+    }
+    let want = |count: usize| format!("01 00 {:02x}{:02x}", count % 128 + 128, count / 128);
+    request("", false);
+    request("04 # no such request", false);
+    request("03 00 # a byte after it", false);
+    request(&format!("00 24 01 70 {NOTHING_BLAKE3}"), true);
+    request(&format!("00 24 01 71 {NOTHING_BLAKE3} # dag-cbor"), false);
+    request(&format!("01 00 01 {NOTHING_BLAKE3}"), true);
+    request(&format!("01 00 01 {NOTHING_BLAKE3} 00"), false);
+    request(
+        &format!("01 00 02 {NOTHING_BLAKE3} # two digests, one there"),
+        false,
+    );
+    request(
+        &format!("01 00 01 16{} # sha3-256", &NOTHING_BLAKE3[2..]),
+        false,
+    );
+    request("01 00 00 # no digest", false);
+    request(
+        &format!("01 ffffffff0f 01 {NOTHING_SHA2} # the last id"),
+        true,
+    );
+    request(
+        &format!("01 ffffffff0f 02 {NOTHING_SHA2}{NOTHING_SHA2} # beyond it"),
+        false,
+    );
+    request(&(want(256) + &NOTHING_SHA2.repeat(256)), true);
+    request(&(want(257) + &NOTHING_SHA2.repeat(257)), false);
+    request("02 00 00 # cancels nothing", false);
+    request("02 01 ffffffff0f", true);
+    request("02 02 ffffffff0f # ids beyond u32", false);
+
+    response("05 # no such response", false);
+    response("00 05 # no such availability", false);
+    response("01 00 80808001 # 2 MiB", true);
+    response("01 00 81808001 # 2 MiB and a byte", false);
+    response("01 00 ffffffff0f # 4 GiB", false);
+    response("01 00 ffffffff1f # beyond u32", false);
+    response("00 01 01 00 00 # an empty range", false);
+    response(&format!("03 10 {}", "00 00".repeat(16)), true);
+    response(&format!("03 11 {}", "00 00".repeat(17)), false);
+    response(&format!("03 01 40 {} 00", "aa".repeat(64)), true);
+    response(&format!("03 01 41 {} 00", "aa".repeat(65)), false);
+    response(&format!("03 01 00 08 {}", "00".repeat(8)), true);
+    response(&format!("03 01 00 09 {}", "00".repeat(9)), false);
+    response(&format!("03 01 00 01 8002 {}", "aa".repeat(256)), true);
+    response(&format!("03 01 00 01 8102 {}", "aa".repeat(257)), false);
+    response(
+        "03 ffffffffffffffffff01 # as many peers as can be said",
+        false,
+    );
+}
+
+#[test]
+fn what_no_one_would_accept_is_not_written() {
+    let mut out = vec![1, 2, 3];
+    for request in [
+        Request::Want {
+            id: 0,
+            blocks: List::default(),
+        },
+        Request::Cancel { id: 0, count: 0 },
+        Request::Cancel {
+            id: 2,
+            count: u32::MAX,
+        },
+    ] {
+        assert!(
+            matches!(encode(&request, &mut out), Err(WireError::Ids { .. })),
+            "{request:?}"
+        );
+    }
+    assert_eq!(out, [1, 2, 3]);
+}
+
+#[test]
+fn a_declared_length_is_refused_before_it_is_read() {
+    assert_eq!(frame_len([0, 1, 0, 0]), Ok(FRAME_BYTES_MAX));
+    assert_eq!(
+        frame_len([0, 1, 0, 1]),
+        Err(WireError::FrameTooLong { len: 65_537 })
+    );
+    let mut decoder = FrameDecoder::<Request>::default();
+    let mut input: &[u8] = &[0xff, 0xff, 0xff, 0xff, 0];
+    let error = WireError::FrameTooLong { len: 0xffff_ffff };
+    assert_eq!(decoder.next(&mut input), Err(error.clone()));
+    let mut valid: &[u8] = &[0, 0, 0, 1, 3];
+    assert_eq!(decoder.next(&mut valid), Err(error), "an error is for good");
+    assert!(!decoder.is_between_frames());
+}
+
+#[test]
+fn the_longest_hint_fits_a_frame() {
+    let address = || List::first_of(std::iter::repeat_n(0xaa, ADDRESS_BYTES_MAX));
+    let peer = || PeerHint {
+        peer: List::first_of(std::iter::repeat_n(0xaa, PEER_ID_BYTES_MAX)),
+        addresses: List::first_of(std::iter::repeat_with(address)),
+    };
+    let peers = List::first_of(std::iter::repeat_with(peer));
+    let mut out = Vec::new();
+    encode(&Response::Hint { peers }, &mut out).unwrap();
+    assert!(out.len() < 35 * 1024, "{}", out.len());
+}
+
+#[test]
+fn an_end_within_a_frame_or_payload_shows() {
+    let stream = bytes("00000003 01 07 02  aabb  00000002 04 00");
+    let ends: Vec<usize> = (0..=stream.len())
+        .filter(|len| {
+            let mut decoder = FrameDecoder::<Response>::default();
+            let mut input = &stream[..*len];
+            while decoder.next(&mut input).unwrap().is_some() {}
+            decoder.is_between_frames()
+        })
+        .collect();
+    assert_eq!(
+        ends,
+        [0, 9, 15],
+        "only before, between and after the messages"
+    );
+}
+
+/// All that a decoder finds, payload pieces joined.
+fn decode_pieces(pieces: &[&[u8]]) -> Result<(Vec<Response>, Vec<Vec<u8>>), WireError> {
+    let mut decoder = FrameDecoder::<Response>::default();
+    let (mut messages, mut payloads, mut payload) = (Vec::new(), Vec::new(), Vec::new());
+    for piece in pieces {
+        let mut input = *piece;
+        while let Some(event) = decoder.next(&mut input)? {
+            match event {
+                Event::Message(message) => messages.push(message),
+                Event::Payload { bytes, last, .. } => {
+                    payload.extend_from_slice(bytes);
+                    if last {
+                        payloads.push(std::mem::take(&mut payload));
+                    }
+                }
+            }
+        }
+    }
+    Ok((messages, payloads))
+}
+
+fn any_digest() -> impl Strategy<Value = Digest> {
+    (any::<bool>(), any::<[u8; 8]>()).prop_map(|(sha2, content)| {
+        Digest::of(
+            if sha2 {
+                HashFn::Sha2_256
+            } else {
+                HashFn::Blake3
+            },
+            &content,
+        )
+    })
+}
+
+fn any_request() -> impl Strategy<Value = Request> {
+    prop_oneof![
+        any_digest().prop_map(|digest| Request::Open {
+            root: Cid::raw(digest)
+        }),
+        any_digest().prop_map(|digest| Request::Open {
+            root: Cid::dag_pb(digest)
+        }),
+        (
+            0..1_u32 << 31,
+            proptest::collection::vec(any_digest(), 1..20)
+        )
+            .prop_map(|(id, blocks)| Request::Want {
+                id,
+                blocks: blocks.try_into().unwrap()
+            }),
+        (0..1_u32 << 31, 1..1_u32 << 31).prop_map(|(id, count)| Request::Cancel { id, count }),
+        Just(Request::Close),
+    ]
+}
+
+fn any_response() -> impl Strategy<Value = Response> {
+    let leaves = proptest::collection::btree_set(0..LEAF_END_MAX, 0..50);
+    let hint = (
+        any::<[u8; 38]>(),
+        proptest::collection::vec(any::<[u8; 8]>(), 0..9),
+    )
+        .prop_map(|(peer, addresses)| PeerHint {
+            peer: peer.to_vec().try_into().unwrap(),
+            addresses: List::first_of(
+                addresses
+                    .iter()
+                    .map(|address| address.to_vec().try_into().unwrap()),
+            ),
+        });
+    prop_oneof![
+        Just(Response::Status(Availability::Complete)),
+        leaves.prop_map(|leaves| {
+            let ranges = LeafRanges::from_sorted(leaves);
+            Response::Status(Availability::Partial { ranges })
+        }),
+        any::<u32>()
+            .prop_map(|retry_after_ms| Response::Status(Availability::Busy { retry_after_ms })),
+        (any::<u32>(), 0..3000_u32).prop_map(|(id, len)| Response::Block { id, len }),
+        any::<u32>().prop_map(|id| Response::Missing {
+            id,
+            why: Missing::Changed
+        }),
+        proptest::collection::vec(hint, 0..17).prop_map(|peers| Response::Hint {
+            peers: peers.try_into().unwrap()
+        }),
+        Just(Response::Close(Reason::ShuttingDown)),
+    ]
+}
+
+proptest! {
+    #[test]
+    fn requests_come_back(request in any_request()) {
+        let mut frame = Vec::new();
+        encode(&request, &mut frame).unwrap();
+        let (head, body) = frame.split_first_chunk().unwrap();
+        prop_assert_eq!(frame_len(*head), Ok(body.len()));
+        prop_assert_eq!(decode_request(body), Ok(request));
+    }
+
+    #[test]
+    fn responses_and_payloads_come_back_in_any_pieces(
+        responses in proptest::collection::vec(any_response(), 1..10),
+        cuts in proptest::collection::vec(1..5000_usize, 1..20),
+    ) {
+        let (mut stream, mut payloads) = (Vec::new(), Vec::new());
+        for (at, response) in responses.iter().enumerate() {
+            encode(response, &mut stream).unwrap();
+            if let Response::Block { len, .. } = response {
+                let payload = vec![at as u8; *len as usize];
+                stream.extend_from_slice(&payload);
+                payloads.push(payload);
+            }
+        }
+        let (mut pieces, mut rest) = (Vec::new(), stream.as_slice());
+        for cut in cuts.iter().cycle() {
+            let (piece, after) = rest.split_at((*cut).min(rest.len()));
+            pieces.push(piece);
+            rest = after;
+            if rest.is_empty() {
+                break;
+            }
+        }
+        prop_assert_eq!(decode_pieces(&pieces), Ok((responses, payloads)));
+    }
+
+    #[test]
+    fn arbitrary_bytes_are_refused_or_mean_what_they_say(body: Vec<u8>) {
+        let _ = decode_pieces(&[&body]);
+        if let Ok(request) = decode_request(&body) {
+            let mut again = Vec::new();
+            encode(&request, &mut again).unwrap();
+            prop_assert_eq!(decode_request(&again[FRAME_HEAD_BYTES..]), Ok(request));
+        }
+        if let Ok(response) = decode_response(&body) {
+            if let Response::Block { len, .. } = response {
+                prop_assert!(len as usize <= BLOCK_BYTES_MAX);
+            }
+            let mut again = Vec::new();
+            encode(&response, &mut again).unwrap();
+            prop_assert_eq!(decode_response(&again[FRAME_HEAD_BYTES..]), Ok(response));
+        }
+    }
+
+    #[test]
+    fn a_damaged_message_never_panics(
+        response in any_response(), at: prop::sample::Index, byte: u8,
+    ) {
+        let mut frame = Vec::new();
+        encode(&response, &mut frame).unwrap();
+        let at = at.index(frame.len());
+        frame[at] = byte;
+        let _ = decode_pieces(&[&frame]);
+    }
+}

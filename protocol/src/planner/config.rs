@@ -1,0 +1,93 @@
+//! The planner's numbers.
+
+use std::time::Duration;
+
+use crate::address::CHUNK_BYTES;
+use crate::exchange::WANTS_OUTSTANDING_MAX;
+
+/// The most wants a planner takes at once: twice what one provider may have in flight, so that the
+/// queue does not run dry while a batch is out. At about 150 bytes a want this is 1.2 MiB.
+pub const HORIZON_WANTS: usize = 2 * WANTS_OUTSTANDING_MAX;
+
+/// The most providers that work for one transfer; each is a bit in every want's mask of those that
+/// lack it.
+pub const PROVIDERS_MAX: usize = 64;
+
+/// How many barred providers are remembered, 16 bytes each; beyond that the lowest id is forgotten.
+pub const BARRED_MAX: usize = 1024;
+
+/// How many withdrawn requests per provider are remembered, so that their late answers are no
+/// violation: twice what can be in flight there. 8 bytes each, 64 KiB.
+pub const WITHDRAWN_MAX: usize = 2 * WANTS_OUTSTANDING_MAX;
+
+/// How many of one provider's requests are looked at for stealing or moving in one poll.
+pub const SCAN_MAX: usize = 64;
+
+/// What a want of unknown length counts for: DAG nodes of full width are about 50 KiB.
+pub const CHARGE_UNKNOWN: u32 = 64 << 10;
+
+/// The least a want counts for, to stand for its request and headers.
+pub const CHARGE_MIN: u32 = 1 << 10;
+
+/// How a [`Planner`](super::Planner) behaves; `Default` holds the only numbers.
+#[derive(Clone, Debug)]
+pub struct PlannerConfig {
+    /// The least window per provider, in bytes: two chunks, one on the wire while the next is
+    /// asked for. It is also 32 small wants of 64 KiB.
+    pub window_bytes_min: u64,
+    /// The most bytes in flight at one provider.
+    pub window_bytes_max: u64,
+    /// How many times rate x round-trip time the window is. Two: one part travels while the other
+    /// is asked for, and a window that limits the rate doubles with every round.
+    pub window_factor: u32,
+    /// The most wants in flight at one provider, at most [`WANTS_OUTSTANDING_MAX`].
+    pub wants_in_flight_max: usize,
+    /// The least round-trip time reckoned with: reading, scheduling and batching take their
+    /// milliseconds even where the wire takes none.
+    pub rtt_min: Duration,
+    /// The most round-trip time reckoned with, so that no window holds more than
+    /// `window_factor` x this much of a slow provider's time.
+    pub rtt_max: Duration,
+    /// The rate reckoned with, in bytes per second, for a provider that was not measured yet.
+    pub rate_assumed: u64,
+    /// How long a provider may have requests and deliver less than `stall_bytes_min`.
+    pub stall_timeout: Duration,
+    /// The payload that within `stall_timeout` proves life where no block was completed: 10 KiB
+    /// in 10 s, a fifth of the slowest modem.
+    pub stall_bytes_min: u64,
+    /// The least time a want may be in flight before it is moved to another provider.
+    pub want_deadline_min: Duration,
+    /// How many times the expected time a want may be in flight before it is moved.
+    pub want_deadline_factor: u32,
+    /// How many times sooner a duplicate must be expected than the request it doubles.
+    pub steal_factor: u32,
+    /// How often deadlines and duplicates are looked at while several providers work.
+    pub tick: Duration,
+    /// The least and the most time that a busy provider is left alone, whatever it says.
+    pub rest: (Duration, Duration),
+    /// The budget a planner starts with, in bytes; see [`Planner::budget`](super::Planner::budget).
+    pub budget_bytes: u64,
+}
+
+impl Default for PlannerConfig {
+    fn default() -> Self {
+        let window_bytes_max = 64 << 20;
+        Self {
+            window_bytes_min: (CHUNK_BYTES as u64).saturating_mul(2),
+            window_bytes_max,
+            window_factor: 2,
+            wants_in_flight_max: WANTS_OUTSTANDING_MAX,
+            rtt_min: Duration::from_millis(10),
+            rtt_max: Duration::from_secs(1),
+            rate_assumed: 256 << 10,
+            stall_timeout: Duration::from_secs(10),
+            stall_bytes_min: 10 << 10,
+            want_deadline_min: Duration::from_secs(5),
+            want_deadline_factor: 4,
+            steal_factor: 2,
+            tick: Duration::from_millis(100),
+            rest: (Duration::from_millis(100), Duration::from_secs(60)),
+            budget_bytes: window_bytes_max,
+        }
+    }
+}

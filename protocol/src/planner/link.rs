@@ -1,0 +1,232 @@
+//! What was measured of the way to one provider: its rate and its round-trip time.
+//!
+//! The rate is taken over busy time only, in spans of at least [`SPAN_MIN`] and one round trip; a
+//! faster span counts at once, a slower one by a quarter, so that one pause does not shrink the window.
+//!
+//! The round-trip time is taken from probes only: the first request sent on a pipe that holds next
+//! to nothing. All others measure the queue that the window itself makes. Where the way gets longer,
+//! the window shrinks until probes happen again; so a wrong value heals.
+
+use std::time::Duration;
+
+use super::PlannerConfig;
+use super::types::WantId;
+
+/// The least busy time a rate is taken over: enough for a timer's and a scheduler's jitter.
+const SPAN_MIN: Duration = Duration::from_millis(50);
+
+#[derive(Debug, Default)]
+pub(super) struct LinkEstimate {
+    /// Payload bytes per second.
+    rate: Option<u64>,
+    rtt: Option<Duration>,
+    /// Since when requests are in flight, if they are; what came before is in `span_busy`.
+    busy_since: Option<Duration>,
+    span_busy: Duration,
+    span_bytes: u64,
+    probe: Option<(WantId, Duration)>,
+}
+
+impl LinkEstimate {
+    pub(super) fn rate(&self) -> Option<u64> {
+        self.rate
+    }
+
+    pub(super) fn rtt(&self) -> Option<Duration> {
+        self.rtt
+    }
+
+    /// A request goes out; `quiet` says that next to nothing is in flight ahead of it.
+    pub(super) fn asked(&mut self, want: WantId, quiet: bool, now: Duration) {
+        self.busy_since.get_or_insert(now);
+        if quiet && self.probe.is_none() {
+            self.probe = Some((want, now));
+        }
+    }
+
+    /// A request was answered with a block.
+    pub(super) fn answered(&mut self, want: WantId, now: Duration) {
+        let Some((_, asked)) = self.probe.take_if(|(probe, _)| *probe == want) else {
+            return;
+        };
+        let sample = now.saturating_sub(asked);
+        self.rtt = Some(match self.rtt {
+            Some(rtt) => rtt
+                .saturating_add(
+                    sample
+                        .saturating_sub(rtt)
+                        .checked_div(8)
+                        .unwrap_or_default(),
+                )
+                .min(sample),
+            None => sample,
+        });
+    }
+
+    /// A request will not be answered, or not with a block.
+    pub(super) fn unanswered(&mut self, want: WantId) {
+        self.probe.take_if(|(probe, _)| *probe == want);
+    }
+
+    /// Payload came in, of any block.
+    pub(super) fn received(&mut self, bytes: u64, now: Duration) {
+        self.span_bytes = self.span_bytes.saturating_add(bytes);
+        let running = self
+            .busy_since
+            .map_or(Duration::ZERO, |since| now.saturating_sub(since));
+        let span = self.span_busy.saturating_add(running);
+        if span < SPAN_MIN.max(self.rtt.unwrap_or_default()) {
+            return;
+        }
+        let sample = per_second(self.span_bytes, span);
+        self.rate = Some(match self.rate {
+            Some(rate) if sample < rate => rate.saturating_mul(3).saturating_add(sample) / 4,
+            _ => sample,
+        });
+        self.busy_since = self.busy_since.map(|_| now);
+        self.span_busy = Duration::ZERO;
+        self.span_bytes = 0;
+    }
+
+    /// Nothing is in flight any more.
+    pub(super) fn idle(&mut self, now: Duration) {
+        if let Some(since) = self.busy_since.take() {
+            self.span_busy = self.span_busy.saturating_add(now.saturating_sub(since));
+        }
+    }
+
+    /// How many bytes should be in flight.
+    pub(super) fn window(&self, config: &PlannerConfig) -> u64 {
+        let in_one_round = self
+            .rate
+            .map_or(0, |rate| bytes_in(rate, self.round_trip(config)));
+        in_one_round
+            .saturating_mul(u64::from(config.window_factor))
+            .clamp(
+                config.window_bytes_min,
+                config.window_bytes_max.max(config.window_bytes_min),
+            )
+    }
+
+    /// How long that many bytes take, asked for now with nothing ahead of them.
+    pub(super) fn time_for(&self, bytes: u64, config: &PlannerConfig) -> Duration {
+        let rate = self.rate.unwrap_or(config.rate_assumed).max(1);
+        let micros = u128::from(bytes)
+            .saturating_mul(1_000_000)
+            .checked_div(u128::from(rate))
+            .unwrap_or_default();
+        let transfer = Duration::from_micros(u64::try_from(micros).unwrap_or(u64::MAX));
+        self.round_trip(config).saturating_add(transfer)
+    }
+
+    fn round_trip(&self, config: &PlannerConfig) -> Duration {
+        self.rtt
+            .unwrap_or_default()
+            .min(config.rtt_max)
+            .max(config.rtt_min)
+    }
+}
+
+fn per_second(bytes: u64, time: Duration) -> u64 {
+    let rate = u128::from(bytes)
+        .saturating_mul(1_000_000)
+        .checked_div(time.as_micros())
+        .unwrap_or(u128::MAX);
+    u64::try_from(rate).unwrap_or(u64::MAX)
+}
+
+fn bytes_in(rate: u64, time: Duration) -> u64 {
+    let bytes = u128::from(rate).saturating_mul(time.as_micros()) / 1_000_000;
+    u64::try_from(bytes).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MIB: u64 = 1 << 20;
+
+    fn ms(millis: u64) -> Duration {
+        Duration::from_millis(millis)
+    }
+
+    #[test]
+    fn the_window_follows_rate_and_round_trip() {
+        fn check(rate: u64, rtt: Duration, expected: u64) {
+            let link = LinkEstimate {
+                rate: Some(rate),
+                rtt: Some(rtt),
+                ..Default::default()
+            };
+            assert_eq!(
+                link.window(&PlannerConfig::default()),
+                expected,
+                "{rate} B/s, {rtt:?}"
+            );
+        }
+        check(1_000, ms(80), 2 * MIB); // never under two chunks
+        check(100 * MIB, ms(80), 16 * MIB);
+        check(800 * MIB, ms(0), 16 * MIB); // the least round trip counts
+        check(MIB, ms(60_000), 2 * MIB); // the most round trip counts
+        check(10_000 * MIB, ms(500), 64 * MIB);
+        check(u64::MAX, Duration::MAX, 64 * MIB);
+    }
+
+    #[test]
+    fn an_unmeasured_link_has_the_least_window() {
+        let config = PlannerConfig::default();
+        let link = LinkEstimate::default();
+        assert_eq!(link.window(&config), config.window_bytes_min);
+        assert_eq!(link.time_for(config.rate_assumed, &config), ms(1_010));
+    }
+
+    #[test]
+    fn the_rate_counts_busy_time_only() {
+        let mut link = LinkEstimate::default();
+        link.asked(WantId(1), false, ms(0));
+        link.received(1_000, ms(40));
+        assert_eq!(link.rate(), None, "a span of 40 ms is too short");
+        link.idle(ms(40));
+        link.asked(WantId(2), false, ms(10_000));
+        link.received(1_000, ms(10_060));
+        assert_eq!(link.rate(), Some(20_000));
+    }
+
+    #[test]
+    fn a_faster_span_counts_at_once_and_a_slower_by_a_quarter() {
+        let mut link = LinkEstimate::default();
+        link.asked(WantId(1), false, ms(0));
+        for (at, bytes, expected) in [
+            (100, 100, 1_000),
+            (200, 400, 4_000),
+            (300, 0, 3_000),
+            (400, 300, 3_000),
+        ] {
+            link.received(bytes, ms(at));
+            assert_eq!(link.rate(), Some(expected), "at {at} ms");
+        }
+    }
+
+    #[test]
+    fn only_probes_measure_the_round_trip() {
+        let mut link = LinkEstimate::default();
+        link.asked(WantId(1), true, ms(0));
+        link.asked(WantId(2), true, ms(1)); // one probe at a time
+        link.answered(WantId(2), ms(500));
+        assert_eq!(link.rtt(), None);
+        link.answered(WantId(1), ms(80));
+        assert_eq!(link.rtt(), Some(ms(80)));
+        link.asked(WantId(3), false, ms(600));
+        link.answered(WantId(3), ms(601));
+        assert_eq!(
+            link.rtt(),
+            Some(ms(80)),
+            "a request behind others measures the queue"
+        );
+        link.asked(WantId(4), true, ms(700));
+        link.unanswered(WantId(4));
+        link.asked(WantId(5), true, ms(800));
+        link.answered(WantId(5), ms(820));
+        assert_eq!(link.rtt(), Some(ms(20)));
+    }
+}

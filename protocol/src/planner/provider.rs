@@ -1,0 +1,228 @@
+//! One provider's books: what it has, what it was asked, how it does.
+
+use std::collections::{BTreeSet, VecDeque};
+use std::time::Duration;
+
+use super::config::WITHDRAWN_MAX;
+use super::link::LinkEstimate;
+use super::types::{Holdings, WantId};
+use super::want::{Asked, Want};
+use super::{PlannerConfig, Standing};
+
+#[derive(Debug)]
+pub(super) struct Provider {
+    /// Its bit in every want's `lacking`.
+    pub(super) slot: u8,
+    pub(super) standing: Standing,
+    pub(super) holdings: Holdings,
+    pub(super) link: LinkEstimate,
+    /// Queued wants below this were looked at and are nothing for it.
+    pub(super) cursor: WantId,
+    pub(super) in_flight: BTreeSet<Asked>,
+    pub(super) in_flight_bytes: u64,
+    pub(super) tally: Tally,
+    withdrawn: VecDeque<WantId>,
+    /// Whether `withdrawn` has forgotten any.
+    withdrawn_lost: bool,
+    /// Set while it owes something; moving its wants away does not settle it.
+    watch: Option<StallWatch>,
+    last_sign: Duration,
+    /// Bytes of a block that is still coming in, which the link has counted already.
+    partial_bytes: u64,
+}
+
+/// What a provider has done so far.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Tally {
+    /// Blocks received that were wanted.
+    pub blocks: u64,
+    /// Their bytes.
+    pub bytes: u64,
+    /// Requests it answered with "missing".
+    pub missing: u64,
+    /// Requests moved elsewhere because it took too long.
+    pub overdue: u64,
+    /// Bytes received that were no longer needed.
+    pub late_bytes: u64,
+}
+
+#[derive(Debug)]
+struct StallWatch {
+    until: Duration,
+    bytes: u64,
+}
+
+impl Provider {
+    pub(super) fn new(slot: u8, now: Duration) -> Self {
+        Self {
+            slot,
+            standing: Standing::Ready,
+            holdings: Holdings::Everything,
+            link: LinkEstimate::default(),
+            cursor: WantId(0),
+            in_flight: BTreeSet::new(),
+            in_flight_bytes: 0,
+            tally: Tally::default(),
+            withdrawn: VecDeque::new(),
+            withdrawn_lost: false,
+            watch: None,
+            last_sign: now,
+            partial_bytes: 0,
+        }
+    }
+
+    pub(super) fn bit(&self) -> u64 {
+        1_u64.checked_shl(u32::from(self.slot)).unwrap_or_default()
+    }
+
+    /// Whether it may have the block.
+    pub(super) fn may_have(&self, want: &Want) -> bool {
+        want.lacking & self.bit() == 0 && self.holdings.has(want.leaf)
+    }
+
+    /// Whether one more request fits; a first one always does.
+    pub(super) fn takes(&self, charge: u32, config: &PlannerConfig) -> bool {
+        let bytes = self.in_flight_bytes.saturating_add(u64::from(charge));
+        let fits = self.in_flight.is_empty() || bytes <= self.link.window(config);
+        self.in_flight.len() < self.wants_max(config) && fits
+    }
+
+    /// Whether at least half of the window is free, so that requests go out in batches.
+    pub(super) fn wants_refill(&self, config: &PlannerConfig) -> bool {
+        self.in_flight.len() <= self.wants_max(config) / 2
+            && self.in_flight_bytes <= self.link.window(config) / 2
+            && self.wants_max(config) > 0
+    }
+
+    fn wants_max(&self, config: &PlannerConfig) -> usize {
+        match self.standing {
+            Standing::Ready => config.wants_in_flight_max,
+            Standing::Suspect => 1,
+            Standing::Resting { .. } => 0,
+        }
+    }
+
+    /// A request goes out.
+    pub(super) fn launch(&mut self, id: WantId, charge: u32, now: Duration, cfg: &PlannerConfig) {
+        let quiet = self.in_flight_bytes <= cfg.window_bytes_min / 2;
+        self.link.asked(id, quiet, now);
+        if self.watch.is_none() {
+            self.last_sign = now;
+            self.watch = Some(StallWatch::new(now, cfg));
+        }
+        self.in_flight.insert((now, id));
+        self.in_flight_bytes = self.in_flight_bytes.saturating_add(u64::from(charge));
+    }
+
+    /// A request ends, in whatever way.
+    pub(super) fn land(&mut self, asked: Asked, charge: u32, now: Duration) {
+        self.in_flight.remove(&asked);
+        self.in_flight_bytes = self.in_flight_bytes.saturating_sub(u64::from(charge));
+        if self.in_flight.is_empty() {
+            self.link.idle(now);
+        }
+    }
+
+    /// It answered a request as it should: with a block, or by saying that it has none.
+    pub(super) fn settled(&mut self, now: Duration, config: &PlannerConfig) {
+        self.last_sign = now;
+        self.watch = (!self.in_flight.is_empty()).then(|| StallWatch::new(now, config));
+        if self.standing == Standing::Suspect {
+            self.standing = Standing::Ready;
+        }
+    }
+
+    /// It was too slow for a request: one at a time, until it answers.
+    pub(super) fn suspect(&mut self) {
+        if self.standing == Standing::Ready {
+            self.standing = Standing::Suspect;
+        }
+    }
+
+    /// Nothing is asked of it any more, by the caller's will: it owes nothing.
+    pub(super) fn released(&mut self) {
+        if self.in_flight.is_empty() {
+            self.watch = None;
+        }
+    }
+
+    /// Payload came in, of a block that is not complete yet.
+    pub(super) fn received_part(&mut self, bytes: u64, now: Duration) {
+        self.last_sign = now;
+        self.partial_bytes = self.partial_bytes.saturating_add(bytes);
+        self.link.received(bytes, now);
+        if let Some(watch) = &mut self.watch {
+            watch.bytes = watch.bytes.saturating_add(bytes);
+        }
+    }
+
+    /// A block is complete.
+    pub(super) fn received_block(&mut self, bytes: u64, now: Duration) {
+        let counted = self.partial_bytes.min(bytes);
+        self.partial_bytes = self.partial_bytes.saturating_sub(bytes);
+        self.link.received(bytes.saturating_sub(counted), now);
+    }
+
+    /// Remembers a request that was taken back and may be answered nevertheless.
+    pub(super) fn withdraw(&mut self, id: WantId) {
+        self.link.unanswered(id);
+        if self.withdrawn.len() >= WITHDRAWN_MAX {
+            self.withdrawn.pop_front();
+            self.withdrawn_lost = true;
+        }
+        self.withdrawn.push_back(id);
+    }
+
+    /// Whether the answer belongs to a request that was taken back; once per request.
+    pub(super) fn was_withdrawn(&mut self, id: WantId) -> bool {
+        match self.withdrawn.iter().position(|withdrawn| *withdrawn == id) {
+            Some(at) => self.withdrawn.remove(at).is_some(),
+            None => self.withdrawn_lost,
+        }
+    }
+
+    /// When it has stalled, unless it delivers before.
+    pub(super) fn stalls_at(&self) -> Option<Duration> {
+        self.watch.as_ref().map(|watch| watch.until)
+    }
+
+    /// Whether it has stalled; one that has delivered enough gets the next term.
+    pub(super) fn has_stalled(&mut self, now: Duration, config: &PlannerConfig) -> bool {
+        let Some(watch) = self.watch.as_ref().filter(|watch| watch.until <= now) else {
+            return false;
+        };
+        if watch.bytes < config.stall_bytes_min {
+            return true;
+        }
+        self.watch = Some(StallWatch::new(now, config));
+        false
+    }
+
+    /// How long a request may be in flight here before it is moved elsewhere.
+    pub(super) fn patience(&self, config: &PlannerConfig) -> Duration {
+        self.link
+            .time_for(self.in_flight_bytes, config)
+            .saturating_mul(config.want_deadline_factor)
+            .max(config.want_deadline_min)
+    }
+
+    /// How long one more block would take, behind what is in flight.
+    pub(super) fn time_to_get(&self, charge: u32, config: &PlannerConfig) -> Duration {
+        let bytes = self.in_flight_bytes.saturating_add(u64::from(charge));
+        self.link.time_for(bytes, config)
+    }
+
+    /// For how long it has delivered nothing while it owed something.
+    pub(super) fn silent_for(&self, now: Duration) -> Duration {
+        now.saturating_sub(self.last_sign)
+    }
+}
+
+impl StallWatch {
+    fn new(now: Duration, config: &PlannerConfig) -> Self {
+        Self {
+            until: now.saturating_add(config.stall_timeout),
+            bytes: 0,
+        }
+    }
+}

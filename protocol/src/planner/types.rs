@@ -1,0 +1,121 @@
+//! What goes into the planner and comes out of it.
+
+use std::time::Duration;
+
+use crate::exchange::LeafRanges;
+
+/// A provider, named by the caller; one id stands for one peer over the whole transfer, so that
+/// blame stays with it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ProviderId(pub u32);
+
+/// A block that is wanted, named by the caller. Lower ids are asked for first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct WantId(pub u64);
+
+/// What a provider says it has of the root.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Holdings {
+    /// Every block.
+    Everything,
+    /// These leaves, and the nodes above them.
+    Leaves(LeafRanges),
+    /// Nothing, for now.
+    Nothing,
+}
+
+impl Holdings {
+    /// Whether the block may be asked for; `None` is a DAG node.
+    pub(super) fn has(&self, leaf: Option<u64>) -> bool {
+        match (self, leaf) {
+            (Self::Everything, _) | (Self::Leaves(_), None) => true,
+            (Self::Leaves(ranges), Some(leaf)) => ranges.contains(leaf),
+            (Self::Nothing, _) => false,
+        }
+    }
+}
+
+/// Why the caller takes a provider out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Removal {
+    /// The connection or stream is gone; it may be added again.
+    Lost,
+    /// It withdrew the root.
+    Gone,
+    /// It is overloaded: it stays, and is asked again after this time.
+    Busy {
+        /// What the provider asked for; kept within [`PlannerConfig::rest`](super::PlannerConfig::rest).
+        retry_after: Duration,
+    },
+}
+
+/// What a provider did that it was dropped for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Blame {
+    /// It sent bytes that are not the block.
+    BadBlock,
+    /// It answered what it was never asked.
+    Unasked,
+    /// It had requests and delivered next to nothing for
+    /// [`PlannerConfig::stall_timeout`](super::PlannerConfig::stall_timeout).
+    Stalled,
+}
+
+impl Blame {
+    /// Whether the provider is out for the whole transfer; one that stalled may be added again.
+    pub fn bars(self) -> bool {
+        match self {
+            Self::BadBlock | Self::Unasked => true,
+            Self::Stalled => false,
+        }
+    }
+}
+
+/// Why a provider was not added.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Refused {
+    /// It is out for this transfer.
+    #[error("the provider is out for this transfer ({0:?})")]
+    Barred(Blame),
+    /// [`PROVIDERS_MAX`](super::PROVIDERS_MAX) providers work already.
+    #[error("enough providers work for this transfer")]
+    Full,
+}
+
+/// What an arriving block is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Arrival {
+    /// Verify it, and report [`block_verified`](super::Planner::block_verified) or
+    /// [`block_bad`](super::Planner::block_bad).
+    Wanted,
+    /// It was asked for but is not needed any more: discard it.
+    Late,
+    /// It was never asked for: discard it; the next poll drops the provider.
+    Unasked,
+}
+
+/// What the caller has to do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// Ask the provider for these blocks, in this order, in one message.
+    Want {
+        /// Whom to ask.
+        provider: ProviderId,
+        /// At most [`WANTS_PER_MESSAGE_MAX`](crate::exchange::WANTS_PER_MESSAGE_MAX), at least one.
+        wants: Vec<WantId>,
+    },
+    /// Tell the provider that the block is no longer needed.
+    Cancel {
+        /// Whom to tell.
+        provider: ProviderId,
+        /// What was asked for.
+        want: WantId,
+    },
+    /// Close the stream; the planner has forgotten the provider already.
+    Drop {
+        /// Whose stream.
+        provider: ProviderId,
+        /// What for.
+        blame: Blame,
+    },
+}
