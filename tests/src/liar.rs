@@ -5,8 +5,7 @@
 
 use std::{
     collections::HashMap,
-    fs,
-    io,
+    fs, io,
     path::Path,
     sync::{
         Arc,
@@ -41,7 +40,10 @@ type Blocks = HashMap<Digest, (Vec<u8>, bool)>;
 impl Liar {
     /// Starts a liar that offers `file`, whose root is `cid`.
     pub fn start(file: &Path, cid: &str) -> Self {
-        let blocks = Arc::new(blocks_of(&fs::read(file).expect("the file to lie about"), cid));
+        let blocks = Arc::new(blocks_of(
+            &fs::read(file).expect("the file to lie about"),
+            cid,
+        ));
         let runtime = Runtime::new().expect("a runtime");
         let config = NetConfig {
             listen: vec!["/ip4/127.0.0.1/tcp/0".parse().expect("an address")],
@@ -64,8 +66,17 @@ impl Liar {
             });
             net
         });
-        let address = net.dial_addresses().first().expect("an address").to_string();
-        Self { address, served, _runtime: runtime, _net: net }
+        let address = net
+            .dial_addresses()
+            .first()
+            .expect("an address")
+            .to_string();
+        Self {
+            address,
+            served,
+            _runtime: runtime,
+            _net: net,
+        }
     }
 
     /// How many wrong chunks it has sent.
@@ -83,7 +94,9 @@ fn blocks_of(content: &[u8], cid: &str) -> Blocks {
         let mut wrong = chunk.to_vec();
         wrong[chunk.len() / 2] ^= 1;
         blocks.insert(digest, (wrong, true));
-        builder.push(Cid::raw(digest), chunk.len() as u64, &mut |block| nodes.push(block));
+        builder.push(Cid::raw(digest), chunk.len() as u64, &mut |block| {
+            nodes.push(block);
+        });
     }
     let built = builder.finish(&mut |block| nodes.push(block));
     assert_eq!(built.cid.to_string(), cid, "the liar knows the file");
@@ -109,7 +122,13 @@ async fn serve(
             Request::Want { id, blocks: wants } => {
                 for (id, want) in (id..).zip(wants.iter()) {
                     let Some((bytes, is_chunk)) = blocks.get(want) else {
-                        encode(&Response::Missing { id, why: Missing::NotHere }, &mut answer);
+                        encode(
+                            &Response::Missing {
+                                id,
+                                why: Missing::NotHere,
+                            },
+                            &mut answer,
+                        );
                         continue;
                     };
                     let len = u32::try_from(bytes.len()).map_err(io::Error::other)?;

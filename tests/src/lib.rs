@@ -28,9 +28,16 @@ pub fn shoal() -> PathBuf {
         return path.into();
     }
     let test = std::env::current_exe().expect("a test knows its own path");
-    let release = test.parent().and_then(Path::parent).expect("tests run from target/release/deps");
+    let release = test
+        .parent()
+        .and_then(Path::parent)
+        .expect("tests run from target/release/deps");
     let binary = release.join("shoal");
-    assert!(binary.exists(), "{} is missing: run scripts/build first", binary.display());
+    assert!(
+        binary.exists(),
+        "{} is missing: run scripts/build first",
+        binary.display()
+    );
     binary
 }
 
@@ -50,11 +57,16 @@ impl Ran {
         let stdout = String::from_utf8_lossy(&output.stdout);
         let json = match stdout.trim() {
             "" => Value::Null,
-            text => serde_json::from_str(text)
-                .unwrap_or_else(|error| panic!("stdout is not one JSON document ({error}): {text}")),
+            text => serde_json::from_str(text).unwrap_or_else(|error| {
+                panic!("stdout is not one JSON document ({error}): {text}")
+            }),
         };
         let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
-        Self { code: output.status.code(), json, stderr }
+        Self {
+            code: output.status.code(),
+            json,
+            stderr,
+        }
     }
 
     /// The JSON of a command that has to succeed.
@@ -68,7 +80,10 @@ impl Ran {
         assert_eq!(self.code, Some(exit), "{self:?}");
         assert_eq!(self.json["error"]["code"], code, "{self:?}");
         let message = self.json["error"]["message"].as_str();
-        assert!(message.is_some_and(|message| !message.is_empty()), "{self:?}");
+        assert!(
+            message.is_some_and(|message| !message.is_empty()),
+            "{self:?}"
+        );
     }
 }
 
@@ -80,7 +95,12 @@ pub fn run(home: &Path, args: &[&str]) -> Ran {
 /// The command that [`run`] runs, for those who want to start it themselves.
 pub fn command(home: &Path, args: &[&str]) -> Command {
     let mut command = Command::new(shoal());
-    command.arg("--home").arg(home).arg("--json").args(args).stdin(Stdio::null());
+    command
+        .arg("--home")
+        .arg(home)
+        .arg("--json")
+        .args(args)
+        .stdin(Stdio::null());
     command.env_remove("SHOAL_HOME");
     command
 }
@@ -99,7 +119,11 @@ pub struct Daemon {
 impl Daemon {
     /// Starts a daemon on `home` that joins the network through `bootstrap`.
     pub fn start(home: &Path, bootstrap: &[&Daemon]) -> Self {
-        let mut options = vec!["--no-mdns".into(), "--listen".into(), "/ip4/127.0.0.1/tcp/0".into()];
+        let mut options = vec![
+            "--no-mdns".into(),
+            "--listen".into(),
+            "/ip4/127.0.0.1/tcp/0".into(),
+        ];
         for daemon in bootstrap {
             options.extend(["--bootstrap".into(), daemon.address.clone()]);
         }
@@ -111,7 +135,10 @@ impl Daemon {
         let mut args = vec!["daemon"];
         args.extend(options.iter().map(String::as_str));
         fs::create_dir_all(home).expect("a home");
-        let log = fs::File::options().create(true).append(true).open(home.join("test.log"));
+        let log = fs::File::options()
+            .create(true)
+            .append(true)
+            .open(home.join("test.log"));
         let mut child = command(home, &args)
             .stdout(Stdio::piped())
             .stderr(log.expect("a log file"))
@@ -122,12 +149,24 @@ impl Daemon {
         assert_eq!(ready["event"], "ready", "{ready}");
         let peer_id = ready["peer_id"].as_str().expect("a peer id").to_owned();
         let listen = ready["listen"].as_array().expect("listen addresses");
-        let listen = listen.iter().filter_map(Value::as_str).find(|it| it.contains("/tcp/"));
+        let listen = listen
+            .iter()
+            .filter_map(Value::as_str)
+            .find(|it| it.contains("/tcp/"));
         let listen = listen.expect("a TCP address").to_owned();
         let suffix = format!("/p2p/{peer_id}");
-        let address =
-            if listen.ends_with(&suffix) { listen } else { format!("{listen}{suffix}") };
-        Self { child, home: home.to_owned(), address, peer_id, options }
+        let address = if listen.ends_with(&suffix) {
+            listen
+        } else {
+            format!("{listen}{suffix}")
+        };
+        Self {
+            child,
+            home: home.to_owned(),
+            address,
+            peer_id,
+            options,
+        }
     }
 
     /// Runs a command against this daemon.
@@ -173,8 +212,14 @@ impl Daemon {
     /// The most memory that the process ever had resident, in bytes.
     pub fn memory_peak(&self) -> u64 {
         let status = fs::read_to_string(format!("/proc/{}/status", self.pid())).expect("/proc");
-        let line = status.lines().find(|line| line.starts_with("VmHWM:")).expect("VmHWM");
-        let kib = line.split_whitespace().nth(1).and_then(|it| it.parse::<u64>().ok());
+        let line = status
+            .lines()
+            .find(|line| line.starts_with("VmHWM:"))
+            .expect("VmHWM");
+        let kib = line
+            .split_whitespace()
+            .nth(1)
+            .and_then(|it| it.parse::<u64>().ok());
         kib.expect("a number") * 1024
     }
 }
@@ -213,14 +258,20 @@ pub fn wait_for<T>(what: &str, mut condition: impl FnMut() -> Option<T>) -> T {
         if let Some(found) = condition() {
             return found;
         }
-        assert!(start.elapsed() < DEADLINE, "{what} did not happen in {DEADLINE:?}");
+        assert!(
+            start.elapsed() < DEADLINE,
+            "{what} did not happen in {DEADLINE:?}"
+        );
         thread::park_timeout(Duration::from_millis(20));
     }
 }
 
 /// A new directory that goes when dropped.
 pub fn scratch() -> TempDir {
-    tempfile::Builder::new().prefix("shoal-test-").tempdir().expect("a temporary directory")
+    tempfile::Builder::new()
+        .prefix("shoal-test-")
+        .tempdir()
+        .expect("a temporary directory")
 }
 
 /// A path as the command line takes it.
@@ -231,7 +282,10 @@ pub fn text(path: &Path) -> &str {
 /// Bytes that look random and are the same for the same seed.
 pub fn content(seed: &str, len: usize) -> Vec<u8> {
     let mut bytes = vec![0; len];
-    blake3::Hasher::new().update(seed.as_bytes()).finalize_xof().fill(&mut bytes);
+    blake3::Hasher::new()
+        .update(seed.as_bytes())
+        .finalize_xof()
+        .fill(&mut bytes);
     bytes
 }
 
@@ -246,7 +300,13 @@ pub fn write_content(path: &Path, seed: &str, len: usize) {
 /// Whether two trees hold the same names, kinds, bytes and link targets.
 pub fn assert_same_tree(one: &Path, other: &Path) {
     let (left, right) = (listing(one, one), listing(other, other));
-    assert_eq!(left.len(), right.len(), "{} and {}", one.display(), other.display());
+    assert_eq!(
+        left.len(),
+        right.len(),
+        "{} and {}",
+        one.display(),
+        other.display()
+    );
     for (left, right) in left.iter().zip(&right) {
         assert_eq!(left, right);
     }
@@ -262,12 +322,18 @@ fn listing(root: &Path, path: &Path) -> Vec<(PathBuf, String)> {
     if kind.is_file() {
         let mut hasher = blake3::Hasher::new();
         let mut bytes = Vec::new();
-        fs::File::open(path).and_then(|mut it| it.read_to_end(&mut bytes)).expect("readable");
+        fs::File::open(path)
+            .and_then(|mut it| it.read_to_end(&mut bytes))
+            .expect("readable");
         return vec![(name, hasher.update(&bytes).finalize().to_hex().to_string())];
     }
-    let mut entries: Vec<_> =
-        fs::read_dir(path).expect("a directory").map(|it| it.expect("an entry").path()).collect();
+    let mut entries: Vec<_> = fs::read_dir(path)
+        .expect("a directory")
+        .map(|it| it.expect("an entry").path())
+        .collect();
     entries.sort();
     let below = entries.iter().flat_map(|entry| listing(root, entry));
-    std::iter::once((name, "directory".to_owned())).chain(below).collect()
+    std::iter::once((name, "directory".to_owned()))
+        .chain(below)
+        .collect()
 }

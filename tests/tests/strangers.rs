@@ -1,10 +1,10 @@
 //! Two nodes that were never told about each other: found through the DHT, fetched, served on.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use std::{fs, os::unix::fs::symlink, path::Path};
 
-use shoal_tests::{
-    Daemon, assert_same_tree, content, scratch, text, wait_for, write_content,
-};
+use shoal_tests::{Daemon, assert_same_tree, content, scratch, text, wait_for, write_content};
 
 /// A tree with everything that a tree can hold: hidden and empty things, links, many names, and
 /// files around the chunk size.
@@ -73,16 +73,25 @@ fn a_link_carries_peers_and_a_path() {
     let b = Daemon::start(&dir.path().join("b"), &[]);
     let shared = a.run(&["share", text(&source), "--no-announce"]).ok();
     let link = shared["link"].as_str().unwrap();
-    assert!(link.starts_with("shoal:") && link.contains("name=tree"), "{link}");
+    assert!(
+        link.starts_with("shoal:") && link.contains("name=tree"),
+        "{link}"
+    );
 
     let into = dir.path().join("got");
-    b.run(&["fetch", link, "-o", &format!("{}/", text(&into))]).ok();
+    b.run(&["fetch", link, "-o", &format!("{}/", text(&into))])
+        .ok();
     assert_same_tree(&source, &into.join("tree"));
 
     let path = link.replacen('?', "/deep/er?", 1);
-    let fetched = b.run(&["fetch", &path, "-o", &format!("{}/", text(&into))]).ok();
+    let fetched = b
+        .run(&["fetch", &path, "-o", &format!("{}/", text(&into))])
+        .ok();
     assert_same_tree(&source.join("deep/er"), &into.join("er"));
-    assert_eq!(fetched["downloaded_bytes"], 0, "the bytes are on this disk already");
+    assert_eq!(
+        fetched["downloaded_bytes"], 0,
+        "the bytes are on this disk already"
+    );
     assert_eq!(fetched["local_bytes"], 70_000);
 }
 
@@ -92,7 +101,11 @@ fn a_folder_of_many_names_is_sharded_and_comes_back() {
     let source = dir.path().join("many");
     fs::create_dir(&source).unwrap();
     for n in 0..7000 {
-        fs::write(source.join(format!("file-with-a-name-{n:05}")), n.to_string()).unwrap();
+        fs::write(
+            source.join(format!("file-with-a-name-{n:05}")),
+            n.to_string(),
+        )
+        .unwrap();
     }
     let a = Daemon::start(&dir.path().join("a"), &[]);
     let b = Daemon::start(&dir.path().join("b"), &[&a]);
@@ -144,10 +157,16 @@ fn find_names_the_providers() {
     b.run(&["unshare", &cid]).ok();
     assert!(source.exists(), "the user's file stays");
     let gone = c.run(&["find", &cid]);
-    assert!(gone.code == Some(3) || gone.json["providers"][0]["complete"] != true, "{gone:?}");
+    assert!(
+        gone.code == Some(3) || gone.json["providers"][0]["complete"] != true,
+        "{gone:?}"
+    );
     let peers = wait_for("c sees a", || {
         let peers = c.run(&["peers"]).ok();
-        peers["peers"].as_array().is_some_and(|it| it.len() >= 2).then_some(peers)
+        peers["peers"]
+            .as_array()
+            .is_some_and(|it| it.len() >= 2)
+            .then_some(peers)
     });
     assert!(peers.to_string().contains(&a.peer_id), "{peers}");
 }

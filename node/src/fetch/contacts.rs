@@ -39,7 +39,9 @@ pub(super) async fn open(net: &Net, candidate: Candidate) -> Result<ExchangeStre
     let opening = async {
         let connected = net.connect_peer(candidate.peer, candidate.addresses).await;
         connected.map_err(|error| error.to_string())?;
-        net.open_exchange(candidate.peer).await.map_err(|error| error.to_string())
+        net.open_exchange(candidate.peer)
+            .await
+            .map_err(|error| error.to_string())
     };
     let opened = tokio::time::timeout(CONTACT_TIMEOUT, opening).await;
     opened.unwrap_or_else(|_| Err("no connection in time".to_owned()))
@@ -114,7 +116,8 @@ impl Contacts {
     pub(super) fn later(&mut self, peer: PeerId, answer: String, now: Instant) {
         self.answers.insert(peer, answer);
         if self.contacts.get(&peer) != Some(&Contact::Out) {
-            self.contacts.insert(peer, Contact::Later(now + RETRY_DELAY));
+            self.contacts
+                .insert(peer, Contact::Later(now + RETRY_DELAY));
         }
     }
 

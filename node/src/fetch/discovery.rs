@@ -69,7 +69,10 @@ async fn from_hints(net: &Net, hints: &[Multiaddr], candidates: &mpsc::Sender<Ca
             None => net.connect(hint.clone()).await.ok(),
         };
         if let Some(peer) = peer.filter(|peer| *peer != own) {
-            let candidate = Candidate { peer, addresses: vec![hint.clone()] };
+            let candidate = Candidate {
+                peer,
+                addresses: vec![hint.clone()],
+            };
             if candidates.send(candidate).await.is_err() {
                 return;
             }
@@ -80,12 +83,17 @@ async fn from_hints(net: &Net, hints: &[Multiaddr], candidates: &mpsc::Sender<Ca
 async fn from_dht(net: &Net, key: [u8; 32], candidates: &mpsc::Sender<Candidate>) {
     let own = net.peer_id();
     // A busy or ended network is asked again in the next round.
-    let Ok(mut found) = net.find_providers(key).await else { return };
+    let Ok(mut found) = net.find_providers(key).await else {
+        return;
+    };
     while let Some(provider) = found.recv().await {
         if provider.peer == own {
             continue;
         }
-        let candidate = Candidate { peer: provider.peer, addresses: provider.addresses };
+        let candidate = Candidate {
+            peer: provider.peer,
+            addresses: provider.addresses,
+        };
         if candidates.send(candidate).await.is_err() {
             return;
         }

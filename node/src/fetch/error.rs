@@ -15,7 +15,11 @@ pub(crate) type Asked = Vec<(PeerId, String)>;
 pub(crate) enum FetchError {
     /// Nobody who has the root was found in time.
     #[error("{root} was not found within {timeout:?}: {}", AskedText(asked))]
-    NotFound { root: Cid, timeout: Duration, asked: Asked },
+    NotFound {
+        root: Cid,
+        timeout: Duration,
+        asked: Asked,
+    },
     /// Providers were found, and then nothing moved.
     #[error("no provider delivered anything for {timeout:?}: {}", AskedText(asked))]
     NoProgress { timeout: Duration, asked: Asked },

@@ -22,7 +22,7 @@ use super::{
     landing::{LandError, Landing, LandingFile, Target},
     supply::{Fed, Need, Resume, Supply},
 };
-use crate::store::{FileId, FileRow, FileState, FileStat};
+use crate::store::{FileId, FileRow, FileStat, FileState};
 
 /// File ids taken from the store at a time; what is not used is lost, and there are 2^64.
 const FILE_IDS_TAKEN: u64 = 1024;
@@ -44,7 +44,14 @@ type Journalled = HashMap<u64, Digest>;
 impl<'a> Feeder<'a> {
     pub(super) fn new(supply: &'a Supply, landing: &'a Landing, resume: &'a Resume) -> Self {
         let (fed, ids) = (Fed::default(), Box::new(std::iter::empty()));
-        Self { supply, landing, resume, fed, ids, buffer: Vec::new() }
+        Self {
+            supply,
+            landing,
+            resume,
+            fed,
+            ids,
+            buffer: Vec::new(),
+        }
     }
 
     pub(super) fn done(self) -> Fed {
@@ -52,11 +59,7 @@ impl<'a> Feeder<'a> {
     }
 
     /// Lands or asks for one entry; `path` are its names from the root down.
-    pub(super) fn entry(
-        &mut self,
-        path: &[&SafeName],
-        kind: &EntryKind,
-    ) -> Result<(), FetchError> {
+    pub(super) fn entry(&mut self, path: &[&SafeName], kind: &EntryKind) -> Result<(), FetchError> {
         if self.supply.needs.is_closed() {
             return Err(FetchError::Cancelled);
         }
@@ -73,7 +76,11 @@ impl<'a> Feeder<'a> {
                     Ok(())
                 }
             }
-            EntryKind::File { cid, size, attributes } => self.file(text, cid, *size, attributes),
+            EntryKind::File {
+                cid,
+                size,
+                attributes,
+            } => self.file(text, cid, *size, attributes),
         }
     }
 
@@ -101,7 +108,9 @@ impl<'a> Feeder<'a> {
             path,
             size: exact,
             mode: attributes.mode,
-            mtime: attributes.mtime.and_then(|it| system_time(it.secs(), it.nanos())),
+            mtime: attributes
+                .mtime
+                .and_then(|it| system_time(it.secs(), it.nanos())),
             landed: Mutex::new(0),
         });
         if let Some(bytes) = whole(cid) {
@@ -114,7 +123,9 @@ impl<'a> Feeder<'a> {
         };
         match cid.codec() {
             Codec::Raw => {
-                let Some(digest) = cid.digest() else { return Ok(()) };
+                let Some(digest) = cid.digest() else {
+                    return Ok(());
+                };
                 self.fed.bytes += size.unwrap_or(0);
                 self.chunk(&file, 0, digest, None, &journalled)
             }
@@ -170,7 +181,10 @@ impl Feeder<'_> {
             return Err(FetchError::Cancelled);
         }
         self.fed.chunks += 1;
-        let target = Target { file: Arc::clone(file), offset };
+        let target = Target {
+            file: Arc::clone(file),
+            offset,
+        };
         let resumed = self.resume.resumed
             && match len {
                 Some(len) => self.resume_chunk(&target, digest, len, journalled)?,
@@ -179,7 +193,11 @@ impl Feeder<'_> {
         if resumed || self.copy_chunk(&target, digest)? {
             return Ok(());
         }
-        self.supply.need(Need::Chunk { digest, len, target })
+        self.supply.need(Need::Chunk {
+            digest,
+            len,
+            target,
+        })
     }
 
     /// Takes a chunk from the part. What the journal vouches for counts as it is; whatever else lies
@@ -216,10 +234,18 @@ impl Feeder<'_> {
 
     /// Copies a chunk from another share. What turns out to be wrong there is asked for elsewhere.
     fn copy_chunk(&mut self, target: &Target, digest: Digest) -> Result<bool, FetchError> {
-        if self.supply.library.read(&digest, None, &mut self.buffer).is_err() {
+        if self
+            .supply
+            .library
+            .read(&digest, None, &mut self.buffer)
+            .is_err()
+        {
             return Ok(false);
         }
-        match self.landing.land(&digest, &self.buffer, std::slice::from_ref(target)) {
+        match self
+            .landing
+            .land(&digest, &self.buffer, std::slice::from_ref(target))
+        {
             Ok(()) => {
                 self.supply.progress.local(self.buffer.len() as u64);
                 Ok(true)
@@ -236,12 +262,17 @@ impl Feeder<'_> {
         offset: u64,
         bytes: &[u8],
     ) -> Result<(), FetchError> {
-        let target = Target { file: Arc::clone(file), offset };
+        let target = Target {
+            file: Arc::clone(file),
+            offset,
+        };
         self.fed.chunks += 1;
         self.supply.progress.local(bytes.len() as u64);
         // Addressed here so that they can be found in the file when it is served.
         let digest = Digest::of(HashFn::Blake3, bytes);
-        self.landing.land(&digest, bytes, std::slice::from_ref(&target)).map_err(refused)
+        self.landing
+            .land(&digest, bytes, std::slice::from_ref(&target))
+            .map_err(refused)
     }
 
     /// The row that an earlier run left for a file.
@@ -258,7 +289,9 @@ impl Feeder<'_> {
             return false;
         }
         let handle = self.landing.part().open_existing(Path::new(&row.path));
-        handle.and_then(|it| it.metadata()).is_ok_and(|it| FileStat::of(&it) == row.stat)
+        handle
+            .and_then(|it| it.metadata())
+            .is_ok_and(|it| FileStat::of(&it) == row.stat)
     }
 
     fn complete(&mut self, id: FileId, row: &FileRow) -> Result<(), FetchError> {
@@ -274,7 +307,9 @@ impl Feeder<'_> {
 
     fn journalled(&self, id: FileId) -> Result<Journalled, FetchError> {
         let chunks = self.supply.store.chunks_of(id);
-        Ok(chunks.map(|it| it.map(|it| (it.offset, it.digest))).collect::<Result<_, _>>()?)
+        Ok(chunks
+            .map(|it| it.map(|it| (it.offset, it.digest)))
+            .collect::<Result<_, _>>()?)
     }
 
     fn next_id(&mut self) -> Result<FileId, FetchError> {
@@ -282,7 +317,9 @@ impl Feeder<'_> {
             return Ok(id);
         }
         self.ids = Box::new(self.supply.store.new_file_ids(FILE_IDS_TAKEN)?);
-        self.ids.next().ok_or_else(|| FetchError::Internal("no file ids are left".to_owned()))
+        self.ids
+            .next()
+            .ok_or_else(|| FetchError::Internal("no file ids are left".to_owned()))
     }
 }
 

@@ -40,7 +40,10 @@ pub(crate) struct FoundProvider {
 impl FoundProvider {
     /// Whether it can serve anything of the root.
     pub(crate) fn provides(&self) -> bool {
-        matches!(self.answer, Ok(Availability::Complete | Availability::Partial { .. }))
+        matches!(
+            self.answer,
+            Ok(Availability::Complete | Availability::Partial { .. })
+        )
     }
 }
 
@@ -67,8 +70,15 @@ impl Inner {
                 return Ok(found);
             }
             if start.elapsed() + ROUND_DELAY >= timeout {
-                let asked = found.into_iter().map(|it| (it.peer, describe(&it.answer))).collect();
-                return Err(FetchError::NotFound { root: link.root.clone(), timeout, asked });
+                let asked = found
+                    .into_iter()
+                    .map(|it| (it.peer, describe(&it.answer)))
+                    .collect();
+                return Err(FetchError::NotFound {
+                    root: link.root.clone(),
+                    timeout,
+                    asked,
+                });
             }
             tokio::time::sleep(ROUND_DELAY).await;
         }
@@ -138,7 +148,12 @@ impl Inner {
             Ok(Err(error)) => (Err(error), None),
             Err(_) => (Err("no answer in time".to_owned()), None),
         };
-        FoundProvider { peer, addresses, answer, rtt }
+        FoundProvider {
+            peer,
+            addresses,
+            answer,
+            rtt,
+        }
     }
 }
 

@@ -20,7 +20,7 @@ use super::{
     record,
     supply::Fed,
 };
-use crate::store::{FileState, FileStat, ShareRecord, ShareState};
+use crate::store::{FileStat, FileState, ShareRecord, ShareState};
 
 impl Job {
     /// Opens the part for `tree`, once it is known that its names and its size are acceptable.
@@ -42,27 +42,34 @@ impl Job {
         if !begun.resume.resumed && needed > free {
             return Err(FetchError::NoSpace { needed, free });
         }
-        Ok(Arc::new(Landing::new(part, journal, Arc::clone(&self.progress))))
+        Ok(Arc::new(Landing::new(
+            part,
+            journal,
+            Arc::clone(&self.progress),
+        )))
     }
 
     /// Moves the part into place and makes the share servable.
-    pub(super) fn finish(
-        &self,
-        begun: &Begun,
-        landed: Landed,
-    ) -> Result<Fetched, FetchError> {
-        let Landed { root, landing, journal, fed, from } = landed;
+    pub(super) fn finish(&self, begun: &Begun, landed: Landed) -> Result<Fetched, FetchError> {
+        let Landed {
+            root,
+            landing,
+            journal,
+            fed,
+            from,
+        } = landed;
         journal.write()?;
         if self.request.sync {
             landing.part().flush()?;
         }
         let path = begun.destination.path();
-        landing.part().publish(&begun.destination, self.request.overwrite).map_err(|error| {
-            match error.kind() {
+        landing
+            .part()
+            .publish(&begun.destination, self.request.overwrite)
+            .map_err(|error| match error.kind() {
                 std::io::ErrorKind::AlreadyExists => FetchError::DestinationExists(path.clone()),
                 _ => FetchError::Destination(error),
-            }
-        })?;
+            })?;
         self.refresh_stat(begun, &path)?;
         let mut record = ShareRecord {
             root,
@@ -77,7 +84,9 @@ impl Job {
             landing.part().flush()?;
             record.unflushed_boot = None;
         }
-        self.inner.library.publish(self.store().batch(), record.clone())?;
+        self.inner
+            .library
+            .publish(self.store().batch(), record.clone())?;
         record::forget(self.store(), self.root(), &path)?;
         if !self.request.sync {
             self.inner.flush_later(landing, record.id);

@@ -46,7 +46,13 @@ pub(super) struct Begun {
 impl Job {
     pub(super) fn new(inner: Arc<Inner>, request: FetchRequest, progress: Arc<Progress>) -> Self {
         let (started, blocking) = (Instant::now(), TaskTracker::new());
-        Self { inner, request, progress, started, blocking }
+        Self {
+            inner,
+            request,
+            progress,
+            started,
+            blocking,
+        }
     }
 
     /// Runs the fetch to its end. Cancelling stops it and keeps its progress.
@@ -109,22 +115,39 @@ impl Job {
             };
         }
         let earlier = record::load(self.store(), self.root(), &path)?;
-        let earlier = earlier.map(|earlier| self.store().share(earlier.share)).transpose()?;
-        if let Some(record) = earlier.flatten().filter(|it| it.state == ShareState::Landing) {
+        let earlier = earlier
+            .map(|earlier| self.store().share(earlier.share))
+            .transpose()?;
+        if let Some(record) = earlier
+            .flatten()
+            .filter(|it| it.state == ShareState::Landing)
+        {
             let trusted = !record.is_suspect(BootId::current());
-            let resume = Resume { share: record.id, trusted, resumed: true };
-            return Ok(Begin::Go(Box::new(Begun { destination, record, resume })));
+            let resume = Resume {
+                share: record.id,
+                trusted,
+                resumed: true,
+            };
+            return Ok(Begin::Go(Box::new(Begun {
+                destination,
+                record,
+                resume,
+            })));
         }
         let record = self.new_record(&destination, name.as_str())?;
-        let resume = Resume { share: record.id, trusted: true, resumed: false };
-        Ok(Begin::Go(Box::new(Begun { destination, record, resume })))
+        let resume = Resume {
+            share: record.id,
+            trusted: true,
+            resumed: false,
+        };
+        Ok(Begin::Go(Box::new(Begun {
+            destination,
+            record,
+            resume,
+        })))
     }
 
-    fn new_record(
-        &self,
-        destination: &Destination,
-        name: &str,
-    ) -> Result<ShareRecord, FetchError> {
+    fn new_record(&self, destination: &Destination, name: &str) -> Result<ShareRecord, FetchError> {
         let id = self.store().new_share_id()?;
         let part = destination.parent.join(destination.part_name(id));
         let record = ShareRecord {
@@ -144,7 +167,9 @@ impl Job {
             unflushed_boot: Some(BootId::current()),
             state: ShareState::Landing,
         };
-        self.inner.library.publish(self.store().batch(), record.clone())?;
+        self.inner
+            .library
+            .publish(self.store().batch(), record.clone())?;
         let transfer = TransferRecord { share: id, part };
         record::save(self.store(), self.root(), &destination.path(), &transfer)?;
         Ok(record)
@@ -165,7 +190,10 @@ impl Job {
     /// Lists, fetches and publishes what `begun` is about.
     async fn fetch(self: &Arc<Self>, begun: &Arc<Begun>) -> Result<Fetched, FetchError> {
         let request = &self.request;
-        let Halves { mut transfer, supply } = self.inner.halves(
+        let Halves {
+            mut transfer,
+            supply,
+        } = self.inner.halves(
             &request.link,
             &request.peers,
             request.timeout,
@@ -173,7 +201,10 @@ impl Job {
             &self.blocking,
         );
         let journal = Arc::new(Journal::new(self.store().clone(), begun.record.id));
-        let mut sink = Sink { journal: Some(Arc::clone(&journal)), landing: None };
+        let mut sink = Sink {
+            journal: Some(Arc::clone(&journal)),
+            landing: None,
+        };
         let link = self.request.link.clone();
         let listing = self.blocking.spawn_blocking(move || {
             let (cid, tree) = supply.list(&link)?;
@@ -192,21 +223,34 @@ impl Job {
         let feeding = {
             let (begun, tree) = (Arc::clone(begun), Arc::clone(&tree));
             let landing = Arc::clone(&landing);
-            self.blocking.spawn_blocking(move || supply.feed(&tree, &landing, &begun.resume))
+            self.blocking
+                .spawn_blocking(move || supply.feed(&tree, &landing, &begun.resume))
         };
         let fed = transfer.drive(&sink, feeding).await?;
 
         self.progress.phase(Phase::Landing);
-        let from = transfer.received().iter().map(|(peer, bytes)| (*peer, *bytes)).collect();
+        let from = transfer
+            .received()
+            .iter()
+            .map(|(peer, bytes)| (*peer, *bytes))
+            .collect();
         drop(transfer);
-        let landed = Landed { root: cid, landing, journal, fed, from };
+        let landed = Landed {
+            root: cid,
+            landing,
+            journal,
+            fed,
+            from,
+        };
         let (job, begun) = (Arc::clone(self), Arc::clone(begun));
         blocking_step(move || job.finish(&begun, landed)).await
     }
 }
 
 fn now_ms() -> u64 {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let now = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
     u64::try_from(now.as_millis()).unwrap_or(u64::MAX)
 }
 

@@ -29,8 +29,16 @@ struct Pending {
 
 impl Journal {
     pub(super) fn new(store: Store, share: ShareId) -> Self {
-        let pending = Mutex::new(Pending { batch: store.batch(), rows: 0, bytes: 0 });
-        Self { store, share, pending }
+        let pending = Mutex::new(Pending {
+            batch: store.batch(),
+            rows: 0,
+            bytes: 0,
+        });
+        Self {
+            store,
+            share,
+            pending,
+        }
     }
 
     pub(super) fn share(&self) -> ShareId {

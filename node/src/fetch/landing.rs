@@ -67,7 +67,12 @@ pub(super) struct Landing {
 
 impl Landing {
     pub(super) fn new(part: Part, journal: Arc<Journal>, progress: Arc<Progress>) -> Self {
-        Self { part, journal, progress, handles: Mutex::default() }
+        Self {
+            part,
+            journal,
+            progress,
+            handles: Mutex::default(),
+        }
     }
 
     pub(super) fn part(&self) -> &Part {
@@ -86,7 +91,8 @@ impl Landing {
         }
         let len = u32::try_from(bytes.len()).map_err(io::Error::other)?;
         for target in targets {
-            self.handle(&target.file)?.write_all_at(bytes, target.offset)?;
+            self.handle(&target.file)?
+                .write_all_at(bytes, target.offset)?;
             self.landed(target, *digest, len)?;
         }
         Ok(())
@@ -99,7 +105,8 @@ impl Landing {
         digest: Digest,
         len: u32,
     ) -> Result<(), LandError> {
-        self.journal.chunk(target.file.id, target.offset, &digest, len)?;
+        self.journal
+            .chunk(target.file.id, target.offset, &digest, len)?;
         let mut landed = lock(&target.file.landed);
         *landed += u64::from(len);
         if target.file.size.is_none_or(|size| *landed >= size) {
@@ -147,7 +154,12 @@ impl Landing {
     }
 
     fn row(&self, file: &LandingFile, stat: FileStat, state: FileState) -> FileRow {
-        FileRow { share: self.journal.share(), path: file.path.clone(), stat, state }
+        FileRow {
+            share: self.journal.share(),
+            path: file.path.clone(),
+            stat,
+            state,
+        }
     }
 
     fn complete(&self, file: &LandingFile) -> Result<(), LandError> {
@@ -160,6 +172,7 @@ impl Landing {
         if let Some(mtime) = file.mtime {
             handle.set_modified(mtime)?;
         }
+        // Nobody else writes below a hidden part, so its newest timestamps can be trusted.
         let stat = FileStat::of(&handle.metadata()?);
         let row = self.row(file, stat, FileState::Stable);
         lock(&self.handles).remove(&file.id);

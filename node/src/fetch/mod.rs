@@ -46,11 +46,7 @@ pub(crate) use self::{
     progress::{Phase, Snapshot},
 };
 use self::{
-    halves::Halves,
-    job::Job,
-    landing::Landing,
-    progress::Progress,
-    reputation::Reputation,
+    halves::Halves, job::Job, landing::Landing, progress::Progress, reputation::Reputation,
     transfer::Sink,
 };
 use crate::{
@@ -158,7 +154,9 @@ impl Fetcher {
             tasks: TaskTracker::new(),
             shutdown,
         };
-        Self { inner: Arc::new(inner) }
+        Self {
+            inner: Arc::new(inner),
+        }
     }
 
     /// Starts a transfer, or attaches to the one that is running already.
@@ -194,7 +192,9 @@ impl Fetcher {
         self.inner.tasks.spawn(async move {
             let job = Job::new(Arc::clone(&inner), request, Arc::clone(&transfer.progress));
             let result = job.run(transfer.cancel.clone()).await;
-            inner.downloaded_bytes.fetch_add(transfer.progress.snapshot().downloaded, Relaxed);
+            inner
+                .downloaded_bytes
+                .fetch_add(transfer.progress.snapshot().downloaded, Relaxed);
             inner.forget(&key, transfer.id);
             outcome_sender.send_replace(Some(result.map_err(Arc::new)));
         });
@@ -212,10 +212,22 @@ impl Fetcher {
         timeout: Duration,
     ) -> Result<(Cid, Tree), FetchError> {
         let (progress, blocking) = (Arc::default(), TaskTracker::new());
-        let Halves { mut transfer, supply } =
-            self.inner.halves(&link, peers, timeout, &progress, &blocking);
+        let Halves {
+            mut transfer,
+            supply,
+        } = self
+            .inner
+            .halves(&link, peers, timeout, &progress, &blocking);
         let listing = blocking.spawn_blocking(move || supply.list(&link));
-        transfer.drive(&Sink { journal: None, landing: None }, listing).await
+        transfer
+            .drive(
+                &Sink {
+                    journal: None,
+                    landing: None,
+                },
+                listing,
+            )
+            .await
     }
 
     /// Looks for providers of a link's root.
@@ -249,8 +261,12 @@ impl Fetcher {
 
     /// Chunk payload that was fetched and verified since the process started.
     pub(crate) fn downloaded_bytes(&self) -> u64 {
-        let running: u64 =
-            self.inner.lock_running().values().map(|it| it.progress.snapshot().downloaded).sum();
+        let running: u64 = self
+            .inner
+            .lock_running()
+            .values()
+            .map(|it| it.progress.snapshot().downloaded)
+            .sum();
         running + self.inner.downloaded_bytes.load(Relaxed)
     }
 
@@ -296,7 +312,10 @@ pub(crate) struct Attached {
 impl Attached {
     fn new(transfer: Arc<Running>) -> Self {
         transfer.waiting.fetch_add(1, Relaxed);
-        Self { transfer, left: false }
+        Self {
+            transfer,
+            left: false,
+        }
     }
 
     /// How far the transfer is.
@@ -309,7 +328,9 @@ impl Attached {
         let mut outcome = self.transfer.outcome.clone();
         match outcome.wait_for(Option::is_some).await.map(|it| it.clone()) {
             Ok(Some(outcome)) => outcome,
-            _ => Err(Arc::new(FetchError::Internal("the transfer's task ended".to_owned()))),
+            _ => Err(Arc::new(FetchError::Internal(
+                "the transfer's task ended".to_owned(),
+            ))),
         }
     }
 

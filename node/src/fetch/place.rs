@@ -44,16 +44,25 @@ impl Destination {
         }
         if into || output.is_dir() {
             let parent = output.canonicalize()?;
-            return Ok(Self { parent, name: name.as_str().into() });
+            return Ok(Self {
+                parent,
+                name: name.as_str().into(),
+            });
         }
         let Some(file_name) = output.file_name() else {
-            return Err(io::Error::new(io::ErrorKind::InvalidInput, "the path has no file name"));
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidInput,
+                "the path has no file name",
+            ));
         };
         let parent = match output.parent() {
             Some(parent) if !parent.as_os_str().is_empty() => parent,
             _ => Path::new("."),
         };
-        Ok(Self { parent: parent.canonicalize()?, name: file_name.to_owned() })
+        Ok(Self {
+            parent: parent.canonicalize()?,
+            name: file_name.to_owned(),
+        })
     }
 
     /// The final path.
@@ -102,7 +111,12 @@ impl Part {
     }
 
     fn new(parent: OwnedFd, name: OsString, tree: Option<OwnedFd>) -> Self {
-        Self { parent: Arc::new(parent), name, tree, directories: Mutex::default() }
+        Self {
+            parent: Arc::new(parent),
+            name,
+            tree,
+            directories: Mutex::default(),
+        }
     }
 
     /// Makes the directory `path` (relative to the tree's root); its parents must have been made.
@@ -124,7 +138,12 @@ impl Part {
     pub(crate) fn open_existing(&self, path: &Path) -> io::Result<File> {
         let (directory, name) = self.split(path)?;
         let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-        Ok(File::from(rustix::fs::openat(directory.as_fd(), name, flags, Mode::empty())?))
+        Ok(File::from(rustix::fs::openat(
+            directory.as_fd(),
+            name,
+            flags,
+            Mode::empty(),
+        )?))
     }
 
     /// Makes the symlink `path` with `target`; one that is there already is replaced.
@@ -188,11 +207,20 @@ impl Part {
 
     fn replace(&self, target: &OsStr) -> io::Result<()> {
         match &self.tree {
-            None => Ok(rustix::fs::renameat(&self.parent, &self.name, &self.parent, target)?),
+            None => Ok(rustix::fs::renameat(
+                &self.parent,
+                &self.name,
+                &self.parent,
+                target,
+            )?),
             Some(tree) => {
                 let into = open_directory(&self.parent, target)?;
                 merge(tree, &into)?;
-                Ok(rustix::fs::unlinkat(&self.parent, &self.name, AtFlags::REMOVEDIR)?)
+                Ok(rustix::fs::unlinkat(
+                    &self.parent,
+                    &self.name,
+                    AtFlags::REMOVEDIR,
+                )?)
             }
         }
     }
@@ -207,7 +235,11 @@ impl Part {
             },
             Some(tree) => {
                 empty(tree)?;
-                Ok(rustix::fs::unlinkat(&self.parent, &self.name, AtFlags::REMOVEDIR)?)
+                Ok(rustix::fs::unlinkat(
+                    &self.parent,
+                    &self.name,
+                    AtFlags::REMOVEDIR,
+                )?)
             }
         }
     }
@@ -233,17 +265,27 @@ impl Part {
             return Ok((Arc::clone(&self.parent), &self.name));
         }
         let name = path.file_name().ok_or(Errno::INVAL)?;
-        Ok((self.directory(path.parent().unwrap_or(Path::new("")))?, name))
+        Ok((
+            self.directory(path.parent().unwrap_or(Path::new("")))?,
+            name,
+        ))
     }
 
     fn lock_directories(&self) -> std::sync::MutexGuard<'_, HashMap<PathBuf, Arc<OwnedFd>>> {
-        self.directories.lock().unwrap_or_else(PoisonError::into_inner)
+        self.directories
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 fn open_parent(destination: &Destination) -> io::Result<OwnedFd> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    Ok(rustix::fs::openat(CWD, &destination.parent, flags, Mode::empty())?)
+    Ok(rustix::fs::openat(
+        CWD,
+        &destination.parent,
+        flags,
+        Mode::empty(),
+    )?)
 }
 
 fn open_directory(parent: &OwnedFd, name: &OsStr) -> io::Result<OwnedFd> {

@@ -53,8 +53,10 @@ impl Progress {
     }
 
     pub(super) fn peers(&self, sources: usize, asked: usize) {
-        self.sources.store(u32::try_from(sources).unwrap_or(u32::MAX), Relaxed);
-        self.asked.store(u32::try_from(asked).unwrap_or(u32::MAX), Relaxed);
+        self.sources
+            .store(u32::try_from(sources).unwrap_or(u32::MAX), Relaxed);
+        self.asked
+            .store(u32::try_from(asked).unwrap_or(u32::MAX), Relaxed);
     }
 
     pub(super) fn total(&self, bytes: u64, files: u64) {

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 use shoal_protocol::address::Cid;
 
-use crate::store::{TableName, ShareId, Store, StoreError};
+use crate::store::{ShareId, Store, StoreError, TableName};
 
 /// The layout that is written; another one is treated as if there were no earlier run.
 const VERSION: u8 = 1;
@@ -34,7 +34,9 @@ pub(super) fn load(
     root: &Cid,
     destination: &Path,
 ) -> Result<Option<TransferRecord>, StoreError> {
-    let value = store.table(TableName::Transfers).get(&key(root, destination))?;
+    let value = store
+        .table(TableName::Transfers)
+        .get(&key(root, destination))?;
     Ok(value.and_then(|value| match value.split_first() {
         Some((&VERSION, body)) => postcard::from_bytes(body).ok(),
         _ => None,
@@ -48,13 +50,18 @@ pub(super) fn save(
     destination: &Path,
     record: &TransferRecord,
 ) -> Result<(), StoreError> {
-    let value = postcard::to_extend(record, vec![VERSION]).map_err(|error| {
-        StoreError::Damaged { detail: format!("a transfer cannot be encoded: {error}") }
-    })?;
-    store.table(TableName::Transfers).put(&key(root, destination), &value)
+    let value =
+        postcard::to_extend(record, vec![VERSION]).map_err(|error| StoreError::Damaged {
+            detail: format!("a transfer cannot be encoded: {error}"),
+        })?;
+    store
+        .table(TableName::Transfers)
+        .put(&key(root, destination), &value)
 }
 
 /// Forgets a run.
 pub(super) fn forget(store: &Store, root: &Cid, destination: &Path) -> Result<(), StoreError> {
-    store.table(TableName::Transfers).delete(&key(root, destination))
+    store
+        .table(TableName::Transfers)
+        .delete(&key(root, destination))
 }

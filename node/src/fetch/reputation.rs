@@ -28,7 +28,10 @@ pub(crate) struct Reputation {
 impl Reputation {
     /// Notes a bad chunk; true when the peer is to be banned.
     pub(crate) fn bad_chunk(&self, peer: PeerId, root: &Cid) -> bool {
-        let mut peers = self.bad_roots.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut peers = self
+            .bad_roots
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         if peers.len() >= PEERS_REMEMBERED_MAX && !peers.contains_key(&peer) {
             peers.clear();
         }
@@ -41,7 +44,10 @@ impl Reputation {
 
     /// Whether the peer served bad bytes for this root before.
     pub(crate) fn is_out(&self, peer: &PeerId, root: &Cid) -> bool {
-        let peers = self.bad_roots.lock().unwrap_or_else(PoisonError::into_inner);
+        let peers = self
+            .bad_roots
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         peers.get(peer).is_some_and(|roots| roots.contains(root))
     }
 }
@@ -57,7 +63,10 @@ mod tests {
         let cid = |name: &str| Cid::raw(Digest::of(HashFn::Blake3, name.as_bytes()));
         let (book, peer, other) = (Reputation::default(), PeerId::random(), PeerId::random());
         assert!(!book.bad_chunk(peer, &cid("a")));
-        assert!(!book.bad_chunk(peer, &cid("a")), "the same root again is the same offence");
+        assert!(
+            !book.bad_chunk(peer, &cid("a")),
+            "the same root again is the same offence"
+        );
         assert!(book.is_out(&peer, &cid("a")) && !book.is_out(&peer, &cid("b")));
         assert!(!book.bad_chunk(other, &cid("b")), "peers are held apart");
         assert!(book.bad_chunk(peer, &cid("b")));

@@ -108,7 +108,13 @@ impl Session {
         events: mpsc::Sender<SessionEvent>,
     ) -> Self {
         let (commands, inbox) = mpsc::channel(COMMANDS_QUEUED_MAX);
-        let worker = Worker { provider, serial, buffers, events, asked: Mutex::default() };
+        let worker = Worker {
+            provider,
+            serial,
+            buffers,
+            events,
+            asked: Mutex::default(),
+        };
         tokio::spawn(worker.run(stream, root, inbox));
         Self { serial, commands }
     }
@@ -155,7 +161,10 @@ impl Worker {
             () = self.events.closed() => SessionEnd::Dropped,
             end = self.serve(stream, root, inbox) => end,
         };
-        let _ = self.events.send(SessionEvent::Ended(self.provider, self.serial, end)).await;
+        let _ = self
+            .events
+            .send(SessionEvent::Ended(self.provider, self.serial, end))
+            .await;
     }
 
     async fn serve(
@@ -212,7 +221,10 @@ impl Worker {
                         asked.by_id.insert(id, *ask);
                     }
                     asked.next_id = id.wrapping_add(u32::try_from(asks.len()).unwrap_or(0));
-                    Request::Want { id, blocks: Wants::first_of(asks.iter().map(|ask| ask.digest)) }
+                    Request::Want {
+                        id,
+                        blocks: Wants::first_of(asks.iter().map(|ask| ask.digest)),
+                    }
                 })
                 .collect(),
             Command::Cancel(want) => asked
@@ -257,8 +269,17 @@ impl Worker {
 
     /// Reads a payload. The length was capped when the frame was decoded, and is checked against
     /// what the parent block says before a byte is read.
-    async fn receive(&self, reader: &mut Reader, ask: Ask, len: u32) -> Result<Received, SessionEnd> {
-        if len > ask.bytes_max.min(u32::try_from(BLOCK_BYTES_MAX).unwrap_or(u32::MAX)) {
+    async fn receive(
+        &self,
+        reader: &mut Reader,
+        ask: Ask,
+        len: u32,
+    ) -> Result<Received, SessionEnd> {
+        if len
+            > ask
+                .bytes_max
+                .min(u32::try_from(BLOCK_BYTES_MAX).unwrap_or(u32::MAX))
+        {
             return Err(violation("a block is longer than its parent says"));
         }
         let permits = len.div_ceil(super::buffers::UNIT_BYTES);
@@ -268,7 +289,10 @@ impl Worker {
         let mut filled = 0;
         let mut reported = 0;
         while filled < bytes.len() {
-            let count = reader.read(&mut bytes[filled..]).await.map_err(|e| lost(&e))?;
+            let count = reader
+                .read(&mut bytes[filled..])
+                .await
+                .map_err(|e| lost(&e))?;
             if count == 0 {
                 return Err(SessionEnd::Lost("the stream ended inside a block".into()));
             }
@@ -276,19 +300,31 @@ impl Worker {
             if filled - reported >= PROGRESS_BYTES && filled < bytes.len() {
                 let grown = u32::try_from(filled - reported).unwrap_or(u32::MAX);
                 reported = filled;
-                self.emit(SessionEvent::Progress(self.provider, grown)).await?;
+                self.emit(SessionEvent::Progress(self.provider, grown))
+                    .await?;
             }
         }
-        Ok(Received { want: ask.want, digest: ask.digest, bytes, _budget: budget })
+        Ok(Received {
+            want: ask.want,
+            digest: ask.digest,
+            bytes,
+            _budget: budget,
+        })
     }
 
     fn take(&self, id: u32) -> Result<Ask, SessionEnd> {
         let mut asked = self.asked.lock().unwrap_or_else(PoisonError::into_inner);
-        asked.by_id.remove(&id).ok_or_else(|| violation("an answer to what was not asked"))
+        asked
+            .by_id
+            .remove(&id)
+            .ok_or_else(|| violation("an answer to what was not asked"))
     }
 
     async fn emit(&self, event: SessionEvent) -> Result<(), SessionEnd> {
-        self.events.send(event).await.map_err(|_| SessionEnd::Dropped)
+        self.events
+            .send(event)
+            .await
+            .map_err(|_| SessionEnd::Dropped)
     }
 }
 

@@ -36,7 +36,11 @@ pub(super) enum Need {
     /// A DAG node; its bytes come back through the channel of verified nodes.
     Node(Digest),
     /// A chunk and where it goes. `len` is exact when the parent block states it.
-    Chunk { digest: Digest, len: Option<u32>, target: Target },
+    Chunk {
+        digest: Digest,
+        len: Option<u32>,
+        target: Target,
+    },
 }
 
 /// What [`Supply::feed`] found a tree to hold.
@@ -128,7 +132,9 @@ impl Supply {
     }
 
     pub(super) fn need(&self, need: Need) -> Result<(), FetchError> {
-        self.needs.blocking_send(need).map_err(|_| FetchError::Cancelled)
+        self.needs
+            .blocking_send(need)
+            .map_err(|_| FetchError::Cancelled)
     }
 
     /// A DAG node from the store, or from the network by way of the transfer.
@@ -136,7 +142,9 @@ impl Supply {
         if let Some(inline) = cid.inline() {
             return Ok(inline.to_vec());
         }
-        let Some(wanted) = cid.digest() else { return Ok(Vec::new()) };
+        let Some(wanted) = cid.digest() else {
+            return Ok(Vec::new());
+        };
         if let Some(bytes) = self.store.block(&wanted)? {
             return Ok(bytes);
         }

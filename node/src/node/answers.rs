@@ -31,9 +31,9 @@ pub(super) fn share_info(share: &ShareRecord) -> api::ShareInfo {
         created: Timestamp::from_millisecond(created).unwrap_or(Timestamp::MAX),
         announce: share.announce,
         state: match &share.state {
-            ShareState::Changed(change) => {
-                api::ShareState::Changed { changed: changed(&change.path, &change.kind) }
-            }
+            ShareState::Changed(change) => api::ShareState::Changed {
+                changed: changed(&change.path, &change.kind),
+            },
             _ => api::ShareState::Ok,
         },
     }
@@ -41,7 +41,9 @@ pub(super) fn share_info(share: &ShareRecord) -> api::ShareInfo {
 
 /// The warning that belongs to a changed share, with the command that shares it again.
 pub(super) fn changed_warning(share: &ShareRecord) -> Option<String> {
-    let ShareState::Changed(change) = &share.state else { return None };
+    let ShareState::Changed(change) = &share.state else {
+        return None;
+    };
     let name = escaped(&share.name);
     let what = changed(&change.path, &change.kind);
     let source = share.source.display().to_string();
@@ -53,7 +55,11 @@ pub(super) fn changed_warning(share: &ShareRecord) -> Option<String> {
 }
 
 fn changed(path: &str, kind: &dyn std::fmt::Display) -> String {
-    if path.is_empty() { format!("it {kind}") } else { format!("{} {kind}", escaped(path)) }
+    if path.is_empty() {
+        format!("it {kind}")
+    } else {
+        format!("{} {kind}", escaped(path))
+    }
 }
 
 pub(super) fn shared(shared: &Shared, link: &Link, elapsed_ms: u64) -> api::ShareResult {
@@ -84,7 +90,11 @@ pub(super) fn shared(shared: &Shared, link: &Link, elapsed_ms: u64) -> api::Shar
 pub(super) fn link(share: &ShareRecord, addresses: &[Multiaddr]) -> Link {
     Link {
         name: SafeName::parse(&share.name).ok(),
-        peers: addresses.iter().take(PEERS_PRINTED_MAX).map(Multiaddr::to_string).collect(),
+        peers: addresses
+            .iter()
+            .take(PEERS_PRINTED_MAX)
+            .map(Multiaddr::to_string)
+            .collect(),
         ..Link::new(share.root.clone())
     }
 }
@@ -110,8 +120,14 @@ pub(super) fn fetched(fetched: &Fetched) -> api::FetchResult {
         let path = escaped(&path.to_string_lossy()).to_string();
         format!("the link {path} leads outside of what was fetched and was not made")
     });
-    let mut from: Vec<_> =
-        fetched.from.iter().map(|(peer, bytes)| api::Source { peer: *peer, bytes: *bytes }).collect();
+    let mut from: Vec<_> = fetched
+        .from
+        .iter()
+        .map(|(peer, bytes)| api::Source {
+            peer: *peer,
+            bytes: *bytes,
+        })
+        .collect();
     from.sort_by_key(|source| std::cmp::Reverse(source.bytes));
     api::FetchResult {
         cid: fetched.cid.to_string(),
@@ -129,7 +145,10 @@ pub(super) fn fetched(fetched: &Fetched) -> api::FetchResult {
 }
 
 pub(super) fn transfer(info: &TransferInfo) -> api::Transfer {
-    let name = info.output.file_name().map_or_else(String::new, |it| it.to_string_lossy().into());
+    let name = info
+        .output
+        .file_name()
+        .map_or_else(String::new, |it| it.to_string_lossy().into());
     api::Transfer {
         id: info.id,
         cid: info.root.to_string(),
@@ -159,9 +178,10 @@ pub(super) fn progress(at: &Snapshot, rate: u64) -> api::FetchProgress {
 pub(super) fn found(provider: &FoundProvider) -> api::Provider {
     let (complete, ranges) = match &provider.answer {
         Ok(Availability::Complete) => (Some(true), Vec::new()),
-        Ok(Availability::Partial { ranges }) => {
-            (Some(false), ranges.iter().map(|it| (it.start, it.end)).collect())
-        }
+        Ok(Availability::Partial { ranges }) => (
+            Some(false),
+            ranges.iter().map(|it| (it.start, it.end)).collect(),
+        ),
         Ok(_) => (Some(false), Vec::new()),
         Err(_) => (None, Vec::new()),
     };
@@ -174,7 +194,11 @@ pub(super) fn found(provider: &FoundProvider) -> api::Provider {
     }
 }
 
-pub(super) fn listing(link: &Link, root: &shoal_protocol::address::Cid, tree: &Tree) -> api::Listing {
+pub(super) fn listing(
+    link: &Link,
+    root: &shoal_protocol::address::Cid,
+    tree: &Tree,
+) -> api::Listing {
     let bare = (!matches!(tree.root, TreeEntry::Dir { .. })).then(|| entry("", &tree.root));
     let below = (0..).zip(&tree.entries).map(|(index, it)| {
         let names: Vec<&str> = tree.path(index).iter().map(|name| name.as_str()).collect();
@@ -193,15 +217,26 @@ fn entry(path: &str, kind: &TreeEntry) -> api::ListEntry {
     let (size, cid, kind) = match kind {
         TreeEntry::Dir { .. } => (None, None, api::EntryKind::Dir),
         TreeEntry::File { cid, size, .. } => (*size, Some(cid.to_string()), api::EntryKind::File),
-        TreeEntry::Symlink { target, .. } => {
-            (None, None, api::EntryKind::Symlink { target: target.clone() })
-        }
+        TreeEntry::Symlink { target, .. } => (
+            None,
+            None,
+            api::EntryKind::Symlink {
+                target: target.clone(),
+            },
+        ),
     };
-    api::ListEntry { path: path.to_owned(), size, cid, kind }
+    api::ListEntry {
+        path: path.to_owned(),
+        size,
+        cid,
+        kind,
+    }
 }
 
 pub(super) fn peer(info: PeerInfo) -> api::Peer {
-    let connected = SystemTime::now().duration_since(info.connected_since).unwrap_or_default();
+    let connected = SystemTime::now()
+        .duration_since(info.connected_since)
+        .unwrap_or_default();
     api::Peer {
         peer_id: info.peer_id,
         addresses: info.addresses,

@@ -91,11 +91,12 @@ impl From<ShareError> for ApiError {
                 let hint = format!("rename or --exclude them: {}", names.join(", "));
                 Self::new(ErrorCode::BadName, message).hint(hint)
             }
-            ShareError::ChangedWhileSharing(_) => Self::new(ErrorCode::ChangedWhileSharing, message)
-                .hint("share again when it is at rest, or use --copy"),
-            ShareError::NoSpace => {
-                Self::new(ErrorCode::NoSpace, message).hint("free some space, or share without --copy")
+            ShareError::ChangedWhileSharing(_) => {
+                Self::new(ErrorCode::ChangedWhileSharing, message)
+                    .hint("share again when it is at rest, or use --copy")
             }
+            ShareError::NoSpace => Self::new(ErrorCode::NoSpace, message)
+                .hint("free some space, or share without --copy"),
             ShareError::Cancelled => Self::new(ErrorCode::Interrupted, message),
             ShareError::Store(error) => error.into(),
             ShareError::Io { ref cause, .. } => Self::from_io(cause, message),

@@ -122,7 +122,9 @@ impl Node {
             shutdown,
             ended: Mutex::new(false),
         };
-        Ok(NodeHandle { inner: Arc::new(inner) })
+        Ok(NodeHandle {
+            inner: Arc::new(inner),
+        })
     }
 }
 
@@ -182,7 +184,11 @@ async fn start_net(
         mdns: config.network.mdns,
         ..NetConfig::default()
     };
-    let keys = library.shares().iter().filter_map(|share| offers::announced_key(share)).collect();
+    let keys = library
+        .shares()
+        .iter()
+        .filter_map(|share| offers::announced_key(share))
+        .collect();
     let deps = NetDeps {
         providers: Arc::new(TableLog::new(library.store().table(TableName::Providers))),
         peers: Arc::new(TableLog::new(library.store().table(TableName::Peers))),

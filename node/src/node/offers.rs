@@ -63,7 +63,11 @@ impl Offers {
 /// The DHT key of a share that is to be found there.
 pub(super) fn announced_key(share: &ShareRecord) -> Option<[u8; 32]> {
     let announce = share.announce && share.state == ShareState::Live;
-    share.root.digest().filter(|_| announce).map(|digest| dht::key(&digest))
+    share
+        .root
+        .digest()
+        .filter(|_| announce)
+        .map(|digest| dht::key(&digest))
 }
 
 async fn bring_in_step(library: &Library, net: &Net, withdrawn: &Withdrawn, root: &Cid) {

@@ -38,8 +38,10 @@ impl Service for NodeHandle {
         let inner = &self.inner;
         inner.recheck.now(RECHECK_PATIENCE).await;
         let shares = inner.library.shares();
-        let mut warnings: Vec<_> =
-            shares.iter().filter_map(|it| answers::changed_warning(it)).collect();
+        let mut warnings: Vec<_> = shares
+            .iter()
+            .filter_map(|it| answers::changed_warning(it))
+            .collect();
         let peers = self.connected().await;
         if peers.is_empty() {
             warnings.push(
@@ -61,8 +63,16 @@ impl Service for NodeHandle {
                 Some(Scope::Loopback) | None => api::Scope::Loopback,
             },
             peers,
-            shares: shares.iter().map(|share| answers::share_info(share)).collect(),
-            transfers: inner.fetcher.transfers().iter().map(answers::transfer).collect(),
+            shares: shares
+                .iter()
+                .map(|share| answers::share_info(share))
+                .collect(),
+            transfers: inner
+                .fetcher
+                .transfers()
+                .iter()
+                .map(answers::transfer)
+                .collect(),
             replicas: api::Replicas::default(),
             uploaded_bytes: inner.served.uploaded_bytes(),
             downloaded_bytes: inner.fetcher.downloaded_bytes(),
@@ -73,12 +83,16 @@ impl Service for NodeHandle {
     }
 
     async fn peers(&self) -> Result<api::Peers, ApiError> {
-        Ok(api::Peers { peers: self.connected().await })
+        Ok(api::Peers {
+            peers: self.connected().await,
+        })
     }
 
     async fn shares(&self) -> Result<api::Shares, ApiError> {
         let shares = self.inner.library.shares();
-        Ok(api::Shares { shares: shares.iter().map(|it| answers::share_info(it)).collect() })
+        Ok(api::Shares {
+            shares: shares.iter().map(|it| answers::share_info(it)).collect(),
+        })
     }
 
     async fn connect(
@@ -87,8 +101,14 @@ impl Service for NodeHandle {
         cancel: CancellationToken,
     ) -> Result<api::Connected, ApiError> {
         let connecting = self.inner.net.connect(request.address.clone());
-        let peer_id = cancel.run_until_cancelled(connecting).await.ok_or_else(interrupted)??;
-        Ok(api::Connected { peer_id, address: request.address })
+        let peer_id = cancel
+            .run_until_cancelled(connecting)
+            .await
+            .ok_or_else(interrupted)??;
+        Ok(api::Connected {
+            peer_id,
+            address: request.address,
+        })
     }
 
     async fn share(
@@ -101,7 +121,11 @@ impl Service for NodeHandle {
         let library = self.inner.library.clone();
         let wanted = share::ShareRequest {
             recipe: answers::recipe(&request),
-            paths: request.paths.into_iter().map(api::AbsolutePath::into_path_buf).collect(),
+            paths: request
+                .paths
+                .into_iter()
+                .map(api::AbsolutePath::into_path_buf)
+                .collect(),
             name: request.name,
             copy: request.copy,
             announce: !request.no_announce,
@@ -125,8 +149,15 @@ impl Service for NodeHandle {
                 bytes_total: bytes,
             });
             let announced = self.announced(&shared.record.root);
-            if cancel.run_until_cancelled(announced).await.ok_or_else(interrupted)?.is_err() {
-                result.warnings.push("no peer has taken the announcement yet".to_owned());
+            if cancel
+                .run_until_cancelled(announced)
+                .await
+                .ok_or_else(interrupted)?
+                .is_err()
+            {
+                result
+                    .warnings
+                    .push("no peer has taken the announcement yet".to_owned());
             }
         }
         Ok(result)
@@ -140,7 +171,9 @@ impl Service for NodeHandle {
         let library = self.inner.library.clone();
         let unsharing = tokio::task::spawn_blocking(move || library.unshare(&target));
         let removed = unsharing.await.map_err(|panic| internal(&panic))??;
-        Ok(api::Unshared { removed: removed.iter().map(|it| answers::share_info(it)).collect() })
+        Ok(api::Unshared {
+            removed: removed.iter().map(|it| answers::share_info(it)).collect(),
+        })
     }
 
     async fn fetch(
@@ -162,8 +195,11 @@ impl Service for NodeHandle {
             sync: request.sync,
             timeout: Duration::from_millis(request.timeout_ms),
         };
-        let mut attached = 
-            self.inner.fetcher.fetch(request).map_err(|error| ApiError::from(&error))?;
+        let mut attached = self
+            .inner
+            .fetcher
+            .fetch(request)
+            .map_err(|error| ApiError::from(&error))?;
         let mut meter = Meter::default();
         let mut ticks = tokio::time::interval(PROGRESS_INTERVAL);
         let outcome = loop {
@@ -197,7 +233,10 @@ impl Service for NodeHandle {
     ) -> Result<api::Listing, ApiError> {
         let link: Link = request.link.parse()?;
         let timeout = Duration::from_millis(request.timeout_ms);
-        let listing = self.inner.fetcher.list(link.clone(), &request.peers, timeout);
+        let listing = self
+            .inner
+            .fetcher
+            .list(link.clone(), &request.peers, timeout);
         let (root, tree) = cancelled_or(&cancel, listing).await?;
         Ok(answers::listing(&link, &root, &tree))
     }
@@ -216,11 +255,16 @@ impl Service for NodeHandle {
             let count = u32::try_from(answers.len()).unwrap_or(u32::MAX);
             asked.store(count, Relaxed);
             let providers = u32::try_from(providers).unwrap_or(u32::MAX);
-            progress.report(api::FindProgress { providers, asked: count });
+            progress.report(api::FindProgress {
+                providers,
+                asked: count,
+            });
         };
         let finding = self.inner.fetcher.find(&link, timeout, &on_answer);
         let found = cancelled_or(&cancel, finding).await?;
-        let providers = found.iter().filter(|it| it.provides() || it.answer.is_err());
+        let providers = found
+            .iter()
+            .filter(|it| it.provides() || it.answer.is_err());
         Ok(api::Found {
             cid: link.root.to_string(),
             providers: providers.map(answers::found).collect(),
@@ -231,15 +275,24 @@ impl Service for NodeHandle {
 
 impl NodeHandle {
     async fn connected(&self) -> Vec<api::Peer> {
-        let mut peers: Vec<_> =
-            self.inner.net.peers().await.into_iter().map(answers::peer).collect();
+        let mut peers: Vec<_> = self
+            .inner
+            .net
+            .peers()
+            .await
+            .into_iter()
+            .map(answers::peer)
+            .collect();
         peers.sort_by_key(|peer| (peer.rtt_ms.is_none(), peer.rtt_ms, peer.peer_id));
         peers
     }
 
     /// Waits until somebody was told of a root.
     async fn announced(&self, root: &Cid) -> Result<(), ApiError> {
-        let Some(key) = root.digest().map(|digest| shoal_protocol::dht::key(&digest)) else {
+        let Some(key) = root
+            .digest()
+            .map(|digest| shoal_protocol::dht::key(&digest))
+        else {
             return Ok(());
         };
         let mut events = self.inner.net.events();
@@ -267,7 +320,9 @@ impl Meter {
     fn rate(&mut self, total: u64) -> u64 {
         let now = Instant::now();
         if let Some((then, before)) = self.last {
-            let millis = u64::try_from((now - then).as_millis()).unwrap_or(u64::MAX).max(1);
+            let millis = u64::try_from((now - then).as_millis())
+                .unwrap_or(u64::MAX)
+                .max(1);
             let latest = total.saturating_sub(before).saturating_mul(1000) / millis;
             self.rate = (self.rate.saturating_mul(4).saturating_add(latest)) / 5;
         }

@@ -89,7 +89,10 @@ impl Rates {
         served: &Arc<ServeStats>,
         shutdown: CancellationToken,
     ) -> Self {
-        let rates = Self { up: Arc::default(), down: Arc::default() };
+        let rates = Self {
+            up: Arc::default(),
+            down: Arc::default(),
+        };
         let (fetcher, served, measured) = (fetcher.clone(), Arc::clone(served), rates.clone());
         tasks.spawn(async move {
             let mut ticks = tokio::time::interval(RATE_INTERVAL);
@@ -100,7 +103,9 @@ impl Rates {
                     _ = ticks.tick() => {}
                 }
                 measured.up.store(up.add(served.uploaded_bytes()), Relaxed);
-                measured.down.store(down.add(fetcher.downloaded_bytes()), Relaxed);
+                measured
+                    .down
+                    .store(down.add(fetcher.downloaded_bytes()), Relaxed);
             }
         });
         rates
@@ -120,8 +125,15 @@ struct Average {
 
 impl Average {
     /// The smoothed growth of a counter that is looked at once per [`RATE_INTERVAL`].
-    #[expect(clippy::cast_possible_truncation, reason = "a rate is shown, and is never negative")]
-    #[expect(clippy::cast_sign_loss, clippy::cast_precision_loss, reason = "as above")]
+    #[expect(
+        clippy::cast_possible_truncation,
+        reason = "a rate is shown, and is never negative"
+    )]
+    #[expect(
+        clippy::cast_sign_loss,
+        clippy::cast_precision_loss,
+        reason = "as above"
+    )]
     fn add(&mut self, total: u64) -> u64 {
         let grown = total.saturating_sub(self.last) as f64;
         self.last = total;

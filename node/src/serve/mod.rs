@@ -48,11 +48,6 @@ impl ServeStats {
     pub(crate) fn uploaded_bytes(&self) -> u64 {
         self.uploaded_bytes.load(Relaxed)
     }
-
-    /// Streams that were turned away because a limit was reached.
-    pub(crate) fn refused_streams(&self) -> u64 {
-        self.refused_streams.load(Relaxed)
-    }
 }
 
 /// Roots that this node offered in this run and does not any more.
@@ -78,7 +73,11 @@ impl Withdrawn {
             Held::Changed => Availability::Gone,
             Held::Landing | Held::Absent => {
                 let roots = self.roots.lock().unwrap_or_else(PoisonError::into_inner);
-                if roots.contains(root) { Availability::Gone } else { Availability::Absent }
+                if roots.contains(root) {
+                    Availability::Gone
+                } else {
+                    Availability::Absent
+                }
             }
         }
     }
@@ -135,16 +134,16 @@ impl Server {
     fn accept(self: &Arc<Self>, stream: ExchangeStream) {
         let peer = stream.peer();
         let Some(slot) = Slot::take(self, peer) else {
-            self.stats.refused_streams.fetch_add(1, Relaxed);
+            let refused = self.stats.refused_streams.fetch_add(1, Relaxed) + 1;
             // Dropping the stream resets it; the peer tries another provider or comes back.
-            tracing::debug!(%peer, "exchange stream refused: too many streams");
+            tracing::debug!(%peer, refused, "exchange stream refused: too many streams");
             return;
         };
         let server = Arc::clone(self);
         self.workers.spawn(async move {
             let _slot = slot;
             let ended = worker::Worker::new(&server).run(stream).await;
-            tracing::debug!(%peer, ?ended, "exchange stream served");
+            tracing::debug!(%peer, %ended, "exchange stream served");
         });
     }
 }
@@ -157,20 +156,30 @@ struct Slot {
 
 impl Slot {
     fn take(server: &Arc<Server>, peer: PeerId) -> Option<Self> {
-        let mut streams = server.streams.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut streams = server
+            .streams
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         let total: usize = streams.values().sum();
         let of_peer = streams.get(&peer).copied().unwrap_or(0);
         if total >= STREAMS_MAX || of_peer >= STREAMS_PER_PEER_MAX {
             return None;
         }
         streams.insert(peer, of_peer + 1);
-        Some(Self { server: Arc::clone(server), peer })
+        Some(Self {
+            server: Arc::clone(server),
+            peer,
+        })
     }
 }
 
 impl Drop for Slot {
     fn drop(&mut self) {
-        let mut streams = self.server.streams.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut streams = self
+            .server
+            .streams
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         match streams.get_mut(&self.peer) {
             Some(count) if *count > 1 => *count -= 1,
             _ => {

@@ -47,19 +47,25 @@ const OPEN_TIMEOUT: Duration = Duration::from_secs(10);
 const IDLE_TIMEOUT: Duration = Duration::from_secs(120);
 
 /// Why a served stream ended.
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
 pub(super) enum Ended {
     /// The client said that it is done.
+    #[error("done")]
     Done,
     /// This node shuts down.
+    #[error("this node shuts down")]
     ShuttingDown,
     /// The root is not served here, or not any more.
+    #[error("the root is not served")]
     NotServed,
     /// The client broke the protocol.
+    #[error("the client broke the protocol: {0}")]
     Protocol(String),
     /// The client was silent or did not read.
+    #[error("the client was too slow")]
     TooSlow,
     /// The stream broke.
+    #[error("the stream broke")]
     Lost,
 }
 
@@ -132,7 +138,10 @@ impl Worker {
         };
         let availability = self.withdrawn.availability(&self.library, &root);
         let served = availability == Availability::Complete;
-        if write(writer, &Response::Status(availability)).await.is_err() {
+        if write(writer, &Response::Status(availability))
+            .await
+            .is_err()
+        {
             return Ended::Lost;
         }
         if !served {
@@ -186,7 +195,9 @@ impl Worker {
 
     fn cancel(&self, id: u32, count: u32) {
         let last = id.saturating_add(count);
-        self.lock_queue().wants.retain(|(queued, _)| !(id..last).contains(queued));
+        self.lock_queue()
+            .wants
+            .retain(|(queued, _)| !(id..last).contains(queued));
     }
 
     /// Reads and writes what was asked: one batch is read while the one before it is written.
@@ -194,7 +205,9 @@ impl Worker {
         let (answers, mut ready) = mpsc::channel(ANSWERS_AHEAD);
         let reading = async {
             while let Some(wants) = self.next_wants().await {
-                let Some(answer) = self.read_blocks(root, wants).await else { break };
+                let Some(answer) = self.read_blocks(root, wants).await else {
+                    break;
+                };
                 if answers.send(answer).await.is_err() {
                     break;
                 }
@@ -239,18 +252,29 @@ impl Worker {
     async fn read_blocks(&self, root: &Cid, wants: Vec<(u32, Digest)>) -> Option<Answer> {
         let units = READ_BYTES_MAX.div_ceil(UNIT_BYTES as usize);
         let units = u32::try_from(units).ok()?;
-        let mut budget = Arc::clone(&self.buffers).acquire_many_owned(units).await.ok()?;
+        let mut budget = Arc::clone(&self.buffers)
+            .acquire_many_owned(units)
+            .await
+            .ok()?;
         let (library, root) = (self.library.clone(), root.clone());
         let job = tokio::task::spawn_blocking(move || read_batch(&library, &root, wants));
         let (blocks, rest) = job.await.ok()?;
         if !rest.is_empty() {
             let mut queue = self.lock_queue();
-            rest.into_iter().rev().for_each(|want| queue.wants.push_front(want));
+            rest.into_iter()
+                .rev()
+                .for_each(|want| queue.wants.push_front(want));
         }
-        let held: usize = blocks.iter().map(|(_, block)| block.as_ref().map_or(0, Vec::len)).sum();
+        let held: usize = blocks
+            .iter()
+            .map(|(_, block)| block.as_ref().map_or(0, Vec::len))
+            .sum();
         let spare = (units as usize).saturating_sub(held.div_ceil(UNIT_BYTES as usize));
         drop(budget.split(spare));
-        Some(Answer { blocks, _budget: budget })
+        Some(Answer {
+            blocks,
+            _budget: budget,
+        })
     }
 
     async fn write_answer(&self, writer: &mut Writer, answer: Answer) -> Result<(), Ended> {
@@ -267,7 +291,9 @@ impl Worker {
                         frames.clear();
                         write_pieces(writer, &bytes).await?;
                     }
-                    self.stats.uploaded_bytes.fetch_add(bytes.len() as u64, Relaxed);
+                    self.stats
+                        .uploaded_bytes
+                        .fetch_add(bytes.len() as u64, Relaxed);
                 }
                 Err(why) => encode(&Response::Missing { id, why }, &mut frames),
             }
@@ -298,7 +324,9 @@ fn read_batch(
     let mut bytes = 0;
     let mut wants = wants.into_iter();
     while bytes < CHUNK_BYTES {
-        let Some((id, digest)) = wants.next() else { break };
+        let Some((id, digest)) = wants.next() else {
+            break;
+        };
         let mut block = Vec::new();
         let read = library.read(&digest, Some(root), &mut block);
         let block = read.map(|()| block).map_err(|error| match error {
@@ -325,7 +353,10 @@ async fn read_request(reader: &mut Reader) -> Result<Option<Request>, Ended> {
     let protocol = |error: exchange::WireError| Ended::Protocol(error.to_string());
     let len = exchange::frame_len(head).map_err(protocol)?;
     let mut body = vec![0; len];
-    reader.read_exact(&mut body).await.map_err(|_| Ended::Lost)?;
+    reader
+        .read_exact(&mut body)
+        .await
+        .map_err(|_| Ended::Lost)?;
     exchange::decode_request(&body).map(Some).map_err(protocol)
 }
 

@@ -26,7 +26,11 @@ use super::{
 
 impl Transfer {
     pub(super) fn handle_candidate(&mut self, candidate: Candidate) {
-        if self.setup.offences.is_out(&candidate.peer, &self.setup.root) {
+        if self
+            .setup
+            .offences
+            .is_out(&candidate.peer, &self.setup.root)
+        {
             let answer = "served wrong bytes before".to_owned();
             self.setup.contacts.out(candidate.peer, answer);
         } else {
@@ -45,7 +49,10 @@ impl Transfer {
                 let session = Session::start(provider, serial, stream, root, buffers, events);
                 self.sessions.insert(provider, session);
             }
-            Err(error) => self.setup.contacts.later(contacted.peer, error, Instant::now()),
+            Err(error) => self
+                .setup
+                .contacts
+                .later(contacted.peer, error, Instant::now()),
         }
     }
 
@@ -88,7 +95,9 @@ impl Transfer {
     /// Tells the planner of a block; false when nobody waits for it any more.
     fn arrived(&mut self, provider: ProviderId, received: &Received, now: Duration) -> bool {
         let bytes = u32::try_from(received.bytes.len()).unwrap_or(u32::MAX);
-        let arrival = self.planner.block_arrived(provider, received.want, bytes, now);
+        let arrival = self
+            .planner
+            .block_arrived(provider, received.want, bytes, now);
         match self.wants.get_mut(&received.want) {
             Some(want) if arrival == Arrival::Wanted && !want.landing => {
                 want.landing = true;
@@ -124,7 +133,9 @@ impl Transfer {
 
     fn handle_hint(&mut self, peers: Vec<PeerHint>) {
         for hint in peers {
-            let Ok(peer) = PeerId::from_bytes(&hint.peer) else { continue };
+            let Ok(peer) = PeerId::from_bytes(&hint.peer) else {
+                continue;
+            };
             let addresses = hint.addresses.into_vec().into_iter();
             let addresses = addresses
                 .filter_map(|bytes| Multiaddr::try_from(bytes.into_vec()).ok())
@@ -139,13 +150,18 @@ impl Transfer {
             return;
         }
         self.sessions.remove(&provider);
-        self.planner.remove_provider(provider, Removal::Lost, self.now());
-        let Some(peer) = self.setup.contacts.peer(provider) else { return };
+        self.planner
+            .remove_provider(provider, Removal::Lost, self.now());
+        let Some(peer) = self.setup.contacts.peer(provider) else {
+            return;
+        };
         tracing::debug!(%peer, ?end, "exchange ended");
         match end {
             SessionEnd::Dropped => {}
             SessionEnd::Closed(_) | SessionEnd::Lost(_) => {
-                self.setup.contacts.later(peer, end.to_string(), Instant::now());
+                self.setup
+                    .contacts
+                    .later(peer, end.to_string(), Instant::now());
             }
             SessionEnd::Violation(_) => {
                 tracing::warn!(%peer, %end, "a provider is out");
@@ -174,7 +190,12 @@ impl Transfer {
                 let (want, bytes) = (received.want, received.bytes.len() as u64);
                 // The buffer is given back before the verdict can make room for the next block.
                 drop(received);
-                let verdict = Verdict { provider, want, bytes, result };
+                let verdict = Verdict {
+                    provider,
+                    want,
+                    bytes,
+                    result,
+                };
                 if verdicts.blocking_send(verdict).is_err() {
                     return;
                 }
@@ -183,12 +204,19 @@ impl Transfer {
     }
 
     pub(super) fn handle_verdict(&mut self, verdict: Verdict) -> Result<(), FetchError> {
-        let Verdict { provider, want, bytes, result } = verdict;
+        let Verdict {
+            provider,
+            want,
+            bytes,
+            result,
+        } = verdict;
         match result {
             Ok(()) => {
                 self.moved = Instant::now();
                 self.planner.block_verified(want);
-                let Some(want) = self.wants.remove(&want) else { return Ok(()) };
+                let Some(want) = self.wants.remove(&want) else {
+                    return Ok(());
+                };
                 self.by_digest.remove(&want.digest);
                 let peer = self.setup.contacts.peer(provider);
                 let received = peer.map(|peer| self.received.entry(peer).or_default());
@@ -215,14 +243,20 @@ impl Transfer {
     pub(super) fn carry_out(&mut self, action: Action) {
         match action {
             Action::Want { provider, wants } => {
-                let known = wants.iter().filter_map(|id| Some((*id, self.wants.get(id)?)));
+                let known = wants
+                    .iter()
+                    .filter_map(|id| Some((*id, self.wants.get(id)?)));
                 let asks = known.map(|(id, want)| Ask {
                     want: id,
                     digest: want.digest,
                     bytes_max: want.bytes_max,
                 });
                 let asks = asks.collect();
-                if !self.sessions.get(&provider).is_some_and(|session| session.want(asks)) {
+                if !self
+                    .sessions
+                    .get(&provider)
+                    .is_some_and(|session| session.want(asks))
+                {
                     self.drop_session(provider, "does not take requests".to_owned());
                 }
             }
@@ -242,7 +276,8 @@ impl Transfer {
     /// Ends a session whose peer may be asked again later.
     fn drop_session(&mut self, provider: ProviderId, answer: String) {
         self.sessions.remove(&provider);
-        self.planner.remove_provider(provider, Removal::Lost, self.now());
+        self.planner
+            .remove_provider(provider, Removal::Lost, self.now());
         if let Some(peer) = self.setup.contacts.peer(provider) {
             self.setup.contacts.later(peer, answer, Instant::now());
         }
@@ -259,7 +294,9 @@ impl Transfer {
     /// Ends a session whose peer served wrong bytes; it is out for this root.
     fn blame(&mut self, provider: ProviderId) {
         self.put_out(provider, "served wrong bytes".to_owned());
-        let Some(peer) = self.setup.contacts.peer(provider) else { return };
+        let Some(peer) = self.setup.contacts.peer(provider) else {
+            return;
+        };
         tracing::warn!(%peer, root = %self.setup.root, "wrong bytes: the peer is out");
         if self.setup.offences.bad_chunk(peer, &self.setup.root) {
             let net = self.setup.net.clone();

@@ -27,6 +27,7 @@ use tokio_util::task::TaskTracker;
 
 use super::{
     FetchError,
+    buffers::TRANSFER_IN_FLIGHT_BYTES,
     contacts::{Contacted, Contacts},
     discovery::Candidate,
     journal::Journal,
@@ -143,9 +144,11 @@ impl Transfer {
         let (event_sender, events) = mpsc::channel(EVENTS_QUEUED_MAX);
         let (verdict_sender, verdicts) = mpsc::channel(EVENTS_QUEUED_MAX);
         let now = Instant::now();
+        let mut planner = Planner::new(PlannerConfig::default());
+        planner.budget(TRANSFER_IN_FLIGHT_BYTES);
         Self {
             setup,
-            planner: Planner::new(PlannerConfig::default()),
+            planner,
             sessions: HashMap::new(),
             wants: HashMap::new(),
             by_digest: HashMap::new(),
@@ -217,13 +220,20 @@ impl Transfer {
     fn handle_need(&mut self, need: Need) {
         let (digest, bytes_max, hint, target) = match need {
             Need::Node(digest) => (digest, BLOCK_BYTES_CAP, NODE_BYTES_HINT, None),
-            Need::Chunk { digest, len, target } => {
+            Need::Chunk {
+                digest,
+                len,
+                target,
+            } => {
                 let hint = len.unwrap_or(CHUNK_BYTES_HINT);
                 (digest, len.unwrap_or(BLOCK_BYTES_CAP), hint, Some(target))
             }
         };
         // A chunk that is already on its way is fetched once for all its places.
-        if let Some(want) = self.by_digest.get(&digest).and_then(|id| self.wants.get_mut(id))
+        if let Some(want) = self
+            .by_digest
+            .get(&digest)
+            .and_then(|id| self.wants.get_mut(id))
             && !want.landing
             && let (false, Some(target)) = (want.targets.is_empty(), &target)
         {
@@ -233,7 +243,15 @@ impl Transfer {
         let id = WantId(self.next_want);
         self.next_want = self.next_want.wrapping_add(1);
         let targets = target.into_iter().collect();
-        self.wants.insert(id, Want { digest, bytes_max, targets, landing: false });
+        self.wants.insert(
+            id,
+            Want {
+                digest,
+                bytes_max,
+                targets,
+                landing: false,
+            },
+        );
         self.by_digest.insert(digest, id);
         let added = self.planner.add_want(id, hint, None);
         debug_assert!(added, "there is room, and ids are new");
@@ -253,14 +271,21 @@ impl Transfer {
         let asked = self.setup.contacts.asked();
         let timeout = self.setup.timeout;
         if self.received.is_empty() {
-            Err(FetchError::NotFound { root: self.setup.root.clone(), timeout, asked })
+            Err(FetchError::NotFound {
+                root: self.setup.root.clone(),
+                timeout,
+                asked,
+            })
         } else {
             Err(FetchError::NoProgress { timeout, asked })
         }
     }
 
     fn until_tick(&self) -> Duration {
-        let deadline = self.planner.next_deadline().map(|at| at.saturating_sub(self.now()));
+        let deadline = self
+            .planner
+            .next_deadline()
+            .map(|at| at.saturating_sub(self.now()));
         deadline.map_or(TICK_MAX, |deadline| deadline.min(TICK_MAX))
     }
 

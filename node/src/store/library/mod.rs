@@ -24,7 +24,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use shoal_protocol::address::Cid;
 
-use super::rows::{ShareId, ShareRecord, ShareState};
+use super::rows::{Origin, ShareId, ShareRecord, ShareState};
 use super::{Batch, BootId, Store, StoreError};
 use collect::Collector;
 use files::OpenFiles;
@@ -179,7 +179,8 @@ impl Library {
         self.inner.boot
     }
 
-    /// Commits `batch` together with `record`, durably, and makes the share readable.
+    /// Commits `batch` together with `record` and makes the share readable: durably, unless what was
+    /// fetched is itself still to be flushed.
     ///
     /// A live share takes the place of earlier ones of the same source and selection, in the same
     /// commit.
@@ -201,7 +202,7 @@ impl Library {
             batch.put_share(&removing(share))?;
         }
         batch.put_share(&record)?;
-        batch.commit(true)?;
+        batch.commit(!waits_for_flush(&record))?;
 
         let record = Arc::new(record);
         inner.change_view(|view| {
@@ -339,6 +340,12 @@ impl View {
 
 fn same_place(one: &ShareRecord, other: &ShareRecord) -> bool {
     one.source == other.source && one.selection == other.selection
+}
+
+/// Whether a share's rows may be lost with its bytes in a power loss: a fetch says "done" before
+/// either is flushed, and waiting for the rows alone would flush much of the bytes with them.
+fn waits_for_flush(share: &ShareRecord) -> bool {
+    share.origin == Origin::Fetched && share.unflushed_boot.is_some()
 }
 
 fn removing(share: &ShareRecord) -> ShareRecord {
