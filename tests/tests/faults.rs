@@ -195,7 +195,7 @@ fn a_share_that_was_acknowledged_survives_kill_9() {
     a.kill();
     let a = a.restart();
     let listed = a.run(&["ls"]).ok();
-    assert_eq!(listed["shares"][0]["cid"], cid.as_str(), "{listed}");
+    assert_eq!(listed["entries"][0]["cid"], cid.as_str(), "{listed}");
     let b = Daemon::start(&dir.path().join("b"), &[&a]);
     let got = dir.path().join("got");
     b.fetch(&cid, &got);
@@ -252,7 +252,7 @@ fn the_dht_answers_while_bulk_data_moves() {
     let b = Daemon::start(&dir.path().join("b"), &[&a]);
     let c = Daemon::start(&dir.path().join("c"), &[&a]);
     let big = b.share(&source)["cid"].as_str().unwrap().to_owned();
-    let small = b.share(&small)["cid"].as_str().unwrap().to_owned();
+    let small = a.share(&small)["cid"].as_str().unwrap().to_owned();
     let got = dir.path().join("got");
     let mut fetch = command(c.home(), &["fetch", &big, "-o", text(&got)])
         .stdout(std::process::Stdio::null())
@@ -262,9 +262,8 @@ fn the_dht_answers_while_bulk_data_moves() {
     while fetch.try_wait().unwrap().is_none() {
         // Both ends of the transfer look something up; the swarm of each has to be free for it.
         for daemon in [&b, &c] {
-            let found = daemon.run(&["find", &small]);
-            let ok = found.code == Some(0) || (daemon.peer_id == b.peer_id);
-            assert!(ok, "{found:?}");
+            let found = daemon.run(&["find", &small]).ok();
+            assert_eq!(found["providers"][0]["peer"], a.peer_id.as_str());
             answered += 1;
         }
     }
