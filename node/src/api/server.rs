@@ -23,7 +23,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
     ApiError, ErrorBody, ErrorCode, Service,
-    body::JsonBody,
+    body::{self, JsonBody},
     listener::ApiListener,
     stream,
     types::{
@@ -86,6 +86,7 @@ fn router<S: Service>(api: Api<S>) -> Router {
         .route("/readyz", get(readyz))
         .fallback(no_route)
         .method_not_allowed_fallback(no_method)
+        .layer(body::limit())
         .with_state(api)
 }
 
