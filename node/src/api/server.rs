@@ -65,7 +65,7 @@ pub async fn serve<S: Service>(
     };
     tokio::select! {
         _ = server => operations.end().await,
-        () = ending => tracing::debug!("connections of the API were cut"),
+        () = ending => tracing::debug!("clients of the API are not waited for any longer"),
     }
 }
 
