@@ -19,10 +19,6 @@ use std::process::ExitCode;
 
 use clap::Parser as _;
 
-// glibc's allocator maps and unmaps every large network buffer; this one keeps them.
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 fn main() -> ExitCode {
     match args::Cli::try_parse() {
         Ok(cli) => app::run(cli),

@@ -36,9 +36,9 @@ pub enum AnnounceState {
     Unknown,
     /// Nobody was told yet; it is being tried.
     Pending,
-    /// Told to this many peers.
+    /// Sent to this many peers. The DHT has no receipts.
     Announced {
-        /// How many; about 20 in a network that has as many.
+        /// How many; about 20 in a network that has as many; at least 1 if only an earlier run announced it.
         peers: usize,
     },
 }

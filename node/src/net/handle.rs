@@ -77,7 +77,7 @@ pub enum NetEvent {
     },
     /// This node listens somewhere else; see [`Net::addresses`].
     AddressesChanged,
-    /// Peers were told that this node provides a key.
+    /// Peers were sent word that this node provides a key. The DHT has no receipt: it is with them within moments.
     Announced {
         /// The key.
         key: Key,
@@ -130,7 +130,8 @@ impl Net {
             addresses: published,
             counters: counters.clone(),
         };
-        let (actor, incoming) = actor::start(config, keypair, deps, ends).await?;
+        // On the heap: a whole swarm is built in it.
+        let (actor, incoming) = Box::pin(actor::start(config, keypair, deps, ends)).await?;
         let running = Mutex::new(Some(tokio::spawn(actor.run())));
         let net = Self {
             local: keypair.public().to_peer_id(),

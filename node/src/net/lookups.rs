@@ -164,3 +164,53 @@ impl Lookups {
             .collect()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+
+    fn lookup() -> (Lookup, mpsc::Receiver<ProviderFound>) {
+        let (results, found) = mpsc::channel(PROVIDERS_PER_LOOKUP_MAX);
+        (Lookup::new([1; 32], results), found)
+    }
+
+    #[test]
+    fn the_line_is_bounded_and_who_left_makes_room() {
+        let mut lookups = Lookups::default();
+        let mut listening = Vec::new();
+        for _ in 0..WAITING_MAX {
+            let (waiting, found) = lookup();
+            listening.push(found);
+            assert!(lookups.wait(waiting).is_ok());
+        }
+        let (refused, _found) = lookup();
+        assert!(lookups.wait(refused).is_err());
+        listening.remove(0);
+        let (waiting, _found) = lookup();
+        assert!(lookups.wait(waiting).is_ok());
+        listening.clear();
+        assert!(lookups.next().is_some(), "the one that is listened to");
+        assert!(lookups.next().is_none());
+    }
+
+    #[test]
+    fn a_lookup_gives_each_provider_once_and_so_many_at_most() {
+        let (mut lookup, mut found) = lookup();
+        let peer = PeerId::random();
+        assert!(lookup.is_new(peer));
+        assert!(!lookup.is_new(peer));
+        while lookup.is_new(PeerId::random()) {
+            lookup.found(ProviderFound {
+                peer,
+                addresses: Vec::new(),
+            });
+        }
+        assert!(lookup.is_over());
+        assert_eq!(
+            std::iter::from_fn(|| found.try_recv().ok()).count(),
+            PROVIDERS_PER_LOOKUP_MAX - 1
+        );
+    }
+}

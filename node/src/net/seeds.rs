@@ -295,3 +295,125 @@ fn parse(key: &[u8], value: &[u8]) -> Option<(PeerId, Row)> {
     let row: Row = postcard::from_bytes(value).ok()?;
     (row.version == ROW_VERSION).then_some((peer, row))
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use std::sync::Arc;
+
+    use super::super::counters::Counters;
+    use super::super::journal::Journal;
+    use super::super::journal::memory::MemoryLog;
+    use super::*;
+
+    const NOW: u64 = 1_800_000_000;
+
+    fn address(port: u16) -> Multiaddr {
+        format!("/ip4/8.8.8.8/tcp/{port}").parse().unwrap()
+    }
+
+    /// Runs `work` on seeds over `log`, and waits until all is written.
+    fn run<T>(log: &MemoryLog, bootstrap: &[Multiaddr], work: impl FnOnce(&mut Seeds) -> T) -> T {
+        let (journal, writer) =
+            Journal::start("test", Arc::new(log.clone()), &Counters::default()).unwrap();
+        let mut seeds = Seeds::new(bootstrap, writer);
+        seeds.load(log, NOW).unwrap();
+        let done = work(&mut seeds);
+        drop(seeds);
+        journal.finish();
+        done
+    }
+
+    #[test]
+    fn back_off_doubles_and_is_bounded() {
+        run(&MemoryLog::default(), &[address(1)], |seeds| {
+            let mut now = Instant::now();
+            let mut pauses = Vec::new();
+            for _ in 0..20 {
+                assert_eq!(seeds.due(now, 0, |_| false).len(), 1);
+                assert!(
+                    seeds.due(now, 0, |_| false).is_empty(),
+                    "it is being dialled"
+                );
+                seeds.failed(SeedId::Bootstrap(0), now, 0);
+                let pause = (0..).find(|secs| {
+                    !seeds
+                        .due(now + Duration::from_secs(*secs), 0, |_| false)
+                        .is_empty()
+                });
+                pauses.push(pause.unwrap());
+                seeds.failed(SeedId::Bootstrap(0), now, 0);
+                now += Duration::from_secs(3600);
+            }
+            assert_eq!(pauses[..3], [1, 4, 16], "two failures a round");
+            assert_eq!(pauses[19], RETRY_MAX.as_secs());
+            assert_eq!(seeds.due(now, 0, |_| false).len(), 1);
+            seeds.failed(SeedId::Bootstrap(0), now, u32::MAX);
+            assert!(
+                seeds.due(now + RETRY_MAX, 0, |_| false).is_empty(),
+                "drawn apart"
+            );
+            assert_eq!(seeds.due(now + RETRY_MAX * 3 / 2, 0, |_| false).len(), 1);
+        });
+    }
+
+    #[test]
+    fn a_lost_bootstrap_peer_is_due_again_but_not_at_once() {
+        run(&MemoryLog::default(), &[address(1)], |seeds| {
+            let (now, peer) = (Instant::now(), PeerId::random());
+            assert_eq!(seeds.due(now, 0, |_| false)[0].peer, None);
+            seeds.succeeded(SeedId::Bootstrap(0), peer);
+            assert!(
+                seeds.due(now, 9, |one| *one == peer).is_empty(),
+                "it is there"
+            );
+            seeds.lost(&peer, now, 0);
+            assert!(seeds.due(now, 9, |_| false).is_empty());
+            assert_eq!(seeds.due(now + RETRY_MIN, 9, |_| false).len(), 1);
+        });
+    }
+
+    #[test]
+    fn remembered_peers_are_for_the_lonely_newest_first() {
+        let log = MemoryLog::default();
+        let (old, new) = (PeerId::random(), PeerId::random());
+        run(&log, &[], |seeds| {
+            assert!(seeds.is_empty());
+            seeds.remember(new, &[address(2)], NOW);
+            seeds.remember(old, &[address(1)], NOW - 100);
+            seeds.remember(PeerId::random(), &[], NOW);
+            seeds.remember(PeerId::random(), &[address(3)], NOW - FORGET_SECS);
+        });
+        run(&log, &[], |seeds| {
+            let now = Instant::now();
+            assert!(seeds.due(now, LONELY_PEERS, |_| false).is_empty());
+            let due: Vec<_> = seeds
+                .due(now, 0, |_| false)
+                .into_iter()
+                .map(|dial| dial.peer)
+                .collect();
+            assert_eq!(due, [Some(new), Some(old)]);
+        });
+        assert_eq!(log.rows().len(), 2, "what is too old was removed");
+    }
+
+    #[test]
+    fn only_so_many_are_remembered() {
+        let log = MemoryLog::default();
+        let first = PeerId::random();
+        run(&log, &[], |seeds| {
+            seeds.remember(first, &[address(1)], NOW - 1);
+            for _ in 0..REMEMBERED_MAX {
+                seeds.remember(PeerId::random(), &[address(1)], NOW);
+            }
+            assert_eq!(seeds.remembered.len(), REMEMBERED_MAX);
+            assert!(!seeds.remembered.contains_key(&first));
+            assert_eq!(
+                seeds.due(Instant::now(), 0, |_| false).len(),
+                DIALS_PER_ROUND_MAX
+            );
+        });
+        assert_eq!(log.rows().len(), REMEMBERED_MAX);
+    }
+}

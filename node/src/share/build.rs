@@ -1,11 +1,13 @@
 //! From a walk to a DAG: keeps the hashing threads busy and puts what they find back in order.
 //!
 //! One thread walks, asks for files to be hashed, and builds. Steps wait in a bounded window until
-//! everything before them is built; what is built goes to the database in batches. So memory does not depend on
-//! how many files there are or how large one is, but for the names in the folders that are open.
+//! everything before them is built; what is built goes to the database in batches. So memory does
+//! not depend on how many files there are or how large one is, but for the names in the folders
+//! that are open.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use shoal_protocol::address::Cid;
 use shoal_protocol::chunker::Chunker;
@@ -22,8 +24,8 @@ use crate::store::{
     BATCH_BYTES, Batch, FileId, FileRow, FileStat, FileState, Recipe, ShareId, Store,
 };
 
-/// Steps that may wait for their turn: at some 200 bytes each, 400 KiB. A file that takes long holds up at
-/// most this many after it.
+/// Steps that may wait for their turn: at some 200 bytes each, 400 KiB. A file that takes long
+/// holds up at most this many after it.
 const WINDOW_STEPS_MAX: usize = 2048;
 
 /// Pieces of one large file that may be asked for ahead: 512 MiB of it, 20 KiB of digests.
@@ -34,6 +36,8 @@ pub(super) struct Tree {
     pub(super) root: Built,
     pub(super) files: u64,
     pub(super) chunks: u64,
+    /// Whether a file changed so recently that a power loss may still take its bytes.
+    pub(super) unflushed: bool,
 }
 
 /// Where what is built goes.
@@ -69,6 +73,7 @@ pub(super) fn build(
             root: None,
             files: 0,
             chunks: 0,
+            unflushed: false,
         };
         builder.run(walk)
     })
@@ -90,6 +95,7 @@ struct Builder<'a, 'b> {
     root: Option<Built>,
     files: u64,
     chunks: u64,
+    unflushed: bool,
 }
 
 struct Folder {
@@ -136,6 +142,7 @@ impl Builder<'_, '_> {
             root,
             files: self.files,
             chunks: self.chunks,
+            unflushed: self.unflushed,
         })
     }
 
@@ -257,6 +264,7 @@ impl Builder<'_, '_> {
         };
         self.target.batch.put_file(id, &row)?;
         self.files += 1;
+        self.unflushed |= stat.may_be_unflushed(SystemTime::now());
         self.meter.file();
         Ok(file.dag.finish(&mut |block| self.target.keep(&block)))
     }

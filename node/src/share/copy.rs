@@ -1,12 +1,13 @@
 //! Taking a copy into the home, for `share --copy`.
 //!
-//! A copy is a clone of the file's extents where the file system can do that, and a copy of the bytes
-//! elsewhere. It is on disk before this returns, because the share that is made of it promises as much.
+//! A copy is a clone of the file's extents where the file system can do that, and a copy of the
+//! bytes elsewhere. It is on disk before this returns, because the share that is made of it
+//! promises as much.
 
 use std::fs::{self, File};
 use std::io;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use rustix::fs::{AtFlags, CWD, Timespec, Timestamps, utimensat};
 use tokio_util::sync::CancellationToken;
@@ -27,37 +28,16 @@ pub(super) fn take(
     cancel: &CancellationToken,
 ) -> Result<Place, ShareError> {
     fs::create_dir_all(to).map_err(|error| writing(to, error))?;
-    let mut here = to.to_owned();
-    let mut folders = Vec::new();
+    let mut copy = Copy {
+        place,
+        here: to.to_owned(),
+        folders: Vec::new(),
+    };
     while let Some(step) = walk.next()? {
         if cancel.is_cancelled() {
             return Err(ShareError::Cancelled);
         }
-        match step {
-            Step::Enter { name, below } => {
-                here.push(name);
-                fs::create_dir(&here).map_err(|error| writing(&here, error))?;
-                folders.push(below.map(|below| place.path(&below)));
-            }
-            Step::Leave => {
-                if let Some(Some(original)) = folders.pop() {
-                    keep_attributes(&original, &here)?;
-                }
-                here.pop();
-            }
-            Step::File { name, below } => {
-                copy_file(&place.path(&below), &here.join(name))?;
-            }
-            Step::Symlink {
-                name,
-                below,
-                target,
-            } => {
-                let to = here.join(&name);
-                symlink(target, &to).map_err(|error| writing(&to, error))?;
-                keep_attributes(&place.path(&below), &to)?;
-            }
-        }
+        copy.step(step)?;
     }
     flush(to).map_err(|error| writing(to, error))?;
     let base = to
@@ -75,6 +55,48 @@ pub(super) fn take(
         selection,
         name: place.name.clone(),
     })
+}
+
+/// A copy in progress.
+struct Copy<'a> {
+    place: &'a Place,
+    /// The folder that is being copied into.
+    here: PathBuf,
+    /// The originals of the folders that were entered and not left, where they have one.
+    folders: Vec<Option<PathBuf>>,
+}
+
+impl Copy<'_> {
+    fn step(&mut self, step: Step) -> Result<(), ShareError> {
+        match step {
+            Step::Enter { name, below } => {
+                self.here.push(name);
+                fs::create_dir(&self.here).map_err(|error| writing(&self.here, error))?;
+                self.folders
+                    .push(below.map(|below| self.place.path(&below)));
+            }
+            Step::Leave => {
+                // Last, as every entry that is made moves the folder's times.
+                if let Some(Some(original)) = self.folders.pop() {
+                    keep_attributes(&original, &self.here)?;
+                }
+                self.here.pop();
+            }
+            Step::File { name, below } => {
+                copy_file(&self.place.path(&below), &self.here.join(name))?;
+            }
+            Step::Symlink {
+                name,
+                below,
+                target,
+            } => {
+                let to = self.here.join(name);
+                symlink(target, &to).map_err(|error| writing(&to, error))?;
+                keep_attributes(&self.place.path(&below), &to)?;
+            }
+        }
+        Ok(())
+    }
 }
 
 /// Copies one file, and makes sure that it did not change meanwhile.
@@ -119,8 +141,8 @@ fn keep_attributes(original: &Path, copy: &Path) -> Result<(), ShareError> {
     keep().map_err(|error| writing(copy, error))
 }
 
-/// Waits until what was written below `path` is on disk. One call for all files: a flush of each would take
-/// minutes for a large tree.
+/// Waits until what was written below `path` is on disk. One call for all files: a flush of each
+/// would take minutes for a large tree.
 fn flush(path: &Path) -> io::Result<()> {
     #[cfg(target_os = "linux")]
     rustix::fs::syncfs(File::open(path)?)?;

@@ -26,7 +26,10 @@ pub enum ShareError {
     #[error("{} is neither a file nor a folder", .0.display())]
     NotShareable(PathBuf),
     /// A given path holds the node's own home, or lies in it.
-    #[error("{} cannot be shared: shoal keeps its own data in {}", .path.display(), .home.display())]
+    #[error(
+        "{} cannot be shared: shoal keeps its own data in {}",
+        .path.display(), .home.display()
+    )]
     OwnHome {
         /// The given path.
         path: PathBuf,
@@ -37,7 +40,10 @@ pub enum ShareError {
     #[error("two of the paths are called {0:?}; a share holds each name once")]
     DuplicateName(String),
     /// Names that cannot be shared, because they are not UTF-8 or no receiver would accept them.
-    #[error("{total} names cannot be shared, for example {}", .names.first().map_or("", String::as_str))]
+    #[error(
+        "{total} names cannot be shared, for example {}",
+        .names.first().map_or("", String::as_str)
+    )]
     Names {
         /// The paths, escaped, with what is wrong with each; at most 100.
         names: Vec<String>,

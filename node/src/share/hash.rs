@@ -1,9 +1,10 @@
 //! The threads that read and hash files.
 //!
-//! They take jobs from one bounded queue and answer into another; order is the business of whoever asks.
-//! A small file is one job. A large one is asked for in pieces, so that one file keeps all cores busy, or, when
-//! its cuts depend on its content, as one stream of pieces. Every thread owns one buffer of at most 4 MiB.
-//! The threads end when the queue of jobs is closed, when nobody takes answers, or on cancellation.
+//! They take jobs from one bounded queue and answer into another; order is the business of whoever
+//! asks. A small file is one job. A large one is asked for in pieces, so that one file keeps all
+//! cores busy, or, when its cuts depend on its content, as one stream of pieces. Every thread owns
+//! one buffer of at most 4 MiB. The threads end when the queue of jobs is closed, when nobody takes
+//! answers, or on cancellation.
 
 use std::fs::{File, OpenOptions};
 use std::io;
@@ -14,7 +15,7 @@ use std::thread::Scope;
 use std::time::SystemTime;
 
 use crossbeam_channel::{Receiver, Sender, bounded};
-use rustix::fs::{Advice, OFlags, fadvise};
+use rustix::fs::OFlags;
 use shoal_protocol::address::{BLOCK_BYTES_MAX, CHUNK_BYTES, Digest};
 use shoal_protocol::chunker::Chunker;
 use shoal_protocol::unixfs::{Attributes, Mtime};
@@ -29,8 +30,8 @@ pub(super) const SMALL_BYTES_MAX: u64 = 8 << 20;
 /// What is read and hashed in one piece of a large file: a multiple of a chunk.
 pub(super) const PIECE_BYTES: u64 = 8 << 20;
 
-/// Jobs that are queued or running at most. Enough that the threads find work while the asker writes rows,
-/// little enough that answers waiting for their turn stay small.
+/// Jobs that are queued or running at most. Enough that the threads find work while the asker
+/// writes rows, little enough that answers waiting for their turn stay small.
 pub(super) const JOBS_MAX: usize = 256;
 
 /// Chunks in one answer of a stream: as many as in a piece.
@@ -61,7 +62,8 @@ pub(super) enum Done {
         seq: u64,
         found: Result<Hashed, ShareError>,
     },
-    /// The piece with this number of the large file that is being read; `last` when its job is over.
+    /// The piece with this number of the large file that is being read; `last` when its job is
+    /// over.
     Piece {
         seq: u64,
         found: Result<Chunks, ShareError>,
@@ -338,8 +340,8 @@ pub(super) fn attributes(metadata: &std::fs::Metadata) -> Attributes {
     }
 }
 
-/// A buffer that can be cut at least once after every read. Content-defined cuts leave up to a block over,
-/// so they get twice that, or most of a read would be moving bytes.
+/// A buffer that can be cut at least once after every read. Content-defined cuts leave up to a
+/// block over, so they get twice that, or most of a read would be moving bytes.
 fn buffer_bytes(chunker: Chunker) -> usize {
     match chunker {
         Chunker::Fixed => CHUNK_BYTES,
@@ -347,8 +349,8 @@ fn buffer_bytes(chunker: Chunker) -> usize {
     }
 }
 
-/// Opens a file that a walk has found to be one, without following a symlink or waiting on a fifo that has
-/// taken its place.
+/// Opens a file that a walk has found to be one, without following a symlink or waiting on a fifo
+/// that has taken its place.
 fn open(path: &Path) -> Result<(File, FileStat, Attributes), ShareError> {
     let failed = |error| ShareError::io(path, error);
     let flags = (OFlags::NOFOLLOW | OFlags::NONBLOCK).bits().cast_signed();
@@ -362,10 +364,18 @@ fn open(path: &Path) -> Result<(File, FileStat, Attributes), ShareError> {
         return Err(ShareError::ChangedWhileSharing(path.to_owned()));
     }
     if metadata.size() > CHUNK_BYTES as u64 {
-        // Advice only: a file system that does not take it is read all the same.
-        let _ = fadvise(&file, 0, None, Advice::Sequential);
+        read_ahead(&file);
     }
     Ok((file, FileStat::of(&metadata), attributes(&metadata)))
+}
+
+/// Asks the system to read ahead further than it would. Advice only: what does not take it is read
+/// as well.
+fn read_ahead(file: &File) {
+    #[cfg(target_os = "linux")]
+    let _ = rustix::fs::fadvise(file, 0, None, rustix::fs::Advice::Sequential);
+    #[cfg(not(target_os = "linux"))]
+    let _ = file;
 }
 
 fn unchanged(file: &File, path: &Path, before: FileStat) -> Result<FileStat, ShareError> {

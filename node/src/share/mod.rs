@@ -1,9 +1,10 @@
 //! Sharing files and folders where they lie.
 //!
-//! [`share`] walks what is to be shared, reads every file once, hashes its chunks on all cores, builds the
-//! DAG and records both in the store. Nothing of that is visible before the last step, one synced commit; a
-//! crash before it leaves rows that the next start collects, a crash after it leaves the share. Files are
-//! only read, and a file that changes meanwhile makes the whole attempt fail.
+//! [`share`] walks what is to be shared, reads every file once, hashes its chunks on all cores,
+//! builds the DAG and records both in the store. Nothing of that is visible before the last step,
+//! one synced commit; a crash before it leaves rows that the next start collects, a crash after it
+//! leaves the share. Files are only read, and a file that changes meanwhile makes the whole attempt
+//! fail.
 //!
 //! Everything blocks: callers use a blocking thread. The hashing threads live as long as the call.
 
@@ -104,9 +105,9 @@ pub struct Progress {
 
 /// Shares `request` and returns when the share is recorded durably and can be served.
 ///
-/// Sharing the same place again replaces the earlier share. `on_progress` is called about ten times a
-/// second on this thread. Soon after `cancel` fires this fails with [`ShareError::Cancelled`]; after any
-/// failure nothing is left behind.
+/// Sharing the same place again replaces the earlier share. `on_progress` is called about ten times
+/// a second on this thread. Soon after `cancel` fires this fails with [`ShareError::Cancelled`];
+/// after any failure nothing is left behind.
 pub fn share(
     library: &Library,
     request: &ShareRequest,
@@ -208,6 +209,10 @@ impl<'a> Staged<'a> {
             size: tree.root.size,
             files: tree.files,
             chunks: tree.chunks,
+            // A copy was flushed. The user's files are not ours to flush: when a power loss takes
+            // what was written a moment ago, the boot id has it found.
+            unflushed_boot: (tree.unflushed && self.record.origin == Origin::Shared)
+                .then(|| self.library.boot()),
             state: ShareState::Live,
             ..self.record.clone()
         };

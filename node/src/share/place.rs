@@ -13,8 +13,8 @@ const NAMELESS: &str = "shared";
 /// What is to be shared: a base, and what is meant of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Place {
-    /// The file or folder itself, or the deepest folder that holds all selected paths. Absolute and without
-    /// symlinks.
+    /// The file or folder itself, or the deepest folder that holds all selected paths. Absolute and
+    /// without symlinks.
     pub(super) base: PathBuf,
     /// Paths below `base`, sorted by their last names; empty when the whole base is meant.
     pub(super) selection: Vec<String>,
@@ -65,7 +65,8 @@ impl Place {
         let base = base.ok_or(ShareError::NoPath)?;
         let mut selection = Vec::with_capacity(given.len());
         for Given { path, .. } in given.iter() {
-            // Where the path goes through a folder whose name is not UTF-8, the record cannot hold it.
+            // Where the path goes through a folder whose name is not UTF-8, the record cannot hold
+            // it.
             let below = path.strip_prefix(&base).ok().and_then(Path::to_str);
             let below = below.ok_or_else(|| unnameable(path, "a name is not UTF-8"))?;
             selection.push(below.to_owned());

@@ -1,15 +1,16 @@
 //! The tree below a place, one step at a time, in the order in which its DAG is built.
 //!
-//! Entries come sorted by the bytes of their names, a folder's between its `Enter` and its `Leave`. Nothing
-//! is opened but folders; what is held is one list of names for each open folder. The walk ends at the first
-//! error. When names cannot be shared it goes on to the end, without yielding steps, to list them all.
+//! Entries come sorted by the bytes of their names, a folder's between its `Enter` and its `Leave`.
+//! Nothing is opened but folders; what is held is one list of names for each open folder. The walk
+//! ends at the first error. When names cannot be shared it goes on to the end, without yielding
+//! steps, to list them all.
 
 use std::fs::{self, DirEntry, FileType};
 use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 
 use globset::{GlobBuilder, GlobSet, GlobSetBuilder};
-use shoal_protocol::name::{NameError, SafeName};
+use shoal_protocol::name::SafeName;
 use shoal_protocol::unixfs::{ENTRIES_MAX, TREE_DEPTH_MAX};
 
 use super::error::NAMES_LISTED_MAX;
@@ -245,17 +246,12 @@ impl<'a> Walk<'a> {
                 max: ENTRIES_MAX,
             });
         }
-        let name = match name.into_string().map_err(|_| NameError::NotUtf8) {
-            Ok(name) => SafeName::parse(&name).map(|_| name),
-            Err(reason) => Err(reason),
+        let parsed = SafeName::from_bytes(name.as_encoded_bytes());
+        let Ok(name) = parsed.map_err(|reason| self.names.add(&entry.path(), &reason.to_string()))
+        else {
+            return Ok(None);
         };
-        let name = match name {
-            Ok(name) => name,
-            Err(reason) => {
-                self.names.add(&entry.path(), &reason.to_string());
-                return Ok(None);
-            }
-        };
+        let name = name.to_string();
         let kind = entry
             .file_type()
             .map_err(|error| ShareError::io(&entry.path(), error))?;
@@ -313,8 +309,8 @@ fn kind_of(path: &Path) -> Result<FileType, ShareError> {
 
 /// Patterns of what to leave out.
 ///
-/// A pattern is compared with an entry's name and with its path in the shared folder; `*` does not cross a
-/// `/`, `**` does. A folder that matches is left out with all that is in it.
+/// A pattern is compared with an entry's name and with its path in the shared folder; `*` does not
+/// cross a `/`, `**` does. A folder that matches is left out with all that is in it.
 pub(super) struct Excludes(GlobSet);
 
 impl Excludes {

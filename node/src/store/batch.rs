@@ -7,8 +7,8 @@ use super::layout::Family;
 use super::rows::{self, FileId, FileRow, ShareId, ShareRecord};
 use super::{Store, StoreError, keys};
 
-/// From this size on a batch should be committed: large enough that a commit's fixed cost is spread over
-/// thousands of rows, small beside the write buffers.
+/// From this size on a batch should be committed: large enough that a commit's fixed cost is spread
+/// over thousands of rows, small beside the write buffers.
 pub const BATCH_BYTES: usize = 1 << 20;
 
 /// An atomic set of changes to the store.
@@ -79,8 +79,8 @@ impl Batch {
 
     /// Writes a share's record.
     ///
-    /// What readers see follows [`Library`](super::Library), so a record that changes what is served goes
-    /// through [`Library::publish`](super::Library::publish).
+    /// What readers see follows [`Library`](super::Library), so a record that changes what is
+    /// served goes through [`Library::publish`](super::Library::publish).
     pub fn put_share(&mut self, record: &ShareRecord) -> Result<(), StoreError> {
         self.put(
             Family::Shares,
@@ -90,7 +90,8 @@ impl Batch {
         Ok(())
     }
 
-    /// Makes the changes visible, all or none; with `sync` they also survive a power loss from then on.
+    /// Makes the changes visible, all or none; with `sync` they also survive a power loss from then
+    /// on.
     ///
     /// Commits are ordered: a synced one makes every earlier one durable too.
     pub fn commit(self, sync: bool) -> Result<(), StoreError> {

@@ -1,7 +1,7 @@
 //! Which boot of the machine this is.
 //!
-//! Bytes that were written but not flushed survive the death of a process and not the end of a boot, so
-//! rows about them carry the boot's id and are re-hashed when it is another one.
+//! Bytes that were written but not flushed survive the death of a process and not the end of a
+//! boot, so rows about them carry the boot's id and are re-hashed when it is another one.
 
 use serde::{Deserialize, Serialize};
 
@@ -12,8 +12,8 @@ pub struct BootId([u8; 16]);
 impl BootId {
     /// The boot that this process runs in.
     ///
-    /// Where the system does not say, the answer is random: rows then look as if they came from another
-    /// boot and are re-hashed, which costs time and is never wrong.
+    /// Where the system does not say, the answer is random: rows then look as if they came from
+    /// another boot and are re-hashed, which costs time and is never wrong.
     #[must_use]
     pub fn current() -> Self {
         Self(from_kernel().unwrap_or_else(rand::random))

@@ -5,8 +5,8 @@ use std::sync::{Mutex, PoisonError};
 
 use super::StoreError;
 
-/// Ids taken from the database at once, so that handing one out is an addition. What is left at the end of
-/// a process is skipped: 2^64 ids last.
+/// Ids taken from the database at once, so that handing one out is an addition. What is left at the
+/// end of a process is skipped: 2^64 ids last.
 const RESERVED_AT_ONCE: u64 = 1 << 16;
 
 /// Hands out ids from a range that the database says is taken.
@@ -19,10 +19,11 @@ impl Ids {
         Self(Mutex::new(reserved..reserved))
     }
 
-    /// Takes `count` consecutive ids, calling `persist` with the new end when the reserve is too small.
+    /// Takes `count` consecutive ids, calling `persist` with the new end when the reserve is too
+    /// small.
     ///
-    /// `persist` need not sync: rows that use the ids are written later to the same log, so a crash that
-    /// loses the reservation loses them too.
+    /// `persist` need not sync: rows that use the ids are written later to the same log, so a crash
+    /// that loses the reservation loses them too.
     pub(super) fn take(
         &self,
         count: u64,

@@ -1,14 +1,14 @@
 //! How the database is laid out and how much memory it may use.
 
 use rocksdb::{
-    BlockBasedOptions, Cache, ColumnFamilyDescriptor, DBCompressionType, LogLevel, Options,
-    SliceTransform, WriteBufferManager,
+    BlockBasedOptions, Cache, ColumnFamilyDescriptor, DBCompressionType,
+    DEFAULT_COLUMN_FAMILY_NAME, LogLevel, Options, SliceTransform, WriteBufferManager,
 };
 
 use super::keys;
 
-/// The schema that this build reads and writes. A change of any key or row needs the next number and a
-/// migration from the one before.
+/// The schema that this build reads and writes. A change of any key or row needs the next number
+/// and a migration from the one before.
 pub(super) const SCHEMA: u32 = 1;
 
 const MIB: usize = 1 << 20;
@@ -16,8 +16,8 @@ const MIB: usize = 1 << 20;
 /// All of RocksDB's own memory: block cache and write buffers of all families, in one account.
 const MEMORY_BYTES: usize = 32 * MIB;
 
-/// The part of `MEMORY_BYTES` that unflushed writes may take: 79,000 small files make about 21 MB of rows,
-/// so sharing such a tree flushes twice.
+/// The part of `MEMORY_BYTES` that unflushed writes may take: 79,000 small files make about 21 MB
+/// of rows, so sharing such a tree flushes twice.
 const WRITE_BUFFER_BYTES: usize = 12 * MIB;
 
 /// One family's write buffer, so that one busy family cannot hold all of `WRITE_BUFFER_BYTES`.
@@ -29,7 +29,8 @@ const ARENA_BLOCK_BYTES: usize = MIB / 8;
 /// The log that is replayed at start: at 300 MB/s it takes a tenth of a second.
 const LOG_BYTES_MAX: u64 = 32 << 20;
 
-/// Open table files; each costs a descriptor and a few KiB, a database of 1,000,000 chunks has about 30.
+/// Open table files; each costs a descriptor and a few KiB, a database of 1,000,000 chunks has
+/// about 30.
 const OPEN_FILES_MAX: i32 = 128;
 
 /// Threads for flush and compaction: one each.
@@ -102,18 +103,7 @@ impl Family {
     }
 
     fn options(self, cache: &Cache) -> Options {
-        let mut table = BlockBasedOptions::default();
-        table.set_block_cache(cache);
-        table.set_bloom_filter(BLOOM_BITS_PER_KEY, false);
-        // Index and filter blocks count against the cache, or memory would grow with the data.
-        table.set_cache_index_and_filter_blocks(true);
-        table.set_pin_l0_filter_and_index_blocks_in_cache(true);
-
-        let mut options = Options::default();
-        options.set_write_buffer_size(FAMILY_BUFFER_BYTES);
-        options.set_arena_block_size(ARENA_BLOCK_BYTES);
-        options.set_target_file_size_base(TABLE_BYTES);
-        options.set_compression_type(DBCompressionType::Lz4);
+        let (mut options, mut table) = common_options(cache);
         match self {
             Self::Blocks => {
                 options.set_enable_blob_files(true);
@@ -134,11 +124,28 @@ impl Family {
     }
 }
 
+/// What all families have in common.
+fn common_options(cache: &Cache) -> (Options, BlockBasedOptions) {
+    let mut table = BlockBasedOptions::default();
+    table.set_block_cache(cache);
+    table.set_bloom_filter(BLOOM_BITS_PER_KEY, false);
+    // Index and filter blocks count against the cache, or memory would grow with the data.
+    table.set_cache_index_and_filter_blocks(true);
+    table.set_pin_l0_filter_and_index_blocks_in_cache(true);
+
+    let mut options = Options::default();
+    options.set_write_buffer_size(FAMILY_BUFFER_BYTES);
+    options.set_arena_block_size(ARENA_BLOCK_BYTES);
+    options.set_target_file_size_base(TABLE_BYTES);
+    options.set_compression_type(DBCompressionType::Lz4);
+    (options, table)
+}
+
 /// Options of the whole database and of each family.
 pub(super) fn descriptors() -> (Options, Vec<ColumnFamilyDescriptor>) {
     let cache = Cache::new_lru_cache(MEMORY_BYTES);
-    // Write buffers are charged to the cache: one account of `MEMORY_BYTES`. Writers are not stalled at
-    // the limit, a flush is started instead.
+    // Write buffers are charged to the cache: one account of `MEMORY_BYTES`. Writers are not
+    // stalled at the limit, a flush is started instead.
     let buffers = WriteBufferManager::new_write_buffer_manager_with_cache(
         WRITE_BUFFER_BYTES,
         false,
@@ -156,9 +163,18 @@ pub(super) fn descriptors() -> (Options, Vec<ColumnFamilyDescriptor>) {
     options.set_keep_log_file_num(INFO_LOG_FILES);
     options.set_stats_dump_period_sec(0);
     options.set_stats_persist_period_sec(0);
-    // Recovery keeps RocksDB's default, point in time: after a power loss the tail of the log may be torn
-    // anywhere, and everything up to the last synced write is before that.
-    let families = Family::ALL
-        .map(|family| ColumnFamilyDescriptor::new(family.name(), family.options(&cache)));
-    (options, families.into())
+    // Recovery keeps RocksDB's default, point in time: after a power loss the tail of the log may
+    // be torn anywhere, and everything up to the last synced write is before that.
+    let families = Family::ALL.into_iter();
+    let mut families: Vec<_> = families
+        .map(|family| ColumnFamilyDescriptor::new(family.name(), family.options(&cache)))
+        .collect();
+    // RocksDB insists on this family. It stays empty, but with default options it would have
+    // RocksDB wait for 64 MiB of free space before it recovers from a full disk.
+    let (unused, _) = common_options(&cache);
+    families.push(ColumnFamilyDescriptor::new(
+        DEFAULT_COLUMN_FAMILY_NAME,
+        unused,
+    ));
+    (options, families)
 }

@@ -1,8 +1,8 @@
 //! One process per home.
 //!
-//! An advisory lock on `$SHOAL_HOME/lock`, held for the life of the store. The kernel drops it when the
-//! process ends in any way, so a crash leaves nothing to clean up. The file's text is the holder's
-//! process id, for the message only: it decides nothing.
+//! An advisory lock on `$SHOAL_HOME/lock`, held for the life of the store. The kernel drops it when
+//! the process ends in any way, so a crash leaves nothing to clean up. The file's text is the
+//! holder's process id, for the message only: it decides nothing.
 
 use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
 use std::io::{Read, Write};

@@ -1,16 +1,17 @@
-//! What this node knows about bytes: which blocks it holds, where their bytes lie, and what it shares.
+//! What this node knows about bytes: which blocks it holds, where their bytes lie, and what it
+//! shares.
 //!
 //! - [`Store`] is the database: typed rows over one RocksDB, batches, ids, the lock of the home.
-//! - [`Library`] is the view of the shares that readers see: it serves blocks, notices changed files, and
-//!   takes shares out.
+//! - [`Library`] is the view of the shares that readers see: it serves blocks, notices changed
+//!   files, and takes shares out.
 //!
-//! Everything here blocks on disk and is called from blocking threads; nothing here knows tokio or the
-//! network. Chunk bytes stay in the users' files, which are only ever read; the database holds DAG nodes.
-//! The store ends when its last clone is dropped: the database is closed and the home's lock released. It
-//! needs no orderly end, every committed batch survives `kill -9`.
+//! Everything here blocks on disk and is called from blocking threads; nothing here needs a runtime
+//! or knows the network. Chunk bytes stay in the users' files, which are only ever read; the
+//! database holds DAG nodes. The store ends when its last clone is dropped: the database is closed
+//! and the home's lock released. It needs no orderly end, every committed batch survives `kill -9`.
 //!
-//! Lock order, outermost first: the library's view, then the collection guard; no lock is held while a file
-//! is read.
+//! Lock order, outermost first: the library's guard of changes, the collection guard, the library's
+//! view. None is held while a file is read.
 
 mod batch;
 mod boot;
@@ -63,8 +64,8 @@ pub struct Store {
 struct Inner {
     db: DB,
     ids: Ids,
-    /// Held shared by every commit and alone by the collector, so that a block whose last reference goes
-    /// is not deleted under a commit that refers to it again.
+    /// Held shared by every commit and alone by the collector, so that a block whose last reference
+    /// goes is not deleted under a commit that refers to it again.
     collection: RwLock<()>,
     home: PathBuf,
     /// Dropped last: the next process may open the database only after this one closed it.
@@ -74,8 +75,8 @@ struct Inner {
 impl Store {
     /// Opens the database of `home`, creating both when they are missing.
     ///
-    /// Fails without touching anything when another process uses the home, when a newer version wrote the
-    /// database, and when it is damaged.
+    /// Fails without touching anything when another process uses the home, when a newer version
+    /// wrote the database, and when it is damaged.
     pub fn open(home: &Path) -> Result<Self, StoreError> {
         let lock = HomeLock::acquire(home)?;
         let db = open::database(home)?;
@@ -159,41 +160,33 @@ impl Store {
             })
     }
 
-    /// The shares that keep a block, at most `limit`.
+    /// The shares that keep a block, oldest first, readable or not.
     pub fn shares_of_block(
         &self,
         digest: &Digest,
-        limit: usize,
-    ) -> Result<Vec<ShareId>, StoreError> {
-        let mut scan = self.inner.scan(Family::Refs, &digest.key());
-        let mut shares = Vec::new();
-        while shares.len() < limit
-            && let Some((key, _)) = scan.next()?
-        {
+    ) -> impl Iterator<Item = Result<ShareId, StoreError>> {
+        self.inner.scan(Family::Refs, &digest.key()).rows(|key, _| {
             let (_, rest) = keys::take_digest(key)?;
-            shares.push(ShareId(keys::take_u64(rest)?.0));
-        }
-        Ok(shares)
+            Ok(ShareId(keys::take_u64(rest)?.0))
+        })
     }
 
-    /// Where a chunk's bytes lie, at most `limit` places; readable or not.
-    pub fn locations(&self, digest: &Digest, limit: usize) -> Result<Vec<Location>, StoreError> {
-        let mut scan = self.inner.scan(Family::Locations, &digest.key());
-        let mut locations = Vec::new();
-        while locations.len() < limit
-            && let Some((key, value)) = scan.next()?
-        {
-            let (_, rest) = keys::take_digest(key)?;
-            let (file, rest) = keys::take_u64(rest)?;
-            let (offset, _) = keys::take_u64(rest)?;
-            let (len, _) = keys::take_u32(value)?;
-            locations.push(Location {
-                file: FileId(file),
-                offset,
-                len,
-            });
-        }
-        Ok(locations)
+    /// The places where a chunk's bytes lie, oldest first, readable or not. There may be any
+    /// number.
+    pub fn locations(&self, digest: &Digest) -> impl Iterator<Item = Result<Location, StoreError>> {
+        self.inner
+            .scan(Family::Locations, &digest.key())
+            .rows(|key, value| {
+                let (_, rest) = keys::take_digest(key)?;
+                let (file, rest) = keys::take_u64(rest)?;
+                let (offset, _) = keys::take_u64(rest)?;
+                let (len, _) = keys::take_u32(value)?;
+                Ok(Location {
+                    file: FileId(file),
+                    offset,
+                    len,
+                })
+            })
     }
 
     /// A file's row.

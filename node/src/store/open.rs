@@ -1,5 +1,6 @@
 //! Opening the database, or saying precisely why not.
 
+use std::fs::File;
 use std::path::Path;
 
 use rocksdb::{DB, ErrorKind, Options};
@@ -27,7 +28,23 @@ pub(super) fn database(home: &Path) -> Result<DB, StoreError> {
     }
     let db = DB::open_cf_descriptors(&options, &path, families).map_err(|e| opening(e, exists))?;
     check_schema(&db)?;
+    if !exists {
+        // A synced row is not durable while the folders above it may vanish.
+        sync_folder(home)?;
+        home.parent().map_or(Ok(()), sync_folder)?;
+    }
     Ok(db)
+}
+
+fn sync_folder(path: &Path) -> Result<(), StoreError> {
+    let path = if path.as_os_str().is_empty() {
+        Path::new(".")
+    } else {
+        path
+    };
+    File::open(path)
+        .and_then(|folder| folder.sync_all())
+        .map_err(|error| StoreError::io(path, error))
 }
 
 /// The end of the ids that may be in use.
@@ -59,7 +76,8 @@ fn refuse_foreign_families(options: &Options, path: &Path) -> Result<(), StoreEr
 
 fn check_schema(db: &DB) -> Result<(), StoreError> {
     let found = meta(db, SCHEMA_KEY)?;
-    // The schema is the first row ever written, so a database without it is new, or lost its first row.
+    // The schema is the first row ever written, so a database without it is new, or lost its first
+    // row.
     if found.is_none() && db.latest_sequence_number() == 0 {
         let family = db.cf_handle(Family::Meta.name());
         let family = family.ok_or_else(|| StoreError::damaged("it has no meta family"))?;
@@ -86,8 +104,8 @@ fn meta(db: &DB, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
     Ok(db.get_cf(&family, key)?)
 }
 
-/// A database that exists but cannot be opened for want of one of its files, or with arguments that always
-/// worked, is damaged.
+/// A database that exists but cannot be opened for want of one of its files, or with arguments that
+/// always worked, is damaged.
 fn opening(error: rocksdb::Error, exists: bool) -> StoreError {
     let missing_file = error.as_ref().contains("No such file or directory");
     let unusable = missing_file || error.kind() == ErrorKind::InvalidArgument;

@@ -1,9 +1,11 @@
 //! Taking a share's rows out, in steps that are small, atomic and repeatable.
 //!
-//! A share that goes is first marked `Removing`, which hides it; its rows follow. Every step can be the last
-//! one before a crash: the record goes last, so the next start finds it and goes on.
+//! A share that goes is first marked `Removing`, which hides it; its rows follow. Every step can be
+//! the last one before a crash: the record goes last, so the next start finds it and goes on.
 
 use std::sync::atomic::{AtomicBool, Ordering};
+
+use shoal_protocol::address::Digest;
 
 use super::layout::Family;
 use super::rows::ShareId;
@@ -11,9 +13,6 @@ use super::{BATCH_BYTES, Batch, Store, StoreError, keys};
 
 /// Blocks examined while commits are held up: at some 5 µs each, that is about a millisecond.
 const BLOCKS_PER_STEP: usize = 256;
-
-/// References looked at to know whether a block has one besides the share that goes.
-const REFERENCES_ASKED: usize = 2;
 
 impl Store {
     /// Takes out all rows of `share`. False when `stop` was set before the end; call it again then.
@@ -75,8 +74,7 @@ impl Store {
             let _alone = self.inner.commits_stopped();
             let mut batch = self.batch();
             for digest in step {
-                let holders = self.shares_of_block(&digest, REFERENCES_ASKED)?;
-                if holders.iter().all(|holder| *holder == share) {
+                if !self.has_other_holder(&digest, share)? {
                     batch.delete(Family::Blocks, digest.key());
                 }
                 batch.delete(Family::Refs, keys::reference(&digest, share));
@@ -84,5 +82,14 @@ impl Store {
             }
             batch.commit_unguarded(false)?;
         }
+    }
+
+    fn has_other_holder(&self, digest: &Digest, share: ShareId) -> Result<bool, StoreError> {
+        for holder in self.shares_of_block(digest) {
+            if holder? != share {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 }

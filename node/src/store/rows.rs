@@ -1,7 +1,7 @@
 //! What the rows of the database mean: shares, files, chunk locations, and how a row is laid out.
 //!
-//! A row that holds a struct is one version byte and then postcard. Fields are only ever added together with
-//! a new version and a migration, never reordered.
+//! A row that holds a struct is one version byte and then postcard. Fields are only ever added
+//! together with a new version and a migration, never reordered.
 
 use std::fs::Metadata;
 use std::os::unix::fs::MetadataExt;
@@ -36,6 +36,10 @@ impl std::fmt::Display for ShareId {
     }
 }
 
+/// Data older than this has reached the disk by itself: Linux writes dirty pages back after 30 s,
+/// looking every 5 s; doubled for a busy disk.
+const WRITEBACK_TIME: Duration = Duration::from_secs(60);
+
 /// One share: a root that this node offers, or is fetching in order to offer it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ShareRecord {
@@ -45,13 +49,14 @@ pub struct ShareRecord {
     pub root: Cid,
     /// The name that links carry.
     pub name: String,
-    /// What was shared, or what is fetched into: a file or folder, or, when `selection` is not empty, the
-    /// folder that the selected paths are below. Absolute and without symlinks.
+    /// What was shared, or what is fetched into: a file or folder, or, when `selection` is not
+    /// empty, the folder that the selected paths are below. Absolute and without symlinks.
     pub source: PathBuf,
-    /// Where the bytes lie: `source` itself, a copy of it, or the part path while landing. Absolute and
-    /// without symlinks.
+    /// Where the bytes lie: `source` itself, a copy of it, or the part path while landing. Absolute
+    /// and without symlinks.
     pub base: PathBuf,
-    /// The paths below `source` of a share that was made of several; empty when `source` is the whole.
+    /// The paths below `source` of a share that was made of several; empty when `source` is the
+    /// whole.
     pub selection: Vec<String>,
     /// How the bytes came to be here.
     pub origin: Origin,
@@ -99,8 +104,8 @@ impl ShareRecord {
         matches!(self.state, ShareState::Live | ShareState::Changed(_))
     }
 
-    /// Whether the data was written in another boot than `boot` and never flushed, so that it has to be
-    /// re-hashed before it counts.
+    /// Whether the data was written in another boot than `boot` and never flushed, so that it has
+    /// to be re-hashed before it counts.
     #[must_use]
     pub fn is_suspect(&self, boot: BootId) -> bool {
         self.unflushed_boot.is_some_and(|written| written != boot)
@@ -118,7 +123,8 @@ pub enum Origin {
     Fetched,
 }
 
-/// Where a share is in its life. Every other than `Live` and `Changed` is invisible to peers' lists.
+/// Where a share is in its life. Every other than `Live` and `Changed` is invisible to peers'
+/// lists.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ShareState {
     /// Rows are being written; collected when the process that writes them is gone.
@@ -219,7 +225,8 @@ pub struct FileRow {
 pub enum FileState {
     /// Bytes are as recorded while the file's stat is as recorded.
     Stable,
-    /// A fetch is writing it: recorded chunks are there, its stat says nothing, so reads are re-hashed.
+    /// A fetch is writing it: recorded chunks are there, its stat says nothing, so reads are
+    /// re-hashed.
     Landing,
     /// Found to differ; not served.
     Changed,
@@ -267,17 +274,11 @@ impl FileStat {
 
     /// This stat as it may be recorded at `now`, the time at which it was taken.
     ///
-    /// A file that changed a moment ago can change once more within the same tick of the file system's
-    /// clock. Its ctime is recorded as 0 then, which makes every read compare hashes.
+    /// A file that changed a moment ago can change once more within the same tick of the file
+    /// system's clock. Its ctime is recorded as 0 then, which makes every read compare hashes.
     #[must_use]
     pub fn recorded_at(self, now: SystemTime) -> Self {
-        let now_ns = now
-            .duration_since(UNIX_EPOCH)
-            .unwrap_or_default()
-            .as_nanos();
-        let grain = i128::try_from(TIMESTAMP_GRAIN.as_nanos()).unwrap_or(i128::MAX);
-        let age = i128::try_from(now_ns).unwrap_or(i128::MAX) - i128::from(self.ctime_ns);
-        if age < grain {
+        if self.changed_within(TIMESTAMP_GRAIN, now) {
             Self {
                 ctime_ns: 0,
                 ..self
@@ -285,6 +286,19 @@ impl FileStat {
         } else {
             self
         }
+    }
+
+    /// Whether the file changed so short a time before `now` that its bytes may not be on disk yet.
+    #[must_use]
+    pub fn may_be_unflushed(&self, now: SystemTime) -> bool {
+        self.changed_within(WRITEBACK_TIME, now)
+    }
+
+    fn changed_within(&self, time: Duration, now: SystemTime) -> bool {
+        let nanos = |duration: Duration| i128::try_from(duration.as_nanos()).unwrap_or(i128::MAX);
+        let now = nanos(now.duration_since(UNIX_EPOCH).unwrap_or_default());
+        // A ctime of 0 says that it was too fresh to be recorded.
+        self.ctime_ns == 0 || now - i128::from(self.ctime_ns) < nanos(time)
     }
 
     pub(super) fn compare(&self, now: &Self) -> Comparison {
@@ -409,6 +423,8 @@ mod tests {
         check(Duration::from_millis(19), false);
         check(Duration::from_millis(20), true);
         check(Duration::from_secs(1), true);
+        let unflushed = |age: u64| STAT.may_be_unflushed(UNIX_EPOCH + Duration::from_secs(6 + age));
+        assert!(unflushed(1) && unflushed(59) && !unflushed(60));
         // A ctime in the future says as little as one of this moment.
         assert_eq!(STAT.recorded_at(UNIX_EPOCH).ctime_ns, 0);
     }

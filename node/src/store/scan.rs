@@ -5,7 +5,8 @@ use rocksdb::{DBRawIterator, ReadOptions};
 use super::layout::Family;
 use super::{Inner, StoreError, keys};
 
-/// The rows of one family whose keys start with a prefix. It sees the database as it was when it began.
+/// The rows of one family whose keys start with a prefix. It sees the database as it was when it
+/// began.
 pub(super) struct Scan<'a> {
     rows: DBRawIterator<'a>,
     begun: bool,

@@ -85,7 +85,8 @@ impl Table {
 
     /// At most `limit` rows whose keys start with `prefix`, in key order, from the key `from` on.
     ///
-    /// To page on, pass the last key with a zero byte appended; an empty `from` starts at the first.
+    /// To page on, pass the last key with a zero byte appended; an empty `from` starts at the
+    /// first.
     pub fn scan(
         &self,
         prefix: &[u8],

@@ -186,14 +186,17 @@ impl Transfer {
         let Verdict { provider, want, bytes, result } = verdict;
         match result {
             Ok(()) => {
+                self.moved = Instant::now();
                 self.planner.block_verified(want);
-                if let Some(want) = self.wants.remove(&want) {
-                    self.by_digest.remove(&want.digest);
+                let Some(want) = self.wants.remove(&want) else { return Ok(()) };
+                self.by_digest.remove(&want.digest);
+                let peer = self.setup.contacts.peer(provider);
+                let received = peer.map(|peer| self.received.entry(peer).or_default());
+                // What is counted is content; nodes are what it takes to find it.
+                if !want.targets.is_empty() {
+                    self.setup.progress.downloaded(bytes);
+                    received.into_iter().for_each(|received| *received += bytes);
                 }
-                if let Some(peer) = self.setup.contacts.peer(provider) {
-                    *self.received.entry(peer).or_default() += bytes;
-                }
-                self.setup.progress.downloaded(bytes);
                 Ok(())
             }
             Err(LandError::Mismatch) => {

@@ -302,3 +302,167 @@ fn parse_foreign(key: &[u8], value: &[u8]) -> Option<(Key, PeerId, ForeignRow)> 
     let row: ForeignRow = postcard::from_bytes(value).ok()?;
     (row.version == ROW_VERSION).then_some((*key, peer, row))
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use std::sync::Arc;
+
+    use super::super::journal::Journal;
+    use super::super::journal::memory::MemoryLog;
+    use super::*;
+
+    const TTL: Duration = Duration::from_secs(1000);
+    const CAPACITY: usize = 256;
+
+    /// Runs `work` on a store over `log`, and waits until all is written.
+    fn run<T>(
+        log: &MemoryLog,
+        local: PeerId,
+        work: impl FnOnce(&mut Records, Announced) -> T,
+    ) -> T {
+        let counters = Counters::default();
+        let (journal, writer) = Journal::start("test", Arc::new(log.clone()), &counters).unwrap();
+        let mut records = Records::new(local, CAPACITY, TTL, writer, counters);
+        let announced = records.load(log).unwrap();
+        let done = work(&mut records, announced);
+        drop(records);
+        journal.finish();
+        done
+    }
+
+    fn dht_key(n: u16) -> RecordKey {
+        let mut key = [0; 32];
+        key[..2].copy_from_slice(&n.to_be_bytes());
+        RecordKey::new(&key)
+    }
+
+    #[test]
+    fn strangers_never_crowd_out_own_records() {
+        let local = PeerId::random();
+        run(&MemoryLog::default(), local, |records, _| {
+            for n in 0..1000 {
+                records.add_foreign(&dht_key(n), PeerId::random(), Vec::new());
+            }
+            assert_eq!(records.foreign_len(), CAPACITY);
+            for n in 0..2000 {
+                records
+                    .add_provider(ProviderRecord::new(dht_key(n), local, Vec::new()))
+                    .unwrap();
+            }
+            for n in 0..1000 {
+                records.add_foreign(&dht_key(n), PeerId::random(), Vec::new());
+            }
+            for n in 0..2000 {
+                assert_eq!(records.providers(&dht_key(n))[0].provider, local);
+            }
+            assert_eq!(
+                records.foreign_len(),
+                CAPACITY,
+                "own records count for themselves"
+            );
+        });
+    }
+
+    #[test]
+    fn only_what_was_filtered_is_kept() {
+        let local = PeerId::random();
+        run(&MemoryLog::default(), local, |records, _| {
+            let foreign = ProviderRecord::new(dht_key(1), PeerId::random(), Vec::new());
+            assert!(records.add_provider(foreign).is_err());
+            assert!(records.put(Record::new(dht_key(1), vec![1])).is_err());
+            assert!(records.get(&dht_key(1)).is_none());
+            records.add_foreign(&RecordKey::new(&[1; 31]), PeerId::random(), Vec::new());
+            records.add_foreign(&RecordKey::new(&[1; 33]), PeerId::random(), Vec::new());
+            assert_eq!(records.foreign_len(), 0);
+            assert_eq!(records.counters.snapshot().records_refused, 2);
+        });
+    }
+
+    #[test]
+    fn an_answer_names_at_most_twenty_others() {
+        let local = PeerId::random();
+        run(&MemoryLog::default(), local, |records, _| {
+            for _ in 0..40 {
+                records.add_foreign(&dht_key(1), PeerId::random(), Vec::new());
+            }
+            assert_eq!(records.providers(&dht_key(1)).len(), K_VALUE.get());
+        });
+    }
+
+    #[test]
+    fn restart_brings_back_what_has_time_left() {
+        let (log, local, peer) = (MemoryLog::default(), PeerId::random(), PeerId::random());
+        let address: Multiaddr = "/ip4/8.8.8.8/tcp/4".parse().unwrap();
+        run(&log, local, |records, announced| {
+            assert!(announced.is_empty());
+            records.add_foreign(&dht_key(1), peer, vec![address.clone()]);
+            records.add_foreign(&dht_key(2), peer, Vec::new());
+            records.remove_provider(&dht_key(2), &peer);
+            for n in [3, 4] {
+                records
+                    .add_provider(ProviderRecord::new(dht_key(n), local, Vec::new()))
+                    .unwrap();
+                records.mark_announced(&parse_key(&dht_key(n)).unwrap(), unix_now());
+            }
+            records.withdraw(&parse_key(&dht_key(4)).unwrap());
+        });
+        assert_eq!(log.rows().len(), 2);
+        run(&log, local, |records, announced| {
+            let [record] = &records.providers(&dht_key(1))[..] else {
+                panic!("one record")
+            };
+            assert_eq!(
+                (record.provider, &record.addresses),
+                (peer, &vec![address.clone()])
+            );
+            assert_eq!(
+                announced.into_keys().collect::<Vec<_>>(),
+                [parse_key(&dht_key(3)).unwrap()]
+            );
+            assert!(
+                records.providers(&dht_key(3)).is_empty(),
+                "not provided before it is added"
+            );
+        });
+    }
+
+    #[test]
+    fn rows_that_expired_or_make_no_sense_are_removed() {
+        let (log, local, peer) = (MemoryLog::default(), PeerId::random(), PeerId::random());
+        let now = unix_now();
+        let foreign = |version, expires| {
+            encode(&ForeignRow {
+                version,
+                expires,
+                addresses: Vec::new(),
+            })
+        };
+        let own = |announced| {
+            encode(&OwnRow {
+                version: ROW_VERSION,
+                announced,
+            })
+        };
+        let rows = [
+            (foreign_key(&[1; 32], &peer), foreign(ROW_VERSION, now - 1)),
+            (
+                foreign_key(&[2; 32], &peer),
+                foreign(ROW_VERSION + 1, now + 100),
+            ),
+            (foreign_key(&[3; 32], &peer), Some(vec![0xff; 3])),
+            (own_key(&[4; 32]), own(now - TTL.as_secs() - 1)),
+            (vec![FOREIGN, 1, 2], foreign(ROW_VERSION, now + 100)),
+            (b"?".to_vec(), Some(Vec::new())),
+            (foreign_key(&[5; 32], &peer), foreign(ROW_VERSION, u64::MAX)),
+        ];
+        let changes = rows.map(|(key, value)| super::super::Change { key, value });
+        log.write(&changes).unwrap();
+        run(&log, local, |records, announced| {
+            assert!(announced.is_empty());
+            assert_eq!(records.foreign_len(), 1);
+        });
+        assert_eq!(log.rows().len(), 1, "only the one that has time left");
+    }
+}

@@ -175,6 +175,12 @@ fn a_copy_outlives_the_original_and_goes_with_its_share() {
         "a copy has the same address"
     );
     assert_eq!(copied.skipped_total, 1);
+    assert_eq!(
+        in_place.unflushed_boot,
+        Some(world.library.boot()),
+        "it was just written"
+    );
+    assert_eq!(copied.record.unflushed_boot, None, "a copy is flushed");
     assert_eq!(world.library.shares(), [copied.record]);
 
     let again = world.share(&request).record;

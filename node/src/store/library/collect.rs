@@ -1,7 +1,8 @@
 //! The thread that takes out the rows of shares that are going.
 //!
-//! It owns nothing but its turn: what is to be done is in the database, as shares in state `Removing`, so a
-//! crash or a failed attempt loses nothing. It ends, within one step, when the library does.
+//! It owns nothing but its turn: what is to be done is in the database, as shares in state
+//! `Removing`, so a crash or a failed attempt loses nothing. It ends, within one step, when the
+//! library does.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -81,7 +82,8 @@ fn collect(store: &Store, stop: &AtomicBool) -> Result<(), StoreError> {
     Ok(())
 }
 
-/// Deletes the copy that `share --copy` took. Only what lies in the home's own folder for it is touched.
+/// Deletes the copy that `share --copy` took. Only what lies in the home's own folder for it is
+/// touched.
 fn remove_copy(store: &Store, share: &ShareRecord) {
     if share.origin != Origin::Copied {
         return;

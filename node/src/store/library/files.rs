@@ -45,7 +45,8 @@ impl OpenFiles {
         Some(Arc::clone(file))
     }
 
-    /// Keeps `file` open, and lets go of the one that was not read for longest when there are too many.
+    /// Keeps `file` open, and lets go of the one that was not read for longest when there are too
+    /// many.
     pub(super) fn keep(&self, id: FileId, file: Arc<OpenFile>) {
         let mut recent = self.lock();
         recent.uses += 1;
@@ -76,8 +77,9 @@ impl OpenFiles {
 
 /// Opens the file at `path` below `base` for reading, or `base` itself when `path` is empty.
 ///
-/// No component below the parent of `base` may be a symlink, whatever has happened to the tree since it was
-/// shared, so a read never leaves it. Never waits on a fifo that took the file's place.
+/// No component below the parent of `base` may be a symlink, whatever has happened to the tree
+/// since it was shared, so a read never leaves it. Never waits on a fifo that took the file's
+/// place.
 pub(super) fn open_below(base: &Path, path: &str) -> io::Result<File> {
     let directory = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let (Some(parent), Some(name)) = (base.parent(), base.file_name()) else {

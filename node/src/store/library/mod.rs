@@ -1,9 +1,10 @@
 //! The shares as readers see them.
 //!
-//! The library is the only place that changes a share's state, in the database and in memory, and says so
-//! through its callback. It serves blocks ([`Library::read`]), compares files with what is recorded of them
-//! ([`Library::recheck`], [`Library::verify`]) and takes shares out ([`Library::unshare`]). It never writes
-//! or deletes a user's file; the copies that `share --copy` took are its own.
+//! The library is the only place that changes a share's state, in the database and in memory, and
+//! says so through its callback. It serves blocks ([`Library::read`]), compares files with what is
+//! recorded of them ([`Library::recheck`], [`Library::verify`]) and takes shares out
+//! ([`Library::unshare`]). It never writes or deletes a user's file; the copies that `share --copy`
+//! took are its own.
 //!
 //! One listed share per place: publishing a share replaces an earlier one of the same source and
 //! selection.
@@ -58,8 +59,8 @@ struct View {
 
 /// A change of what this node offers.
 ///
-/// It is told after the change is visible, on the thread that made it. Several shares may have one root, so
-/// ask [`Library::held`] before drawing a conclusion about a root.
+/// It is told after the change is visible, on the thread that made it. Several shares may have one
+/// root, so ask [`Library::held`] before drawing a conclusion about a root.
 #[derive(Debug, Clone)]
 pub enum LibraryEvent {
     /// A share became complete and is offered from now on.
@@ -180,7 +181,8 @@ impl Library {
 
     /// Commits `batch` together with `record`, durably, and makes the share readable.
     ///
-    /// A live share takes the place of earlier ones of the same source and selection, in the same commit.
+    /// A live share takes the place of earlier ones of the same source and selection, in the same
+    /// commit.
     pub fn publish(
         &self,
         mut batch: Batch,
@@ -219,6 +221,9 @@ impl Library {
     }
 
     /// Gives up a share that was never offered, staging or landing; its rows go in the background.
+    ///
+    /// Rows that are committed for it after this are never collected, so whoever writes them stops
+    /// first.
     pub fn discard(&self, id: ShareId) -> Result<(), StoreError> {
         let _changes = self.inner.changing();
         let Some(share) = self.inner.store.share(id)? else {

@@ -1,9 +1,9 @@
 //! Serving blocks, and noticing on the way that a file changed.
 //!
-//! The bytes of a chunk lie in a user's file, which may change at any time. What is handed out was read
-//! between two looks at the file's stat, both equal to the recorded one; when only the stat's least reliable
-//! parts differ, or the stat cannot vouch for the bytes at all, the bytes are hashed instead. Anything else
-//! marks the file and its share as changed.
+//! The bytes of a chunk lie in a user's file, which may change at any time. What is handed out was
+//! read between two looks at the file's stat, both equal to the recorded one; when only the stat's
+//! least reliable parts differ, or the stat cannot vouch for the bytes at all, the bytes are hashed
+//! instead. Anything else marks the file and its share as changed.
 
 use std::io;
 use std::os::unix::fs::FileExt;
@@ -17,12 +17,13 @@ use super::{Inner, Library, LibraryEvent};
 use crate::store::rows::{Change, ChangeKind, Comparison, FileRow, FileState};
 use crate::store::{Location, ShareRecord, ShareState, StoreError};
 
-/// Places looked at for one chunk. A chunk can lie in any number of files (the empty one does); the ones
-/// beyond are not worth a longer wait.
-const LOCATIONS_MAX: usize = 64;
+/// Places tried for one chunk. A chunk can lie in any number of files, as licences do; when these
+/// many are bad, the rest is not worth a longer wait.
+const CANDIDATES_MAX: usize = 64;
 
-/// Shares looked at to know whether a block belongs to a readable one.
-const REFERENCES_MAX: usize = 64;
+/// Rows looked at for the places of one block: those of shares that are going come first and do not
+/// count. At some 5 µs each, 20 ms.
+const ROWS_MAX: usize = 4096;
 
 /// Why a block could not be read.
 #[derive(Debug, thiserror::Error)]
@@ -58,10 +59,12 @@ enum Miss {
 }
 
 impl Library {
-    /// Reads the block `want` into `out`, which then holds exactly its bytes, or nothing after an error.
+    /// Reads the block `want` into `out`, which then holds exactly its bytes, or nothing after an
+    /// error.
     ///
-    /// Files of shares of `root` are preferred. What is handed out matches `want` as far as anything short of
-    /// hashing it can tell; receivers hash it. A buffer that is passed in again saves clearing memory.
+    /// Files of shares of `root` are preferred. What is handed out matches `want` as far as
+    /// anything short of hashing it can tell; receivers hash it. A buffer that is passed in again
+    /// saves clearing memory.
     pub fn read(
         &self,
         want: &Digest,
@@ -127,17 +130,21 @@ impl Library {
     }
 
     fn is_readable_node(&self, want: &Digest) -> Result<bool, StoreError> {
-        let holders = self.inner.store.shares_of_block(want, REFERENCES_MAX)?;
-        Ok(self
-            .inner
-            .view(|view| holders.iter().any(|id| view.shares.contains_key(id))))
+        for holder in self.inner.store.shares_of_block(want).take(ROWS_MAX) {
+            let holder = holder?;
+            if self.inner.view(|view| view.shares.contains_key(&holder)) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     /// The readable places of a chunk, those of `root` first.
     fn candidates(&self, want: &Digest, root: Option<&Cid>) -> Result<Vec<Candidate>, StoreError> {
         let store = &self.inner.store;
         let mut candidates = Vec::new();
-        for location in store.locations(want, LOCATIONS_MAX)? {
+        for location in store.locations(want).take(ROWS_MAX) {
+            let location = location?;
             let Some(row) = store.file(location.file)? else {
                 continue;
             };
@@ -149,6 +156,9 @@ impl Library {
                 row,
                 share,
             });
+            if candidates.len() == CANDIDATES_MAX {
+                break;
+            }
         }
         candidates.sort_by_key(|candidate| root != Some(&candidate.share.root));
         Ok(candidates)
@@ -269,7 +279,8 @@ impl Inner {
 }
 
 impl Candidate {
-    /// What it means that this place is not as recorded. While a share lands, its files move and grow.
+    /// What it means that this place is not as recorded. While a share lands, its files move and
+    /// grow.
     fn differs(&self, kind: ChangeKind) -> Miss {
         match self.share.state {
             ShareState::Landing => Miss::Absent,

@@ -1,8 +1,8 @@
 //! Comparing the files of a share with what is recorded of them.
 //!
-//! A recheck looks at every file's stat and reads only those files that their stat does not vouch for; a
-//! verification reads every byte. Both set the share's state to what they found: a share that was marked
-//! as changed and is found whole again is offered again.
+//! A recheck looks at every file's stat and reads only those files that their stat does not vouch
+//! for; a verification reads every byte. Both set the share's state to what they found: a share
+//! that was marked as changed and is found whole again is offered again.
 
 use std::io;
 use std::os::unix::fs::FileExt;
@@ -57,7 +57,8 @@ pub struct VerifySummary {
     /// DAG nodes in the database whose bytes are not what their address says; only looked for by
     /// [`Library::verify`].
     pub damaged_nodes: u64,
-    /// False when the sweep was cancelled before the end; the share's state is then left alone.
+    /// False when the sweep was cancelled, or the share removed, before the end; the share's state
+    /// is then left alone.
     pub complete: bool,
 }
 
@@ -71,7 +72,8 @@ enum Depth {
 }
 
 impl Library {
-    /// Compares the stat of every file of a share with the recorded one and re-hashes those in doubt.
+    /// Compares the stat of every file of a share with the recorded one and re-hashes those in
+    /// doubt.
     ///
     /// Ends soon after `cancel` fires. An unknown or unlisted share has no files.
     pub fn recheck(
@@ -84,8 +86,8 @@ impl Library {
 
     /// Re-hashes every byte of a share and calls `on_file` after each file.
     ///
-    /// A file that was touched and has the recorded bytes is intact, and recorded as it is now. Ends soon
-    /// after `cancel` fires.
+    /// A file that was touched and has the recorded bytes is intact, and recorded as it is now.
+    /// Ends soon after `cancel` fires.
     pub fn verify(
         &self,
         share: ShareId,
@@ -110,6 +112,7 @@ impl Library {
             });
         };
         let mut sweep = Sweep {
+            library: self,
             store: self.store(),
             suspect: share.is_suspect(self.boot()),
             share: &share,
@@ -184,6 +187,7 @@ impl Library {
 
 /// One sweep in progress.
 struct Sweep<'a> {
+    library: &'a Library,
     store: &'a Store,
     share: &'a ShareRecord,
     /// The share's data may not have survived the last power loss.
@@ -197,7 +201,8 @@ struct Sweep<'a> {
 }
 
 impl Sweep<'_> {
-    /// Looks at one file and records what it finds; `None` when cancelled.
+    /// Looks at one file and records what it finds; `None` when cancelled or when the share is
+    /// gone.
     fn file(&mut self, id: FileId, row: &FileRow) -> Result<Option<Verdict>, StoreError> {
         let found = match self.look(id, row) {
             Ok(found) => found,
@@ -235,11 +240,22 @@ impl Sweep<'_> {
         };
         if current != *row {
             self.batch.put_file(id, &current)?;
-            if self.batch.bytes() >= BATCH_BYTES {
-                std::mem::replace(&mut self.batch, self.store.batch()).commit(false)?;
+            if self.batch.bytes() >= BATCH_BYTES && !self.commit()? {
+                return Ok(None);
             }
         }
         Ok(Some(verdict))
+    }
+
+    /// Commits what was found so far; false when the share is gone, whose rows must not come back.
+    fn commit(&mut self) -> Result<bool, StoreError> {
+        let batch = std::mem::replace(&mut self.batch, self.store.batch());
+        let _changes = self.library.inner.changing();
+        if self.library.share(self.share.id).is_none() {
+            return Ok(false);
+        }
+        batch.commit(false)?;
+        Ok(true)
     }
 
     /// The stat under which a file is intact, or what is wrong with it.

@@ -134,8 +134,8 @@ fn edit_stealthily(path: &std::path::Path, content: &str) {
     file.set_modified(modified).unwrap();
 }
 
-/// Every way to change a shared file: neither the read path nor a recheck may miss it, whether the file
-/// was open in the library's cache or not.
+/// Every way to change a shared file: neither the read path nor a recheck may miss it, whether the
+/// file was open in the library's cache or not.
 #[test]
 fn a_changed_file_is_not_served_and_is_told_once() {
     type Edit = dyn Fn(&World, &PathBuf);
@@ -291,6 +291,39 @@ fn the_files_of_the_wanted_root_are_preferred() {
         );
         fs::rename(world.path("aside"), world.path(gone)).unwrap();
     }
+}
+
+#[test]
+fn places_of_unreadable_shares_do_not_hide_a_good_one() {
+    let world = World::new();
+    world.write("file", "content");
+    let template = world.share("file");
+    let store = world.library().store();
+    let staging = store.new_share_id().unwrap();
+    let state = ShareState::Staging;
+    let mut batch = store.batch();
+    let record = ShareRecord {
+        id: staging,
+        state,
+        ..template.as_ref().clone()
+    };
+    batch.put_share(&record).unwrap();
+    let block = template.root.digest().unwrap();
+    for (number, file) in store.new_file_ids(500).unwrap().enumerate() {
+        let (path, stat) = (number.to_string(), FileStat::default());
+        let row = FileRow {
+            share: staging,
+            path,
+            stat,
+            state: FileState::Stable,
+        };
+        batch.put_file(file, &row).unwrap();
+        batch.put_chunk(file, 0, &block, 7);
+    }
+    batch.commit(false).unwrap();
+    let again = world.share("file");
+    assert_ne!(again.id, template.id);
+    assert_eq!(world.read("content").unwrap(), "content");
 }
 
 #[test]
