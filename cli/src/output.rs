@@ -61,8 +61,11 @@ impl Output {
         }
     }
 
-    /// Something that is not as it should be.
+    /// Something that is not as it should be; not with `--quiet`.
     pub(crate) fn warning(&self, warning: &str) {
+        if self.quiet {
+            return;
+        }
         let style = AnsiColor::Yellow.on_default().bold();
         let label = paint(self.stderr_color, style, "warning:");
         eprint_line(&format_args!("{label} {}", human::escape_message(warning)));
@@ -142,7 +145,12 @@ pub(crate) fn usage_error(error: &clap::Error) -> ExitCode {
     let json = std::env::args_os().any(|argument| argument == "--json");
     if json && error.use_stderr() {
         let text = error.render().to_string();
-        let message = text.lines().next().unwrap_or_default();
+        // Up to the first empty line is what is wrong; usage and tips follow.
+        let lines = text
+            .lines()
+            .map(str::trim)
+            .take_while(|line| !line.is_empty());
+        let message = lines.collect::<Vec<_>>().join(" ");
         print_json(&ErrorBody {
             error: ApiError::new(ErrorCode::Usage, message.trim_start_matches("error: "))
                 .hint("see `shoal help`"),

@@ -215,22 +215,23 @@ fn a_killed_daemon_leaves_nothing_to_repair() {
 fn a_daemon_that_is_killed_in_mid_command_is_noticed() {
     let home = tempfile::tempdir().unwrap();
     let (mut daemon, _) = Daemon::start(home.path());
-    let mut find = shoal(home.path(), &format!("find {CID} --json"))
+    let mut fetch = shoal(home.path(), &format!("fetch {CID} --json"))
+        .current_dir(home.path())
         .stdout(Stdio::piped())
         .spawn()
         .unwrap();
-    // The command holds a connection from when its request is answered.
-    until(|| connections(home.path()) >= 1);
+    until(|| run_json(home.path(), "status").1["transfers"][0]["cid"] == CID);
     daemon.signal(Signal::KILL);
     daemon.wait();
     let start = Instant::now();
     let mut document = String::new();
-    find.stdout
+    fetch
+        .stdout
         .take()
         .unwrap()
         .read_to_string(&mut document)
         .unwrap();
-    assert_eq!(find.wait().unwrap().code(), Some(1), "{document}");
+    assert_eq!(fetch.wait().unwrap().code(), Some(1), "{document}");
     assert!(start.elapsed() < Duration::from_secs(5));
     let document: Value = serde_json::from_str(&document).unwrap();
     assert_eq!(document["error"]["code"], "daemon_lost");
@@ -305,16 +306,4 @@ fn until(condition: impl Fn() -> bool) {
         assert!(start.elapsed() < DEADLINE, "it does not happen");
         std::thread::sleep(POLL);
     }
-}
-
-/// Connections to the daemon of a home, its own ends (`/proc/net/unix`, state 03); the table has
-/// the path of the bind.
-fn connections(home: &Path) -> usize {
-    let table = std::fs::read_to_string("/proc/net/unix").unwrap();
-    let home = home.to_string_lossy();
-    table
-        .lines()
-        .filter(|line| line.contains(home.as_ref()))
-        .filter(|line| line.split_whitespace().nth(5) == Some("03"))
-        .count()
 }

@@ -3,8 +3,11 @@
 use std::time::Duration;
 
 use axum::{
-    body,
-    extract::{FromRequest, Request},
+    body::Bytes,
+    extract::{
+        DefaultBodyLimit, FromRequest, Request,
+        rejection::{BytesRejection, FailedToBufferBody},
+    },
     http::header,
 };
 use serde::de::DeserializeOwned;
@@ -19,21 +22,25 @@ const BODY_BYTES_MAX: usize = 4 << 20;
 /// again.
 const BODY_DEADLINE: Duration = Duration::from_secs(10);
 
+/// What keeps [`JsonBody`] from reading more than it takes; a layer of the router.
+pub(super) fn limit() -> DefaultBodyLimit {
+    DefaultBodyLimit::max(BODY_BYTES_MAX)
+}
+
 /// A request body of type `T`.
 pub(super) struct JsonBody<T>(pub(super) T);
 
 impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for JsonBody<T> {
     type Rejection = ApiError;
 
-    async fn from_request(request: Request, _: &S) -> Result<Self, ApiError> {
+    async fn from_request(request: Request, state: &S) -> Result<Self, ApiError> {
         if !is_json(&request) {
             return Err(usage("the body has to be application/json"));
         }
-        let body = body::to_bytes(request.into_body(), BODY_BYTES_MAX);
-        let bytes = tokio::time::timeout(BODY_DEADLINE, body)
+        let bytes = tokio::time::timeout(BODY_DEADLINE, Bytes::from_request(request, state))
             .await
             .map_err(|_| usage("the body did not arrive in time"))?
-            .map_err(|error| body_error(&error))?;
+            .map_err(|rejection| refused(&rejection))?;
         serde_json::from_slice(&bytes)
             .map(Self)
             .map_err(|error| usage(format!("the request is not understood: {error}")))
@@ -50,30 +57,19 @@ fn is_json(request: &Request) -> bool {
         .is_some_and(|mime| mime.trim().eq_ignore_ascii_case("application/json"))
 }
 
+fn refused(rejection: &BytesRejection) -> ApiError {
+    match rejection {
+        BytesRejection::FailedToBufferBody(FailedToBufferBody::LengthLimitError(_)) => {
+            ApiError::new(
+                ErrorCode::TooLarge,
+                format!("the request is larger than {BODY_BYTES_MAX} bytes"),
+            )
+            .hint("name a folder instead of its files")
+        }
+        broken => usage(format!("the request broke off: {broken}")),
+    }
+}
+
 fn usage(message: impl Into<String>) -> ApiError {
     ApiError::new(ErrorCode::Usage, message)
-}
-
-fn body_error(error: &axum::Error) -> ApiError {
-    if is_length_limit(error) {
-        return ApiError::new(
-            ErrorCode::TooLarge,
-            format!("the request is larger than {BODY_BYTES_MAX} bytes"),
-        )
-        .hint("name a folder instead of its files");
-    }
-    usage(format!("the request broke off: {error}"))
-}
-
-fn is_length_limit(error: &axum::Error) -> bool {
-    let mut source = std::error::Error::source(error);
-    while let Some(error) = source {
-        // `axum::body::to_bytes` documents this source, whose type is
-        // `http_body_util::LengthLimitError`.
-        if error.to_string() == "length limit exceeded" {
-            return true;
-        }
-        source = error.source();
-    }
-    false
 }

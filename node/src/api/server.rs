@@ -23,7 +23,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
     ApiError, ErrorBody, ErrorCode, Service,
-    body::JsonBody,
+    body::{self, JsonBody},
     listener::ApiListener,
     stream,
     types::{
@@ -65,7 +65,7 @@ pub async fn serve<S: Service>(
     };
     tokio::select! {
         _ = server => operations.end().await,
-        () = ending => tracing::debug!("connections of the API were cut"),
+        () = ending => tracing::debug!("clients of the API are not waited for any longer"),
     }
 }
 
@@ -86,6 +86,7 @@ fn router<S: Service>(api: Api<S>) -> Router {
         .route("/readyz", get(readyz))
         .fallback(no_route)
         .method_not_allowed_fallback(no_method)
+        .layer(body::limit())
         .with_state(api)
 }
 

@@ -43,8 +43,8 @@ pub struct NetworkConfig {
 
 impl Default for NetworkConfig {
     fn default() -> Self {
-        /// Unassigned by IANA in both protocols, and outside of the ephemeral range of common
-        /// systems.
+        /// Below the ephemeral ranges of common systems, and not that of IPFS (4001), which may
+        /// run beside us.
         const PORT: u16 = 4101;
         let v4 = Multiaddr::from(Ipv4Addr::UNSPECIFIED);
         let v6 = Multiaddr::from(Ipv6Addr::UNSPECIFIED);
