@@ -1,1 +1,27 @@
-fn main(){}
+//! `shoal`, the one binary: parse, call, print.
+//!
+//! Everything that a person asks for goes through the node's local API, also when the node runs in
+//! this very process. What a library caller would want is in `shoal-node`, not here.
+
+mod app;
+mod args;
+mod client;
+mod commands;
+mod host;
+mod human;
+mod interrupt;
+mod logging;
+mod output;
+mod progress;
+mod session;
+
+use std::process::ExitCode;
+
+use clap::Parser as _;
+
+fn main() -> ExitCode {
+    match args::Cli::try_parse() {
+        Ok(cli) => app::run(cli),
+        Err(error) => output::usage_error(&error),
+    }
+}

@@ -11,14 +11,20 @@
         clippy::expect_used,
         clippy::indexing_slicing,
         clippy::arithmetic_side_effects,
-        clippy::panic
+        clippy::panic,
+        clippy::disallowed_methods,
+        clippy::disallowed_types
     )
 )]
 
 pub mod address;
+pub mod chunker;
 pub mod dht;
 pub mod exchange;
+pub mod link;
 pub mod name;
 pub mod planner;
+pub mod unixfs;
+pub mod walk;
 
 mod varint;

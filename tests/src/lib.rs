@@ -1,1 +1,339 @@
-//! stub
+//! Drivers for tests over the real binary: real processes, sockets, databases and files.
+//!
+//! A [`Daemon`] is one `shoal daemon` with its own home; it is killed when dropped. Commands run
+//! through [`Daemon::run`] and come back with their exit code and JSON. Waiting is for events, with
+//! deadlines that only a broken build meets.
+
+pub mod liar;
+
+use std::{
+    fs,
+    io::{BufRead as _, BufReader, Read as _},
+    path::{Path, PathBuf},
+    process::{Child, Command, Output, Stdio},
+    sync::mpsc,
+    thread,
+    time::{Duration, Instant},
+};
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+/// What no step of a test needs on a working build, on a slow and busy machine either.
+pub const DEADLINE: Duration = Duration::from_secs(120);
+
+/// The binary under test: `SHOAL_BIN`, or the one beside the test's own.
+pub fn shoal() -> PathBuf {
+    if let Some(path) = std::env::var_os("SHOAL_BIN") {
+        return path.into();
+    }
+    let test = std::env::current_exe().expect("a test knows its own path");
+    let release = test
+        .parent()
+        .and_then(Path::parent)
+        .expect("tests run from target/release/deps");
+    let binary = release.join("shoal");
+    assert!(
+        binary.exists(),
+        "{} is missing: run scripts/build first",
+        binary.display()
+    );
+    binary
+}
+
+/// What a command left behind.
+#[derive(Debug)]
+pub struct Ran {
+    /// Its exit code; `None` when a signal ended it.
+    pub code: Option<i32>,
+    /// The one JSON document on stdout; `Null` when there was none.
+    pub json: Value,
+    /// Everything on stderr.
+    pub stderr: String,
+}
+
+impl Ran {
+    fn new(output: &Output) -> Self {
+        let stdout = String::from_utf8_lossy(&output.stdout);
+        let json = match stdout.trim() {
+            "" => Value::Null,
+            text => serde_json::from_str(text).unwrap_or_else(|error| {
+                panic!("stdout is not one JSON document ({error}): {text}")
+            }),
+        };
+        let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+        Self {
+            code: output.status.code(),
+            json,
+            stderr,
+        }
+    }
+
+    /// The JSON of a command that has to succeed.
+    pub fn ok(self) -> Value {
+        assert_eq!(self.code, Some(0), "{self:?}");
+        self.json
+    }
+
+    /// Asserts a failure with this exit code and error code.
+    pub fn fails(&self, exit: i32, code: &str) {
+        assert_eq!(self.code, Some(exit), "{self:?}");
+        assert_eq!(self.json["error"]["code"], code, "{self:?}");
+        let message = self.json["error"]["message"].as_str();
+        assert!(
+            message.is_some_and(|message| !message.is_empty()),
+            "{self:?}"
+        );
+    }
+}
+
+/// Runs `shoal --json` with `args` on `home`.
+pub fn run(home: &Path, args: &[&str]) -> Ran {
+    Ran::new(&command(home, args).output().expect("the binary runs"))
+}
+
+/// The command that [`run`] runs, for those who want to start it themselves.
+pub fn command(home: &Path, args: &[&str]) -> Command {
+    let mut command = Command::new(shoal());
+    command
+        .arg("--home")
+        .arg(home)
+        .arg("--json")
+        .args(args)
+        .stdin(Stdio::null());
+    command.env_remove("SHOAL_HOME");
+    command
+}
+
+/// A running daemon on loopback, without mDNS.
+pub struct Daemon {
+    child: Child,
+    home: PathBuf,
+    /// Its address with its peer id, as others bootstrap to it.
+    pub address: String,
+    /// Its peer id.
+    pub peer_id: String,
+    options: Vec<String>,
+}
+
+impl Daemon {
+    /// Starts a daemon on `home` that joins the network through `bootstrap`.
+    pub fn start(home: &Path, bootstrap: &[&Daemon]) -> Self {
+        let mut options = vec![
+            "--no-mdns".into(),
+            "--listen".into(),
+            "/ip4/127.0.0.1/tcp/0".into(),
+        ];
+        for daemon in bootstrap {
+            options.extend(["--bootstrap".into(), daemon.address.clone()]);
+        }
+        Self::start_with(home, options)
+    }
+
+    /// Starts a daemon with exactly these options.
+    pub fn start_with(home: &Path, options: Vec<String>) -> Self {
+        let mut args = vec!["daemon"];
+        args.extend(options.iter().map(String::as_str));
+        fs::create_dir_all(home).expect("a home");
+        let log = fs::File::options()
+            .create(true)
+            .append(true)
+            .open(home.join("test.log"));
+        let mut child = command(home, &args)
+            .stdout(Stdio::piped())
+            .stderr(log.expect("a log file"))
+            .spawn()
+            .expect("the daemon starts");
+        let ready = first_line(&mut child, home);
+        let ready: Value = serde_json::from_str(&ready).expect("the ready line is JSON");
+        assert_eq!(ready["event"], "ready", "{ready}");
+        let peer_id = ready["peer_id"].as_str().expect("a peer id").to_owned();
+        let listen = ready["listen"].as_array().expect("listen addresses");
+        let listen = listen
+            .iter()
+            .filter_map(Value::as_str)
+            .find(|it| it.contains("/tcp/"));
+        let listen = listen.expect("a TCP address").to_owned();
+        let suffix = format!("/p2p/{peer_id}");
+        let address = if listen.ends_with(&suffix) {
+            listen
+        } else {
+            format!("{listen}{suffix}")
+        };
+        Self {
+            child,
+            home: home.to_owned(),
+            address,
+            peer_id,
+            options,
+        }
+    }
+
+    /// Runs a command against this daemon.
+    pub fn run(&self, args: &[&str]) -> Ran {
+        run(&self.home, args)
+    }
+
+    /// The home of this daemon.
+    pub fn home(&self) -> &Path {
+        &self.home
+    }
+
+    /// Its process id.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Shares a path, returning the command's result.
+    pub fn share(&self, path: &Path) -> Value {
+        self.run(&["share", text(path)]).ok()
+    }
+
+    /// Fetches a link to a path, returning the command's result.
+    pub fn fetch(&self, link: &str, output: &Path) -> Value {
+        self.run(&["fetch", link, "-o", text(output)]).ok()
+    }
+
+    /// `kill -9`, and waits until the process is gone.
+    pub fn kill(&mut self) {
+        // An error means that it is gone already.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+
+    /// Kills it and starts it again with the same options; its port is a new one.
+    pub fn restart(mut self) -> Self {
+        self.kill();
+        let (home, options) = (self.home.clone(), self.options.clone());
+        drop(self);
+        Self::start_with(&home, options)
+    }
+
+    /// The most memory that the process ever had resident, in bytes.
+    pub fn memory_peak(&self) -> u64 {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.pid())).expect("/proc");
+        let line = status
+            .lines()
+            .find(|line| line.starts_with("VmHWM:"))
+            .expect("VmHWM");
+        let kib = line
+            .split_whitespace()
+            .nth(1)
+            .and_then(|it| it.parse::<u64>().ok());
+        kib.expect("a number") * 1024
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+fn first_line(child: &mut Child, home: &Path) -> String {
+    let stdout = child.stdout.take().expect("piped");
+    let (sender, receiver) = mpsc::channel();
+    thread::spawn(move || {
+        let mut lines = BufReader::new(stdout).lines();
+        if let Some(Ok(line)) = lines.next() {
+            let _ = sender.send(line);
+        }
+        // Keep the pipe open and empty for as long as the daemon lives.
+        lines.for_each(drop);
+    });
+    receiver.recv_timeout(DEADLINE).unwrap_or_else(|_| {
+        let _ = child.kill();
+        let log = fs::read_to_string(home.join("test.log")).unwrap_or_default();
+        panic!("the daemon did not become ready: {log}")
+    })
+}
+
+/// Waits until `condition` yields something, looking again and again.
+///
+/// # Panics
+/// When it has not within [`DEADLINE`].
+pub fn wait_for<T>(what: &str, mut condition: impl FnMut() -> Option<T>) -> T {
+    let start = Instant::now();
+    loop {
+        if let Some(found) = condition() {
+            return found;
+        }
+        assert!(
+            start.elapsed() < DEADLINE,
+            "{what} did not happen in {DEADLINE:?}"
+        );
+        thread::park_timeout(Duration::from_millis(20));
+    }
+}
+
+/// A new directory that goes when dropped.
+pub fn scratch() -> TempDir {
+    tempfile::Builder::new()
+        .prefix("shoal-test-")
+        .tempdir()
+        .expect("a temporary directory")
+}
+
+/// A path as the command line takes it.
+pub fn text(path: &Path) -> &str {
+    path.to_str().expect("test paths are UTF-8")
+}
+
+/// Bytes that look random and are the same for the same seed.
+pub fn content(seed: &str, len: usize) -> Vec<u8> {
+    let mut bytes = vec![0; len];
+    blake3::Hasher::new()
+        .update(seed.as_bytes())
+        .finalize_xof()
+        .fill(&mut bytes);
+    bytes
+}
+
+/// Writes a file of [`content`].
+pub fn write_content(path: &Path, seed: &str, len: usize) {
+    if let Some(parent) = path.parent() {
+        fs::create_dir_all(parent).expect("a directory");
+    }
+    fs::write(path, content(seed, len)).expect("a file");
+}
+
+/// Whether two trees hold the same names, kinds, bytes and link targets.
+pub fn assert_same_tree(one: &Path, other: &Path) {
+    let (left, right) = (listing(one, one), listing(other, other));
+    assert_eq!(
+        left.len(),
+        right.len(),
+        "{} and {}",
+        one.display(),
+        other.display()
+    );
+    for (left, right) in left.iter().zip(&right) {
+        assert_eq!(left, right);
+    }
+}
+
+fn listing(root: &Path, path: &Path) -> Vec<(PathBuf, String)> {
+    let name = path.strip_prefix(root).expect("below the root").to_owned();
+    let kind = path.symlink_metadata().expect("an entry").file_type();
+    if kind.is_symlink() {
+        let target = fs::read_link(path).expect("a link");
+        return vec![(name, format!("link to {}", target.display()))];
+    }
+    if kind.is_file() {
+        let mut hasher = blake3::Hasher::new();
+        let mut bytes = Vec::new();
+        fs::File::open(path)
+            .and_then(|mut it| it.read_to_end(&mut bytes))
+            .expect("readable");
+        return vec![(name, hasher.update(&bytes).finalize().to_hex().to_string())];
+    }
+    let mut entries: Vec<_> = fs::read_dir(path)
+        .expect("a directory")
+        .map(|it| it.expect("an entry").path())
+        .collect();
+    entries.sort();
+    let below = entries.iter().flat_map(|entry| listing(root, entry));
+    std::iter::once((name, "directory".to_owned()))
+        .chain(below)
+        .collect()
+}

@@ -153,8 +153,8 @@ impl Digest {
     /// Reads the byte form back.
     ///
     /// # Errors
-    /// [`AddressError::Malformed`] unless there are exactly 34 bytes;
-    /// [`AddressError::UnsupportedHash`] or [`AddressError::DigestLength`] by what the first two say.
+    /// [`AddressError::Malformed`] unless there are exactly 34 bytes; by what the first two say,
+    /// [`AddressError::UnsupportedHash`] or [`AddressError::DigestLength`].
     pub fn from_key(key: &[u8]) -> Result<Digest, AddressError> {
         let [code, length, hash @ ..] = key else {
             return Err(AddressError::Malformed("a digest has 34 bytes"));

@@ -1,0 +1,107 @@
+//! From parsed arguments to an exit code: the surroundings that every command gets.
+
+use std::{
+    path::{Path, PathBuf},
+    process::ExitCode,
+    time::Duration,
+};
+
+use etcetera::BaseStrategy as _;
+use shoal_node::api::{ApiError, ErrorCode, types::AbsolutePath};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    args::{Cli, Command, Global},
+    commands, interrupt, logging,
+    output::Output,
+};
+
+/// Work on blocking threads that is still running when the command is over gets this long.
+const RUNTIME_GRACE: Duration = Duration::from_secs(1);
+
+/// What a command works with.
+pub(crate) struct App {
+    /// The node's home, absolute; may not exist yet.
+    pub(crate) home: PathBuf,
+    /// Where results, hints and errors go.
+    pub(crate) output: Output,
+    /// Fires at Ctrl-C.
+    pub(crate) interrupt: CancellationToken,
+}
+
+/// Runs the command and says how it went.
+pub(crate) fn run(cli: Cli) -> ExitCode {
+    let output = Output::new(&cli.global);
+    match run_command(cli, output) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => output.error(&error),
+    }
+}
+
+fn run_command(cli: Cli, output: Output) -> Result<(), ApiError> {
+    let home = home(&cli.global)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| ApiError::from_io(&error, format!("cannot start: {error}")))?;
+    let result = runtime.block_on(async {
+        let app = App {
+            home,
+            output,
+            interrupt: interrupt::watch()?,
+        };
+        dispatch(&app, cli.global, cli.command).await
+    });
+    runtime.shutdown_timeout(RUNTIME_GRACE);
+    result
+}
+
+async fn dispatch(app: &App, global: Global, command: Command) -> Result<(), ApiError> {
+    if let Command::Daemon(args) = command {
+        return commands::daemon::run(app, &global, args).await;
+    }
+    logging::for_command(&global);
+    match command {
+        Command::Daemon(_) => Ok(()),
+        Command::Stop => commands::stop::run(app).await,
+        Command::Status => commands::status::run(app).await,
+        Command::Share(args) => commands::share::run(app, args).await,
+        Command::Fetch(args) => commands::fetch::run(app, args).await,
+        Command::Ls(args) => commands::ls::run(app, args).await,
+        Command::Unshare(args) => commands::unshare::run(app, args).await,
+        Command::Find(args) => commands::find::run(app, args).await,
+        Command::Peers => commands::peers::list(app).await,
+        Command::Connect(args) => commands::peers::connect(app, args).await,
+        Command::Id => commands::peers::id(app).await,
+    }
+}
+
+/// The home that was asked for, or the platform's place for it.
+fn home(global: &Global) -> Result<PathBuf, ApiError> {
+    match &global.home {
+        Some(home) => absolute(home).map(AbsolutePath::into_path_buf),
+        None => etcetera::choose_base_strategy()
+            .map(|dirs| dirs.data_dir().join("shoal"))
+            .map_err(|_| {
+                ApiError::new(ErrorCode::Usage, "there is no home directory for this user")
+                    .hint("choose a folder with --home or SHOAL_HOME")
+            }),
+    }
+}
+
+/// A path that means the same in the daemon's working directory.
+pub(crate) fn absolute(path: &Path) -> Result<AbsolutePath, ApiError> {
+    let absolute = std::path::absolute(path).map_err(|error| {
+        ApiError::from_io(&error, format!("cannot use the path {path:?}: {error}"))
+    })?;
+    if absolute.to_str().is_none() {
+        return Err(ApiError::new(
+            ErrorCode::BadName,
+            format!("the path is not UTF-8: {}", absolute.display()),
+        )
+        .hint("rename it; names have to mean the same on every machine"));
+    }
+    absolute
+        .try_into()
+        .map_err(|error: String| ApiError::new(ErrorCode::Usage, error))
+}

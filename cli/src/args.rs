@@ -1,0 +1,331 @@
+//! The command line as types; what a flag means is documented here and nowhere else.
+
+use std::{path::PathBuf, time::Duration};
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use shoal_node::{
+    api::types::{Chunker, Hash, TIMEOUT_MS_DEFAULT},
+    config::{LogFormat, Multiaddr},
+};
+
+/// Share files and folders between machines, without a server.
+///
+/// `shoal share PATH` prints a link, `shoal fetch LINK` gets it elsewhere. Both work by themselves;
+/// a daemon (`shoal daemon`) keeps serving when the terminal is closed.
+#[derive(Debug, Parser)]
+#[command(
+    name = "shoal",
+    version,
+    propagate_version = true,
+    infer_subcommands = false
+)]
+pub(crate) struct Cli {
+    #[command(flatten)]
+    pub(crate) global: Global,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// What every command takes.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Global options")]
+pub(crate) struct Global {
+    /// The node's home [default: shoal in the platform's data directory]
+    #[arg(
+        long,
+        global = true,
+        env = "SHOAL_HOME",
+        value_name = "DIR",
+        hide_env_values = true
+    )]
+    pub(crate) home: Option<PathBuf>,
+    /// Print one JSON document on stdout, and nothing else there
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+    /// Log more; twice for debugging
+    #[arg(long, short, global = true, action = clap::ArgAction::Count)]
+    pub(crate) verbose: u8,
+    /// No progress, no hints; errors only
+    #[arg(long, short, global = true, conflicts_with = "verbose")]
+    pub(crate) quiet: bool,
+    /// When to use colour; auto means on terminals, unless NO_COLOR is set
+    #[arg(long, global = true, value_name = "WHEN", default_value = "auto")]
+    pub(crate) color: Color,
+    /// The form of log lines: for people, or one JSON object per line
+    #[arg(long, global = true, value_name = "FORMAT")]
+    pub(crate) log_format: Option<LogFormatArg>,
+}
+
+/// When to use colour.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(crate) enum Color {
+    Auto,
+    Always,
+    Never,
+}
+
+/// The form of log lines.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(crate) enum LogFormatArg {
+    Text,
+    Json,
+}
+
+impl From<LogFormatArg> for LogFormat {
+    fn from(format: LogFormatArg) -> Self {
+        match format {
+            LogFormatArg::Text => Self::Text,
+            LogFormatArg::Json => Self::Json,
+        }
+    }
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Run the node; ends with Ctrl-C or `shoal stop`
+    Daemon(DaemonArgs),
+    /// Stop the daemon and wait until it is gone
+    Stop,
+    /// Peers, shares, transfers, disk and what needs a look
+    Status,
+    /// Share files or folders where they are, and print the link
+    ///
+    /// Without a daemon the files are served by this command until Ctrl-C.
+    Share(ShareArgs),
+    /// Fetch what a link names, verified; run it again to resume
+    Fetch(FetchArgs),
+    /// List my shares, or the tree behind a link without fetching it
+    Ls(LsArgs),
+    /// Stop serving a share; the files stay where they are
+    Unshare(UnshareArgs),
+    /// Show who provides a link
+    Find(FindArgs),
+    /// Show the peers that the daemon is connected to
+    Peers,
+    /// Connect the daemon to a peer
+    Connect(ConnectArgs),
+    /// Show the daemon's peer id and addresses
+    Id,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct DaemonArgs {
+    /// Listen here instead of where the configuration says; port 0 is any free one
+    #[arg(long, value_name = "MULTIADDR")]
+    pub(crate) listen: Vec<Multiaddr>,
+    /// Contact these peers first
+    #[arg(long, value_name = "MULTIADDR")]
+    pub(crate) bootstrap: Vec<Multiaddr>,
+    /// Do not look for peers on the local network
+    #[arg(long)]
+    pub(crate) no_mdns: bool,
+    /// Return once it is ready, and leave it running in the background
+    #[arg(long)]
+    pub(crate) detach: bool,
+    /// This process is the background half of `--detach`
+    #[arg(long, hide = true, conflicts_with = "detach")]
+    pub(crate) detached: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ShareArgs {
+    /// Files and folders; several become one folder that holds them
+    #[arg(required = true, value_name = "PATH")]
+    pub(crate) paths: Vec<PathBuf>,
+    /// The share's name [default: that of the path]
+    #[arg(long)]
+    pub(crate) name: Option<String>,
+    /// Serve from a copy in the home, so that the files may change
+    #[arg(long)]
+    pub(crate) copy: bool,
+    /// How files are cut into chunks; cdc suits files whose versions share content
+    #[arg(long, default_value = "fixed")]
+    pub(crate) chunker: ChunkerArg,
+    /// The hash function of the addresses
+    #[arg(long, default_value = "blake3")]
+    pub(crate) hash: HashArg,
+    /// Keep these attributes; changes the address
+    #[arg(long, value_name = "ATTRIBUTE", value_delimiter = ',')]
+    pub(crate) preserve: Vec<Attribute>,
+    /// Leave out what matches, may be given several times
+    #[arg(long, value_name = "GLOB")]
+    pub(crate) exclude: Vec<String>,
+    /// Keep it out of the DHT: only those with the link can find it
+    #[arg(long)]
+    pub(crate) no_announce: bool,
+    /// Return only when it can be found through the DHT
+    #[arg(long, conflicts_with = "no_announce")]
+    pub(crate) wait: bool,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(crate) enum ChunkerArg {
+    Fixed,
+    Cdc,
+}
+
+impl From<ChunkerArg> for Chunker {
+    fn from(chunker: ChunkerArg) -> Self {
+        match chunker {
+            ChunkerArg::Fixed => Self::Fixed,
+            ChunkerArg::Cdc => Self::Cdc,
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(crate) enum HashArg {
+    Blake3,
+    #[value(name = "sha2-256")]
+    Sha2_256,
+}
+
+impl From<HashArg> for Hash {
+    fn from(hash: HashArg) -> Self {
+        match hash {
+            HashArg::Blake3 => Self::Blake3,
+            HashArg::Sha2_256 => Self::Sha2_256,
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Attribute {
+    Mode,
+    Mtime,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct FetchArgs {
+    /// A link or a CID
+    pub(crate) link: String,
+    /// Where to put it: an existing folder, or ending in /, means into it [default: here, under its
+    /// own name]
+    #[arg(long, short, value_name = "PATH")]
+    pub(crate) output: Option<PathBuf>,
+    /// Ask this peer first, may be given several times
+    #[arg(long, value_name = "MULTIADDR")]
+    pub(crate) peer: Vec<Multiaddr>,
+    /// Replace files that are in the way; folders are merged
+    #[arg(long)]
+    pub(crate) overwrite: bool,
+    /// Return only when everything is flushed to disk
+    #[arg(long)]
+    pub(crate) sync: bool,
+    #[command(flatten)]
+    pub(crate) patience: Patience,
+}
+
+/// How long to try.
+#[derive(Debug, Args)]
+pub(crate) struct Patience {
+    #[arg(
+        long,
+        value_name = "DURATION",
+        value_parser = duration,
+        help = format!(
+            "Give up after this time without progress [default: {}s]",
+            TIMEOUT_MS_DEFAULT / 1000
+        )
+    )]
+    timeout: Option<Duration>,
+}
+
+impl Patience {
+    /// In the API's unit.
+    pub(crate) fn millis(&self) -> u64 {
+        self.timeout.map_or(TIMEOUT_MS_DEFAULT, |timeout| {
+            u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX)
+        })
+    }
+}
+
+fn duration(text: &str) -> Result<Duration, String> {
+    let duration = humantime::parse_duration(text).map_err(|error| error.to_string())?;
+    if duration.is_zero() {
+        return Err("has to be more than nothing".to_owned());
+    }
+    Ok(duration)
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct LsArgs {
+    /// A link or a CID
+    pub(crate) link: Option<String>,
+    /// Ask this peer first, may be given several times
+    #[arg(long, value_name = "MULTIADDR", requires = "link")]
+    pub(crate) peer: Vec<Multiaddr>,
+    #[command(flatten)]
+    pub(crate) patience: Patience,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct UnshareArgs {
+    /// The CID or link of a share, or the path that was shared
+    #[arg(value_name = "CID|PATH")]
+    pub(crate) target: String,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct FindArgs {
+    /// A link or a CID
+    pub(crate) link: String,
+    #[command(flatten)]
+    pub(crate) patience: Patience,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ConnectArgs {
+    /// Where the peer listens, like /ip4/192.0.2.7/tcp/4101/p2p/12D3Koo…
+    #[arg(value_name = "MULTIADDR")]
+    pub(crate) address: Multiaddr,
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn the_definition_holds_together() {
+        Cli::command().debug_assert();
+    }
+
+    fn check(line: &str, good: bool) {
+        let parsed = Cli::try_parse_from(line.split(' '));
+        assert_eq!(parsed.is_ok(), good, "{line}: {parsed:?}");
+    }
+
+    #[test]
+    fn lines_that_parse_and_lines_that_do_not() {
+        check(
+            "shoal share a b --preserve mode,mtime --hash sha2-256 --json",
+            true,
+        );
+        check(
+            "shoal --json --home x share a --exclude *.o --exclude .git",
+            true,
+        );
+        check(
+            "shoal fetch bafy --peer /ip4/127.0.0.1/tcp/1 -o dir/ --timeout 5s",
+            true,
+        );
+        check(
+            "shoal daemon --listen /ip4/127.0.0.1/tcp/0 --no-mdns --detach",
+            true,
+        );
+        check("shoal ls", true);
+        check("shoal", false);
+        check("shoal share", false);
+        check("shoal share a --hash md5", false);
+        check("shoal share a --wait --no-announce", false);
+        check("shoal fetch bafy --peer localhost:1", false);
+        check("shoal fetch bafy --timeout 0s", false);
+        check("shoal fetch bafy --timeout soon", false);
+        check("shoal status -q -v", false);
+        check("shoal frobnicate", false);
+    }
+}

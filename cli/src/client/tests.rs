@@ -1,0 +1,202 @@
+//! The client against daemons that misbehave: sockets that send what a test says, and then close or
+//! hang.
+
+#![allow(clippy::unwrap_used)]
+
+use std::time::{Duration, Instant};
+
+use shoal_node::api::types::UnshareRequest;
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::{UnixListener, UnixStream},
+    task::JoinHandle,
+};
+
+use super::*;
+
+const HEARTBEAT: &str = "{\"event\":\"heartbeat\"}\n";
+
+/// What a daemon does after it has sent its text.
+#[derive(Clone, Copy)]
+enum Then {
+    Close,
+    Hang,
+}
+
+/// A home whose socket answers the second connection (the first only looks whether anybody is
+/// there).
+struct Daemon {
+    home: tempfile::TempDir,
+    /// The head of the request that it got.
+    request: JoinHandle<String>,
+}
+
+impl Daemon {
+    fn start(head: &'static str, parts: Vec<String>, then: Then) -> Self {
+        let home = tempfile::tempdir().unwrap();
+        let listener = UnixListener::bind(home.path().join("api.sock")).unwrap();
+        let request = tokio::spawn(async move {
+            drop(listener.accept().await.unwrap());
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let request = read_head(&mut stream).await;
+            stream.write_all(head.as_bytes()).await.unwrap();
+            for part in parts {
+                stream.write_all(part.as_bytes()).await.unwrap();
+                stream.flush().await.unwrap();
+                // Lets the parts arrive one by one.
+                tokio::task::yield_now().await;
+            }
+            if matches!(then, Then::Hang) {
+                // The client ends it.
+                let _ = stream.read_to_end(&mut Vec::new()).await;
+            }
+            request
+        });
+        Self { home, request }
+    }
+
+    async fn client(&self) -> Client {
+        Client::connect(self.home.path()).await.unwrap()
+    }
+}
+
+async fn read_head(stream: &mut UnixStream) -> String {
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        head.push(stream.read_u8().await.unwrap());
+    }
+    String::from_utf8(head).unwrap()
+}
+
+const STREAM: &str = "HTTP/1.1 200 OK\r\nconnection: close\r\n\r\n";
+
+/// Unshares through a daemon that sends `parts`.
+async fn unshare(parts: &[&str], then: Then) -> Result<Unshared, ApiError> {
+    let parts = parts.iter().map(|&part| part.to_owned()).collect();
+    let daemon = Daemon::start(STREAM, parts, then);
+    daemon
+        .client()
+        .await
+        .unshare(&UnshareRequest::Cid("x".into()))
+        .await
+}
+
+async fn check_failure(parts: &[&str], then: Then, code: ErrorCode, message: &str) {
+    let error = unshare(parts, then).await.unwrap_err();
+    assert_eq!(error.code, code, "{error}");
+    assert!(error.message.contains(message), "{error}");
+}
+
+#[tokio::test]
+async fn the_last_line_decides_however_it_arrives() {
+    let done = "{\"event\":\"done\",\"result\":{\"removed\":[]}}\n";
+    for parts in [
+        vec![done],
+        vec![HEARTBEAT, HEARTBEAT, done],
+        vec![
+            "{\"event\":\"heart",
+            "beat\"}\n{\"event\":\"done\",",
+            "\"result\":{\"removed\":[]}}\n",
+        ],
+        vec![done, "whatever comes after it"],
+    ] {
+        assert_eq!(
+            unshare(&parts, Then::Close).await.unwrap().removed,
+            [],
+            "{parts:?}"
+        );
+    }
+    let error = "{\"event\":\"error\",\"error\":";
+    let what = "{\"code\":\"not_shared\",\"message\":\"m\",\"hint\":null}}\n";
+    check_failure(
+        &[HEARTBEAT, error, what],
+        Then::Hang,
+        ErrorCode::NotShared,
+        "m",
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn a_daemon_that_dies_is_noticed() {
+    check_failure(&[], Then::Close, ErrorCode::DaemonLost, "went away").await;
+    check_failure(
+        &[HEARTBEAT],
+        Then::Close,
+        ErrorCode::DaemonLost,
+        "went away",
+    )
+    .await;
+    check_failure(
+        &["{\"event\":\"do"],
+        Then::Close,
+        ErrorCode::DaemonLost,
+        "went away",
+    )
+    .await;
+    check_failure(
+        &["nonsense\n"],
+        Then::Hang,
+        ErrorCode::Internal,
+        "not understood",
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn a_daemon_that_hangs_is_noticed_within_five_seconds() {
+    let start = Instant::now();
+    let streamed = check_failure(&[HEARTBEAT], Then::Hang, ErrorCode::DaemonLost, "silent");
+    let unary = async {
+        let daemon = Daemon::start("", Vec::new(), Then::Hang);
+        let error = daemon.client().await.status().await.unwrap_err();
+        assert_eq!(error.code, ErrorCode::DaemonLost);
+    };
+    tokio::join!(streamed, unary);
+    assert!(
+        start.elapsed() < Duration::from_secs(5),
+        "{:?}",
+        start.elapsed()
+    );
+}
+
+#[tokio::test]
+async fn errors_in_the_head_are_the_daemons_own() {
+    let body = "{\"error\":{\"code\":\"busy\",\"message\":\"m\",\"hint\":\"h\"}}";
+    let daemon = Daemon::start(
+        "HTTP/1.1 503 Service Unavailable\r\nconnection: close\r\n\r\n",
+        vec![body.to_owned()],
+        Then::Close,
+    );
+    let error = daemon.client().await.peers().await.unwrap_err();
+    assert_eq!(error, ApiError::new(ErrorCode::Busy, "m").hint("h"));
+
+    let daemon = Daemon::start(
+        "HTTP/1.1 502 Bad\r\n\r\n",
+        vec!["?".to_owned()],
+        Then::Close,
+    );
+    let error = daemon.client().await.peers().await.unwrap_err();
+    assert!(error.message.contains("502"), "{error}");
+}
+
+#[tokio::test]
+async fn paths_travel_whole() {
+    let daemon = Daemon::start(STREAM, Vec::new(), Then::Close);
+    let path = std::path::PathBuf::from("/a b/ü&c=?#%");
+    let request = UnshareRequest::Path(path.try_into().unwrap());
+    daemon.client().await.unshare(&request).await.unwrap_err();
+    let head = daemon.request.await.unwrap();
+    let line = head.lines().next().unwrap();
+    let query = "path=%2Fa+b%2F%C3%BC%26c%3D%3F%23%25";
+    assert_eq!(line, format!("DELETE /api/v1/shares?{query} HTTP/1.1"));
+}
+
+#[tokio::test]
+async fn nobody_there_is_its_own_error() {
+    let home = tempfile::tempdir().unwrap();
+    let check = async || Client::connect(home.path()).await.unwrap_err().code;
+    assert_eq!(check().await, ErrorCode::NoDaemon);
+    drop(std::os::unix::net::UnixListener::bind(home.path().join("api.sock")).unwrap());
+    assert_eq!(check().await, ErrorCode::NoDaemon);
+}

@@ -1,0 +1,90 @@
+//! `shoal daemon`: a node in the foreground, or detached from the terminal.
+
+use serde::Serialize;
+use shoal_node::{
+    api::ApiError,
+    config::{Config, Overrides},
+};
+
+use super::detach;
+use crate::{
+    app::App,
+    args::{DaemonArgs, Global},
+    client::Client,
+    host::Host,
+    human,
+    logging::{self, LogFile},
+    session::environment,
+};
+
+/// A line of `shoal daemon --json`.
+#[derive(Serialize)]
+#[serde(tag = "event", rename_all = "lowercase")]
+enum Event {
+    /// It serves.
+    Ready {
+        peer_id: String,
+        listen: Vec<String>,
+        api: String,
+    },
+    /// It has ended in order.
+    Stopped,
+}
+
+pub(crate) async fn run(app: &App, global: &Global, args: DaemonArgs) -> Result<(), ApiError> {
+    if args.detach {
+        return detach::run(app).await;
+    }
+    if args.detached {
+        detach::leave_session()?;
+    }
+    let config = Config::load(&app.home, environment(), overrides(global, &args))?;
+    let file = args.detached.then(|| LogFile::open(&app.home)).transpose();
+    let file = file.map_err(|error| {
+        ApiError::from_io(&error, format!("cannot write the daemon's log: {error}"))
+    })?;
+    logging::for_daemon(global, config.log.format, file);
+
+    let host = Host::start(&app.home, config).await?;
+    if let Err(error) = announce(app, &host).await {
+        host.stop().await;
+        return Err(error);
+    }
+    tokio::select! {
+        () = app.interrupt.cancelled() => tracing::info!("interrupted; stopping in order"),
+        () = host.stop_requested() => {}
+    }
+    let node = host.stop().await;
+    app.output
+        .result(&Event::Stopped, |text| text.line("stopped"));
+    // `shoal stop` waits for the lock that the node holds: the system takes it back when the
+    // process is gone.
+    std::mem::forget(node);
+    Ok(())
+}
+
+fn overrides(global: &Global, args: &DaemonArgs) -> Overrides {
+    Overrides {
+        listen: args.listen.clone(),
+        bootstrap: args.bootstrap.clone(),
+        no_mdns: args.no_mdns,
+        log_format: global.log_format.map(Into::into),
+    }
+}
+
+/// Prints the line that says that it serves; what it says has come through the API, as for every
+/// other client.
+async fn announce(app: &App, host: &Host) -> Result<(), ApiError> {
+    let id = Client::connect(&app.home).await?.id().await?;
+    let peer_id = id.peer_id.to_string();
+    let listen: Vec<_> = id.addresses.iter().map(ToString::to_string).collect();
+    let text = format!("ready: {peer_id} listens on {}", listen.join(" "));
+    tracing::info!(%peer_id, ?listen, home = %human::path(&id.home), "ready");
+    let ready = Event::Ready {
+        peer_id,
+        listen,
+        api: host.socket().display().to_string(),
+    };
+    app.output.result(&ready, |lines| lines.line(text));
+    Ok(())
+}

@@ -1,0 +1,130 @@
+//! `shoal fetch`: gets what a link names, verified; the same command again resumes it.
+
+use std::path::{Path, PathBuf};
+
+use shoal_node::api::{
+    ApiError, ErrorCode,
+    types::{Destination, FetchRequest, FetchResult},
+};
+
+use super::{interruptible, show_warnings};
+use crate::{
+    app::{self, App},
+    args::FetchArgs,
+    human,
+    output::Output,
+    progress::Bar,
+    session::Session,
+};
+
+pub(crate) async fn run(app: &App, args: FetchArgs) -> Result<(), ApiError> {
+    ApiError::parse_link(&args.link)?;
+    let request = request(args)?;
+    let session = Session::open(app).await?;
+    let result = fetch(app, &session, &request).await;
+    if let Ok(result) = &result {
+        show(&app.output, result);
+    }
+    session.close().await;
+    result.map(drop)
+}
+
+async fn fetch(
+    app: &App,
+    session: &Session,
+    request: &FetchRequest,
+) -> Result<FetchResult, ApiError> {
+    let bar = Bar::start(&app.output, "starting");
+    interruptible(
+        app,
+        session
+            .client
+            .fetch(request, |progress| bar.fetch(&progress)),
+    )
+    .await
+    .map_err(|error| match error.code {
+        ErrorCode::Interrupted => {
+            error.hint("what was fetched is kept; run the same command to resume")
+        }
+        _ => error,
+    })
+}
+
+fn request(args: FetchArgs) -> Result<FetchRequest, ApiError> {
+    Ok(FetchRequest {
+        destination: destination(args.output)?,
+        timeout_ms: args.patience.millis(),
+        link: args.link,
+        peers: args.peer,
+        overwrite: args.overwrite,
+        sync: args.sync,
+    })
+}
+
+/// What `-o` means: an existing folder or a trailing `/` is a place to put things into, anything
+/// else the final name.
+fn destination(output: Option<PathBuf>) -> Result<Destination, ApiError> {
+    let Some(output) = output else {
+        return Ok(Destination::Into(app::absolute(Path::new("."))?));
+    };
+    let path = app::absolute(&output)?;
+    let trailing_slash = output.as_os_str().as_encoded_bytes().ends_with(b"/");
+    if trailing_slash || path.as_path().is_dir() {
+        Ok(Destination::Into(path))
+    } else {
+        Ok(Destination::At(path))
+    }
+}
+
+fn show(output: &Output, result: &FetchResult) {
+    show_warnings(output, result.warnings.iter().cloned());
+    let mut summary = format!(
+        "Fetched {}, {} in {}",
+        human::count(result.files, "file"),
+        human::size(result.size),
+        human::duration(result.elapsed_ms),
+    );
+    if !result.from.is_empty() {
+        summary += &format!(" from {}", human::count(result.from.len() as u64, "peer"));
+    }
+    if result.resumed_bytes > 0 {
+        summary += &format!("; {} were there already", human::size(result.resumed_bytes));
+    }
+    if result.local_bytes > 0 {
+        summary += &format!("; {} copied on this disk", human::size(result.local_bytes));
+    }
+    output.note(format_args!("{summary}."));
+    output.result(result, |text| text.line(human::path(&result.path)));
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+
+    #[test]
+    fn where_it_lands() {
+        let dir = tempfile::tempdir().unwrap();
+        let there = dir.path().to_owned();
+        let new = there.join("new");
+        let absolute = |path: &Path| app::absolute(path).unwrap();
+        let here = std::env::current_dir().unwrap();
+
+        let check = |output: Option<PathBuf>, expected: Destination| {
+            assert_eq!(destination(output.clone()).unwrap(), expected, "{output:?}");
+        };
+        check(None, Destination::Into(absolute(&here)));
+        check(Some(there.clone()), Destination::Into(absolute(&there)));
+        check(Some(new.clone()), Destination::At(absolute(&new)));
+        let slash = format!("{}/", new.display());
+        check(
+            Some(slash.clone().into()),
+            Destination::Into(absolute(Path::new(&slash))),
+        );
+        check(
+            Some("name".into()),
+            Destination::At(absolute(&here.join("name"))),
+        );
+    }
+}

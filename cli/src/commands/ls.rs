@@ -1,0 +1,114 @@
+//! `shoal ls`: the shares of the daemon, or the tree behind a link.
+
+use serde::Serialize;
+use shoal_node::{
+    api::{
+        ApiError,
+        types::{EntryKind, ListEntry, ListRequest, ShareInfo, ShareState},
+    },
+    config::Multiaddr,
+};
+
+use super::interruptible;
+use crate::{
+    app::App,
+    args::{LsArgs, Patience},
+    client::Client,
+    human,
+    output::Text,
+    progress::Bar,
+};
+
+/// Sizes of up to `1023.9 GiB` line up.
+const SIZE_COLUMN: usize = 10;
+
+/// The result of `shoal ls --json` without a link.
+#[derive(Serialize)]
+struct MyShares {
+    entries: Vec<ShareInfo>,
+}
+
+pub(crate) async fn run(app: &App, args: LsArgs) -> Result<(), ApiError> {
+    match args.link {
+        Some(link) => tree(app, link, args.peer, &args.patience).await,
+        None => my_shares(app).await,
+    }
+}
+
+async fn my_shares(app: &App) -> Result<(), ApiError> {
+    let client = Client::connect(&app.home).await?;
+    let entries = interruptible(app, client.shares()).await?.shares;
+    if entries.is_empty() {
+        app.output
+            .note("Nothing is shared yet: `shoal share PATH` shares something.");
+    }
+    let shares = MyShares { entries };
+    app.output.result(&shares, |text| {
+        for share in &shares.entries {
+            share_lines(text, share);
+        }
+    });
+    Ok(())
+}
+
+/// Three lines that read well at any width, and a fourth if there is something to do.
+pub(super) fn share_lines(text: &mut Text, share: &ShareInfo) {
+    let name = text.bold(human::escape(&share.name));
+    let files = human::count(share.files, "file");
+    text.line(format_args!("{name}  {}, {files}", human::size(share.size)));
+    text.line(format_args!("  {}", share.cid));
+    text.line(format_args!("  {}", text.dim(human::path(&share.path))));
+    if let ShareState::Changed { changed } = &share.state {
+        let path = human::shell_quote(&share.path.to_string_lossy());
+        text.line(format_args!(
+            "  {} {}",
+            text.alert(format_args!("not served: {}.", human::escape(changed))),
+            human::escape_message(&format!("Share it again with: shoal share {path}")),
+        ));
+    }
+}
+
+async fn tree(
+    app: &App,
+    link: String,
+    peers: Vec<Multiaddr>,
+    patience: &Patience,
+) -> Result<(), ApiError> {
+    ApiError::parse_link(&link)?;
+    let request = ListRequest {
+        link,
+        peers,
+        timeout_ms: patience.millis(),
+    };
+    let client = Client::connect(&app.home).await?;
+    let bar = Bar::start(&app.output, "looking for providers");
+    let listing = interruptible(app, client.list(&request, |progress| bar.list(&progress))).await?;
+    drop(bar);
+    app.output.result(&listing, |text| {
+        for entry in &listing.entries {
+            entry_line(text, entry);
+        }
+    });
+    let name = listing
+        .name
+        .as_deref()
+        .map_or(String::new(), |name| human::escape(name) + ": ");
+    let files = human::count(listing.files, "file");
+    app.output
+        .note(format_args!("{name}{files}, {}", human::size(listing.size)));
+    Ok(())
+}
+
+fn entry_line(text: &mut Text, entry: &ListEntry) {
+    let path = match entry.path.as_str() {
+        "" => ".".to_owned(),
+        path => human::escape(path),
+    };
+    let size = entry.size.map_or(String::new(), human::size);
+    let path = match &entry.kind {
+        EntryKind::File => path,
+        EntryKind::Dir => text.bold(path + "/"),
+        EntryKind::Symlink { target } => format!("{path} -> {}", human::escape(target)),
+    };
+    text.line(format_args!("{size:>SIZE_COLUMN$}  {path}"));
+}

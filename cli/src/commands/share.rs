@@ -1,0 +1,96 @@
+//! `shoal share`: hashes files where they are and prints the link.
+
+use shoal_node::api::{
+    ApiError, ErrorCode,
+    types::{Preserve, ShareRequest, ShareResult},
+};
+
+use super::{interruptible, show_warnings};
+use crate::{
+    app::{self, App},
+    args::{Attribute, ShareArgs},
+    human,
+    output::Output,
+    progress::Bar,
+    session::Session,
+};
+
+pub(crate) async fn run(app: &App, args: ShareArgs) -> Result<(), ApiError> {
+    let request = request(args)?;
+    let session = Session::open(app).await?;
+    let result = share(app, &session, &request).await;
+    if let Ok(result) = &result {
+        show(&app.output, result, session.is_foreground());
+        session.serve(app).await;
+    }
+    session.close().await;
+    result.map(drop)
+}
+
+async fn share(
+    app: &App,
+    session: &Session,
+    request: &ShareRequest,
+) -> Result<ShareResult, ApiError> {
+    let bar = Bar::start(&app.output, "starting");
+    interruptible(
+        app,
+        session
+            .client
+            .share(request, |progress| bar.share(&progress)),
+    )
+    .await
+    .map_err(|error| match error.code {
+        ErrorCode::Interrupted => error.hint("nothing was shared"),
+        _ => error,
+    })
+}
+
+fn request(args: ShareArgs) -> Result<ShareRequest, ApiError> {
+    let paths = args
+        .paths
+        .iter()
+        .map(|path| app::absolute(path))
+        .collect::<Result<_, _>>()?;
+    Ok(ShareRequest {
+        paths,
+        name: args.name,
+        copy: args.copy,
+        chunker: args.chunker.into(),
+        hash: args.hash.into(),
+        preserve: Preserve {
+            mode: args.preserve.contains(&Attribute::Mode),
+            mtime: args.preserve.contains(&Attribute::Mtime),
+        },
+        exclude: args.exclude,
+        no_announce: args.no_announce,
+        wait: args.wait,
+    })
+}
+
+fn show(output: &Output, result: &ShareResult, foreground: bool) {
+    let skipped = result.skipped.iter().map(|skipped| {
+        format!(
+            "left out {}: {}",
+            human::escape(&skipped.path),
+            skipped.reason
+        )
+    });
+    show_warnings(output, skipped);
+    show_warnings(output, result.warnings.iter().cloned());
+    output.note(format_args!(
+        "Shared {}: {}, {} in {}.",
+        human::escape(&result.name),
+        human::count(result.files, "file"),
+        human::size(result.size),
+        human::duration(result.elapsed_ms),
+    ));
+    output.result(result, |text| text.line(text.bold(&result.link)));
+    output.note(format_args!(
+        "Fetch it on another machine with: shoal fetch {}",
+        human::shell_quote(&result.link)
+    ));
+    if foreground {
+        output.note("Serving until Ctrl-C; `shoal daemon --detach` would serve in the background.");
+    }
+}

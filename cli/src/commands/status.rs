@@ -1,0 +1,80 @@
+//! `shoal status`: how the daemon is doing, and what needs a look.
+
+use shoal_node::api::{
+    ApiError,
+    types::{FetchPhase, Scope, Status, Transfer},
+};
+
+use super::{interruptible, ls::share_lines, show_warnings};
+use crate::{app::App, client::Client, human, output::Text};
+
+pub(crate) async fn run(app: &App) -> Result<(), ApiError> {
+    let client = Client::connect(&app.home).await?;
+    let status = interruptible(app, client.status()).await?;
+    app.output.result(&status, |text| lines(text, &status));
+    show_warnings(&app.output, status.warnings.iter().cloned());
+    Ok(())
+}
+
+fn lines(text: &mut Text, status: &Status) {
+    text.line(text.bold(status.peer_id));
+    let scope = match status.scope {
+        Scope::Loopback => "this machine",
+        Scope::Lan => "the local network",
+        Scope::Public => "everywhere",
+    };
+    let up = human::duration(status.uptime_ms);
+    text.line(format_args!(
+        "network    {}, reachable from {scope}, up {up}",
+        status.network
+    ));
+    for address in &status.addresses {
+        text.line(format_args!("address    {address}"));
+    }
+    text.line(format_args!("peers      {}", status.peers.len()));
+    text.line(format_args!(
+        "sent       {} ({}/s)",
+        human::size(status.uploaded_bytes),
+        human::size(status.rates.up)
+    ));
+    text.line(format_args!(
+        "received   {} ({}/s)",
+        human::size(status.downloaded_bytes),
+        human::size(status.rates.down)
+    ));
+    text.line(format_args!(
+        "replicas   {} of {}",
+        human::size(status.replicas.bytes),
+        human::size(status.replicas.quota)
+    ));
+    text.line(format_args!(
+        "disk       {} free of {}",
+        human::size(status.disk.free),
+        human::size(status.disk.total)
+    ));
+    text.line(format_args!("transfers  {}", status.transfers.len()));
+    for transfer in &status.transfers {
+        transfer_line(text, transfer);
+    }
+    text.line(format_args!("shares     {}", status.shares.len()));
+    for share in &status.shares {
+        share_lines(text, share);
+    }
+}
+
+fn transfer_line(text: &mut Text, transfer: &Transfer) {
+    let progress = &transfer.progress;
+    let what = match (progress.phase, progress.bytes_total) {
+        (FetchPhase::Finding, _) => "looking for providers".to_owned(),
+        (FetchPhase::Listing, _) | (FetchPhase::Fetching, None) => "reading the tree".to_owned(),
+        (FetchPhase::Landing, _) => "moving into place".to_owned(),
+        (FetchPhase::Fetching, Some(total)) => format!(
+            "{}/{} at {}/s",
+            human::size(progress.bytes),
+            human::size(total),
+            human::size(progress.rate)
+        ),
+    };
+    let name = text.bold(human::escape(&transfer.name));
+    text.line(format_args!("{name}  {what}"));
+}

@@ -1,0 +1,75 @@
+//! A node and its API in this process: what the daemon is, and what `share` and `fetch` start when
+//! there is none.
+
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use shoal_node::{
+    Node, NodeHandle,
+    api::{self, ApiError},
+    config::Config,
+};
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+/// A node that serves, and whose API answers.
+pub(crate) struct Host {
+    node: NodeHandle,
+    server: JoinHandle<()>,
+    shutdown: CancellationToken,
+    socket: PathBuf,
+}
+
+impl Host {
+    /// Starts on a home that no other node uses.
+    ///
+    /// # Errors
+    /// [`api::ErrorCode::AlreadyRunning`] when one does, and whatever keeps the node from starting.
+    pub(crate) async fn start(home: &Path, config: Config) -> Result<Self, ApiError> {
+        let node = Node::spawn(config, home).await?;
+        let listener = match api::bind(node.home_lock()) {
+            Ok(listener) => listener,
+            Err(error) => {
+                node.shutdown().await;
+                return Err(error.into());
+            }
+        };
+        let socket = listener.path().to_owned();
+        let shutdown = CancellationToken::new();
+        let service = Arc::new(node.clone());
+        let server = tokio::spawn(api::serve(listener, service, shutdown.clone()));
+        Ok(Self {
+            node,
+            server,
+            shutdown,
+            socket,
+        })
+    }
+
+    /// Where its API is.
+    pub(crate) fn socket(&self) -> &Path {
+        &self.socket
+    }
+
+    /// Ends when somebody asked it to stop by the API, or when a part of it has ended by itself.
+    pub(crate) async fn stop_requested(&self) {
+        let node = self.node.shutdown_token();
+        tokio::select! {
+            () = self.shutdown.cancelled() => {}
+            () = node.cancelled() => {}
+        }
+    }
+
+    /// Stops in order: requests, API, node. The home stays locked as long as what is returned
+    /// lives.
+    pub(crate) async fn stop(self) -> NodeHandle {
+        self.shutdown.cancel();
+        if let Err(error) = self.server.await {
+            tracing::error!(%error, "the API ended badly");
+        }
+        self.node.shutdown().await;
+        self.node
+    }
+}

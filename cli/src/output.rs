@@ -1,0 +1,185 @@
+//! What is printed: results on stdout, everything else on stderr.
+//!
+//! With `--json` stdout gets JSON only: the result, or the error. This module is the only one that
+//! prints, and what it prints of other peers' making has been escaped by [`crate::human`].
+
+#![allow(clippy::print_stdout, clippy::print_stderr)]
+
+use std::{
+    fmt::Display,
+    io::{self, IsTerminal, Write as _},
+    process::ExitCode,
+};
+
+use clap::builder::styling::{AnsiColor, Style};
+use serde::Serialize;
+use shoal_node::api::{ApiError, ErrorBody, ErrorCode};
+
+use crate::{
+    args::{Color, Global},
+    human,
+};
+
+/// Where results, hints and errors go.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Output {
+    /// Results are JSON documents.
+    pub(crate) json: bool,
+    quiet: bool,
+    stdout_color: bool,
+    stderr_color: bool,
+}
+
+impl Output {
+    pub(crate) fn new(global: &Global) -> Self {
+        Self {
+            json: global.json,
+            quiet: global.quiet,
+            stdout_color: use_color(global, &io::stdout()),
+            stderr_color: use_color(global, &io::stderr()),
+        }
+    }
+
+    /// The result: `document` with `--json`, otherwise the lines that `text` makes.
+    pub(crate) fn result<T: Serialize>(&self, document: &T, text: impl FnOnce(&mut Text)) {
+        if self.json {
+            print_json(document);
+            return;
+        }
+        let mut lines = Text {
+            buffer: String::new(),
+            color: self.stdout_color,
+        };
+        text(&mut lines);
+        print_text(&lines.buffer);
+    }
+
+    /// Something worth knowing that is not the result; not with `--quiet`.
+    pub(crate) fn note(&self, note: impl Display) {
+        if !self.quiet {
+            eprint_line(&note);
+        }
+    }
+
+    /// Something that is not as it should be.
+    pub(crate) fn warning(&self, warning: &str) {
+        let style = AnsiColor::Yellow.on_default().bold();
+        let label = paint(self.stderr_color, style, "warning:");
+        eprint_line(&format_args!("{label} {}", human::escape_message(warning)));
+    }
+
+    /// Reports the failure that ends the command.
+    pub(crate) fn error(&self, error: &ApiError) -> ExitCode {
+        if self.json {
+            print_json(&ErrorBody {
+                error: error.clone(),
+            });
+        } else {
+            let style = AnsiColor::Red.on_default().bold();
+            let label = paint(self.stderr_color, style, "error:");
+            eprint_line(&format_args!(
+                "{label} {}",
+                human::escape_message(&error.message)
+            ));
+            if let Some(hint) = &error.hint {
+                let label = paint(self.stderr_color, Style::new().bold(), "hint:");
+                eprint_line(&format_args!("{label} {}", human::escape_message(hint)));
+            }
+        }
+        ExitCode::from(error.code.exit())
+    }
+
+    /// Whether a progress bar has somebody to look at it.
+    pub(crate) fn shows_progress(&self) -> bool {
+        !self.quiet && io::stderr().is_terminal()
+    }
+}
+
+/// Lines for people.
+pub(crate) struct Text {
+    buffer: String,
+    color: bool,
+}
+
+impl Text {
+    /// One more line.
+    pub(crate) fn line(&mut self, line: impl Display) {
+        self.buffer.push_str(&line.to_string());
+        self.buffer.push('\n');
+    }
+
+    /// Text that matters most.
+    pub(crate) fn bold(&self, text: impl Display) -> String {
+        paint(self.color, Style::new().bold(), text)
+    }
+
+    /// Text that a person may skip.
+    pub(crate) fn dim(&self, text: impl Display) -> String {
+        paint(self.color, Style::new().dimmed(), text)
+    }
+
+    /// Text about something that is not as it should be.
+    pub(crate) fn alert(&self, text: impl Display) -> String {
+        paint(self.color, AnsiColor::Yellow.on_default(), text)
+    }
+}
+
+/// Whether this stream gets colour.
+pub(crate) fn use_color(global: &Global, stream: &impl IsTerminal) -> bool {
+    match global.color {
+        Color::Always => true,
+        Color::Never => false,
+        Color::Auto => {
+            // no-color.org: set and not empty.
+            let refused = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+            !refused && stream.is_terminal()
+        }
+    }
+}
+
+/// Reports a command line that does not parse, or prints the help that was asked for.
+pub(crate) fn usage_error(error: &clap::Error) -> ExitCode {
+    let json = std::env::args_os().any(|argument| argument == "--json");
+    if json && error.use_stderr() {
+        let text = error.render().to_string();
+        let message = text.lines().next().unwrap_or_default();
+        print_json(&ErrorBody {
+            error: ApiError::new(ErrorCode::Usage, message.trim_start_matches("error: "))
+                .hint("see `shoal help`"),
+        });
+    } else {
+        // Nobody reads what cannot be written.
+        let _ = error.print();
+    }
+    ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(ErrorCode::Usage.exit()))
+}
+
+fn paint(color: bool, style: Style, text: impl Display) -> String {
+    if color {
+        format!("{style}{text}{style:#}")
+    } else {
+        text.to_string()
+    }
+}
+
+fn print_json<T: Serialize>(document: &T) {
+    match serde_json::to_string(document) {
+        Ok(mut json) => {
+            json.push('\n');
+            print_text(&json);
+        }
+        Err(error) => eprint_line(&format_args!("error: no JSON for the result: {error}")),
+    }
+}
+
+/// A reader that has seen enough (`| head`) is no failure of the command.
+fn print_text(text: &str) {
+    let mut stdout = io::stdout().lock();
+    let _ = stdout
+        .write_all(text.as_bytes())
+        .and_then(|()| stdout.flush());
+}
+
+fn eprint_line(line: &dyn Display) {
+    let _ = writeln!(io::stderr().lock(), "{line}");
+}

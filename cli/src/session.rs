@@ -1,0 +1,91 @@
+//! Whom a command talks to: the daemon of its home, or, for `share` and `fetch`, a node that it
+//! starts itself.
+//!
+//! Both are driven through the same [`Client`], so that the two look the same to the person.
+
+use std::time::Duration;
+
+use shoal_node::{
+    api::{ApiError, ErrorCode},
+    config::{Config, Overrides},
+};
+use tokio::time::{Instant, sleep};
+
+use crate::{app::App, client::Client, host::Host};
+
+/// A node that another command has just started on this home opens its database in this time, or
+/// never.
+const OTHERS_START_DEADLINE: Duration = Duration::from_secs(10);
+const OTHERS_START_POLL: Duration = Duration::from_millis(50);
+
+/// A client, and the node behind it if it runs in this process.
+pub(crate) struct Session {
+    pub(crate) client: Client,
+    host: Option<Host>,
+}
+
+impl Session {
+    /// Connects to the daemon of the home, or starts a node that lasts as long as the session.
+    pub(crate) async fn open(app: &App) -> Result<Self, ApiError> {
+        let deadline = Instant::now() + OTHERS_START_DEADLINE;
+        loop {
+            match Client::connect(&app.home).await {
+                Ok(client) => return Ok(Self { client, host: None }),
+                Err(error) if error.code == ErrorCode::NoDaemon => {}
+                Err(error) => return Err(error),
+            }
+            match Self::start(app).await {
+                Err(error)
+                    if error.code == ErrorCode::AlreadyRunning && Instant::now() < deadline =>
+                {
+                    sleep(OTHERS_START_POLL).await;
+                }
+                started => return started,
+            }
+        }
+    }
+
+    async fn start(app: &App) -> Result<Self, ApiError> {
+        let mut config = Config::load(&app.home, environment(), Overrides::default())?;
+        config.network = config.network.on_free_ports();
+        let host = Host::start(&app.home, config).await?;
+        match Client::connect(&app.home).await {
+            Ok(client) => Ok(Self {
+                client,
+                host: Some(host),
+            }),
+            Err(error) => {
+                host.stop().await;
+                Err(error)
+            }
+        }
+    }
+
+    /// Serves until Ctrl-C or a request to stop; ends at once when a daemon does the serving.
+    pub(crate) async fn serve(&self, app: &App) {
+        if let Some(host) = &self.host {
+            tokio::select! {
+                () = app.interrupt.cancelled() => {}
+                () = host.stop_requested() => {}
+            }
+        }
+    }
+
+    /// Whether the node runs in this process.
+    pub(crate) fn is_foreground(&self) -> bool {
+        self.host.is_some()
+    }
+
+    /// Stops the node if it runs in this process.
+    pub(crate) async fn close(self) {
+        if let Some(host) = self.host {
+            host.stop().await;
+        }
+    }
+}
+
+/// The environment's variables that are text; others cannot be configuration.
+pub(crate) fn environment() -> impl Iterator<Item = (String, String)> {
+    std::env::vars_os()
+        .filter_map(|(key, value)| Some((key.into_string().ok()?, value.into_string().ok()?)))
+}

@@ -1,0 +1,241 @@
+//! The one vocabulary of failures between the node, its API and the command line.
+//!
+//! A failure has a [`ErrorCode`] for programs, a message that says what failed and a hint that says
+//! what to do next. [`ErrorCode::facts`] is the only place that knows which HTTP status and which
+//! exit code belong to a code.
+
+use std::{fmt, io};
+
+use axum::http::StatusCode;
+use serde::{Deserialize, Serialize};
+use shoal_protocol::link::{Link, LinkError};
+
+/// What kind of failure it was; closed, so that scripts can match on it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ErrorCode {
+    /// The request or the command line makes no sense; also a malformed link, CID or address.
+    Usage,
+    /// The content was not found, or nobody provides it in time.
+    NotFound,
+    /// No daemon answers for this home.
+    NoDaemon,
+    /// Content or disk holds other bytes than their address says.
+    Integrity,
+    /// The disk or a quota is full.
+    NoSpace,
+    /// The operating system refused access.
+    NoPermission,
+    /// The person, or a client that went away, ended the operation.
+    Interrupted,
+    /// A local path does not exist.
+    PathNotFound,
+    /// The destination exists and `overwrite` was not asked for.
+    DestinationExists,
+    /// An address uses a hash function that Shoal does not read.
+    UnsupportedHash,
+    /// A name cannot be shared or cannot be landed: not UTF-8, unsafe, or two of them collide.
+    BadName,
+    /// A file changed while it was being shared.
+    ChangedWhileSharing,
+    /// The CID or path to unshare is not shared here.
+    NotShared,
+    /// No connection to the peer could be made.
+    Unreachable,
+    /// A listen address is taken by another program.
+    PortInUse,
+    /// Another node runs on this home.
+    AlreadyRunning,
+    /// The configuration has an unknown key or an unusable value.
+    Config,
+    /// The database was written by a newer version.
+    NewerSchema,
+    /// The request body is larger than the API takes.
+    TooLarge,
+    /// A limit on simultaneous work is reached; the same request may succeed later.
+    Busy,
+    /// The node is shutting down.
+    ShuttingDown,
+    /// The daemon went away in the middle of a command.
+    DaemonLost,
+    /// No route of the API has this path or method.
+    NoRoute,
+    /// Everything else, also a code of a newer daemon that this client does not know.
+    #[serde(other)]
+    Internal,
+}
+
+/// What follows from an [`ErrorCode`].
+struct Facts {
+    status: StatusCode,
+    exit: u8,
+}
+
+impl ErrorCode {
+    /// The exit code of a command that ends with this failure (1 to 6, or 130).
+    pub fn exit(self) -> u8 {
+        self.facts().exit
+    }
+
+    /// The HTTP status of an answer that reports this failure.
+    pub fn status(self) -> StatusCode {
+        self.facts().status
+    }
+
+    fn facts(self) -> Facts {
+        let (status, exit) = match self {
+            Self::Usage => (StatusCode::BAD_REQUEST, 2),
+            Self::NotFound => (StatusCode::NOT_FOUND, 3),
+            Self::NoDaemon => (StatusCode::SERVICE_UNAVAILABLE, 4),
+            Self::Integrity => (StatusCode::BAD_GATEWAY, 5),
+            Self::NoSpace => (StatusCode::INSUFFICIENT_STORAGE, 6),
+            Self::NoPermission => (StatusCode::FORBIDDEN, 6),
+            Self::Interrupted => (StatusCode::SERVICE_UNAVAILABLE, 130),
+            Self::PathNotFound | Self::NotShared => (StatusCode::NOT_FOUND, 1),
+            Self::DestinationExists | Self::ChangedWhileSharing | Self::AlreadyRunning => {
+                (StatusCode::CONFLICT, 1)
+            }
+            Self::UnsupportedHash | Self::BadName | Self::Config => {
+                (StatusCode::UNPROCESSABLE_ENTITY, 1)
+            }
+            Self::Unreachable => (StatusCode::BAD_GATEWAY, 1),
+            Self::TooLarge => (StatusCode::PAYLOAD_TOO_LARGE, 1),
+            Self::NoRoute => (StatusCode::NOT_FOUND, 1),
+            Self::Busy | Self::ShuttingDown | Self::DaemonLost => {
+                (StatusCode::SERVICE_UNAVAILABLE, 1)
+            }
+            Self::PortInUse | Self::NewerSchema | Self::Internal => {
+                (StatusCode::INTERNAL_SERVER_ERROR, 1)
+            }
+        };
+        Facts { status, exit }
+    }
+}
+
+/// A failure as the API sends it and the command line prints it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ApiError {
+    /// The kind of failure.
+    pub code: ErrorCode,
+    /// What failed, one sentence without a full stop.
+    pub message: String,
+    /// What the person can do next.
+    pub hint: Option<String>,
+}
+
+impl ApiError {
+    /// A failure without a hint.
+    pub fn new(code: ErrorCode, message: impl Into<String>) -> Self {
+        Self {
+            code,
+            message: message.into(),
+            hint: None,
+        }
+    }
+
+    /// The link in a text of a person, or why it is none.
+    ///
+    /// # Errors
+    /// [`ErrorCode::UnsupportedHash`] for a sound address that Shoal cannot verify,
+    /// [`ErrorCode::Usage`] otherwise.
+    pub fn parse_link(text: &str) -> Result<Link, Self> {
+        text.parse().map_err(|error: LinkError| error.into())
+    }
+
+    /// What the operating system refused, as the kind that a person can act on.
+    pub fn from_io(error: &io::Error, message: impl Into<String>) -> Self {
+        let code = match error.kind() {
+            io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
+                ErrorCode::NoPermission
+            }
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => ErrorCode::NoSpace,
+            io::ErrorKind::NotFound => ErrorCode::PathNotFound,
+            io::ErrorKind::AlreadyExists => ErrorCode::DestinationExists,
+            _ => ErrorCode::Internal,
+        };
+        Self::new(code, message)
+    }
+
+    /// The same failure with advice on what to do next.
+    #[must_use]
+    pub fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint = Some(hint.into());
+        self
+    }
+}
+
+impl fmt::Display for ApiError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl std::error::Error for ApiError {}
+
+/// The body of every answer that is not a success: `{"error":{"code","message","hint"}}`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ErrorBody {
+    /// The failure.
+    pub error: ApiError,
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+
+    fn check(code: ErrorCode, name: &str, exit: u8) {
+        assert_eq!(
+            serde_json::to_string(&code).unwrap(),
+            format!("\"{name}\""),
+            "{code:?}"
+        );
+        assert_eq!(code.exit(), exit, "{name}");
+        assert!(!code.status().is_success(), "{name}");
+    }
+
+    #[test]
+    fn codes_keep_their_names_and_exits() {
+        check(ErrorCode::Usage, "usage", 2);
+        check(ErrorCode::NotFound, "not_found", 3);
+        check(ErrorCode::NoDaemon, "no_daemon", 4);
+        check(ErrorCode::Integrity, "integrity", 5);
+        check(ErrorCode::NoSpace, "no_space", 6);
+        check(ErrorCode::NoPermission, "no_permission", 6);
+        check(ErrorCode::Interrupted, "interrupted", 130);
+        check(ErrorCode::PathNotFound, "path_not_found", 1);
+        check(ErrorCode::DestinationExists, "destination_exists", 1);
+        check(ErrorCode::UnsupportedHash, "unsupported_hash", 1);
+        check(ErrorCode::AlreadyRunning, "already_running", 1);
+        check(ErrorCode::DaemonLost, "daemon_lost", 1);
+    }
+
+    fn check_link(text: &str, code: ErrorCode, message: &str) {
+        let error = ApiError::parse_link(text).unwrap_err();
+        assert_eq!(error.code, code, "{text}");
+        assert!(error.message.contains(message), "{}", error.message);
+    }
+
+    #[test]
+    fn links_are_read_or_refused_with_the_right_code() {
+        let empty = "bafkr4ifpcne3t6mptuzuqtcjltsmtsg5p2wvqsnelpc5gm2yurh6psvs6m";
+        check_link("", ErrorCode::Usage, "");
+        check_link(
+            "https://example.org",
+            ErrorCode::Usage,
+            "a link is shoal:<cid>",
+        );
+        check_link("hello", ErrorCode::Usage, "not a content address");
+        check_link(&empty[..40], ErrorCode::Usage, "");
+        // The same digest said to be SHA3-256.
+        let sha3 = "bafkrmifpcne3t6mptuzuqtcjltsmtsg5p2wvqsnelpc5gm2yurh6psvs6m";
+        check_link(sha3, ErrorCode::UnsupportedHash, "sha3-256");
+    }
+
+    #[test]
+    fn a_code_of_a_newer_daemon_is_an_internal_failure() {
+        let code: ErrorCode = serde_json::from_str("\"from_the_future\"").unwrap();
+        assert_eq!(code, ErrorCode::Internal);
+    }
+}

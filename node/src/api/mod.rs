@@ -1,0 +1,40 @@
+//! The node's local API: HTTP over a Unix socket in its home, for the command line and for
+//! programs.
+//!
+//! Under `/api/v1` are JSON requests and answers ([`types`]); what takes time answers with one JSON
+//! object per line, the last of which is the result or the error. Only the owner of the home can
+//! connect (mode 0600). The API knows a node as a [`Service`] and ends with the token that was
+//! given to [`serve`].
+//!
+//! | request | body | answer |
+//! | --- | --- | --- |
+//! | `GET /api/v1/id` | | [`types::Identity`] |
+//! | `GET /api/v1/status` | | [`types::Status`] |
+//! | `GET /api/v1/peers` | | [`types::Peers`] |
+//! | `POST /api/v1/peers` | [`types::ConnectRequest`] | events, [`types::Connected`] |
+//! | `GET /api/v1/shares` | | [`types::Shares`] |
+//! | `POST /api/v1/shares` | [`types::ShareRequest`] | events, [`types::ShareResult`] |
+//! | `DELETE /api/v1/shares/{cid}`, `…/shares?path=` | | events, [`types::Unshared`] |
+//! | `POST /api/v1/fetches` | [`types::FetchRequest`] | events, [`types::FetchResult`] |
+//! | `POST /api/v1/ls` | [`types::ListRequest`] | events, [`types::Listing`] |
+//! | `POST /api/v1/find` | [`types::FindRequest`] | events, [`types::Found`] |
+//! | `POST /api/v1/stop` | | [`types::Stopping`] |
+//! | `GET /healthz`, `GET /readyz` | | 200 when alive, when taking requests |
+
+mod body;
+mod error;
+mod home;
+mod listener;
+mod server;
+mod service;
+mod stream;
+#[cfg(test)]
+mod tests;
+pub mod types;
+
+pub use error::{ApiError, ErrorBody, ErrorCode};
+pub use home::{HomeError, HomeLock, socket_path};
+pub use listener::{ApiListener, bind};
+pub use server::serve;
+pub use service::{Progress, Service};
+pub use stream::HEARTBEAT_INTERVAL;

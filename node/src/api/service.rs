@@ -1,0 +1,97 @@
+//! What the API needs from a node: the seam between HTTP and everything behind it.
+//!
+//! The node implements [`Service`]; the tests of the API and of its client implement it with a
+//! scripted one.
+
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    ApiError,
+    types::{
+        ConnectRequest, Connected, FetchProgress, FetchRequest, FetchResult, FindProgress,
+        FindRequest, Found, Identity, ListProgress, ListRequest, Listing, Peers, ShareProgress,
+        ShareRequest, ShareResult, Shares, Status, UnshareRequest, Unshared,
+    },
+};
+
+/// The operations of a node that people and programs can ask for.
+///
+/// Methods with a [`CancellationToken`] run until they return: when it fires (the client went away,
+/// the node shuts down) they end soon, with what they have kept on disk for the next try. The
+/// others may be dropped at any await point.
+pub trait Service: Send + Sync + 'static {
+    /// Who this node is.
+    fn id(&self) -> impl Future<Output = Result<Identity, ApiError>> + Send;
+
+    /// How it is doing.
+    fn status(&self) -> impl Future<Output = Result<Status, ApiError>> + Send;
+
+    /// Whom it is connected to.
+    fn peers(&self) -> impl Future<Output = Result<Peers, ApiError>> + Send;
+
+    /// What it offers.
+    fn shares(&self) -> impl Future<Output = Result<Shares, ApiError>> + Send;
+
+    /// Dials a peer and says who it is; succeeds at once when already connected.
+    fn connect(
+        &self,
+        request: ConnectRequest,
+        cancel: CancellationToken,
+    ) -> impl Future<Output = Result<Connected, ApiError>> + Send;
+
+    /// Hashes files in place and serves them; cancelled, nothing of the share remains.
+    fn share(
+        &self,
+        request: ShareRequest,
+        progress: Progress<ShareProgress>,
+        cancel: CancellationToken,
+    ) -> impl Future<Output = Result<ShareResult, ApiError>> + Send;
+
+    /// Stops serving a root and withdraws it; the files stay. Runs to its end.
+    fn unshare(
+        &self,
+        request: UnshareRequest,
+    ) -> impl Future<Output = Result<Unshared, ApiError>> + Send;
+
+    /// Fetches, verifies and lands; cancelled, it is paused and the same request resumes it.
+    fn fetch(
+        &self,
+        request: FetchRequest,
+        progress: Progress<FetchProgress>,
+        cancel: CancellationToken,
+    ) -> impl Future<Output = Result<FetchResult, ApiError>> + Send;
+
+    /// Reads the tree behind a link, without the bytes of its files.
+    fn list(
+        &self,
+        request: ListRequest,
+        progress: Progress<ListProgress>,
+        cancel: CancellationToken,
+    ) -> impl Future<Output = Result<Listing, ApiError>> + Send;
+
+    /// Looks for providers of a root; [`super::ErrorCode::NotFound`] when there is none.
+    fn find(
+        &self,
+        request: FindRequest,
+        progress: Progress<FindProgress>,
+        cancel: CancellationToken,
+    ) -> impl Future<Output = Result<Found, ApiError>> + Send;
+}
+
+/// Where an operation says how far it is; cheap, never waits, keeps only the latest.
+#[derive(Clone, Debug)]
+pub struct Progress<T>(watch::Sender<Option<T>>);
+
+impl<T> Progress<T> {
+    /// A sender, and the receiver that sees its latest value.
+    pub fn channel() -> (Self, watch::Receiver<Option<T>>) {
+        let (sender, receiver) = watch::channel(None);
+        (Self(sender), receiver)
+    }
+
+    /// Replaces what was reported before; also from blocking threads.
+    pub fn report(&self, progress: T) {
+        self.0.send_replace(Some(progress));
+    }
+}

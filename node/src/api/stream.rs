@@ -1,0 +1,155 @@
+//! Answers that take time: one JSON object per line, until the operation is done.
+//!
+//! Owns the life of an operation: it starts with the answer, its cancellation token fires when the
+//! client goes away or the node shuts down, and it is awaited, never aborted. Progress is coalesced
+//! to the latest, so that a slow reader costs one value of memory. A heartbeat lets the client tell
+//! a busy node from a dead one.
+
+use std::{convert::Infallible, time::Duration};
+
+use axum::{
+    body::{Body, Bytes},
+    http::header,
+    response::{IntoResponse, Response},
+};
+use futures::{Stream, stream};
+use serde::Serialize;
+use tokio::{
+    sync::watch,
+    task::JoinHandle,
+    time::{Instant, Interval, MissedTickBehavior},
+};
+use tokio_util::sync::{CancellationToken, DropGuard};
+
+use super::{ApiError, ErrorCode, server::Operations, service::Progress, types::StreamEvent};
+
+/// A client that hears nothing for several of these may take the node for dead.
+pub const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Ten lines a second are smooth to look at and cost nothing.
+const PROGRESS_INTERVAL: Duration = Duration::from_millis(100);
+
+/// Starts `operation` and answers with its events.
+pub(super) fn respond<P, R, F>(
+    operations: &Operations,
+    operation: impl FnOnce(Progress<P>, CancellationToken) -> F,
+) -> Result<Response, ApiError>
+where
+    P: Clone + Serialize + Send + Sync + 'static,
+    R: Serialize + Send + 'static,
+    F: Future<Output = Result<R, ApiError>> + Send + 'static,
+{
+    let room = operations.room()?;
+    let cancel = operations.shutdown().child_token();
+    let (sender, progress) = Progress::channel();
+    let running = operation(sender, cancel.clone());
+    let task = operations.spawn(async move {
+        let _room = room;
+        running.await
+    });
+    let events = Events {
+        task,
+        progress,
+        progress_allowed: Instant::now(),
+        heartbeat: heartbeat(),
+        shutdown: operations.shutdown().clone(),
+        _cancel: cancel.drop_guard(),
+    };
+    let headers = [(header::CONTENT_TYPE, "application/x-ndjson")];
+    Ok((headers, Body::from_stream(events.into_lines())).into_response())
+}
+
+fn heartbeat() -> Interval {
+    let mut interval =
+        tokio::time::interval_at(Instant::now() + HEARTBEAT_INTERVAL, HEARTBEAT_INTERVAL);
+    interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    interval
+}
+
+/// An operation that runs, seen from the answer to its request.
+struct Events<P, R> {
+    task: JoinHandle<Result<R, ApiError>>,
+    progress: watch::Receiver<Option<P>>,
+    progress_allowed: Instant,
+    heartbeat: Interval,
+    shutdown: CancellationToken,
+    /// Dropped with the answer: a client that went away ends the operation.
+    _cancel: DropGuard,
+}
+
+impl<P, R> Events<P, R>
+where
+    P: Clone + Serialize + Send + Sync + 'static,
+    R: Serialize + Send + 'static,
+{
+    fn into_lines(self) -> impl Stream<Item = Result<Bytes, Infallible>> {
+        stream::unfold(Some(self), |events| async move {
+            let mut events = events?;
+            let event = events.next().await;
+            let last = matches!(event, StreamEvent::Done { .. } | StreamEvent::Error { .. });
+            Some((Ok(line(&event)), (!last).then_some(events)))
+        })
+    }
+
+    async fn next(&mut self) -> StreamEvent<P, R> {
+        tokio::select! {
+            biased;
+            ended = &mut self.task => self.last_event(ended),
+            progress = next_progress(&mut self.progress, self.progress_allowed) => {
+                self.progress_allowed = Instant::now() + PROGRESS_INTERVAL;
+                self.heartbeat.reset();
+                StreamEvent::Progress(progress)
+            }
+            _ = self.heartbeat.tick() => StreamEvent::Heartbeat,
+        }
+    }
+
+    fn last_event(
+        &self,
+        ended: Result<Result<R, ApiError>, tokio::task::JoinError>,
+    ) -> StreamEvent<P, R> {
+        let error = match ended {
+            Ok(Ok(result)) => return StreamEvent::Done { result },
+            Ok(Err(error)) => error,
+            Err(panic) => {
+                tracing::error!(error = %panic, "an operation of the API panicked");
+                ApiError::new(ErrorCode::Internal, "the daemon failed at this request")
+                    .hint("its log says where; please report it")
+            }
+        };
+        if error.code == ErrorCode::Interrupted && self.shutdown.is_cancelled() {
+            let error = ApiError::new(ErrorCode::ShuttingDown, "the daemon was stopped")
+                .hint("start it again and repeat the command; progress is kept");
+            return StreamEvent::Error { error };
+        }
+        StreamEvent::Error { error }
+    }
+}
+
+/// The latest progress once a line is due; never when the operation reports no more.
+async fn next_progress<P: Clone>(progress: &mut watch::Receiver<Option<P>>, allowed: Instant) -> P {
+    tokio::time::sleep_until(allowed).await;
+    loop {
+        if progress.changed().await.is_err() {
+            return std::future::pending().await;
+        }
+        if let Some(latest) = progress.borrow_and_update().clone() {
+            return latest;
+        }
+    }
+}
+
+fn line<P: Serialize, R: Serialize>(event: &StreamEvent<P, R>) -> Bytes {
+    let mut line = serde_json::to_vec(event).unwrap_or_else(|error| {
+        // A path that is not UTF-8 has no JSON; the operation itself went well.
+        let error = ApiError::new(
+            ErrorCode::Internal,
+            format!("no JSON for the answer: {error}"),
+        );
+        serde_json::json!({ "event": "error", "error": error })
+            .to_string()
+            .into_bytes()
+    });
+    line.push(b'\n');
+    line.into()
+}

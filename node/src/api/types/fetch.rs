@@ -1,0 +1,232 @@
+//! Fetching, and looking at what could be fetched: listing a tree, finding its providers.
+
+use std::path::PathBuf;
+
+use libp2p::{Multiaddr, PeerId};
+use serde::{Deserialize, Serialize};
+
+use super::AbsolutePath;
+
+/// What to fetch and where to.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FetchRequest {
+    /// The link as it was given.
+    pub link: String,
+    /// Where it shall land.
+    pub destination: Destination,
+    /// Peers to ask first, besides those in the link.
+    #[serde(default)]
+    pub peers: Vec<Multiaddr>,
+    /// Replace what is there; folders are merged file by file.
+    #[serde(default)]
+    pub overwrite: bool,
+    /// Answer only when the bytes are flushed to disk.
+    #[serde(default)]
+    pub sync: bool,
+    /// Longest time without progress before the fetch gives up.
+    #[serde(default = "timeout_ms_default")]
+    pub timeout_ms: u64,
+}
+
+/// 60 s: the documented default of `--timeout`.
+pub const TIMEOUT_MS_DEFAULT: u64 = 60_000;
+
+fn timeout_ms_default() -> u64 {
+    TIMEOUT_MS_DEFAULT
+}
+
+/// Where a fetch lands.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Destination {
+    /// In this folder, under the share's name; the folder is made when it is missing.
+    Into(AbsolutePath),
+    /// At exactly this path.
+    At(AbsolutePath),
+}
+
+/// How far a fetch is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FetchProgress {
+    /// What is being done.
+    pub phase: FetchPhase,
+    /// Verified bytes, those found on disk included.
+    pub bytes: u64,
+    /// Bytes of the whole fetch, once known.
+    pub bytes_total: Option<u64>,
+    /// Files that are complete.
+    pub files: u64,
+    /// Files of the whole fetch, once known.
+    pub files_total: Option<u64>,
+    /// Verified bytes per second, lately.
+    pub rate: u64,
+    /// Providers that bytes come from.
+    pub sources: u32,
+    /// Peers that were asked for providers.
+    pub asked: u32,
+}
+
+/// What a fetch is busy with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum FetchPhase {
+    /// Looking for providers.
+    Finding,
+    /// Reading the tree of names and sizes.
+    Listing,
+    /// Moving file bytes.
+    Fetching,
+    /// Renaming into place and recording.
+    Landing,
+}
+
+/// A fetch that is done.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FetchResult {
+    /// The root.
+    pub cid: String,
+    /// Where it landed.
+    pub path: PathBuf,
+    /// Bytes of all files.
+    pub size: u64,
+    /// Files.
+    pub files: u64,
+    /// Time from request to answer.
+    pub elapsed_ms: u64,
+    /// Bytes that came from other peers, this time.
+    pub downloaded_bytes: u64,
+    /// Bytes that an earlier, interrupted fetch had landed.
+    pub resumed_bytes: u64,
+    /// Bytes that were copied from other shares on this disk.
+    pub local_bytes: u64,
+    /// Entries that were listed and not made, such as links that leave the destination.
+    pub skipped: u64,
+    /// Who sent how much.
+    pub from: Vec<Source>,
+    /// What the person should know, one sentence each.
+    pub warnings: Vec<String>,
+}
+
+/// What one peer contributed to a fetch.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Source {
+    /// Who.
+    pub peer: PeerId,
+    /// Verified bytes.
+    pub bytes: u64,
+}
+
+/// Whose tree to list without fetching its files.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ListRequest {
+    /// The link as it was given.
+    pub link: String,
+    /// Peers to ask first, besides those in the link.
+    #[serde(default)]
+    pub peers: Vec<Multiaddr>,
+    /// Longest time without progress before it gives up.
+    #[serde(default = "timeout_ms_default")]
+    pub timeout_ms: u64,
+}
+
+/// How far a listing is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ListProgress {
+    /// Entries seen so far.
+    pub entries: u64,
+    /// Peers that were asked for providers.
+    pub asked: u32,
+}
+
+/// The tree behind a link.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Listing {
+    /// The root.
+    pub cid: String,
+    /// The name in the link, if it has one.
+    pub name: Option<String>,
+    /// Bytes of all files.
+    pub size: u64,
+    /// Files.
+    pub files: u64,
+    /// Parents before children, siblings by their bytes.
+    pub entries: Vec<ListEntry>,
+}
+
+/// One name in a tree.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ListEntry {
+    /// Its path below the root, parts joined by `/`; empty when the root is a bare file.
+    pub path: String,
+    /// Its size in bytes; none for folders and links.
+    pub size: Option<u64>,
+    /// Its own address; none for links.
+    pub cid: Option<String>,
+    /// What it is.
+    #[serde(flatten)]
+    pub kind: EntryKind,
+}
+
+/// What an entry of a tree is: the field `kind`, and `target` for links.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "lowercase")]
+pub enum EntryKind {
+    /// A file.
+    File,
+    /// A folder.
+    Dir,
+    /// A symbolic link.
+    Symlink {
+        /// Where it points.
+        target: String,
+    },
+}
+
+/// Whose providers to look for.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FindRequest {
+    /// The link as it was given.
+    pub link: String,
+    /// Longest time without progress before it gives up.
+    #[serde(default = "timeout_ms_default")]
+    pub timeout_ms: u64,
+}
+
+/// How far a search is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FindProgress {
+    /// Providers found so far.
+    pub providers: u32,
+    /// Peers that were asked.
+    pub asked: u32,
+}
+
+/// Who provides a root.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Found {
+    /// The root.
+    pub cid: String,
+    /// At least one; nearest first.
+    pub providers: Vec<Provider>,
+    /// Peers that were asked.
+    pub asked: u32,
+}
+
+/// A peer that says it can serve (part of) a root.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Provider {
+    /// Who.
+    pub peer: PeerId,
+    /// Where it can be reached.
+    pub addresses: Vec<Multiaddr>,
+    /// Whether it has everything; unknown when it did not answer.
+    pub complete: Option<bool>,
+    /// The half-open ranges of leaves that a partial provider has.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub ranges: Vec<(u64, u64)>,
+    /// How far away it is; unknown when it did not answer.
+    pub rtt_ms: Option<u64>,
+}

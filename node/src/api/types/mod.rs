@@ -1,0 +1,78 @@
+//! Requests, results and progress of the API, one definition for the server and its clients.
+//!
+//! Sizes are bytes, durations milliseconds, times RFC 3339; CIDs, peer ids and addresses are
+//! strings as IPFS and libp2p print them. Requests refuse unknown fields, results may gain some.
+
+mod fetch;
+mod node;
+mod share;
+
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use super::ApiError;
+
+pub use fetch::{
+    Destination, EntryKind, FetchPhase, FetchProgress, FetchRequest, FetchResult, FindProgress,
+    FindRequest, Found, ListEntry, ListProgress, ListRequest, Listing, Provider, Source,
+    TIMEOUT_MS_DEFAULT,
+};
+pub use node::{
+    ConnectRequest, Connected, Direction, Disk, Identity, Peer, Peers, Rates, Replicas, Scope,
+    Status, Stopping, Transfer,
+};
+pub use share::{
+    Chunker, Hash, Preserve, ShareInfo, SharePhase, ShareProgress, ShareRequest, ShareResult,
+    ShareState, Shares, Skipped, UnshareRequest, Unshared,
+};
+
+/// A path that means the same in every process: the caller's working directory is nothing that a
+/// daemon knows.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "PathBuf")]
+pub struct AbsolutePath(PathBuf);
+
+impl AbsolutePath {
+    /// The path.
+    pub fn as_path(&self) -> &Path {
+        &self.0
+    }
+
+    /// The path.
+    pub fn into_path_buf(self) -> PathBuf {
+        self.0
+    }
+}
+
+impl TryFrom<PathBuf> for AbsolutePath {
+    type Error = String;
+
+    fn try_from(path: PathBuf) -> Result<Self, Self::Error> {
+        if path.is_absolute() {
+            Ok(Self(path))
+        } else {
+            Err(format!("the path is not absolute: {}", path.display()))
+        }
+    }
+}
+
+/// One line of a streamed answer.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "event", rename_all = "lowercase")]
+pub enum StreamEvent<P, R> {
+    /// How far it is; at most a few a second, only the latest counts.
+    Progress(P),
+    /// Nothing new, but the node is alive.
+    Heartbeat,
+    /// It is done; the last line.
+    Done {
+        /// What came of it.
+        result: R,
+    },
+    /// It failed; the last line.
+    Error {
+        /// Why.
+        error: ApiError,
+    },
+}

@@ -1,0 +1,167 @@
+//! The node itself: who it is, whom it knows, how it is doing.
+
+use std::path::PathBuf;
+
+use libp2p::{Multiaddr, PeerId};
+use serde::{Deserialize, Serialize};
+
+use super::{FetchProgress, ShareInfo};
+
+/// Whom to connect to.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ConnectRequest {
+    /// Where it listens, best with its peer id at the end (`/p2p/…`).
+    pub address: Multiaddr,
+}
+
+/// A peer that this node is now connected to.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Connected {
+    /// Who it turned out to be.
+    pub peer_id: PeerId,
+    /// The address that was dialled.
+    pub address: Multiaddr,
+}
+
+/// The peers that this node is connected to.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Peers {
+    /// Each of them, nearest first.
+    pub peers: Vec<Peer>,
+}
+
+/// A peer that this node is connected to.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Peer {
+    /// Who.
+    pub peer_id: PeerId,
+    /// The addresses in use.
+    pub addresses: Vec<Multiaddr>,
+    /// What it says it runs.
+    pub agent: Option<String>,
+    /// How far away it is, once measured.
+    pub rtt_ms: Option<u64>,
+    /// Who dialled.
+    pub direction: Direction,
+    /// How long the oldest connection lasts.
+    pub connected_ms: u64,
+}
+
+/// Who dialled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Direction {
+    /// The other peer.
+    Inbound,
+    /// This node.
+    Outbound,
+}
+
+/// Who this node is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Identity {
+    /// Its peer id.
+    pub peer_id: PeerId,
+    /// Where it can be reached, each with the peer id at the end.
+    pub addresses: Vec<Multiaddr>,
+    /// Its home.
+    pub home: PathBuf,
+    /// The program's version.
+    pub version: String,
+}
+
+/// How the node is doing.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Status {
+    /// Who this node is.
+    pub peer_id: PeerId,
+    /// The program's version.
+    pub version: String,
+    /// The network it belongs to.
+    pub network: String,
+    /// Time since it started.
+    pub uptime_ms: u64,
+    /// Where it can be reached, each with the peer id at the end.
+    pub addresses: Vec<Multiaddr>,
+    /// Who can reach it.
+    pub scope: Scope,
+    /// The peers it is connected to.
+    pub peers: Vec<Peer>,
+    /// What it offers.
+    pub shares: Vec<ShareInfo>,
+    /// The fetches in progress.
+    pub transfers: Vec<Transfer>,
+    /// What it holds for others.
+    pub replicas: Replicas,
+    /// Chunk payload sent since the start.
+    pub uploaded_bytes: u64,
+    /// Chunk payload received since the start.
+    pub downloaded_bytes: u64,
+    /// Bytes per second, lately.
+    pub rates: Rates,
+    /// The disk that the home is on.
+    pub disk: Disk,
+    /// What the person should look after, one sentence each.
+    pub warnings: Vec<String>,
+}
+
+/// The widest circle that can reach a node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Scope {
+    /// Programs on the same machine.
+    Loopback,
+    /// Machines on the same network.
+    Lan,
+    /// Everybody.
+    Public,
+}
+
+/// A fetch in progress.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Transfer {
+    /// Its number, unique in this home.
+    pub id: u64,
+    /// The root.
+    pub cid: String,
+    /// Its name.
+    pub name: String,
+    /// How far it is.
+    #[serde(flatten)]
+    pub progress: FetchProgress,
+}
+
+/// What the node holds for others.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Replicas {
+    /// Bytes held.
+    pub bytes: u64,
+    /// Bytes it may hold.
+    pub quota: u64,
+}
+
+/// Bytes per second.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Rates {
+    /// Sent.
+    pub up: u64,
+    /// Received.
+    pub down: u64,
+}
+
+/// The space of a disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Disk {
+    /// Bytes free for this user.
+    pub free: u64,
+    /// Bytes in all.
+    pub total: u64,
+}
+
+/// The answer to a request to stop.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Stopping {
+    /// The process that is going to end.
+    pub pid: u32,
+}

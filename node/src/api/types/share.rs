@@ -1,0 +1,193 @@
+//! Sharing, unsharing, and what is shared.
+
+use std::path::PathBuf;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use super::AbsolutePath;
+
+/// What to share and how.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ShareRequest {
+    /// Files and folders, at least one; several become one folder that holds them.
+    pub paths: Vec<AbsolutePath>,
+    /// The share's name; without one that of the only path.
+    #[serde(default)]
+    pub name: Option<String>,
+    /// Serve from a copy in the store instead of from the files themselves.
+    #[serde(default)]
+    pub copy: bool,
+    /// How file bytes are cut into chunks.
+    #[serde(default)]
+    pub chunker: Chunker,
+    /// The hash function of the addresses.
+    #[serde(default)]
+    pub hash: Hash,
+    /// File attributes that become part of the address.
+    #[serde(default)]
+    pub preserve: Preserve,
+    /// Glob patterns of what to leave out, matched against paths relative to the shared folder.
+    #[serde(default)]
+    pub exclude: Vec<String>,
+    /// Keep the root out of the DHT, for holders of the link only.
+    #[serde(default)]
+    pub no_announce: bool,
+    /// Answer only when the root is announced, not when it is merely served.
+    #[serde(default)]
+    pub wait: bool,
+}
+
+/// How file bytes are cut into chunks.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Chunker {
+    /// Chunks of 1 MiB: the published profile.
+    #[default]
+    Fixed,
+    /// Content-defined chunks, for data whose versions share content.
+    Cdc,
+}
+
+/// The hash function of new addresses.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Hash {
+    /// BLAKE3-256.
+    #[default]
+    #[serde(rename = "blake3")]
+    Blake3,
+    /// SHA2-256, as the published UnixFS profile has it.
+    #[serde(rename = "sha2-256")]
+    Sha2_256,
+}
+
+/// File attributes that are kept; each changes the address.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Preserve {
+    /// Keep the permission bits.
+    pub mode: bool,
+    /// Keep the modification time.
+    pub mtime: bool,
+}
+
+/// How far a share is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ShareProgress {
+    /// What is being done.
+    pub phase: SharePhase,
+    /// Files read so far.
+    pub files: u64,
+    /// Files to read; grows while folders are being walked.
+    pub files_total: u64,
+    /// Bytes read so far.
+    pub bytes: u64,
+    /// Bytes to read; grows while folders are being walked.
+    pub bytes_total: u64,
+}
+
+/// What a share is busy with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum SharePhase {
+    /// Looking for files.
+    Walking,
+    /// Reading and hashing them.
+    Hashing,
+    /// Writing the index.
+    Committing,
+    /// Waiting until the DHT knows the root (`wait`).
+    Announcing,
+}
+
+/// A share that is being served.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ShareResult {
+    /// The root.
+    pub cid: String,
+    /// What to pass on to others.
+    pub link: String,
+    /// The share's name.
+    pub name: String,
+    /// Bytes of all files.
+    pub size: u64,
+    /// Files.
+    pub files: u64,
+    /// Leaf chunks, repeats counted.
+    pub chunks: u64,
+    /// Time from request to answer.
+    pub elapsed_ms: u64,
+    /// What was left out, and why.
+    pub skipped: Vec<Skipped>,
+    /// What the person should know, one sentence each.
+    pub warnings: Vec<String>,
+}
+
+/// Something that is not part of a share although it lies in a shared folder.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Skipped {
+    /// Its path, relative to the shared folder.
+    pub path: String,
+    /// Why it was left out.
+    pub reason: String,
+}
+
+/// What to stop sharing.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum UnshareRequest {
+    /// Every share of this root.
+    Cid(String),
+    /// The share whose source is this path.
+    Path(AbsolutePath),
+}
+
+/// The shares that are no longer served.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Unshared {
+    /// Each of them, as it was.
+    pub removed: Vec<ShareInfo>,
+}
+
+/// The node's shares.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Shares {
+    /// Each of them, oldest first.
+    pub shares: Vec<ShareInfo>,
+}
+
+/// One root that this node offers on purpose.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ShareInfo {
+    /// The root.
+    pub cid: String,
+    /// The share's name.
+    pub name: String,
+    /// Where its bytes are.
+    pub path: PathBuf,
+    /// Bytes of all files.
+    pub size: u64,
+    /// Files.
+    pub files: u64,
+    /// When it was shared.
+    pub created: Timestamp,
+    /// Whether the DHT is told about it.
+    pub announce: bool,
+    /// Whether it is served.
+    #[serde(flatten)]
+    pub state: ShareState,
+}
+
+/// Whether a share is served: the field `state`, and `changed` with what is no longer as it was.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "state", rename_all = "lowercase")]
+pub enum ShareState {
+    /// Served.
+    Ok,
+    /// No longer served, because a file is not as it was.
+    Changed {
+        /// Which file, and what about it.
+        changed: String,
+    },
+}

@@ -1,0 +1,183 @@
+//! The node's configuration: one typed value, made of four layers.
+//!
+//! Defaults < `config.toml` in the home < environment (`SHOAL_<SECTION>_<KEY>`, lists separated by
+//! commas) < flags. `Default` is the only place a number is written. Unknown keys and unusable
+//! values are errors that name the layer they come from; nothing is repaired or ignored. The file
+//! is only read, never written.
+
+mod layers;
+mod suggest;
+
+use std::{fmt, net::Ipv4Addr, net::Ipv6Addr, str::FromStr};
+
+use libp2p::multiaddr::Protocol;
+use serde::{Deserialize, Serialize};
+
+pub use layers::{ConfigError, FILE_NAME, Overrides};
+pub use libp2p::Multiaddr;
+
+/// The whole configuration of a node.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Config {
+    /// Where it listens and whom it looks for.
+    pub network: NetworkConfig,
+    /// What it writes about itself.
+    pub log: LogConfig,
+}
+
+/// `[network]`: where a node listens and whom it looks for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct NetworkConfig {
+    /// Nodes meet only nodes of the same network.
+    pub name: NetworkName,
+    /// The addresses to listen on, port 0 for any free one; none means that others cannot dial this
+    /// node.
+    pub listen: Vec<Multiaddr>,
+    /// Peers to contact first; may be empty, since links, remembered peers and mDNS bring others.
+    pub bootstrap: Vec<Multiaddr>,
+    /// Whether to find peers on the local network by multicast.
+    pub mdns: bool,
+}
+
+impl Default for NetworkConfig {
+    fn default() -> Self {
+        /// Unassigned by IANA in both protocols, and outside of the ephemeral range of common
+        /// systems.
+        const PORT: u16 = 4101;
+        let v4 = Multiaddr::from(Ipv4Addr::UNSPECIFIED);
+        let v6 = Multiaddr::from(Ipv6Addr::UNSPECIFIED);
+        let tcp = |ip: &Multiaddr| ip.clone().with(Protocol::Tcp(PORT));
+        let quic = |ip: &Multiaddr| ip.clone().with(Protocol::Udp(PORT)).with(Protocol::QuicV1);
+        Self {
+            name: NetworkName("main".to_owned()),
+            listen: vec![tcp(&v4), quic(&v4), tcp(&v6), quic(&v6)],
+            bootstrap: Vec::new(),
+            mdns: true,
+        }
+    }
+}
+
+impl NetworkConfig {
+    /// The same with any free port instead of fixed ones, for a node that must not be in a daemon's
+    /// way.
+    #[must_use]
+    pub fn on_free_ports(mut self) -> Self {
+        for address in &mut self.listen {
+            *address = address
+                .iter()
+                .map(|part| match part {
+                    Protocol::Tcp(_) => Protocol::Tcp(0),
+                    Protocol::Udp(_) => Protocol::Udp(0),
+                    other => other,
+                })
+                .collect();
+        }
+        self
+    }
+}
+
+/// The name of a network: 1 to 32 lower-case letters, digits and `-`, since it is a part of
+/// protocol names.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct NetworkName(String);
+
+impl NetworkName {
+    /// Enough for words, and short in the protocol names of every stream.
+    const BYTES_MAX: usize = 32;
+
+    /// The name.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl TryFrom<String> for NetworkName {
+    type Error = String;
+
+    fn try_from(name: String) -> Result<Self, Self::Error> {
+        let allowed = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
+        if (1..=Self::BYTES_MAX).contains(&name.len()) && name.chars().all(allowed) {
+            Ok(Self(name))
+        } else {
+            Err(format!(
+                "a network name has 1 to {} lower-case letters, digits or `-`",
+                Self::BYTES_MAX
+            ))
+        }
+    }
+}
+
+impl FromStr for NetworkName {
+    type Err = String;
+
+    fn from_str(name: &str) -> Result<Self, Self::Err> {
+        name.to_owned().try_into()
+    }
+}
+
+impl From<NetworkName> for String {
+    fn from(name: NetworkName) -> Self {
+        name.0
+    }
+}
+
+impl fmt::Display for NetworkName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// `[log]`: what a node writes about itself.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct LogConfig {
+    /// For people or for collectors.
+    pub format: LogFormat,
+}
+
+/// The form of log lines.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    /// Lines for people.
+    #[default]
+    Text,
+    /// One JSON object per line.
+    Json,
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+
+    #[test]
+    fn free_ports_keep_everything_else() {
+        let config = NetworkConfig::default().on_free_ports();
+        let listen: Vec<_> = config.listen.iter().map(Multiaddr::to_string).collect();
+        assert_eq!(
+            listen,
+            [
+                "/ip4/0.0.0.0/tcp/0",
+                "/ip4/0.0.0.0/udp/0/quic-v1",
+                "/ip6/::/tcp/0",
+                "/ip6/::/udp/0/quic-v1"
+            ]
+        );
+        assert_eq!(config.name.as_str(), "main");
+    }
+
+    #[test]
+    fn network_names_fit_into_protocol_names() {
+        for good in ["main", "test-1", "a", &"x".repeat(32)] {
+            assert_eq!(good.parse::<NetworkName>().unwrap().as_str(), good);
+        }
+        for bad in ["", "Main", "a/b", "ü", "a b", &"x".repeat(33)] {
+            bad.parse::<NetworkName>().unwrap_err();
+        }
+    }
+}

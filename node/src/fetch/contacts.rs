@@ -1,0 +1,151 @@
+//! The peers that a transfer deals with: each in exactly one state.
+
+use std::{
+    collections::HashMap,
+    time::{Duration, Instant},
+};
+
+use libp2p::PeerId;
+use shoal_protocol::planner::ProviderId;
+use tokio::sync::mpsc;
+
+use super::discovery::Candidate;
+use crate::net::{ExchangeStream, Net};
+
+/// Providers of one transfer at a time; more do not fill a link better and cost memory each.
+const PROVIDERS_MAX: usize = 32;
+/// Peers that one transfer remembers, so that a DHT full of junk cannot grow it.
+const CONTACTS_MAX: usize = 1024;
+/// Dialling and opening the stream together.
+const CONTACT_TIMEOUT: Duration = Duration::from_secs(15);
+/// Before a peer that failed or had nothing is asked again.
+const RETRY_DELAY: Duration = Duration::from_secs(1);
+
+/// Where a transfer stands with a peer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Contact {
+    /// A stream is being opened.
+    Opening,
+    /// A session runs.
+    Active,
+    /// It could not be reached, was lost, or has nothing now.
+    Later(Instant),
+    /// It is not asked again by this transfer.
+    Out,
+}
+
+/// Connects with a candidate and opens an exchange stream to it.
+pub(super) async fn open(net: &Net, candidate: Candidate) -> Result<ExchangeStream, String> {
+    let opening = async {
+        let connected = net.connect_peer(candidate.peer, candidate.addresses).await;
+        connected.map_err(|error| error.to_string())?;
+        net.open_exchange(candidate.peer)
+            .await
+            .map_err(|error| error.to_string())
+    };
+    let opened = tokio::time::timeout(CONTACT_TIMEOUT, opening).await;
+    opened.unwrap_or_else(|_| Err("no connection in time".to_owned()))
+}
+
+/// The outcome of contacting a peer.
+pub(super) struct Contacted {
+    pub(super) peer: PeerId,
+    pub(super) stream: Result<ExchangeStream, String>,
+}
+
+/// All contacts of one transfer, and what they said for the final report.
+pub(super) struct Contacts {
+    net: Net,
+    contacts: HashMap<PeerId, Contact>,
+    /// A peer has one id for the whole transfer, so that blame stays with it.
+    ids: HashMap<PeerId, ProviderId>,
+    peers: HashMap<ProviderId, PeerId>,
+    answers: HashMap<PeerId, String>,
+    opened: mpsc::Sender<Contacted>,
+}
+
+impl Contacts {
+    pub(super) fn new(net: Net) -> (Self, mpsc::Receiver<Contacted>) {
+        let (opened, receiver) = mpsc::channel(PROVIDERS_MAX);
+        let contacts = Self {
+            net,
+            contacts: HashMap::new(),
+            ids: HashMap::new(),
+            peers: HashMap::new(),
+            answers: HashMap::new(),
+            opened,
+        };
+        (contacts, receiver)
+    }
+
+    /// Starts to contact a candidate, unless there is a reason not to.
+    pub(super) fn consider(&mut self, candidate: Candidate, now: Instant) {
+        let known = self.contacts.get(&candidate.peer);
+        let ready = match known {
+            None => self.contacts.len() < CONTACTS_MAX,
+            Some(Contact::Later(at)) => *at <= now,
+            Some(Contact::Opening | Contact::Active | Contact::Out) => false,
+        };
+        if !ready || self.busy() >= PROVIDERS_MAX {
+            return;
+        }
+        self.contacts.insert(candidate.peer, Contact::Opening);
+        let (net, opened) = (self.net.clone(), self.opened.clone());
+        tokio::spawn(async move {
+            let peer = candidate.peer;
+            let stream = open(&net, candidate).await;
+            // The transfer may be over; the stream then closes with the message.
+            let _ = opened.send(Contacted { peer, stream }).await;
+        });
+    }
+
+    /// A stream to `peer` is open: it becomes a provider.
+    pub(super) fn activate(&mut self, peer: PeerId) -> ProviderId {
+        let known = self.ids.get(&peer).copied();
+        let provider = known.unwrap_or_else(|| {
+            let next = ProviderId(u32::try_from(self.ids.len()).unwrap_or(u32::MAX));
+            self.ids.insert(peer, next);
+            self.peers.insert(next, peer);
+            next
+        });
+        self.contacts.insert(peer, Contact::Active);
+        provider
+    }
+
+    /// The peer is asked again later, if someone still names it.
+    pub(super) fn later(&mut self, peer: PeerId, answer: String, now: Instant) {
+        self.answers.insert(peer, answer);
+        if self.contacts.get(&peer) != Some(&Contact::Out) {
+            self.contacts
+                .insert(peer, Contact::Later(now + RETRY_DELAY));
+        }
+    }
+
+    /// The peer is never asked again by this transfer.
+    pub(super) fn out(&mut self, peer: PeerId, answer: String) {
+        self.answers.insert(peer, answer);
+        self.contacts.insert(peer, Contact::Out);
+    }
+
+    /// The peer behind a provider, also after its session ended.
+    pub(super) fn peer(&self, provider: ProviderId) -> Option<PeerId> {
+        self.peers.get(&provider).copied()
+    }
+
+    /// Who was asked and what came of it, for an error message.
+    pub(super) fn asked(&self) -> Vec<(PeerId, String)> {
+        let mut asked: Vec<_> = self.answers.iter().map(|(p, a)| (*p, a.clone())).collect();
+        asked.sort();
+        asked
+    }
+
+    /// How many peers it has dealt with.
+    pub(super) fn count(&self) -> usize {
+        self.contacts.len()
+    }
+
+    fn busy(&self) -> usize {
+        let busy = |contact: &&Contact| matches!(contact, Contact::Opening | Contact::Active);
+        self.contacts.values().filter(busy).count()
+    }
+}

@@ -1,0 +1,75 @@
+//! Why a fetch did not happen.
+
+use std::{fmt, io, path::PathBuf, time::Duration};
+
+use libp2p::PeerId;
+use shoal_protocol::{address::Cid, name::NameError, unixfs::DagError, walk::PathError};
+
+use crate::store::StoreError;
+
+/// Who was asked for a root and what came of it.
+pub(crate) type Asked = Vec<(PeerId, String)>;
+
+/// Why a fetch failed. What was verified is kept unless nothing was.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum FetchError {
+    /// Nobody who has the root was found in time.
+    #[error("{root} was not found within {timeout:?}: {}", AskedText(asked))]
+    NotFound {
+        root: Cid,
+        timeout: Duration,
+        asked: Asked,
+    },
+    /// Providers were found, and then nothing moved.
+    #[error("no provider delivered anything for {timeout:?}: {}", AskedText(asked))]
+    NoProgress { timeout: Duration, asked: Asked },
+    /// Something is at the destination.
+    #[error("{} exists already", .0.display())]
+    DestinationExists(PathBuf),
+    /// The destination cannot be written.
+    #[error("cannot write: {0}")]
+    Destination(#[from] io::Error),
+    /// The destination's file system is too full.
+    #[error("{needed} bytes are needed and {free} are free")]
+    NoSpace { needed: u64, free: u64 },
+    /// The tree behind the root is not acceptable.
+    #[error("the content is refused: {0}")]
+    Refused(#[from] DagError),
+    /// The link's path leads nowhere.
+    #[error("{0}")]
+    Path(#[from] PathError),
+    /// The link's name cannot be a file name here.
+    #[error("the name in the link is refused: {0}")]
+    Name(NameError),
+    /// The limit on simultaneous transfers is reached.
+    #[error("{0} transfers are running already")]
+    Busy(usize),
+    /// The root is neither a file nor a folder.
+    #[error("the link leads to a symbolic link, which cannot be fetched by itself")]
+    BareSymlink,
+    /// The index failed.
+    #[error("the store failed: {0}")]
+    Store(#[from] StoreError),
+    /// The transfer was ended from outside.
+    #[error("interrupted")]
+    Cancelled,
+    /// A task of this node panicked.
+    #[error("internal error: {0}")]
+    Internal(String),
+}
+
+struct AskedText<'a>(&'a Asked);
+
+impl fmt::Display for AskedText<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.0.is_empty() {
+            return f.write_str("nobody was named by the link or the DHT");
+        }
+        f.write_str("asked ")?;
+        for (index, (peer, answer)) in self.0.iter().enumerate() {
+            let separator = if index == 0 { "" } else { ", " };
+            write!(f, "{separator}{peer} ({answer})")?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,364 @@
+//! The files of one tree, one after the other: what is here is landed, the rest becomes needs.
+
+use std::{
+    collections::HashMap,
+    io,
+    os::fd::AsFd as _,
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex},
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use rustix::fs::SeekFrom;
+use shoal_protocol::{
+    address::{Cid, Codec, Digest, HashFn},
+    name::SafeName,
+    unixfs::{Attributes, DagError},
+    walk::{EntryKind, FileWalk, Step, symlink_stays_inside},
+};
+
+use super::{
+    FetchError,
+    landing::{LandError, Landing, LandingFile, Target},
+    supply::{Fed, Need, Resume, Supply},
+};
+use crate::store::{FileId, FileRow, FileStat, FileState};
+
+/// File ids taken from the store at a time; what is not used is lost, and there are 2^64.
+const FILE_IDS_TAKEN: u64 = 1024;
+
+/// Feeds the files of one tree.
+pub(super) struct Feeder<'a> {
+    supply: &'a Supply,
+    landing: &'a Landing,
+    resume: &'a Resume,
+    fed: Fed,
+    ids: Box<dyn Iterator<Item = FileId> + 'a>,
+    /// One chunk, read from another share.
+    buffer: Vec<u8>,
+}
+
+/// What the journal of an earlier run says of one file: the chunks that are in place.
+type Journalled = HashMap<u64, Digest>;
+
+impl<'a> Feeder<'a> {
+    pub(super) fn new(supply: &'a Supply, landing: &'a Landing, resume: &'a Resume) -> Self {
+        let (fed, ids) = (Fed::default(), Box::new(std::iter::empty()));
+        Self {
+            supply,
+            landing,
+            resume,
+            fed,
+            ids,
+            buffer: Vec::new(),
+        }
+    }
+
+    pub(super) fn done(self) -> Fed {
+        self.fed
+    }
+
+    /// Lands or asks for one entry; `path` are its names from the root down.
+    pub(super) fn entry(&mut self, path: &[&SafeName], kind: &EntryKind) -> Result<(), FetchError> {
+        if self.supply.needs.is_closed() {
+            return Err(FetchError::Cancelled);
+        }
+        let text = joined(path);
+        match kind {
+            // The root of a tree is the part itself.
+            EntryKind::Dir { .. } if path.is_empty() => Ok(()),
+            EntryKind::Dir { .. } => Ok(self.landing.part().make_directory(Path::new(&text))?),
+            EntryKind::Symlink { target, .. } => {
+                if symlink_stays_inside(path, target) {
+                    Ok(self.landing.part().make_symlink(Path::new(&text), target)?)
+                } else {
+                    self.fed.skipped.push(PathBuf::from(text));
+                    Ok(())
+                }
+            }
+            EntryKind::File {
+                cid,
+                size,
+                attributes,
+            } => self.file(text, cid, *size, attributes),
+        }
+    }
+
+    fn file(
+        &mut self,
+        path: String,
+        cid: &Cid,
+        size: Option<u64>,
+        attributes: &Attributes,
+    ) -> Result<(), FetchError> {
+        self.fed.files += 1;
+        let known = self.known(&path)?;
+        if let Some((id, row)) = &known
+            && self.is_complete(row)
+        {
+            return self.complete(*id, row);
+        }
+        let id = match &known {
+            Some((id, _)) => *id,
+            None => self.next_id()?,
+        };
+        let exact = size.filter(|_| cid.codec() == Codec::DagPb);
+        let file = Arc::new(LandingFile {
+            id,
+            path,
+            size: exact,
+            mode: attributes.mode,
+            mtime: attributes
+                .mtime
+                .and_then(|it| system_time(it.secs(), it.nanos())),
+            landed: Mutex::new(0),
+        });
+        if let Some(bytes) = whole(cid) {
+            self.fed.bytes += bytes.len() as u64;
+            return self.landing.write_whole(&file, &bytes).map_err(refused);
+        }
+        let journalled = match &known {
+            Some((id, _)) => self.journalled(*id)?,
+            None => Journalled::new(),
+        };
+        match cid.codec() {
+            Codec::Raw => {
+                let Some(digest) = cid.digest() else {
+                    return Ok(());
+                };
+                self.fed.bytes += size.unwrap_or(0);
+                self.chunk(&file, 0, digest, None, &journalled)
+            }
+            Codec::DagPb => self.chunks(&file, cid, &journalled),
+        }
+    }
+
+    /// Walks the leaves of a file that has nodes.
+    fn chunks(
+        &mut self,
+        file: &Arc<LandingFile>,
+        cid: &Cid,
+        journalled: &Journalled,
+    ) -> Result<(), FetchError> {
+        self.landing.begin(file).map_err(refused)?;
+        let mut walk = FileWalk::new(cid.clone());
+        loop {
+            match walk.step()? {
+                Step::Need(node) => {
+                    let bytes = self.supply.node(&node)?;
+                    walk.feed(&node, &bytes)?;
+                }
+                Step::Leaf { offset, len, cid } => {
+                    let Some(digest) = cid.digest() else { continue };
+                    let len = len.map(block_len).transpose()?;
+                    self.chunk(file, offset, digest, len, journalled)?;
+                }
+                Step::Inline { offset, data } => self.inline(file, offset, &data)?,
+                Step::Done { size } => {
+                    let size = size.unwrap_or(0);
+                    self.fed.bytes += size;
+                    return match size {
+                        0 => self.landing.write_whole(file, &[]).map_err(refused),
+                        _ => Ok(()),
+                    };
+                }
+            }
+        }
+    }
+}
+
+impl Feeder<'_> {
+    /// One chunk: from the part, from another share on this disk, or from the network.
+    fn chunk(
+        &mut self,
+        file: &Arc<LandingFile>,
+        offset: u64,
+        digest: Digest,
+        len: Option<u32>,
+        journalled: &Journalled,
+    ) -> Result<(), FetchError> {
+        if self.supply.needs.is_closed() {
+            return Err(FetchError::Cancelled);
+        }
+        self.fed.chunks += 1;
+        let target = Target {
+            file: Arc::clone(file),
+            offset,
+        };
+        let resumed = self.resume.resumed
+            && match len {
+                Some(len) => self.resume_chunk(&target, digest, len, journalled)?,
+                None => false,
+            };
+        if resumed || self.copy_chunk(&target, digest)? {
+            return Ok(());
+        }
+        self.supply.need(Need::Chunk {
+            digest,
+            len,
+            target,
+        })
+    }
+
+    /// Takes a chunk from the part. What the journal vouches for counts as it is; whatever else lies
+    /// there counts if it hashes to what belongs there.
+    fn resume_chunk(
+        &self,
+        target: &Target,
+        digest: Digest,
+        len: u32,
+        journalled: &Journalled,
+    ) -> Result<bool, FetchError> {
+        let vouched = self.resume.trusted && journalled.get(&target.offset) == Some(&digest);
+        if !vouched && !self.is_there(target, digest, len)? {
+            return Ok(false);
+        }
+        self.landing.landed(target, digest, len).map_err(refused)?;
+        self.supply.progress.resumed(u64::from(len));
+        Ok(true)
+    }
+
+    fn is_there(&self, target: &Target, digest: Digest, len: u32) -> Result<bool, FetchError> {
+        let handle = self.landing.handle(&target.file)?;
+        // A hole holds nothing worth hashing. Files without that notion say "data" everywhere.
+        match rustix::fs::seek(handle.as_fd(), SeekFrom::Data(target.offset)) {
+            Ok(data) if data < target.offset + u64::from(len) => {}
+            _ => return Ok(false),
+        }
+        match self.landing.read(&target.file, target.offset, len) {
+            Ok(bytes) => Ok(digest.matches(&bytes)),
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(false),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Copies a chunk from another share. What turns out to be wrong there is asked for elsewhere.
+    fn copy_chunk(&mut self, target: &Target, digest: Digest) -> Result<bool, FetchError> {
+        if self
+            .supply
+            .library
+            .read(&digest, None, &mut self.buffer)
+            .is_err()
+        {
+            return Ok(false);
+        }
+        match self
+            .landing
+            .land(&digest, &self.buffer, std::slice::from_ref(target))
+        {
+            Ok(()) => {
+                self.supply.progress.local(self.buffer.len() as u64);
+                Ok(true)
+            }
+            Err(LandError::Mismatch) => Ok(false),
+            Err(error) => Err(refused(error)),
+        }
+    }
+
+    /// Bytes that stand in a node or an address.
+    fn inline(
+        &mut self,
+        file: &Arc<LandingFile>,
+        offset: u64,
+        bytes: &[u8],
+    ) -> Result<(), FetchError> {
+        let target = Target {
+            file: Arc::clone(file),
+            offset,
+        };
+        self.fed.chunks += 1;
+        self.supply.progress.local(bytes.len() as u64);
+        // Addressed here so that they can be found in the file when it is served.
+        let digest = Digest::of(HashFn::Blake3, bytes);
+        self.landing
+            .land(&digest, bytes, std::slice::from_ref(&target))
+            .map_err(refused)
+    }
+
+    /// The row that an earlier run left for a file.
+    fn known(&self, path: &str) -> Result<Option<(FileId, FileRow)>, FetchError> {
+        if !self.resume.resumed {
+            return Ok(None);
+        }
+        Ok(self.supply.store.file_by_path(self.resume.share, path)?)
+    }
+
+    /// Whether an earlier run finished a file and nobody touched it since.
+    fn is_complete(&self, row: &FileRow) -> bool {
+        if !self.resume.trusted || row.state != FileState::Stable {
+            return false;
+        }
+        let handle = self.landing.part().open_existing(Path::new(&row.path));
+        handle
+            .and_then(|it| it.metadata())
+            .is_ok_and(|it| FileStat::of(&it) == row.stat)
+    }
+
+    fn complete(&mut self, id: FileId, row: &FileRow) -> Result<(), FetchError> {
+        for chunk in self.supply.store.chunks_of(id) {
+            chunk?;
+            self.fed.chunks += 1;
+        }
+        self.fed.bytes += row.stat.size;
+        self.supply.progress.resumed(row.stat.size);
+        self.supply.progress.file_done();
+        Ok(())
+    }
+
+    fn journalled(&self, id: FileId) -> Result<Journalled, FetchError> {
+        let chunks = self.supply.store.chunks_of(id);
+        Ok(chunks
+            .map(|it| it.map(|it| (it.offset, it.digest)))
+            .collect::<Result<_, _>>()?)
+    }
+
+    fn next_id(&mut self) -> Result<FileId, FetchError> {
+        if let Some(id) = self.ids.next() {
+            return Ok(id);
+        }
+        self.ids = Box::new(self.supply.store.new_file_ids(FILE_IDS_TAKEN)?);
+        self.ids
+            .next()
+            .ok_or_else(|| FetchError::Internal("no file ids are left".to_owned()))
+    }
+}
+
+/// The length of a leaf, as the exchange counts it.
+fn block_len(len: u64) -> Result<u32, FetchError> {
+    u32::try_from(len)
+        .map_err(|_| DagError::Malformed("a leaf is longer than a block may be").into())
+}
+
+/// A path below the part, as the index writes it.
+fn joined(path: &[&SafeName]) -> String {
+    let names: Vec<&str> = path.iter().map(|name| name.as_str()).collect();
+    names.join("/")
+}
+
+/// The bytes of a file that nobody has to be asked for.
+fn whole(cid: &Cid) -> Option<Vec<u8>> {
+    if cid.codec() != Codec::Raw {
+        return None;
+    }
+    match cid.digest() {
+        Some(digest) => digest.matches(&[]).then(Vec::new),
+        None => cid.inline().map(<[u8]>::to_vec),
+    }
+}
+
+fn system_time(secs: i64, nanos: u32) -> Option<SystemTime> {
+    let whole = Duration::from_secs(secs.unsigned_abs());
+    let whole = match secs {
+        0.. => UNIX_EPOCH.checked_add(whole),
+        _ => UNIX_EPOCH.checked_sub(whole),
+    };
+    whole?.checked_add(Duration::from_nanos(u64::from(nanos)))
+}
+
+fn refused(error: LandError) -> FetchError {
+    match error {
+        LandError::Mismatch => FetchError::Internal("own bytes do not match".to_owned()),
+        LandError::Io(error) => FetchError::Destination(error),
+        LandError::Store(error) => FetchError::Store(error),
+    }
+}

@@ -1,0 +1,155 @@
+//! The blocking ends of a fetch: opening the part, publishing it, and cleaning up.
+
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use libp2p::PeerId;
+use shoal_protocol::{
+    address::Cid,
+    walk::{EntryKind, Tree},
+};
+
+use super::{
+    FetchError, Fetched,
+    job::{Begun, Job},
+    journal::Journal,
+    landing::Landing,
+    place::Part,
+    record,
+    supply::Fed,
+};
+use crate::store::{FileStat, FileState, ShareRecord, ShareState};
+
+impl Job {
+    /// Opens the part for `tree`, once it is known that its names and its size are acceptable.
+    pub(super) fn open(
+        &self,
+        begun: &Begun,
+        tree: &Tree,
+        journal: Arc<Journal>,
+    ) -> Result<Arc<Landing>, FetchError> {
+        let part_name = begun.record.base.file_name().unwrap_or_default().to_owned();
+        let needed = tree.bytes();
+        self.progress.total(needed, tree.files() as u64);
+        let part = match &tree.root {
+            EntryKind::Dir { .. } => Part::tree(&begun.destination, part_name)?,
+            EntryKind::File { .. } => Part::file(&begun.destination, part_name)?,
+            EntryKind::Symlink { .. } => return Err(FetchError::BareSymlink),
+        };
+        let free = part.free_bytes()?;
+        if !begun.resume.resumed && needed > free {
+            return Err(FetchError::NoSpace { needed, free });
+        }
+        Ok(Arc::new(Landing::new(
+            part,
+            journal,
+            Arc::clone(&self.progress),
+        )))
+    }
+
+    /// Moves the part into place and makes the share servable.
+    pub(super) fn finish(&self, begun: &Begun, landed: Landed) -> Result<Fetched, FetchError> {
+        let Landed {
+            root,
+            landing,
+            journal,
+            fed,
+            from,
+        } = landed;
+        journal.write()?;
+        if self.request.sync {
+            landing.part().flush()?;
+        }
+        let path = begun.destination.path();
+        landing
+            .part()
+            .publish(&begun.destination, self.request.overwrite)
+            .map_err(|error| match error.kind() {
+                std::io::ErrorKind::AlreadyExists => FetchError::DestinationExists(path.clone()),
+                _ => FetchError::Destination(error),
+            })?;
+        self.refresh_stat(begun, &path)?;
+        let mut record = ShareRecord {
+            root,
+            base: path.clone(),
+            size: fed.bytes,
+            files: fed.files,
+            chunks: fed.chunks,
+            state: ShareState::Live,
+            ..begun.record.clone()
+        };
+        if self.request.sync {
+            landing.part().flush()?;
+            record.unflushed_boot = None;
+        }
+        self.inner
+            .library
+            .publish(self.store().batch(), record.clone())?;
+        record::forget(self.store(), self.root(), &path)?;
+        if !self.request.sync {
+            self.inner.flush_later(landing, record.id);
+        }
+        Ok(self.fetched(&record, fed.skipped, from))
+    }
+
+    /// A rename changes the ctime of a single file; the index has to know the new one.
+    fn refresh_stat(&self, begun: &Begun, path: &Path) -> Result<(), FetchError> {
+        let Some((id, mut row)) = self.store().file_by_path(begun.record.id, "")? else {
+            return Ok(());
+        };
+        row.stat = FileStat::of(&path.symlink_metadata()?);
+        row.state = FileState::Stable;
+        let mut batch = self.store().batch();
+        batch.put_file(id, &row)?;
+        Ok(batch.commit(false)?)
+    }
+
+    /// Takes away what a fetch without any progress left; anything else stays for the next run.
+    pub(super) fn clean_up(&self, begun: &Begun) -> Result<(), FetchError> {
+        if self.progress.snapshot().bytes() > 0 {
+            return Ok(());
+        }
+        let part_name = begun.record.base.file_name().unwrap_or_default().to_owned();
+        let removed = match begun.record.base.is_dir() {
+            true => Part::tree(&begun.destination, part_name).and_then(|part| part.remove()),
+            false => Part::file(&begun.destination, part_name).and_then(|part| part.remove()),
+        };
+        if let Err(error) = removed {
+            tracing::warn!(%error, part = %begun.record.base.display(), "a part was not removed");
+        }
+        record::forget(self.store(), self.root(), &begun.destination.path())?;
+        Ok(self.inner.library.discard(begun.record.id)?)
+    }
+
+    pub(super) fn fetched(
+        &self,
+        share: &ShareRecord,
+        skipped: Vec<PathBuf>,
+        from: Vec<(PeerId, u64)>,
+    ) -> Fetched {
+        let done = self.progress.snapshot();
+        Fetched {
+            cid: share.root.clone(),
+            path: share.base.clone(),
+            size: share.size,
+            files: share.files,
+            elapsed: self.started.elapsed(),
+            downloaded_bytes: done.downloaded,
+            resumed_bytes: done.resumed,
+            local_bytes: done.local,
+            skipped,
+            from,
+        }
+    }
+}
+
+/// Everything that a fetch leaves for its last step.
+pub(super) struct Landed {
+    pub(super) root: Cid,
+    pub(super) landing: Arc<Landing>,
+    pub(super) journal: Arc<Journal>,
+    pub(super) fed: Fed,
+    pub(super) from: Vec<(PeerId, u64)>,
+}

@@ -1,0 +1,79 @@
+//! The two halves of a fetch, made and joined.
+
+use std::{
+    sync::{Arc, mpsc as blocking},
+    time::Duration,
+};
+
+use libp2p::Multiaddr;
+use shoal_protocol::{dht, link::Link};
+use tokio::sync::mpsc;
+use tokio_util::task::TaskTracker;
+
+use super::{
+    Inner,
+    contacts::Contacts,
+    discovery,
+    progress::Progress,
+    supply::Supply,
+    transfer::{Setup, Transfer},
+};
+
+/// Needs waiting for the planner to have room.
+const NEEDS_QUEUED_MAX: usize = 256;
+
+/// What finds out what is needed, and what gets it.
+pub(super) struct Halves {
+    pub(super) transfer: Transfer,
+    pub(super) supply: Supply,
+}
+
+impl Inner {
+    /// Makes both halves for `link`, and starts to look for providers.
+    pub(super) fn halves(
+        &self,
+        link: &Link,
+        peers: &[Multiaddr],
+        timeout: Duration,
+        progress: &Arc<Progress>,
+        blocking_steps: &TaskTracker,
+    ) -> Halves {
+        let key = link.root.digest().map(|digest| dht::key(&digest));
+        let (sender, candidates) = mpsc::channel(discovery::CANDIDATES_QUEUED_MAX);
+        let hints = hints(link, peers);
+        tokio::spawn(discovery::discover(self.net.clone(), key, hints, sender));
+        let (contacts, opened) = Contacts::new(self.net.clone());
+        // Unbounded by type, bounded by the nodes that the supply asked for and waits for.
+        let (nodes_sender, nodes) = blocking::channel();
+        let (needs_sender, needs) = mpsc::channel(NEEDS_QUEUED_MAX);
+        let transfer = Transfer::new(Setup {
+            root: link.root.clone(),
+            contacts,
+            opened,
+            candidates,
+            needs,
+            nodes: nodes_sender,
+            buffers: Arc::clone(&self.buffers),
+            progress: Arc::clone(progress),
+            offences: Arc::clone(&self.offences),
+            net: self.net.clone(),
+            blocking: blocking_steps.clone(),
+            timeout,
+        });
+        let supply = Supply {
+            store: self.store.clone(),
+            library: self.library.clone(),
+            progress: Arc::clone(progress),
+            needs: needs_sender,
+            nodes,
+        };
+        Halves { transfer, supply }
+    }
+}
+
+/// The peers to try first: those of the request before those of the link. What a link says that is
+/// no address is left out; the DHT may still know better.
+pub(super) fn hints(link: &Link, peers: &[Multiaddr]) -> Vec<Multiaddr> {
+    let of_link = link.peers.iter().filter_map(|peer| peer.parse().ok());
+    peers.iter().cloned().chain(of_link).collect()
+}

@@ -1,0 +1,101 @@
+//! Index rows on their way to the store, batched.
+//!
+//! A row is added only after the bytes it speaks of were verified and written, so whatever the store
+//! holds after a crash is true. At most [`JOURNAL_BYTES_MAX`] of landed payload is not yet in it.
+
+use std::sync::{Mutex, PoisonError};
+
+use shoal_protocol::address::Digest;
+
+use crate::store::{Batch, FileId, FileRow, ShareId, Store, StoreError};
+
+/// Payload landed between two writes; what a crash can make a resumed fetch re-hash.
+const JOURNAL_BYTES_MAX: u64 = 4 * 1024 * 1024;
+/// Rows between two writes, for trees of small files: about 200 KiB of batch.
+const JOURNAL_ROWS_MAX: usize = 2048;
+
+/// The rows of one share in the making.
+pub(super) struct Journal {
+    store: Store,
+    share: ShareId,
+    pending: Mutex<Pending>,
+}
+
+struct Pending {
+    batch: Batch,
+    rows: usize,
+    bytes: u64,
+}
+
+impl Journal {
+    pub(super) fn new(store: Store, share: ShareId) -> Self {
+        let pending = Mutex::new(Pending {
+            batch: store.batch(),
+            rows: 0,
+            bytes: 0,
+        });
+        Self {
+            store,
+            share,
+            pending,
+        }
+    }
+
+    pub(super) fn share(&self) -> ShareId {
+        self.share
+    }
+
+    /// A DAG node whose bytes were verified.
+    pub(super) fn node(&self, digest: &Digest, bytes: &[u8]) -> Result<(), StoreError> {
+        self.add(bytes.len() as u64, |batch| {
+            batch.put_block(self.share, digest, bytes);
+            Ok(())
+        })
+    }
+
+    /// A chunk whose bytes are in place.
+    pub(super) fn chunk(
+        &self,
+        file: FileId,
+        offset: u64,
+        digest: &Digest,
+        len: u32,
+    ) -> Result<(), StoreError> {
+        self.add(u64::from(len), |batch| {
+            batch.put_chunk(file, offset, digest, len);
+            Ok(())
+        })
+    }
+
+    /// The state of a file.
+    pub(super) fn file(&self, id: FileId, row: &FileRow) -> Result<(), StoreError> {
+        self.add(0, |batch| batch.put_file(id, row))
+    }
+
+    /// Hands everything held back to the store. Survives a crash of the process from then on; the
+    /// flush to disk belongs to the commit of the share.
+    pub(super) fn write(&self) -> Result<(), StoreError> {
+        self.write_pending(&mut self.pending.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn add(
+        &self,
+        bytes: u64,
+        put: impl FnOnce(&mut Batch) -> Result<(), StoreError>,
+    ) -> Result<(), StoreError> {
+        let mut pending = self.pending.lock().unwrap_or_else(PoisonError::into_inner);
+        put(&mut pending.batch)?;
+        pending.rows += 1;
+        pending.bytes += bytes;
+        if pending.rows >= JOURNAL_ROWS_MAX || pending.bytes >= JOURNAL_BYTES_MAX {
+            self.write_pending(&mut pending)?;
+        }
+        Ok(())
+    }
+
+    fn write_pending(&self, pending: &mut Pending) -> Result<(), StoreError> {
+        let batch = std::mem::replace(&mut pending.batch, self.store.batch());
+        (pending.rows, pending.bytes) = (0, 0);
+        batch.commit(false)
+    }
+}

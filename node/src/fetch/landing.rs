@@ -1,0 +1,186 @@
+//! Verified bytes into their final place, and the journal of what is there.
+//!
+//! Everything here blocks and runs on blocking threads. A block is verified against its address
+//! before a byte of it is written ([`Landing::land`] is the only way in), and a row is journalled
+//! only after its bytes were written, so the journal never vouches for what is not there. The rows
+//! are the index rows of the finished share: what was landed needs no second pass to be served.
+
+use std::{
+    collections::HashMap,
+    fs::File,
+    io,
+    os::unix::fs::FileExt as _,
+    path::Path,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use shoal_protocol::address::Digest;
+
+use super::{journal::Journal, place::Part, progress::Progress};
+use crate::store::{FileId, FileRow, FileStat, FileState, StoreError};
+
+/// Files kept open between two chunks; beyond it they are reopened.
+const OPEN_FILES_MAX: usize = 128;
+
+/// One place that a chunk belongs in.
+#[derive(Clone, Debug)]
+pub(super) struct Target {
+    pub(super) file: Arc<LandingFile>,
+    pub(super) offset: u64,
+}
+
+/// A file that is being landed.
+#[derive(Debug)]
+pub(super) struct LandingFile {
+    pub(super) id: FileId,
+    /// Below the part; empty when the part is the file itself.
+    pub(super) path: String,
+    /// The exact size; `None` for a single leaf, whose block says it.
+    pub(super) size: Option<u64>,
+    pub(super) mode: Option<u32>,
+    pub(super) mtime: Option<std::time::SystemTime>,
+    /// Bytes in place, the resumed ones counted.
+    pub(super) landed: Mutex<u64>,
+}
+
+/// Why a block did not land.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum LandError {
+    /// The bytes are not those of the address: the sender is to blame.
+    #[error("the bytes do not match their address")]
+    Mismatch,
+    /// The destination cannot take them.
+    #[error("{0}")]
+    Io(#[from] io::Error),
+    /// The index cannot take them.
+    #[error("{0}")]
+    Store(#[from] StoreError),
+}
+
+/// The writing side of one transfer.
+pub(super) struct Landing {
+    part: Part,
+    journal: Arc<Journal>,
+    progress: Arc<Progress>,
+    handles: Mutex<HashMap<FileId, Arc<File>>>,
+}
+
+impl Landing {
+    pub(super) fn new(part: Part, journal: Arc<Journal>, progress: Arc<Progress>) -> Self {
+        Self {
+            part,
+            journal,
+            progress,
+            handles: Mutex::default(),
+        }
+    }
+
+    pub(super) fn part(&self) -> &Part {
+        &self.part
+    }
+
+    /// Verifies a chunk and writes it to every place it belongs in.
+    pub(super) fn land(
+        &self,
+        digest: &Digest,
+        bytes: &[u8],
+        targets: &[Target],
+    ) -> Result<(), LandError> {
+        if !digest.matches(bytes) {
+            return Err(LandError::Mismatch);
+        }
+        let len = u32::try_from(bytes.len()).map_err(io::Error::other)?;
+        for target in targets {
+            self.handle(&target.file)?
+                .write_all_at(bytes, target.offset)?;
+            self.landed(target, *digest, len)?;
+        }
+        Ok(())
+    }
+
+    /// Records a chunk whose verified bytes are in place already.
+    pub(super) fn landed(
+        &self,
+        target: &Target,
+        digest: Digest,
+        len: u32,
+    ) -> Result<(), LandError> {
+        self.journal
+            .chunk(target.file.id, target.offset, &digest, len)?;
+        let mut landed = lock(&target.file.landed);
+        *landed += u64::from(len);
+        if target.file.size.is_none_or(|size| *landed >= size) {
+            self.complete(&target.file)?;
+        }
+        Ok(())
+    }
+
+    /// Makes a file whose bytes are known without asking anyone, an empty one for instance.
+    pub(super) fn write_whole(&self, file: &LandingFile, bytes: &[u8]) -> Result<(), LandError> {
+        let handle = self.handle(file)?;
+        handle.set_len(0)?;
+        handle.write_all_at(bytes, 0)?;
+        self.complete(file)
+    }
+
+    /// Prepares a file of several chunks: its length, and a row that a resumed fetch finds.
+    pub(super) fn begin(&self, file: &LandingFile) -> Result<(), LandError> {
+        let handle = self.handle(file)?;
+        if let Some(size) = file.size {
+            handle.set_len(size)?;
+        }
+        let row = self.row(file, FileStat::default(), FileState::Landing);
+        Ok(self.journal.file(file.id, &row)?)
+    }
+
+    /// Reads back what is at `offset`, for what the journal does not vouch for.
+    pub(super) fn read(&self, file: &LandingFile, offset: u64, len: u32) -> io::Result<Vec<u8>> {
+        let mut bytes = vec![0; len as usize];
+        self.handle(file)?.read_exact_at(&mut bytes, offset)?;
+        Ok(bytes)
+    }
+
+    /// The handle of a file, opened when it is not.
+    pub(super) fn handle(&self, file: &LandingFile) -> io::Result<Arc<File>> {
+        if let Some(handle) = lock(&self.handles).get(&file.id) {
+            return Ok(Arc::clone(handle));
+        }
+        let handle = Arc::new(self.part.open_file(Path::new(&file.path))?);
+        let mut handles = lock(&self.handles);
+        if handles.len() >= OPEN_FILES_MAX {
+            handles.clear();
+        }
+        Ok(Arc::clone(handles.entry(file.id).or_insert(handle)))
+    }
+
+    fn row(&self, file: &LandingFile, stat: FileStat, state: FileState) -> FileRow {
+        FileRow {
+            share: self.journal.share(),
+            path: file.path.clone(),
+            stat,
+            state,
+        }
+    }
+
+    fn complete(&self, file: &LandingFile) -> Result<(), LandError> {
+        let handle = self.handle(file)?;
+        if let Some(mode) = file.mode {
+            use std::os::unix::fs::PermissionsExt as _;
+            // Set-user-id and its kin never come from the network.
+            handle.set_permissions(std::fs::Permissions::from_mode(mode & 0o777))?;
+        }
+        if let Some(mtime) = file.mtime {
+            handle.set_modified(mtime)?;
+        }
+        // Nobody else writes below a hidden part, so its newest timestamps can be trusted.
+        let stat = FileStat::of(&handle.metadata()?);
+        let row = self.row(file, stat, FileState::Stable);
+        lock(&self.handles).remove(&file.id);
+        self.progress.file_done();
+        Ok(self.journal.file(file.id, &row)?)
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

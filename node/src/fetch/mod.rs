@@ -1,0 +1,364 @@
+//! Fetching: from a link to files in their final place.
+//!
+//! The [`Fetcher`] owns all transfers of the process. A transfer has a blocking half ([`supply`],
+//! [`landing`]: what is needed, what is here, what was written) and an asynchronous half
+//! ([`transfer`]: who is asked for what), joined by bounded channels. It ends with the share in the
+//! library and served, or with an error that says why; progress is kept unless there was none.
+//! Asking for the same root at the same destination again attaches to the running transfer.
+
+mod buffers;
+mod contacts;
+mod discovery;
+mod error;
+mod feeder;
+mod find;
+mod finish;
+mod halves;
+mod job;
+mod journal;
+mod landing;
+mod place;
+mod progress;
+mod record;
+mod reputation;
+mod session;
+mod supply;
+mod transfer;
+
+use std::{
+    collections::HashMap,
+    path::PathBuf,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed},
+    },
+    time::Duration,
+};
+
+use libp2p::{Multiaddr, PeerId};
+use shoal_protocol::{address::Cid, link::Link, name::SafeName, walk::Tree};
+use tokio::sync::{Semaphore, watch};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+pub(crate) use self::{
+    error::FetchError,
+    find::FoundProvider,
+    progress::{Phase, Snapshot},
+};
+use self::{
+    halves::Halves, job::Job, landing::Landing, progress::Progress, reputation::Reputation,
+    transfer::Sink,
+};
+use crate::{
+    net::Net,
+    store::{Library, ShareId, Store},
+};
+
+/// Transfers that run at a time; each takes a part of the shared buffers, so more would only be
+/// slower together.
+const TRANSFERS_MAX: usize = 16;
+
+/// What to fetch, and where to.
+#[derive(Clone, Debug)]
+pub(crate) struct FetchRequest {
+    pub(crate) link: Link,
+    /// Absolute. An existing directory means "into it".
+    pub(crate) output: PathBuf,
+    /// "Into it" even when the directory is not there yet.
+    pub(crate) into: bool,
+    /// Peers to try before the DHT answers, beside those of the link.
+    pub(crate) peers: Vec<Multiaddr>,
+    pub(crate) overwrite: bool,
+    /// Wait until everything is on the disk.
+    pub(crate) sync: bool,
+    /// The longest time without progress.
+    pub(crate) timeout: Duration,
+}
+
+/// A fetch that is done.
+#[derive(Clone, Debug)]
+pub(crate) struct Fetched {
+    pub(crate) cid: Cid,
+    pub(crate) path: PathBuf,
+    pub(crate) size: u64,
+    pub(crate) files: u64,
+    pub(crate) elapsed: Duration,
+    pub(crate) downloaded_bytes: u64,
+    pub(crate) resumed_bytes: u64,
+    pub(crate) local_bytes: u64,
+    /// Symlinks that would have led outside and were not made.
+    pub(crate) skipped: Vec<PathBuf>,
+    pub(crate) from: Vec<(PeerId, u64)>,
+}
+
+/// The outcome that all who wait for a transfer share.
+pub(crate) type Outcome = Result<Fetched, Arc<FetchError>>;
+
+/// Runs and knows all transfers.
+#[derive(Clone)]
+pub(crate) struct Fetcher {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    store: Store,
+    library: Library,
+    net: Net,
+    buffers: Arc<Semaphore>,
+    offences: Arc<Reputation>,
+    running: Mutex<HashMap<Key, Arc<Running>>>,
+    next_id: AtomicU64,
+    downloaded_bytes: AtomicU64,
+    tasks: TaskTracker,
+    shutdown: CancellationToken,
+}
+
+/// What makes two requests the same transfer: what is fetched, and where to.
+type Key = (Cid, Vec<SafeName>, PathBuf, bool);
+
+struct Running {
+    id: u64,
+    request: FetchRequest,
+    progress: Arc<Progress>,
+    /// Cancelled when the last one who waits is gone, or by shutdown.
+    cancel: CancellationToken,
+    waiting: AtomicUsize,
+    outcome: watch::Receiver<Option<Outcome>>,
+}
+
+/// A transfer as it is listed.
+#[derive(Clone, Debug)]
+pub(crate) struct TransferInfo {
+    pub(crate) id: u64,
+    pub(crate) root: Cid,
+    pub(crate) output: PathBuf,
+    pub(crate) progress: Snapshot,
+}
+
+impl Fetcher {
+    pub(crate) fn new(
+        store: Store,
+        library: Library,
+        net: Net,
+        shutdown: CancellationToken,
+    ) -> Self {
+        let inner = Inner {
+            store,
+            library,
+            net,
+            buffers: buffers::budget(),
+            offences: Arc::default(),
+            running: Mutex::default(),
+            next_id: AtomicU64::new(1),
+            downloaded_bytes: AtomicU64::new(0),
+            tasks: TaskTracker::new(),
+            shutdown,
+        };
+        Self {
+            inner: Arc::new(inner),
+        }
+    }
+
+    /// Starts a transfer, or attaches to the one that is running already.
+    ///
+    /// # Errors
+    /// [`FetchError::Busy`] when [`TRANSFERS_MAX`] are running.
+    pub(crate) fn fetch(&self, request: FetchRequest) -> Result<Attached, FetchError> {
+        let key = (
+            request.link.root.clone(),
+            request.link.path.clone(),
+            request.output.clone(),
+            request.into,
+        );
+        let mut running = self.inner.lock_running();
+        if let Some(transfer) = running.get(&key).filter(|it| !it.cancel.is_cancelled()) {
+            return Ok(Attached::new(Arc::clone(transfer)));
+        }
+        if running.len() >= TRANSFERS_MAX {
+            return Err(FetchError::Busy(TRANSFERS_MAX));
+        }
+        let (outcome_sender, outcome) = watch::channel(None);
+        let transfer = Arc::new(Running {
+            id: self.inner.next_id.fetch_add(1, Relaxed),
+            request: request.clone(),
+            progress: Arc::default(),
+            cancel: self.inner.shutdown.child_token(),
+            waiting: AtomicUsize::new(0),
+            outcome,
+        });
+        running.insert(key.clone(), Arc::clone(&transfer));
+        let attached = Attached::new(Arc::clone(&transfer));
+        let inner = Arc::clone(&self.inner);
+        self.inner.tasks.spawn(async move {
+            let job = Job::new(Arc::clone(&inner), request, Arc::clone(&transfer.progress));
+            let result = job.run(transfer.cancel.clone()).await;
+            inner
+                .downloaded_bytes
+                .fetch_add(transfer.progress.snapshot().downloaded, Relaxed);
+            inner.forget(&key, transfer.id);
+            outcome_sender.send_replace(Some(result.map_err(Arc::new)));
+        });
+        Ok(attached)
+    }
+
+    /// Reads the tree behind a link, without the bytes of its files.
+    ///
+    /// # Errors
+    /// Like a fetch. Dropping the future ends the listing.
+    pub(crate) async fn list(
+        &self,
+        link: Link,
+        peers: &[Multiaddr],
+        timeout: Duration,
+    ) -> Result<(Cid, Tree), FetchError> {
+        let (progress, blocking) = (Arc::default(), TaskTracker::new());
+        let Halves {
+            mut transfer,
+            supply,
+        } = self
+            .inner
+            .halves(&link, peers, timeout, &progress, &blocking);
+        let listing = blocking.spawn_blocking(move || supply.list(&link));
+        transfer
+            .drive(
+                &Sink {
+                    journal: None,
+                    landing: None,
+                },
+                listing,
+            )
+            .await
+    }
+
+    /// Looks for providers of a link's root.
+    ///
+    /// # Errors
+    /// [`FetchError::NotFound`] when nobody provides it within `timeout`.
+    pub(crate) async fn find(
+        &self,
+        link: &Link,
+        timeout: Duration,
+        on_answer: &(dyn Fn(&[FoundProvider]) + Sync),
+    ) -> Result<Vec<FoundProvider>, FetchError> {
+        self.inner.find(link, timeout, on_answer).await
+    }
+
+    /// The transfers that are running, oldest first.
+    pub(crate) fn transfers(&self) -> Vec<TransferInfo> {
+        let running = self.inner.lock_running();
+        let mut transfers: Vec<_> = running
+            .values()
+            .map(|transfer| TransferInfo {
+                id: transfer.id,
+                root: transfer.request.link.root.clone(),
+                output: transfer.request.output.clone(),
+                progress: transfer.progress.snapshot(),
+            })
+            .collect();
+        transfers.sort_by_key(|transfer| transfer.id);
+        transfers
+    }
+
+    /// Chunk payload that was fetched and verified since the process started.
+    pub(crate) fn downloaded_bytes(&self) -> u64 {
+        let running: u64 = self
+            .inner
+            .lock_running()
+            .values()
+            .map(|it| it.progress.snapshot().downloaded)
+            .sum();
+        running + self.inner.downloaded_bytes.load(Relaxed)
+    }
+
+    /// Waits until every transfer and every flush has ended; the token was cancelled before.
+    pub(crate) async fn ended(&self) {
+        self.inner.tasks.close();
+        self.inner.tasks.wait().await;
+    }
+}
+
+impl Inner {
+    /// Brings a landed share to the disk in the background, and records that it is there.
+    fn flush_later(self: &Arc<Self>, landing: Arc<Landing>, share: ShareId) {
+        let inner = Arc::clone(self);
+        self.tasks.spawn_blocking(move || {
+            let flushed = landing.part().flush().map_err(FetchError::from);
+            let recorded = flushed.and_then(|()| Ok(inner.library.flushed(share)?));
+            if let Err(error) = recorded {
+                // The boot id stays in the record, so after a power loss everything is re-hashed.
+                tracing::warn!(%error, "a fetched share could not be flushed to disk");
+            }
+        });
+    }
+
+    fn forget(&self, key: &Key, id: u64) {
+        let mut running = self.lock_running();
+        if running.get(key).is_some_and(|transfer| transfer.id == id) {
+            running.remove(key);
+        }
+    }
+
+    fn lock_running(&self) -> MutexGuard<'_, HashMap<Key, Arc<Running>>> {
+        self.running.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// One who waits for a transfer. The transfer is paused when the last one leaves or is dropped.
+pub(crate) struct Attached {
+    transfer: Arc<Running>,
+    left: bool,
+}
+
+impl Attached {
+    fn new(transfer: Arc<Running>) -> Self {
+        transfer.waiting.fetch_add(1, Relaxed);
+        Self {
+            transfer,
+            left: false,
+        }
+    }
+
+    /// How far the transfer is.
+    pub(crate) fn progress(&self) -> Snapshot {
+        self.transfer.progress.snapshot()
+    }
+
+    /// Waits for the outcome. Cancel-safe.
+    pub(crate) async fn outcome(&mut self) -> Outcome {
+        let mut outcome = self.transfer.outcome.clone();
+        match outcome.wait_for(Option::is_some).await.map(|it| it.clone()) {
+            Ok(Some(outcome)) => outcome,
+            _ => Err(Arc::new(FetchError::Internal(
+                "the transfer's task ended".to_owned(),
+            ))),
+        }
+    }
+
+    /// Waits for the transfer no longer; true when nobody else does, and it is paused now.
+    pub(crate) fn leave(&mut self) -> bool {
+        let last = !std::mem::replace(&mut self.left, true)
+            && self.transfer.waiting.fetch_sub(1, Relaxed) == 1;
+        if last {
+            self.transfer.cancel.cancel();
+        }
+        last
+    }
+}
+
+impl Drop for Attached {
+    fn drop(&mut self) {
+        self.leave();
+    }
+}
+
+/// The name that content lands under when the destination is a directory: the last part of the
+/// link's path, else its name, else its address.
+fn destination_name(link: &Link) -> Result<SafeName, FetchError> {
+    if let Some(last) = link.path.last() {
+        return Ok(last.clone());
+    }
+    match &link.name {
+        Some(name) => Ok(name.clone()),
+        None => SafeName::parse(&link.root.to_string()).map_err(FetchError::Name),
+    }
+}

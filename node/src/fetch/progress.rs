@@ -1,0 +1,113 @@
+//! What a transfer has done so far, readable from anywhere at any time.
+
+use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering::Relaxed};
+
+/// What a transfer is busy with.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(u8)]
+pub(crate) enum Phase {
+    /// Looking for somebody who has the root.
+    #[default]
+    Finding,
+    /// Reading the tree of names.
+    Listing,
+    /// Moving file bytes.
+    Fetching,
+    /// Renaming into place and recording.
+    Landing,
+}
+
+/// Counters of one transfer; bytes are chunk payload.
+#[derive(Debug, Default)]
+pub(crate) struct Progress {
+    phase: AtomicU8,
+    sources: AtomicU32,
+    asked: AtomicU32,
+    bytes_total: AtomicU64,
+    files_total: AtomicU64,
+    files: AtomicU64,
+    downloaded: AtomicU64,
+    resumed: AtomicU64,
+    local: AtomicU64,
+}
+
+/// The counters at one moment.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Snapshot {
+    pub(crate) phase: Phase,
+    /// Providers that are asked for blocks.
+    pub(crate) sources: u32,
+    /// Peers that were contacted.
+    pub(crate) asked: u32,
+    pub(crate) bytes_total: u64,
+    pub(crate) files_total: u64,
+    pub(crate) files: u64,
+    pub(crate) downloaded: u64,
+    pub(crate) resumed: u64,
+    pub(crate) local: u64,
+}
+
+impl Progress {
+    pub(super) fn phase(&self, phase: Phase) {
+        self.phase.store(phase as u8, Relaxed);
+    }
+
+    pub(super) fn peers(&self, sources: usize, asked: usize) {
+        self.sources
+            .store(u32::try_from(sources).unwrap_or(u32::MAX), Relaxed);
+        self.asked
+            .store(u32::try_from(asked).unwrap_or(u32::MAX), Relaxed);
+    }
+
+    pub(super) fn total(&self, bytes: u64, files: u64) {
+        self.bytes_total.store(bytes, Relaxed);
+        self.files_total.store(files, Relaxed);
+    }
+
+    pub(super) fn file_done(&self) {
+        self.files.fetch_add(1, Relaxed);
+    }
+
+    pub(super) fn downloaded(&self, bytes: u64) {
+        self.downloaded.fetch_add(bytes, Relaxed);
+    }
+
+    pub(super) fn resumed(&self, bytes: u64) {
+        self.resumed.fetch_add(bytes, Relaxed);
+    }
+
+    pub(super) fn local(&self, bytes: u64) {
+        self.local.fetch_add(bytes, Relaxed);
+    }
+
+    pub(crate) fn snapshot(&self) -> Snapshot {
+        Snapshot {
+            phase: match self.phase.load(Relaxed) {
+                0 => Phase::Finding,
+                1 => Phase::Listing,
+                2 => Phase::Fetching,
+                _ => Phase::Landing,
+            },
+            sources: self.sources.load(Relaxed),
+            asked: self.asked.load(Relaxed),
+            bytes_total: self.bytes_total.load(Relaxed),
+            files_total: self.files_total.load(Relaxed),
+            files: self.files.load(Relaxed),
+            downloaded: self.downloaded.load(Relaxed),
+            resumed: self.resumed.load(Relaxed),
+            local: self.local.load(Relaxed),
+        }
+    }
+}
+
+impl Snapshot {
+    /// Whether the tree was read, and its totals with it.
+    pub(crate) fn totals_known(&self) -> bool {
+        matches!(self.phase, Phase::Fetching | Phase::Landing)
+    }
+
+    /// Verified bytes in place, wherever they came from.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.downloaded + self.resumed + self.local
+    }
+}

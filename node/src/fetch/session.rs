@@ -1,0 +1,371 @@
+//! One exchange stream to one provider, seen from the fetching side.
+//!
+//! A [`Session`] owns the stream from `Open` to its end. It asks for what the transfer tells it to,
+//! reads what comes back into buffers that the process-wide budget allows, and hands whole blocks on
+//! unverified: verification and writing belong to [`super::landing`]. It enforces what can be seen
+//! on the wire: caps on frames and lengths, and that nothing arrives that was not asked. It ends
+//! when the transfer drops its handle, when the stream ends, or on the first violation, and always
+//! says why with [`SessionEvent::Ended`].
+
+use std::{
+    collections::HashMap,
+    fmt,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use shoal_protocol::{
+    address::{BLOCK_BYTES_MAX, Cid, Digest},
+    exchange::{self, Availability, Missing, PeerHint, Reason, Request, Response, Wants},
+    planner::{ProviderId, WantId},
+};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _, BufReader, ReadHalf, WriteHalf},
+    sync::{OwnedSemaphorePermit, Semaphore, mpsc},
+};
+
+use crate::net::ExchangeStream;
+
+/// Bytes read from the muxer at a time; payloads larger than this bypass the buffer.
+const READ_BUFFER_BYTES: usize = 256 * 1024;
+/// Commands waiting for the writer. The transfer sends at most one per planner action.
+const COMMANDS_QUEUED_MAX: usize = 64;
+/// A handshake that takes longer than this is a provider that will not do.
+const STATUS_TIMEOUT: Duration = Duration::from_secs(10);
+/// A payload is reported as it grows, so that a slow link is not taken for a dead one.
+const PROGRESS_BYTES: usize = 128 * 1024;
+
+/// A want as the session sees it: what to ask for, under which name to report it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Ask {
+    pub(super) want: WantId,
+    pub(super) digest: Digest,
+    /// The exact length when a parent block states it, the general cap otherwise.
+    pub(super) bytes_max: u32,
+}
+
+/// A block as it came from the wire: not verified.
+pub(super) struct Received {
+    pub(super) want: WantId,
+    pub(super) digest: Digest,
+    pub(super) bytes: Vec<u8>,
+    /// Keeps the bytes counted in the buffer budget for as long as they live.
+    _budget: OwnedSemaphorePermit,
+}
+
+/// What a session tells its transfer.
+pub(super) enum SessionEvent {
+    /// What the provider says it has; first after opening, again when it changes.
+    Available(ProviderId, Availability),
+    /// Part of a block came in.
+    Progress(ProviderId, u32),
+    /// A whole block came in.
+    Block(ProviderId, Received),
+    /// The provider cannot serve this block.
+    Missing(ProviderId, WantId, Missing),
+    /// Others who hold the root, as (peer, addresses) in their binary form.
+    Hint(Vec<PeerHint>),
+    /// The session is over; nothing of it follows.
+    Ended(ProviderId, Serial, SessionEnd),
+}
+
+/// Why a session ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum SessionEnd {
+    /// The transfer had no more use for it.
+    Dropped,
+    /// The provider said goodbye, with its reason.
+    Closed(Reason),
+    /// The stream broke or ended without an end marker.
+    Lost(String),
+    /// The provider broke the protocol.
+    Violation(String),
+}
+
+/// Tells the sessions of one provider apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Serial(pub(super) u64);
+
+/// The transfer's handle to a session; dropping it ends the session.
+pub(super) struct Session {
+    serial: Serial,
+    commands: mpsc::Sender<Command>,
+}
+
+enum Command {
+    Want(Vec<Ask>),
+    Cancel(WantId),
+}
+
+impl Session {
+    /// Starts a session for `root` over `stream`. Its events carry `provider`.
+    pub(super) fn start(
+        provider: ProviderId,
+        serial: Serial,
+        stream: ExchangeStream,
+        root: Cid,
+        buffers: Arc<Semaphore>,
+        events: mpsc::Sender<SessionEvent>,
+    ) -> Self {
+        let (commands, inbox) = mpsc::channel(COMMANDS_QUEUED_MAX);
+        let worker = Worker {
+            provider,
+            serial,
+            buffers,
+            events,
+            asked: Mutex::default(),
+        };
+        tokio::spawn(worker.run(stream, root, inbox));
+        Self { serial, commands }
+    }
+
+    pub(super) fn serial(&self) -> Serial {
+        self.serial
+    }
+
+    /// Asks for blocks. False when the session cannot take more now or is over.
+    pub(super) fn want(&self, asks: Vec<Ask>) -> bool {
+        self.commands.try_send(Command::Want(asks)).is_ok()
+    }
+
+    /// Says that a block is no longer needed; best effort.
+    pub(super) fn cancel(&self, want: WantId) {
+        // A lost cancel costs one block of bandwidth, which is counted as waste.
+        let _ = self.commands.try_send(Command::Cancel(want));
+    }
+}
+
+/// What is outstanding, by the id it has on the wire. Held for look-ups only, never over an await.
+#[derive(Default)]
+struct Asked {
+    by_id: HashMap<u32, Ask>,
+    next_id: u32,
+}
+
+struct Worker {
+    provider: ProviderId,
+    serial: Serial,
+    buffers: Arc<Semaphore>,
+    events: mpsc::Sender<SessionEvent>,
+    asked: Mutex<Asked>,
+}
+
+type Reader = BufReader<ReadHalf<ExchangeStream>>;
+type Writer = WriteHalf<ExchangeStream>;
+
+impl Worker {
+    async fn run(self, stream: ExchangeStream, root: Cid, inbox: mpsc::Receiver<Command>) {
+        let end = tokio::select! {
+            biased;
+            // The transfer went away: nobody listens any more.
+            () = self.events.closed() => SessionEnd::Dropped,
+            end = self.serve(stream, root, inbox) => end,
+        };
+        let _ = self
+            .events
+            .send(SessionEvent::Ended(self.provider, self.serial, end))
+            .await;
+    }
+
+    async fn serve(
+        &self,
+        stream: ExchangeStream,
+        root: Cid,
+        inbox: mpsc::Receiver<Command>,
+    ) -> SessionEnd {
+        let (reader, mut writer) = tokio::io::split(stream);
+        let mut reader = BufReader::with_capacity(READ_BUFFER_BYTES, reader);
+        let opening = async {
+            send(&mut writer, &Request::Open { root }).await?;
+            read_response(&mut reader).await
+        };
+        let first = match tokio::time::timeout(STATUS_TIMEOUT, opening).await {
+            Ok(Ok(first @ (Response::Status(_) | Response::Close(_)))) => first,
+            Ok(Ok(_)) => return violation("the first answer is not a status"),
+            Ok(Err(end)) => return end,
+            Err(_) => return SessionEnd::Lost("no answer to the opening message".into()),
+        };
+        if let Err(end) = self.handle(&mut reader, first).await {
+            return end;
+        }
+        // The two directions never wait for each other, and neither future is dropped half-way
+        // through a frame unless the session is over.
+        tokio::select! {
+            end = self.read(reader) => end,
+            end = self.write(writer, inbox) => end,
+        }
+    }
+
+    async fn write(&self, mut writer: Writer, mut inbox: mpsc::Receiver<Command>) -> SessionEnd {
+        while let Some(command) = inbox.recv().await {
+            for request in self.requests(command) {
+                if let Err(end) = send(&mut writer, &request).await {
+                    return end;
+                }
+            }
+        }
+        // Best effort: the provider also notices the end of the stream.
+        let _ = send(&mut writer, &Request::Close).await;
+        let _ = writer.shutdown().await;
+        SessionEnd::Dropped
+    }
+
+    fn requests(&self, command: Command) -> Vec<Request> {
+        let mut asked = self.asked.lock().unwrap_or_else(PoisonError::into_inner);
+        match command {
+            Command::Want(asks) => asks
+                .chunks(exchange::WANTS_PER_MESSAGE_MAX)
+                .map(|asks| {
+                    let id = asked.next_id;
+                    for (ask, id) in asks.iter().zip(id..) {
+                        asked.by_id.insert(id, *ask);
+                    }
+                    asked.next_id = id.wrapping_add(u32::try_from(asks.len()).unwrap_or(0));
+                    Request::Want {
+                        id,
+                        blocks: Wants::first_of(asks.iter().map(|ask| ask.digest)),
+                    }
+                })
+                .collect(),
+            Command::Cancel(want) => asked
+                .by_id
+                .iter()
+                .filter(|(_, ask)| ask.want == want)
+                .map(|(id, _)| Request::Cancel { id: *id, count: 1 })
+                .collect(),
+        }
+    }
+
+    async fn read(&self, mut reader: Reader) -> SessionEnd {
+        loop {
+            let handled = match read_response(&mut reader).await {
+                Ok(response) => self.handle(&mut reader, response).await,
+                Err(end) => Err(end),
+            };
+            if let Err(end) = handled {
+                return end;
+            }
+        }
+    }
+
+    async fn handle(&self, reader: &mut Reader, response: Response) -> Result<(), SessionEnd> {
+        let provider = self.provider;
+        let event = match response {
+            Response::Status(availability) => SessionEvent::Available(provider, availability),
+            Response::Hint { peers } => SessionEvent::Hint(peers.into_vec()),
+            Response::Missing { id, why } => {
+                let ask = self.take(id)?;
+                SessionEvent::Missing(provider, ask.want, why)
+            }
+            Response::Block { id, len } => {
+                let ask = self.take(id)?;
+                let received = self.receive(reader, ask, len).await?;
+                SessionEvent::Block(provider, received)
+            }
+            Response::Close(reason) => return Err(SessionEnd::Closed(reason)),
+        };
+        self.emit(event).await
+    }
+
+    /// Reads a payload. The length was capped when the frame was decoded, and is checked against
+    /// what the parent block says before a byte is read.
+    async fn receive(
+        &self,
+        reader: &mut Reader,
+        ask: Ask,
+        len: u32,
+    ) -> Result<Received, SessionEnd> {
+        if len
+            > ask
+                .bytes_max
+                .min(u32::try_from(BLOCK_BYTES_MAX).unwrap_or(u32::MAX))
+        {
+            return Err(violation("a block is longer than its parent says"));
+        }
+        let permits = len.div_ceil(super::buffers::UNIT_BYTES);
+        let budget = Arc::clone(&self.buffers).acquire_many_owned(permits).await;
+        let budget = budget.map_err(|_| SessionEnd::Dropped)?;
+        let mut bytes = vec![0; usize::try_from(len).unwrap_or(0)];
+        let mut filled = 0;
+        let mut reported = 0;
+        while filled < bytes.len() {
+            let count = reader
+                .read(&mut bytes[filled..])
+                .await
+                .map_err(|e| lost(&e))?;
+            if count == 0 {
+                return Err(SessionEnd::Lost("the stream ended inside a block".into()));
+            }
+            filled += count;
+            if filled - reported >= PROGRESS_BYTES && filled < bytes.len() {
+                let grown = u32::try_from(filled - reported).unwrap_or(u32::MAX);
+                reported = filled;
+                self.emit(SessionEvent::Progress(self.provider, grown))
+                    .await?;
+            }
+        }
+        Ok(Received {
+            want: ask.want,
+            digest: ask.digest,
+            bytes,
+            _budget: budget,
+        })
+    }
+
+    fn take(&self, id: u32) -> Result<Ask, SessionEnd> {
+        let mut asked = self.asked.lock().unwrap_or_else(PoisonError::into_inner);
+        asked
+            .by_id
+            .remove(&id)
+            .ok_or_else(|| violation("an answer to what was not asked"))
+    }
+
+    async fn emit(&self, event: SessionEvent) -> Result<(), SessionEnd> {
+        self.events
+            .send(event)
+            .await
+            .map_err(|_| SessionEnd::Dropped)
+    }
+}
+
+async fn send(writer: &mut Writer, request: &Request) -> Result<(), SessionEnd> {
+    let mut frame = Vec::new();
+    exchange::encode(request, &mut frame).map_err(|e| SessionEnd::Lost(e.to_string()))?;
+    writer.write_all(&frame).await.map_err(|e| lost(&e))?;
+    writer.flush().await.map_err(|e| lost(&e))
+}
+
+async fn read_response(reader: &mut Reader) -> Result<Response, SessionEnd> {
+    let mut head = [0; 4];
+    reader.read_exact(&mut head).await.map_err(|e| lost(&e))?;
+    let len = exchange::frame_len(head).map_err(|e| violation(&e.to_string()))?;
+    let mut body = vec![0; len];
+    reader.read_exact(&mut body).await.map_err(|e| lost(&e))?;
+    exchange::decode_response(&body).map_err(|e| violation(&e.to_string()))
+}
+
+impl fmt::Display for SessionEnd {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Dropped => f.write_str("not needed any more"),
+            Self::Closed(reason) => f.write_str(match reason {
+                Reason::Done => "said that everything is done",
+                Reason::Gone => "does not share it any more",
+                Reason::ShuttingDown => "is shutting down",
+                Reason::Protocol => "did not understand this node",
+                Reason::TooSlow => "found this node too slow",
+                Reason::Busy => "is busy",
+            }),
+            Self::Lost(error) => write!(f, "was lost: {error}"),
+            Self::Violation(what) => write!(f, "broke the protocol: {what}"),
+        }
+    }
+}
+
+fn lost(error: &std::io::Error) -> SessionEnd {
+    SessionEnd::Lost(error.to_string())
+}
+
+fn violation(what: &str) -> SessionEnd {
+    SessionEnd::Violation(what.to_owned())
+}

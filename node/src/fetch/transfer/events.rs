@@ -1,0 +1,306 @@
+//! What a transfer does about each thing that happens to it.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use libp2p::{Multiaddr, PeerId};
+use shoal_protocol::{
+    exchange::{Availability, PeerHint},
+    planner::{Action, Arrival, Blame, ProviderId, Removal},
+};
+
+use super::{
+    super::{
+        FetchError,
+        contacts::Contacted,
+        discovery::Candidate,
+        landing::LandError,
+        progress::Phase,
+        reputation::BAN_TIME,
+        session::{Ask, Received, Serial, Session, SessionEnd, SessionEvent},
+    },
+    LANDING_JOB_BYTES, Sink, Transfer, Verdict,
+};
+
+impl Transfer {
+    pub(super) fn handle_candidate(&mut self, candidate: Candidate) {
+        if self
+            .setup
+            .offences
+            .is_out(&candidate.peer, &self.setup.root)
+        {
+            let answer = "served wrong bytes before".to_owned();
+            self.setup.contacts.out(candidate.peer, answer);
+        } else {
+            self.setup.contacts.consider(candidate, Instant::now());
+        }
+    }
+
+    pub(super) fn handle_contacted(&mut self, contacted: Contacted) {
+        match contacted.stream {
+            Ok(stream) => {
+                let provider = self.setup.contacts.activate(contacted.peer);
+                let (root, buffers) = (self.setup.root.clone(), Arc::clone(&self.setup.buffers));
+                let events = self.event_sender.clone();
+                self.next_serial += 1;
+                let serial = Serial(self.next_serial);
+                let session = Session::start(provider, serial, stream, root, buffers, events);
+                self.sessions.insert(provider, session);
+            }
+            Err(error) => self
+                .setup
+                .contacts
+                .later(contacted.peer, error, Instant::now()),
+        }
+    }
+
+    pub(super) fn handle_events(&mut self, events: &mut Vec<SessionEvent>, sink: &Sink) {
+        let now = self.now();
+        let mut blocks = Vec::new();
+        let mut bytes = 0;
+        for event in events.drain(..) {
+            match event {
+                SessionEvent::Block(provider, received) => {
+                    if self.arrived(provider, &received, now) {
+                        bytes += received.bytes.len();
+                        blocks.push((provider, received));
+                    }
+                }
+                SessionEvent::Progress(provider, grown) => {
+                    self.moved = Instant::now();
+                    self.planner.progress(provider, grown, now);
+                }
+                SessionEvent::Missing(provider, want, why) => {
+                    tracing::debug!(?provider, ?why, "a provider is missing a block");
+                    self.planner.block_missing(provider, want, now);
+                }
+                SessionEvent::Available(provider, availability) => {
+                    self.handle_availability(provider, &availability);
+                }
+                SessionEvent::Hint(peers) => self.handle_hint(peers),
+                SessionEvent::Ended(provider, serial, end) => {
+                    self.handle_ended(provider, serial, &end);
+                }
+            }
+            if bytes >= LANDING_JOB_BYTES {
+                self.land(std::mem::take(&mut blocks), sink);
+                bytes = 0;
+            }
+        }
+        self.land(blocks, sink);
+    }
+
+    /// Tells the planner of a block; false when nobody waits for it any more.
+    fn arrived(&mut self, provider: ProviderId, received: &Received, now: Duration) -> bool {
+        let bytes = u32::try_from(received.bytes.len()).unwrap_or(u32::MAX);
+        let arrival = self
+            .planner
+            .block_arrived(provider, received.want, bytes, now);
+        match self.wants.get_mut(&received.want) {
+            Some(want) if arrival == Arrival::Wanted && !want.landing => {
+                want.landing = true;
+                true
+            }
+            _ => false,
+        }
+    }
+
+    fn handle_availability(&mut self, provider: ProviderId, availability: &Availability) {
+        let answer = match availability {
+            Availability::Complete => {
+                self.moved = Instant::now();
+                if self.setup.progress.snapshot().phase == Phase::Finding {
+                    self.setup.progress.phase(Phase::Listing);
+                }
+                match self.planner.add_provider(provider, self.now()) {
+                    Ok(()) => return,
+                    Err(refused) => {
+                        self.drop_session(provider, refused.to_string());
+                        return;
+                    }
+                }
+            }
+            // Partial holders are asked by leaf ranges, which this planner does not do.
+            Availability::Partial { .. } => "has only a part of it",
+            Availability::Absent => "does not have it",
+            Availability::Gone => "does not share it any more",
+            Availability::Busy { .. } => "is busy",
+        };
+        self.drop_session(provider, answer.to_owned());
+    }
+
+    fn handle_hint(&mut self, peers: Vec<PeerHint>) {
+        for hint in peers {
+            let Ok(peer) = PeerId::from_bytes(&hint.peer) else {
+                continue;
+            };
+            let addresses = hint.addresses.into_vec().into_iter();
+            let addresses = addresses
+                .filter_map(|bytes| Multiaddr::try_from(bytes.into_vec()).ok())
+                .collect();
+            self.handle_candidate(Candidate { peer, addresses });
+        }
+    }
+
+    fn handle_ended(&mut self, provider: ProviderId, serial: Serial, end: &SessionEnd) {
+        // The end of a session that was replaced already says nothing about the new one.
+        if self.sessions.get(&provider).map(Session::serial) != Some(serial) {
+            return;
+        }
+        self.sessions.remove(&provider);
+        self.planner
+            .remove_provider(provider, Removal::Lost, self.now());
+        let Some(peer) = self.setup.contacts.peer(provider) else {
+            return;
+        };
+        tracing::debug!(%peer, ?end, "exchange ended");
+        match end {
+            SessionEnd::Dropped => {}
+            SessionEnd::Closed(_) | SessionEnd::Lost(_) => {
+                self.setup
+                    .contacts
+                    .later(peer, end.to_string(), Instant::now());
+            }
+            SessionEnd::Violation(_) => {
+                tracing::warn!(%peer, %end, "a provider is out");
+                self.setup.contacts.out(peer, end.to_string());
+            }
+        }
+    }
+
+    /// Has blocks verified and written on a blocking thread.
+    fn land(&self, blocks: Vec<(ProviderId, Received)>, sink: &Sink) {
+        if blocks.is_empty() {
+            return;
+        }
+        let jobs: Vec<_> = blocks
+            .into_iter()
+            .filter_map(|(provider, received)| {
+                let want = self.wants.get(&received.want)?;
+                Some((provider, received, want.targets.clone()))
+            })
+            .collect();
+        let (sink, nodes) = (sink.clone(), self.setup.nodes.clone());
+        let verdicts = self.verdict_sender.clone();
+        self.setup.blocking.spawn_blocking(move || {
+            for (provider, received, targets) in jobs {
+                let result = sink.take(&received, &targets, &nodes);
+                let (want, bytes) = (received.want, received.bytes.len() as u64);
+                // The buffer is given back before the verdict can make room for the next block.
+                drop(received);
+                let verdict = Verdict {
+                    provider,
+                    want,
+                    bytes,
+                    result,
+                };
+                if verdicts.blocking_send(verdict).is_err() {
+                    return;
+                }
+            }
+        });
+    }
+
+    pub(super) fn handle_verdict(&mut self, verdict: Verdict) -> Result<(), FetchError> {
+        let Verdict {
+            provider,
+            want,
+            bytes,
+            result,
+        } = verdict;
+        match result {
+            Ok(()) => {
+                self.moved = Instant::now();
+                self.planner.block_verified(want);
+                let Some(want) = self.wants.remove(&want) else {
+                    return Ok(());
+                };
+                self.by_digest.remove(&want.digest);
+                let peer = self.setup.contacts.peer(provider);
+                let received = peer.map(|peer| self.received.entry(peer).or_default());
+                // What is counted is content; nodes are what it takes to find it.
+                if !want.targets.is_empty() {
+                    self.setup.progress.downloaded(bytes);
+                    received.into_iter().for_each(|received| *received += bytes);
+                }
+                Ok(())
+            }
+            Err(LandError::Mismatch) => {
+                if let Some(want) = self.wants.get_mut(&want) {
+                    want.landing = false;
+                }
+                self.planner.block_bad(provider, want, self.now());
+                self.blame(provider);
+                Ok(())
+            }
+            Err(LandError::Io(error)) => Err(FetchError::Destination(error)),
+            Err(LandError::Store(error)) => Err(FetchError::Store(error)),
+        }
+    }
+
+    pub(super) fn carry_out(&mut self, action: Action) {
+        match action {
+            Action::Want { provider, wants } => {
+                let known = wants
+                    .iter()
+                    .filter_map(|id| Some((*id, self.wants.get(id)?)));
+                let asks = known.map(|(id, want)| Ask {
+                    want: id,
+                    digest: want.digest,
+                    bytes_max: want.bytes_max,
+                });
+                let asks = asks.collect();
+                if !self
+                    .sessions
+                    .get(&provider)
+                    .is_some_and(|session| session.want(asks))
+                {
+                    self.drop_session(provider, "does not take requests".to_owned());
+                }
+            }
+            Action::Cancel { provider, want } => {
+                if let Some(session) = self.sessions.get(&provider) {
+                    session.cancel(want);
+                }
+            }
+            Action::Drop { provider, blame } => match blame {
+                Blame::BadBlock => self.blame(provider),
+                Blame::Unasked => self.put_out(provider, "sent what was not asked".to_owned()),
+                Blame::Stalled => self.drop_session(provider, "stalled".to_owned()),
+            },
+        }
+    }
+
+    /// Ends a session whose peer may be asked again later.
+    fn drop_session(&mut self, provider: ProviderId, answer: String) {
+        self.sessions.remove(&provider);
+        self.planner
+            .remove_provider(provider, Removal::Lost, self.now());
+        if let Some(peer) = self.setup.contacts.peer(provider) {
+            self.setup.contacts.later(peer, answer, Instant::now());
+        }
+    }
+
+    /// Ends a session whose peer is not asked again by this transfer.
+    fn put_out(&mut self, provider: ProviderId, answer: String) {
+        self.sessions.remove(&provider);
+        if let Some(peer) = self.setup.contacts.peer(provider) {
+            self.setup.contacts.out(peer, answer);
+        }
+    }
+
+    /// Ends a session whose peer served wrong bytes; it is out for this root.
+    fn blame(&mut self, provider: ProviderId) {
+        self.put_out(provider, "served wrong bytes".to_owned());
+        let Some(peer) = self.setup.contacts.peer(provider) else {
+            return;
+        };
+        tracing::warn!(%peer, root = %self.setup.root, "wrong bytes: the peer is out");
+        if self.setup.offences.bad_chunk(peer, &self.setup.root) {
+            let net = self.setup.net.clone();
+            tokio::spawn(async move { net.ban(peer, BAN_TIME).await });
+        }
+    }
+}

@@ -1,0 +1,302 @@
+//! One fetch from its first provider to its last block: the asynchronous half.
+//!
+//! A [`Transfer`] owns the planner, the sessions and the wants of one fetch, and moves messages
+//! between them: needs come in from the supply, the planner says whom to ask, sessions bring blocks,
+//! landing jobs say whether they were what they claim. It does no disk work, no hashing and no
+//! look-ups itself. It ends when the supply is done and nothing is in flight, when nothing has moved
+//! for the time-out, when the disk refuses, or when it is dropped; dropping it ends all sessions.
+
+mod events;
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, mpsc as blocking},
+    time::{Duration, Instant},
+};
+
+use libp2p::PeerId;
+use shoal_protocol::{
+    address::{CHUNK_BYTES, Cid, Digest},
+    planner::{Planner, PlannerConfig, ProviderId, WantId},
+};
+use tokio::{
+    sync::{Semaphore, mpsc},
+    task::JoinHandle,
+};
+use tokio_util::task::TaskTracker;
+
+use super::{
+    FetchError,
+    buffers::TRANSFER_IN_FLIGHT_BYTES,
+    contacts::{Contacted, Contacts},
+    discovery::Candidate,
+    journal::Journal,
+    landing::{LandError, Landing, Target},
+    progress::Progress,
+    reputation::Reputation,
+    session::{Received, Session, SessionEvent},
+    supply::Need,
+};
+use crate::net::Net;
+
+/// Events of sessions waiting for the transfer; each block among them counts in the buffer budget.
+const EVENTS_QUEUED_MAX: usize = 256;
+/// Events handled in one turn, so that small blocks are landed together.
+const EVENTS_PER_TURN: usize = 64;
+/// Bytes landed by one blocking job: a chunk alone, small blocks together.
+const LANDING_JOB_BYTES: usize = CHUNK_BYTES;
+
+/// What the planner is told a DAG node is long, when nothing says it.
+const NODE_BYTES_HINT: u32 = 64 * 1024;
+/// The same for a chunk, and the cap for either.
+const CHUNK_BYTES_HINT: u32 = 1 << 20;
+const BLOCK_BYTES_CAP: u32 = 2 << 20;
+/// The longest sleep of a transfer; the time-out and the rates are looked at this often.
+const TICK_MAX: Duration = Duration::from_millis(500);
+
+/// What a transfer is given.
+pub(super) struct Setup {
+    pub(super) root: Cid,
+    pub(super) contacts: Contacts,
+    pub(super) opened: mpsc::Receiver<Contacted>,
+    pub(super) candidates: mpsc::Receiver<Candidate>,
+    pub(super) needs: mpsc::Receiver<Need>,
+    pub(super) nodes: blocking::Sender<(Digest, Vec<u8>)>,
+    pub(super) buffers: Arc<Semaphore>,
+    pub(super) progress: Arc<Progress>,
+    pub(super) offences: Arc<Reputation>,
+    pub(super) net: Net,
+    pub(super) blocking: TaskTracker,
+    pub(super) timeout: Duration,
+}
+
+/// The asynchronous half of a fetch.
+pub(super) struct Transfer {
+    setup: Setup,
+    planner: Planner,
+    sessions: HashMap<ProviderId, Session>,
+    wants: HashMap<WantId, Want>,
+    by_digest: HashMap<Digest, WantId>,
+    next_want: u64,
+    next_serial: u64,
+    received: HashMap<PeerId, u64>,
+    events: mpsc::Receiver<SessionEvent>,
+    event_sender: mpsc::Sender<SessionEvent>,
+    verdicts: mpsc::Receiver<Verdict>,
+    verdict_sender: mpsc::Sender<Verdict>,
+    started: Instant,
+    moved: Instant,
+}
+
+/// Something that is asked of providers, in one of two states.
+struct Want {
+    digest: Digest,
+    bytes_max: u32,
+    /// Where the chunk goes; none for a DAG node.
+    targets: Vec<Target>,
+    /// Its bytes are being verified and written.
+    landing: bool,
+}
+
+/// Where verified blocks go.
+#[derive(Clone)]
+pub(super) struct Sink {
+    /// Keeps DAG nodes; without one they are only passed on.
+    pub(super) journal: Option<Arc<Journal>>,
+    /// Nothing but DAG nodes is fetched before there is a place to land chunks in.
+    pub(super) landing: Option<Arc<Landing>>,
+}
+
+impl Sink {
+    /// Verifies a block and puts it where it belongs. Blocking.
+    fn take(
+        &self,
+        received: &Received,
+        targets: &[Target],
+        nodes: &blocking::Sender<(Digest, Vec<u8>)>,
+    ) -> Result<(), LandError> {
+        let (digest, bytes) = (&received.digest, received.bytes.as_slice());
+        if let Some(landing) = self.landing.as_ref().filter(|_| !targets.is_empty()) {
+            return landing.land(digest, bytes, targets);
+        }
+        if !digest.matches(bytes) {
+            return Err(LandError::Mismatch);
+        }
+        if let Some(journal) = &self.journal {
+            journal.node(digest, bytes)?;
+        }
+        // Without a listener the transfer is over; the node is kept all the same.
+        let _ = nodes.send((*digest, bytes.to_vec()));
+        Ok(())
+    }
+}
+
+/// What became of a block.
+struct Verdict {
+    provider: ProviderId,
+    want: WantId,
+    bytes: u64,
+    result: Result<(), LandError>,
+}
+
+impl Transfer {
+    pub(super) fn new(setup: Setup) -> Self {
+        let (event_sender, events) = mpsc::channel(EVENTS_QUEUED_MAX);
+        let (verdict_sender, verdicts) = mpsc::channel(EVENTS_QUEUED_MAX);
+        let now = Instant::now();
+        let mut planner = Planner::new(PlannerConfig::default());
+        planner.budget(TRANSFER_IN_FLIGHT_BYTES);
+        Self {
+            setup,
+            planner,
+            sessions: HashMap::new(),
+            wants: HashMap::new(),
+            by_digest: HashMap::new(),
+            next_want: 0,
+            next_serial: 0,
+            received: HashMap::new(),
+            events,
+            event_sender,
+            verdicts,
+            verdict_sender,
+            started: now,
+            moved: now,
+        }
+    }
+
+    /// Chunk payload by the peer it came from.
+    pub(super) fn received(&self) -> &HashMap<PeerId, u64> {
+        &self.received
+    }
+
+    /// Serves the needs of `job` until it is done and nothing is in flight.
+    ///
+    /// # Errors
+    /// The job's own error, a disk that refuses, or no progress for the time-out.
+    pub(super) async fn drive<T>(
+        &mut self,
+        sink: &Sink,
+        mut job: JoinHandle<Result<T, FetchError>>,
+    ) -> Result<T, FetchError> {
+        let mut outcome = None;
+        let mut events = Vec::with_capacity(EVENTS_PER_TURN);
+        let mut last = self.setup.progress.snapshot();
+        loop {
+            if self.wants.is_empty()
+                && self.setup.needs.is_empty()
+                && let Some(outcome) = outcome.take()
+            {
+                return Ok(outcome);
+            }
+            let tick = self.until_tick();
+            tokio::select! {
+                biased;
+                Some(verdict) = self.verdicts.recv() => self.handle_verdict(verdict)?,
+                count = self.events.recv_many(&mut events, EVENTS_PER_TURN) => {
+                    debug_assert!(count > 0, "the transfer holds a sender");
+                    self.handle_events(&mut events, sink);
+                }
+                Some(contacted) = self.setup.opened.recv() => self.handle_contacted(contacted),
+                Some(candidate) = self.setup.candidates.recv() => {
+                    self.handle_candidate(candidate);
+                }
+                Some(need) = self.setup.needs.recv(), if self.planner.room() > 0 => {
+                    self.handle_need(need);
+                }
+                joined = &mut job, if outcome.is_none() => outcome = Some(joined_result(joined)?),
+                () = tokio::time::sleep(tick) => {}
+            }
+            let (sources, asked) = (self.sessions.len(), self.setup.contacts.count());
+            self.setup.progress.peers(sources, asked);
+            let now = self.setup.progress.snapshot();
+            if now != last {
+                (last, self.moved) = (now, Instant::now());
+            }
+            self.act();
+            self.check_timeout()?;
+        }
+    }
+
+    fn handle_need(&mut self, need: Need) {
+        let (digest, bytes_max, hint, target) = match need {
+            Need::Node(digest) => (digest, BLOCK_BYTES_CAP, NODE_BYTES_HINT, None),
+            Need::Chunk {
+                digest,
+                len,
+                target,
+            } => {
+                let hint = len.unwrap_or(CHUNK_BYTES_HINT);
+                (digest, len.unwrap_or(BLOCK_BYTES_CAP), hint, Some(target))
+            }
+        };
+        // A chunk that is already on its way is fetched once for all its places.
+        if let Some(want) = self
+            .by_digest
+            .get(&digest)
+            .and_then(|id| self.wants.get_mut(id))
+            && !want.landing
+            && let (false, Some(target)) = (want.targets.is_empty(), &target)
+        {
+            want.targets.push(target.clone());
+            return;
+        }
+        let id = WantId(self.next_want);
+        self.next_want = self.next_want.wrapping_add(1);
+        let targets = target.into_iter().collect();
+        self.wants.insert(
+            id,
+            Want {
+                digest,
+                bytes_max,
+                targets,
+                landing: false,
+            },
+        );
+        self.by_digest.insert(digest, id);
+        let added = self.planner.add_want(id, hint, None);
+        debug_assert!(added, "there is room, and ids are new");
+    }
+
+    /// Carries out what the planner decides.
+    fn act(&mut self) {
+        for action in self.planner.poll(self.now()) {
+            self.carry_out(action);
+        }
+    }
+
+    fn check_timeout(&self) -> Result<(), FetchError> {
+        if self.moved.elapsed() < self.setup.timeout {
+            return Ok(());
+        }
+        let asked = self.setup.contacts.asked();
+        let timeout = self.setup.timeout;
+        if self.received.is_empty() {
+            Err(FetchError::NotFound {
+                root: self.setup.root.clone(),
+                timeout,
+                asked,
+            })
+        } else {
+            Err(FetchError::NoProgress { timeout, asked })
+        }
+    }
+
+    fn until_tick(&self) -> Duration {
+        let deadline = self
+            .planner
+            .next_deadline()
+            .map(|at| at.saturating_sub(self.now()));
+        deadline.map_or(TICK_MAX, |deadline| deadline.min(TICK_MAX))
+    }
+
+    /// The planner's clock: time since the transfer began.
+    fn now(&self) -> Duration {
+        self.started.elapsed()
+    }
+}
+
+fn joined_result<T>(
+    joined: Result<Result<T, FetchError>, tokio::task::JoinError>,
+) -> Result<T, FetchError> {
+    joined.unwrap_or_else(|error| Err(FetchError::Internal(error.to_string())))
+}

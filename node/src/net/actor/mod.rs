@@ -1,0 +1,254 @@
+//! The network task: the one owner of the swarm.
+//!
+//! It moves messages and nothing else: no disk, no hashing of content, no byte of a stream passes here. Commands come
+//! through one bounded inbox, what happens in the swarm comes as events, and once a second it looks at what is due.
+//! It ends when it is told to or when the last handle is gone; every waiter then sees its channel close.
+
+mod connections;
+mod dials;
+mod queries;
+mod start;
+
+use std::time::{Duration, Instant};
+
+use futures::StreamExt;
+use libp2p::swarm::Swarm;
+use libp2p::{Multiaddr, PeerId};
+use tokio::sync::{broadcast, mpsc, oneshot, watch};
+use tokio::time::MissedTickBehavior;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use self::dials::{Dials, Waiter};
+use super::announce::{AnnounceState, Announcer};
+use super::behaviour::Behaviour;
+use super::book::Book;
+use super::config::Protocols;
+use super::counters::Counters;
+use super::exchange::Opener;
+use super::journal::Journal;
+use super::lookups::{Lookup, Lookups, ProviderFound};
+use super::peers::{PeerInfo, Peers};
+use super::records::{Announced, Key, unix_now};
+use super::seeds::Seeds;
+use super::{DhtStatus, LookupError, NetEvent, OpenError, OwnAddresses};
+
+pub(super) use self::start::{Ends, start};
+
+/// How often the task looks at what is due.
+const TICK: Duration = Duration::from_secs(1);
+
+/// After how many ticks records that have expired are dropped: ten minutes.
+const SWEEP_TICKS: u64 = 600;
+
+/// How long connections may take to close in good order.
+const CLOSE_TIMEOUT: Duration = Duration::from_millis(500);
+
+/// How long the tasks of connections may take to end once the swarm is gone.
+const TASKS_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// What the handle asks of the task.
+pub(super) enum Command {
+    Connect {
+        peer: Option<PeerId>,
+        addresses: Vec<Multiaddr>,
+        waiter: Waiter,
+    },
+    Open {
+        peer: PeerId,
+        opener: Opener,
+    },
+    Learn {
+        peer: PeerId,
+        addresses: Vec<Multiaddr>,
+    },
+    Lookup {
+        key: Key,
+        results: mpsc::Sender<ProviderFound>,
+        reply: oneshot::Sender<Result<(), LookupError>>,
+    },
+    Announce(Vec<Key>),
+    Withdraw(Vec<Key>),
+    AnnounceState {
+        key: Key,
+        reply: oneshot::Sender<AnnounceState>,
+    },
+    Peers {
+        reply: oneshot::Sender<Vec<PeerInfo>>,
+    },
+    Dht {
+        reply: oneshot::Sender<DhtStatus>,
+    },
+    Ban {
+        peer: PeerId,
+        duration: Duration,
+    },
+    Disconnect {
+        peer: PeerId,
+    },
+}
+
+pub(super) struct Actor {
+    swarm: Swarm<Behaviour>,
+    protocols: Protocols,
+    inbox: mpsc::Receiver<Command>,
+    shutdown: CancellationToken,
+    events: broadcast::Sender<NetEvent>,
+    addresses: watch::Sender<OwnAddresses>,
+    /// Addresses that the configuration says this node is reachable at.
+    external: Vec<Multiaddr>,
+    book: Book,
+    peers: Peers,
+    seeds: Seeds,
+    dials: Dials,
+    lookups: Lookups,
+    announcer: Announcer,
+    /// When earlier runs announced what; taken out as keys are added.
+    announced: Announced,
+    counters: Counters,
+    /// The tasks of connections.
+    tasks: TaskTracker,
+    journals: Vec<Journal>,
+    ticks: u64,
+}
+
+impl Actor {
+    /// Runs until it is told to end, then closes everything in order.
+    pub(super) async fn run(mut self) {
+        let mut ticker = tokio::time::interval(TICK);
+        ticker.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let shutdown = self.shutdown.clone();
+        loop {
+            tokio::select! {
+                biased;
+                () = shutdown.cancelled() => break,
+                _ = ticker.tick() => self.handle_tick(),
+                command = self.inbox.recv() => match command {
+                    Some(command) => self.handle_command(command),
+                    None => break,
+                },
+                event = self.swarm.select_next_some() => self.handle_event(event),
+            }
+            self.start_queries();
+        }
+        self.close().await;
+    }
+
+    fn handle_command(&mut self, command: Command) {
+        match command {
+            Command::Connect {
+                peer,
+                addresses,
+                waiter,
+            } => {
+                self.handle_connect(peer, addresses, waiter);
+            }
+            Command::Open { peer, opener } => self.handle_open(peer, opener),
+            Command::Learn { peer, addresses } => self.handle_learn(peer, &addresses),
+            Command::Lookup {
+                key,
+                results,
+                reply,
+            } => {
+                let waits = self.lookups.wait(Lookup::new(key, results));
+                if waits.is_err() {
+                    self.counters.lookups_refused.add();
+                }
+                reply.send(waits.map_err(|_| LookupError::Busy)).ok();
+            }
+            Command::Announce(keys) => self.handle_announce(keys),
+            Command::Withdraw(keys) => self.handle_withdraw(&keys),
+            Command::AnnounceState { key, reply } => {
+                reply.send(self.announcer.state(&key)).ok();
+            }
+            Command::Peers { reply } => {
+                reply.send(self.peers.snapshot()).ok();
+            }
+            Command::Dht { reply } => {
+                reply.send(self.swarm.behaviour_mut().dht.status()).ok();
+            }
+            Command::Ban { peer, duration } => self.handle_ban(peer, duration),
+            Command::Disconnect { peer } => self.disconnect(peer),
+        }
+    }
+
+    fn handle_open(&mut self, peer: PeerId, opener: Opener) {
+        if let Err(opener) = self.swarm.behaviour_mut().exchange.open(peer, opener) {
+            opener
+                .send(Err(OpenError::Lost("not connected".to_owned())))
+                .ok();
+        }
+    }
+
+    fn handle_announce(&mut self, keys: Vec<Key>) {
+        let now = unix_now();
+        for key in keys {
+            let last = self.announced.remove(&key);
+            self.announcer.add(key, last, now);
+            self.swarm.behaviour_mut().dht.records().provide(key);
+        }
+    }
+
+    fn handle_withdraw(&mut self, keys: &[Key]) {
+        for key in keys {
+            self.announcer.remove(key);
+            self.announced.remove(key);
+            self.swarm.behaviour_mut().dht.records().withdraw(key);
+        }
+    }
+
+    fn handle_tick(&mut self) {
+        self.ticks += 1;
+        self.dial_seeds(Instant::now());
+        for query in self.lookups.abandoned() {
+            self.swarm.behaviour_mut().dht.finish(query);
+        }
+        if self.ticks.is_multiple_of(SWEEP_TICKS) {
+            self.swarm.behaviour_mut().dht.records().sweep();
+        }
+    }
+
+    fn emit(&self, event: NetEvent) {
+        // Nobody has to listen.
+        self.events.send(event).ok();
+    }
+
+    /// Says goodbye to peers, ends all tasks and waits until what was remembered is written.
+    async fn close(mut self) {
+        for peer in self.peers.ids() {
+            self.swarm.disconnect_peer_id(peer).ok();
+        }
+        let drained = async {
+            while self.swarm.connected_peers().next().is_some() {
+                self.swarm.select_next_some().await;
+            }
+        };
+        if tokio::time::timeout(CLOSE_TIMEOUT, drained).await.is_err() {
+            tracing::debug!("connections were cut, not closed");
+        }
+        let Self {
+            swarm,
+            seeds,
+            tasks,
+            journals,
+            ..
+        } = self;
+        // The store and the seeds hold the writers that the journals wait for.
+        drop((swarm, seeds));
+        tasks.close();
+        if tokio::time::timeout(TASKS_TIMEOUT, tasks.wait())
+            .await
+            .is_err()
+        {
+            tracing::warn!(
+                tasks = tasks.len(),
+                "tasks of connections did not end in time"
+            );
+        }
+        let finished =
+            tokio::task::spawn_blocking(|| journals.into_iter().for_each(Journal::finish));
+        if finished.await.is_err() {
+            tracing::error!("what the network remembers may not be written");
+        }
+    }
+}

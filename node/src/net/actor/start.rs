@@ -1,0 +1,275 @@
+//! How the network comes up: identity, transport and store, then listeners, then the task.
+
+use std::io;
+use std::net::{IpAddr, Ipv6Addr, SocketAddr, TcpListener, UdpSocket};
+use std::num::NonZeroU8;
+use std::time::Duration;
+
+use futures::StreamExt;
+use libp2p::core::transport::ListenerId;
+use libp2p::identity::Keypair;
+use libp2p::multiaddr::Protocol;
+use libp2p::swarm::{Swarm, SwarmEvent};
+use libp2p::{Multiaddr, PeerId, swarm};
+use tokio::sync::{broadcast, mpsc, watch};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::{Actor, Command, Dials};
+use crate::net::announce::Announcer;
+use crate::net::behaviour::Behaviour;
+use crate::net::book::Book;
+use crate::net::counters::Counters;
+use crate::net::exchange::ExchangeStream;
+use crate::net::journal::Journal;
+use crate::net::lookups::Lookups;
+use crate::net::peers::Peers;
+use crate::net::records::{Announced, Records, unix_now};
+use crate::net::scope::{Kind, Socket, without_peer};
+use crate::net::seeds::Seeds;
+use crate::net::transport;
+use crate::net::{NetConfig, NetDeps, NetError, OwnAddresses};
+
+/// Addresses of one peer that are dialled at once. They are sorted best first, so two tries of the better transport
+/// run before the other one's.
+const DIALS_AT_ONCE: NonZeroU8 = NonZeroU8::new(2).unwrap();
+
+/// How long listeners may take to report where they listen.
+const LISTEN_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How long after the last report a wildcard may still report further interfaces.
+const SETTLE: Duration = Duration::from_millis(20);
+
+/// Events after which waiting for further interfaces ends on a node that is busy from the first moment.
+const SETTLE_EVENTS_MAX: usize = 256;
+
+/// How the handle reaches the actor.
+pub(in crate::net) struct Ends {
+    pub(in crate::net) inbox: mpsc::Receiver<Command>,
+    pub(in crate::net) shutdown: CancellationToken,
+    pub(in crate::net) events: broadcast::Sender<crate::net::NetEvent>,
+    pub(in crate::net) addresses: watch::Sender<OwnAddresses>,
+    pub(in crate::net) counters: Counters,
+}
+
+/// Builds an actor that listens; it only has to be run.
+pub(in crate::net) async fn start(
+    config: NetConfig,
+    keypair: &Keypair,
+    deps: NetDeps,
+    ends: Ends,
+) -> Result<(Actor, mpsc::Receiver<ExchangeStream>), NetError> {
+    let protocols = config.protocols()?;
+    let transport = transport::build(keypair, config.limits.handshake_timeout)?;
+    let local = keypair.public().to_peer_id();
+    let remembered = remembered(&config, local, deps, &ends.counters).await?;
+    let Remembered {
+        records,
+        seeds,
+        announced,
+        journals,
+    } = remembered;
+    let (behaviour, incoming) =
+        Behaviour::new(keypair, &config, &protocols, records, &ends.counters);
+    let tasks = TaskTracker::new();
+    let tracker = tasks.clone();
+    let swarm_config = swarm::Config::with_executor(move |task| {
+        tracker.spawn(task);
+    })
+    .with_idle_connection_timeout(config.idle_timeout)
+    .with_dial_concurrency_factor(DIALS_AT_ONCE);
+    if seeds.is_empty() {
+        tracing::info!(
+            mdns = config.mdns,
+            "no bootstrap peers: this node joins by the peers in links and by the local network"
+        );
+    }
+    let mut actor = Actor {
+        swarm: Swarm::new(transport, behaviour, local, swarm_config),
+        protocols,
+        inbox: ends.inbox,
+        shutdown: ends.shutdown,
+        events: ends.events,
+        addresses: ends.addresses,
+        external: config.external.iter().map(without_peer).collect(),
+        book: Book::default(),
+        peers: Peers::default(),
+        seeds,
+        dials: Dials::default(),
+        lookups: Lookups::default(),
+        announcer: Announcer::new(config.dht.announce_interval),
+        announced,
+        counters: ends.counters,
+        tasks,
+        journals,
+        ticks: 0,
+    };
+    actor.listen(&config).await?;
+    Ok((actor, incoming))
+}
+
+/// What earlier runs left, and the threads that will write what this one leaves.
+struct Remembered {
+    records: Records,
+    seeds: Seeds,
+    announced: Announced,
+    journals: Vec<Journal>,
+}
+
+async fn remembered(
+    config: &NetConfig,
+    local: PeerId,
+    deps: NetDeps,
+    counters: &Counters,
+) -> Result<Remembered, NetError> {
+    let (dht, bootstrap, counters) = (
+        config.dht.clone(),
+        config.bootstrap.clone(),
+        counters.clone(),
+    );
+    let load = move || {
+        let failed = |what| {
+            move |error: io::Error| NetError::Load {
+                what,
+                why: error.to_string(),
+            }
+        };
+        let NetDeps { providers, peers } = deps;
+        let (record_journal, record_writer) =
+            Journal::start("records", providers.clone(), &counters).map_err(failed("records"))?;
+        let (peer_journal, peer_writer) =
+            Journal::start("peers", peers.clone(), &counters).map_err(failed("peers"))?;
+        let mut records = Records::new(
+            local,
+            dht.records_max,
+            dht.record_ttl,
+            record_writer,
+            counters,
+        );
+        let announced = records
+            .load(providers.as_ref())
+            .map_err(failed("records"))?;
+        let mut seeds = Seeds::new(&bootstrap, peer_writer);
+        seeds
+            .load(peers.as_ref(), unix_now())
+            .map_err(failed("peers"))?;
+        Ok(Remembered {
+            records,
+            seeds,
+            announced,
+            journals: vec![record_journal, peer_journal],
+        })
+    };
+    let loaded = tokio::task::spawn_blocking(load).await;
+    loaded.unwrap_or_else(|error| Err(NetError::Panicked(error.to_string())))
+}
+
+impl Actor {
+    /// Listens everywhere it should, and waits until every listener has said where that is.
+    async fn listen(&mut self, config: &NetConfig) -> Result<(), NetError> {
+        let mut silent: Vec<ListenerId> = Vec::new();
+        let mut refused = None;
+        for address in &config.listen {
+            match self.listen_on(address, config.port_fallback) {
+                Ok(listener) => silent.push(listener),
+                Err(error @ NetError::PortInUse { .. }) => return Err(error),
+                // A machine without IPv6, for instance, still listens by IPv4.
+                Err(error) => {
+                    tracing::warn!(%error, "not listening there");
+                    refused = Some(error);
+                }
+            }
+        }
+        if silent.is_empty()
+            && let Some(error) = refused
+        {
+            return Err(error);
+        }
+        let reported = tokio::time::timeout(LISTEN_TIMEOUT, async {
+            while !silent.is_empty() {
+                let event = self.swarm.select_next_some().await;
+                match &event {
+                    SwarmEvent::NewListenAddr { listener_id, .. }
+                    | SwarmEvent::ListenerClosed { listener_id, .. } => {
+                        silent.retain(|listener| listener != listener_id);
+                    }
+                    _ => {}
+                }
+                self.handle_event(event);
+            }
+            for _ in 0..SETTLE_EVENTS_MAX {
+                let Ok(event) = tokio::time::timeout(SETTLE, self.swarm.select_next_some()).await
+                else {
+                    break;
+                };
+                self.handle_event(event);
+            }
+        });
+        if reported.await.is_err() {
+            tracing::warn!("a listener has not said where it listens");
+        }
+        self.publish_addresses();
+        Ok(())
+    }
+
+    fn listen_on(
+        &mut self,
+        address: &Multiaddr,
+        port_fallback: bool,
+    ) -> Result<ListenerId, NetError> {
+        let failed = |why: String| NetError::Listen {
+            addr: address.clone(),
+            why,
+        };
+        let address = match Socket::parse(address).map(is_taken) {
+            Some(true) if port_fallback => {
+                let free = with_any_port(address);
+                tracing::warn!(%address, %free, "port in use, taking a free one");
+                free
+            }
+            Some(true) => {
+                return Err(NetError::PortInUse {
+                    addr: address.clone(),
+                });
+            }
+            Some(false) => address.clone(),
+            None => {
+                return Err(failed(
+                    "only IP addresses with tcp or udp/quic-v1 work".to_owned(),
+                ));
+            }
+        };
+        self.swarm
+            .listen_on(address)
+            .map_err(|error| failed(error.to_string()))
+    }
+}
+
+/// Whether another program has this port.
+///
+/// Tried out, for the transport shares ports on purpose (`SO_REUSEPORT`, to dial from the port it listens on) and
+/// would share with a second daemon of the same user without a word.
+fn is_taken(socket: Socket) -> bool {
+    // The wildcard of IPv6 would cover IPv4 here; the transport's does not.
+    let ip = if socket.ip == IpAddr::V6(Ipv6Addr::UNSPECIFIED) {
+        IpAddr::V6(Ipv6Addr::LOCALHOST)
+    } else {
+        socket.ip
+    };
+    let tried = match socket.kind {
+        Kind::Tcp => TcpListener::bind(SocketAddr::new(ip, socket.port)).map(drop),
+        Kind::Quic => UdpSocket::bind(SocketAddr::new(ip, socket.port)).map(drop),
+    };
+    socket.port != 0 && tried.is_err_and(|error| error.kind() == io::ErrorKind::AddrInUse)
+}
+
+fn with_any_port(address: &Multiaddr) -> Multiaddr {
+    address
+        .iter()
+        .map(|part| match part {
+            Protocol::Tcp(_) => Protocol::Tcp(0),
+            Protocol::Udp(_) => Protocol::Udp(0),
+            other => other,
+        })
+        .collect()
+}

@@ -1,0 +1,67 @@
+//! The behaviours of a node, composed.
+
+use libp2p::identity::Keypair;
+use libp2p::swarm::NetworkBehaviour;
+use libp2p::swarm::behaviour::toggle::Toggle;
+use libp2p::{PeerId, identify, mdns, ping};
+use tokio::sync::mpsc;
+
+use super::config::{NetConfig, Protocols};
+use super::counters::Counters;
+use super::dht::Dht;
+use super::exchange::{Exchange, ExchangeStream};
+use super::limits::Limits;
+use super::records::Records;
+
+/// What this node calls itself.
+const AGENT: &str = concat!("shoal/", env!("CARGO_PKG_VERSION"));
+
+/// All protocols of a node. The limits come first: what they refuse, nobody else hears of.
+#[derive(NetworkBehaviour)]
+pub(super) struct Behaviour {
+    pub(super) limits: Limits,
+    pub(super) identify: identify::Behaviour,
+    pub(super) ping: ping::Behaviour,
+    pub(super) mdns: Toggle<mdns::tokio::Behaviour>,
+    pub(super) dht: Dht,
+    pub(super) exchange: Exchange,
+}
+
+impl Behaviour {
+    /// Composes the behaviours; inbound exchange streams come out of the receiver.
+    pub(super) fn new(
+        keypair: &Keypair,
+        config: &NetConfig,
+        protocols: &Protocols,
+        records: Records,
+        counters: &Counters,
+    ) -> (Self, mpsc::Receiver<ExchangeStream>) {
+        let local = keypair.public().to_peer_id();
+        let identify = identify::Config::new(protocols.id.clone(), keypair.public())
+            .with_agent_version(AGENT.to_owned())
+            .with_push_listen_addr_updates(true)
+            // Its cache hands out whatever a peer says of itself; the book keeps what is believed.
+            .with_cache_size(0);
+        let (exchange, incoming) =
+            Exchange::new(protocols.exchange.clone(), &config.limits, counters.clone());
+        let behaviour = Self {
+            limits: Limits::new(config.limits.clone(), counters.clone()),
+            identify: identify::Behaviour::new(identify),
+            ping: ping::Behaviour::default(),
+            mdns: Toggle::from(mdns_behaviour(config.mdns, local)),
+            dht: Dht::new(local, protocols.kad.clone(), records, &config.dht),
+            exchange,
+        };
+        (behaviour, incoming)
+    }
+}
+
+/// The local network's discovery; a machine without multicast goes without it.
+fn mdns_behaviour(enabled: bool, local: PeerId) -> Option<mdns::tokio::Behaviour> {
+    if !enabled {
+        return None;
+    }
+    mdns::tokio::Behaviour::new(mdns::Config::default(), local)
+        .inspect_err(|error| tracing::warn!(%error, "no discovery on the local network"))
+        .ok()
+}

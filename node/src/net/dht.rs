@@ -1,0 +1,230 @@
+//! The DHT: libp2p's Kademlia behind a filter.
+//!
+//! Owns what goes in and out of it: which peers enter the routing table and with which addresses, which addresses of
+//! a query are dialled, and which records are asked for. It wraps the behaviour because Kademlia believes and dials
+//! every address that any peer of a query names, keeps every address a peer ever had, and gives provider ids without
+//! the addresses that came with them.
+
+use std::num::NonZeroUsize;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use libp2p::core::Endpoint;
+use libp2p::core::transport::PortUse;
+use libp2p::kad::{self, BucketInserts, Caching, Mode, QueryId, RecordKey, StoreInserts};
+use libp2p::swarm::{
+    ConnectionDenied, ConnectionId, FromSwarm, NetworkBehaviour, THandler, THandlerInEvent,
+    THandlerOutEvent, ToSwarm,
+};
+use libp2p::{Multiaddr, PeerId, StreamProtocol};
+
+use super::DhtStatus;
+use super::book::ADDRESSES_MAX;
+use super::config::DhtConfig;
+use super::records::{Key, Records};
+use super::scope::{Scope, believed};
+
+/// The largest DHT message. 20 providers and 20 nearer peers of 40 bytes and 16 addresses of 40 bytes each are
+/// 27 KiB; the 16 KiB of the default would make such answers fail.
+const MESSAGE_BYTES_MAX: usize = 64 * 1024;
+
+/// After how long the routing table is refreshed.
+const REFRESH_INTERVAL: Duration = Duration::from_secs(5 * 60);
+
+/// After how long one request to one peer has failed.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// The filtered behaviour.
+pub(super) struct Dht {
+    inner: kad::Behaviour<Records>,
+    /// The narrowest scope that a connection had so far: addresses that reach less far are of another network.
+    reach: Scope,
+}
+
+impl Dht {
+    /// A DHT server. Whoever is reachable from nowhere has no believed address, so it enters nobody's table.
+    pub(super) fn new(
+        local: PeerId,
+        protocol: StreamProtocol,
+        records: Records,
+        config: &DhtConfig,
+    ) -> Self {
+        let mut kad = kad::Config::new(protocol);
+        kad.set_query_timeout(config.query_timeout)
+            .set_substreams_timeout(REQUEST_TIMEOUT)
+            .set_max_packet_size(MESSAGE_BYTES_MAX)
+            .set_provider_record_ttl(Some(config.record_ttl))
+            .set_periodic_bootstrap_interval(Some(REFRESH_INTERVAL))
+            // Announcing again is the announcer's: the built-in job clones every record.
+            .set_provider_publication_interval(None)
+            .set_publication_interval(None)
+            .set_replication_interval(None)
+            .set_caching(Caching::Disabled)
+            // Nothing is stored and nobody enters the table before it was filtered.
+            .set_record_filtering(StoreInserts::FilterBoth)
+            .set_kbucket_inserts(BucketInserts::Manual);
+        let mut inner = kad::Behaviour::with_config(local, records, kad);
+        // Set outright: otherwise it stays a client until an external address is confirmed, and on a LAN or a
+        // testnet nobody would serve.
+        inner.set_mode(Some(Mode::Server));
+        Self {
+            inner,
+            reach: Scope::Public,
+        }
+    }
+
+    /// Asks for the providers of `key`.
+    pub(super) fn providers(&mut self, key: &Key) -> QueryId {
+        self.inner.get_providers(RecordKey::new(key))
+    }
+
+    /// Tells the peers nearest to `key` that this node provides it, and answers so itself from now on.
+    pub(super) fn announce(&mut self, key: &Key) -> Result<QueryId, kad::store::Error> {
+        self.inner.start_providing(RecordKey::new(key))
+    }
+
+    /// Asks for the addresses of a peer: those nearest to it know them.
+    pub(super) fn find_peer(&mut self, peer: PeerId) -> QueryId {
+        self.inner.get_n_closest_peers(peer, NonZeroUsize::MIN)
+    }
+
+    /// Ends a query early; its result then comes soon.
+    pub(super) fn finish(&mut self, query: QueryId) {
+        if let Some(mut query) = self.inner.query_mut(&query) {
+            query.finish();
+        }
+    }
+
+    /// The record store.
+    pub(super) fn records(&mut self) -> &mut Records {
+        self.inner.store_mut()
+    }
+
+    /// The addresses that the routing table and running queries know of a peer, filtered.
+    ///
+    /// A provider's addresses are known to the query that found it and vanish with it, so they are read while its
+    /// event is handled.
+    pub(super) fn addresses(&mut self, peer: PeerId) -> Vec<Multiaddr> {
+        // The id is not kept: the behaviour only looks addresses up.
+        let id = ConnectionId::new_unchecked(0);
+        self.handle_pending_outbound_connection(id, Some(peer), &[], Endpoint::Dialer)
+            .unwrap_or_default()
+    }
+
+    /// Puts a DHT server with these believed addresses into the routing table, in place of what it had before.
+    pub(super) fn route(&mut self, peer: PeerId, addresses: &[Multiaddr]) {
+        if addresses.is_empty() {
+            return;
+        }
+        for old in self.routed(peer) {
+            if !addresses
+                .iter()
+                .any(|address| old.clone().with_p2p(peer) == address.clone().with_p2p(peer))
+            {
+                self.inner.remove_address(&peer, &old);
+            }
+        }
+        for address in addresses.iter().take(ADDRESSES_MAX) {
+            self.inner.add_address(&peer, address.clone());
+        }
+    }
+
+    /// Takes a peer out of the routing table.
+    pub(super) fn unroute(&mut self, peer: &PeerId) {
+        self.inner.remove_peer(peer);
+    }
+
+    /// How full it is.
+    pub(super) fn status(&mut self) -> DhtStatus {
+        let peers = self
+            .inner
+            .kbuckets()
+            .map(|bucket| bucket.num_entries())
+            .sum();
+        DhtStatus {
+            peers,
+            records: self.inner.store_mut().foreign_len(),
+        }
+    }
+
+    fn routed(&mut self, peer: PeerId) -> Vec<Multiaddr> {
+        let Some(bucket) = self.inner.kbucket(peer) else {
+            return Vec::new();
+        };
+        let entry = bucket
+            .iter()
+            .find(|entry| *entry.node.key.preimage() == peer);
+        entry
+            .map(|entry| entry.node.value.iter().cloned().collect())
+            .unwrap_or_default()
+    }
+}
+
+impl NetworkBehaviour for Dht {
+    type ConnectionHandler = <kad::Behaviour<Records> as NetworkBehaviour>::ConnectionHandler;
+    type ToSwarm = kad::Event;
+
+    fn handle_established_inbound_connection(
+        &mut self,
+        id: ConnectionId,
+        peer: PeerId,
+        local: &Multiaddr,
+        remote: &Multiaddr,
+    ) -> Result<THandler<Self>, ConnectionDenied> {
+        self.inner
+            .handle_established_inbound_connection(id, peer, local, remote)
+    }
+
+    /// The addresses that Kademlia would dial, without those that are not believed and at most as many as allowed.
+    fn handle_pending_outbound_connection(
+        &mut self,
+        id: ConnectionId,
+        peer: Option<PeerId>,
+        addresses: &[Multiaddr],
+        role: Endpoint,
+    ) -> Result<Vec<Multiaddr>, ConnectionDenied> {
+        let known = self
+            .inner
+            .handle_pending_outbound_connection(id, peer, addresses, role)?;
+        Ok(peer
+            .map(|peer| believed(&peer, &known, self.reach, ADDRESSES_MAX))
+            .unwrap_or_default())
+    }
+
+    fn handle_established_outbound_connection(
+        &mut self,
+        id: ConnectionId,
+        peer: PeerId,
+        address: &Multiaddr,
+        role: Endpoint,
+        port_use: PortUse,
+    ) -> Result<THandler<Self>, ConnectionDenied> {
+        self.inner
+            .handle_established_outbound_connection(id, peer, address, role, port_use)
+    }
+
+    fn on_swarm_event(&mut self, event: FromSwarm<'_>) {
+        if let FromSwarm::ConnectionEstablished(established) = &event
+            && let Some(scope) = Scope::of(established.endpoint.get_remote_address())
+        {
+            self.reach = self.reach.min(scope);
+        }
+        self.inner.on_swarm_event(event);
+    }
+
+    fn on_connection_handler_event(
+        &mut self,
+        peer: PeerId,
+        id: ConnectionId,
+        event: THandlerOutEvent<Self>,
+    ) {
+        self.inner.on_connection_handler_event(peer, id, event);
+    }
+
+    fn poll(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<ToSwarm<Self::ToSwarm, THandlerInEvent<Self>>> {
+        self.inner.poll(cx)
+    }
+}

@@ -1,0 +1,218 @@
+//! The exchange behaviour: opens streams of `/shoal/<network>/exchange/1` on chosen connections and gives inbound
+//! ones away.
+//!
+//! Owns which connections there are and which are kept as neighbours. It does not dial, it does not read or write:
+//! streams go straight from the connection's task to the task that works on them, never through the swarm task.
+//! Inbound streams beyond a cap, or that nobody takes in time, are reset and counted.
+
+mod handler;
+mod stream;
+
+use std::collections::{HashMap, VecDeque};
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use libp2p::core::Endpoint;
+use libp2p::core::transport::PortUse;
+use libp2p::swarm::behaviour::{ConnectionClosed, ConnectionEstablished};
+use libp2p::swarm::{
+    ConnectionDenied, ConnectionId, FromSwarm, NetworkBehaviour, NotifyHandler, THandler,
+    THandlerInEvent, THandlerOutEvent, ToSwarm,
+};
+use libp2p::{Multiaddr, PeerId, StreamProtocol};
+use tokio::sync::{Semaphore, mpsc};
+
+pub use self::stream::ExchangeStream;
+
+pub(super) use self::handler::Opener;
+
+use self::handler::{Handler, Order, Shared};
+use super::config::ConnectionLimits;
+use super::counters::Counters;
+use super::scope::{Kind, Socket};
+
+/// Inbound streams that wait to be taken. The taker only spawns a task for each, so a queue that stays full means
+/// that the node is overloaded.
+pub(super) const INCOMING_MAX: usize = 64;
+
+/// The behaviour.
+pub(super) struct Exchange {
+    shared: Shared,
+    streams_per_connection_max: usize,
+    neighbours_max: usize,
+    /// Open connections by peer; as many as the connection limits admit.
+    connections: HashMap<PeerId, Vec<Connection>>,
+    neighbours: usize,
+    /// Orders on their way to handlers; drained at every poll.
+    orders: VecDeque<ToSwarm<Infallible, Order>>,
+}
+
+struct Connection {
+    id: ConnectionId,
+    /// TCP is the faster path; streams prefer it.
+    kind: Option<Kind>,
+    neighbour: bool,
+}
+
+impl Exchange {
+    /// A behaviour whose inbound streams come out of the receiver.
+    pub(super) fn new(
+        protocol: StreamProtocol,
+        limits: &ConnectionLimits,
+        counters: Counters,
+    ) -> (Self, mpsc::Receiver<ExchangeStream>) {
+        let (incoming, taken) = mpsc::channel(INCOMING_MAX);
+        let node_slots = Arc::new(Semaphore::new(limits.streams_max as usize));
+        let exchange = Self {
+            shared: Shared {
+                protocol,
+                incoming,
+                node_slots,
+                counters,
+            },
+            streams_per_connection_max: limits.streams_per_connection_max as usize,
+            neighbours_max: limits.neighbours_max as usize,
+            connections: HashMap::new(),
+            neighbours: 0,
+            orders: VecDeque::new(),
+        };
+        (exchange, taken)
+    }
+
+    /// Opens a stream to a connected peer, on its fastest and oldest connection, and answers `opener`.
+    ///
+    /// Gives `opener` back when the peer is not connected.
+    pub(super) fn open(&mut self, peer: PeerId, opener: Opener) -> Result<(), Opener> {
+        let connections = self.connections.get(&peer);
+        let best = connections.and_then(|all| all.iter().min_by_key(|connection| connection.kind));
+        let Some(id) = best.map(|connection| connection.id) else {
+            return Err(opener);
+        };
+        self.order(peer, id, Order::Open(opener));
+        Ok(())
+    }
+
+    /// Keeps one connection with `peer` open although nothing uses it, as long as there are slots for neighbours.
+    pub(super) fn keep(&mut self, peer: PeerId) {
+        let Some(connections) = self.connections.get_mut(&peer) else {
+            return;
+        };
+        if self.neighbours >= self.neighbours_max || connections.iter().any(|one| one.neighbour) {
+            return;
+        }
+        let Some(connection) = connections
+            .iter_mut()
+            .min_by_key(|connection| connection.kind)
+        else {
+            return;
+        };
+        connection.neighbour = true;
+        self.neighbours += 1;
+        let id = connection.id;
+        self.order(peer, id, Order::Keep);
+    }
+
+    fn order(&mut self, peer_id: PeerId, connection: ConnectionId, event: Order) {
+        let handler = NotifyHandler::One(connection);
+        self.orders.push_back(ToSwarm::NotifyHandler {
+            peer_id,
+            handler,
+            event,
+        });
+    }
+
+    fn handler(&self, peer: PeerId, connection: ConnectionId) -> Handler {
+        Handler::new(
+            self.shared.clone(),
+            peer,
+            connection,
+            self.streams_per_connection_max,
+        )
+    }
+
+    fn handle_closed(&mut self, peer: PeerId, connection: ConnectionId) {
+        let Some(connections) = self.connections.get_mut(&peer) else {
+            return;
+        };
+        if let Some(index) = connections.iter().position(|one| one.id == connection) {
+            let closed = connections.remove(index);
+            self.neighbours -= usize::from(closed.neighbour);
+            if connections.is_empty() {
+                self.connections.remove(&peer);
+            } else if closed.neighbour {
+                self.keep(peer);
+            }
+        }
+    }
+}
+
+impl NetworkBehaviour for Exchange {
+    type ConnectionHandler = Handler;
+    type ToSwarm = Infallible;
+
+    fn handle_established_inbound_connection(
+        &mut self,
+        connection: ConnectionId,
+        peer: PeerId,
+        _local: &Multiaddr,
+        _remote: &Multiaddr,
+    ) -> Result<THandler<Self>, ConnectionDenied> {
+        Ok(self.handler(peer, connection))
+    }
+
+    fn handle_established_outbound_connection(
+        &mut self,
+        connection: ConnectionId,
+        peer: PeerId,
+        _address: &Multiaddr,
+        _role: Endpoint,
+        _port_use: PortUse,
+    ) -> Result<THandler<Self>, ConnectionDenied> {
+        Ok(self.handler(peer, connection))
+    }
+
+    fn on_swarm_event(&mut self, event: FromSwarm<'_>) {
+        match event {
+            FromSwarm::ConnectionEstablished(ConnectionEstablished {
+                peer_id,
+                connection_id,
+                endpoint,
+                ..
+            }) => {
+                let kind = Socket::parse(endpoint.get_remote_address()).map(|socket| socket.kind);
+                let connection = Connection {
+                    id: connection_id,
+                    kind,
+                    neighbour: false,
+                };
+                self.connections
+                    .entry(peer_id)
+                    .or_default()
+                    .push(connection);
+            }
+            FromSwarm::ConnectionClosed(ConnectionClosed {
+                peer_id,
+                connection_id,
+                ..
+            }) => {
+                self.handle_closed(peer_id, connection_id);
+            }
+            _ => {}
+        }
+    }
+
+    fn on_connection_handler_event(
+        &mut self,
+        _peer: PeerId,
+        _connection: ConnectionId,
+        event: THandlerOutEvent<Self>,
+    ) {
+        match event {}
+    }
+
+    fn poll(&mut self, _: &mut Context<'_>) -> Poll<ToSwarm<Infallible, THandlerInEvent<Self>>> {
+        // An order only comes from the swarm's own task, which polls again after it.
+        self.orders.pop_front().map_or(Poll::Pending, Poll::Ready)
+    }
+}

@@ -1,0 +1,381 @@
+//! The handle to a running network.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use libp2p::identity::Keypair;
+use libp2p::{Multiaddr, PeerId};
+use tokio::sync::{broadcast, mpsc, oneshot, watch};
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use super::actor::{self, Command, Ends};
+use super::counters::Counters;
+use super::lookups::PROVIDERS_PER_LOOKUP_MAX;
+use super::scope::{Scope, peer_of};
+use super::{
+    AnnounceState, ConnectError, ExchangeStream, Key, KvLog, LookupError, NetConfig, NetCounters,
+    NetError, OpenError, PeerInfo, ProviderFound,
+};
+
+/// Commands that wait for the network task. It does nothing slow, so more would only hide a standstill.
+const INBOX_MAX: usize = 256;
+
+/// Events that a slow observer may lag behind before it loses some.
+const EVENTS_MAX: usize = 256;
+
+/// Keys in one command, so that a node with very many shares does not hold up others at start.
+const KEYS_PER_COMMAND_MAX: usize = 1024;
+
+/// How long a connect may take: three addresses in a row at the handshake timeout.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// How long opening a stream on an open connection may take; the protocol's own deadline is shorter.
+const OPEN_TIMEOUT: Duration = Duration::from_secs(15);
+
+/// What the network needs of the rest of the node.
+pub struct NetDeps {
+    /// Where provider records are kept.
+    pub providers: Arc<dyn KvLog>,
+    /// Where peers are remembered.
+    pub peers: Arc<dyn KvLog>,
+}
+
+/// Where this node is.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct OwnAddresses {
+    /// Where it listens, all interfaces.
+    pub listen: Vec<Multiaddr>,
+    /// What it tells others, widest scope first, TCP before QUIC; without `/p2p/…`.
+    pub external: Vec<Multiaddr>,
+    /// The widest scope of these; `None` when it listens nowhere.
+    pub scope: Option<Scope>,
+}
+
+/// How the DHT stands.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct DhtStatus {
+    /// Peers in the routing table.
+    pub peers: usize,
+    /// Provider records that this node holds for others.
+    pub records: usize,
+}
+
+/// What happens in the network.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum NetEvent {
+    /// A peer of this network is connected and has said what it speaks.
+    PeerConnected {
+        /// Who.
+        peer: PeerId,
+    },
+    /// The last connection with a peer of this network has ended.
+    PeerDisconnected {
+        /// Who.
+        peer: PeerId,
+    },
+    /// This node listens somewhere else; see [`Net::addresses`].
+    AddressesChanged,
+    /// Peers were sent word that this node provides a key. The DHT has no receipt: it is with them within moments.
+    Announced {
+        /// The key.
+        key: Key,
+        /// How many peers.
+        peers: usize,
+    },
+}
+
+/// A running network. Cheap to clone; the network ends with [`Net::shutdown`], or when the last handle is dropped.
+#[derive(Clone)]
+pub struct Net {
+    local: PeerId,
+    commands: mpsc::Sender<Command>,
+    events: broadcast::Sender<NetEvent>,
+    addresses: watch::Receiver<OwnAddresses>,
+    counters: Counters,
+    shutdown: CancellationToken,
+    task: Arc<Task>,
+}
+
+/// The network task and, once it has ended, how.
+struct Task {
+    running: Mutex<Option<JoinHandle<()>>>,
+    ended: watch::Sender<Option<Result<(), NetError>>>,
+}
+
+impl Net {
+    /// Starts the network; returns when it listens and its addresses are known.
+    ///
+    /// Inbound exchange streams come out of the receiver. Its queue is bounded: streams that nobody takes in time are
+    /// reset. When the receiver is dropped, all are.
+    ///
+    /// # Errors
+    /// [`NetError`], above all [`NetError::PortInUse`]; nothing keeps running then.
+    pub async fn spawn(
+        config: NetConfig,
+        keypair: &Keypair,
+        deps: NetDeps,
+    ) -> Result<(Self, mpsc::Receiver<ExchangeStream>), NetError> {
+        let (commands, inbox) = mpsc::channel(INBOX_MAX);
+        let (events, _) = broadcast::channel(EVENTS_MAX);
+        let (published, addresses) = watch::channel(OwnAddresses::default());
+        let (ended, _) = watch::channel(None);
+        let shutdown = CancellationToken::new();
+        let counters = Counters::default();
+        let ends = Ends {
+            inbox,
+            shutdown: shutdown.clone(),
+            events: events.clone(),
+            addresses: published,
+            counters: counters.clone(),
+        };
+        // On the heap: a whole swarm is built in it.
+        let (actor, incoming) = Box::pin(actor::start(config, keypair, deps, ends)).await?;
+        let running = Mutex::new(Some(tokio::spawn(actor.run())));
+        let net = Self {
+            local: keypair.public().to_peer_id(),
+            commands,
+            events,
+            addresses,
+            counters,
+            shutdown,
+            task: Arc::new(Task { running, ended }),
+        };
+        Ok((net, incoming))
+    }
+
+    /// This node's id.
+    #[must_use]
+    pub fn peer_id(&self) -> PeerId {
+        self.local
+    }
+
+    /// Where this node listens and what it tells others of it, as of now.
+    #[must_use]
+    pub fn addresses(&self) -> OwnAddresses {
+        self.addresses.borrow().clone()
+    }
+
+    /// What to give others to dial: [`OwnAddresses::external`], each with this node's id.
+    #[must_use]
+    pub fn dial_addresses(&self) -> Vec<Multiaddr> {
+        let own = self.addresses.borrow();
+        own.external
+            .iter()
+            .filter_map(|address| address.clone().with_p2p(self.local).ok())
+            .collect()
+    }
+
+    /// The widest scope that this node is in.
+    #[must_use]
+    pub fn scope(&self) -> Option<Scope> {
+        self.addresses.borrow().scope
+    }
+
+    /// What was refused, dropped or lost so far.
+    #[must_use]
+    pub fn counters(&self) -> NetCounters {
+        self.counters.snapshot()
+    }
+
+    /// Events from now on. Whoever is slow loses the oldest and is told how many.
+    #[must_use]
+    pub fn events(&self) -> broadcast::Receiver<NetEvent> {
+        self.events.subscribe()
+    }
+
+    /// Who is connected, oldest connection first; empty when the network has ended.
+    pub async fn peers(&self) -> Vec<PeerInfo> {
+        self.ask(|reply| Command::Peers { reply })
+            .await
+            .unwrap_or_default()
+    }
+
+    /// How the DHT stands; all zero when the network has ended.
+    pub async fn dht(&self) -> DhtStatus {
+        self.ask(|reply| Command::Dht { reply })
+            .await
+            .unwrap_or_default()
+    }
+
+    /// Connects with whoever is at `address`; if it ends in `/p2p/…`, with that peer only.
+    ///
+    /// At once if that peer is connected already. Cancel-safe: the dial goes on, its result is dropped.
+    ///
+    /// # Errors
+    /// [`ConnectError`], after 30 s at the latest.
+    pub async fn connect(&self, address: Multiaddr) -> Result<PeerId, ConnectError> {
+        if peer_of(&address) == Some(self.local) {
+            return Err(ConnectError::Myself(address));
+        }
+        self.dial(peer_of(&address), vec![address]).await
+    }
+
+    /// Connects with a peer, at these addresses or any other that is known of it.
+    ///
+    /// At once if it is connected already. Cancel-safe: the dial goes on, its result is dropped.
+    ///
+    /// # Errors
+    /// [`ConnectError`], after 30 s at the latest.
+    pub async fn connect_peer(
+        &self,
+        peer: PeerId,
+        addresses: Vec<Multiaddr>,
+    ) -> Result<PeerId, ConnectError> {
+        if peer == self.local {
+            return Err(ConnectError::Myself(Multiaddr::empty()));
+        }
+        self.dial(Some(peer), addresses).await
+    }
+
+    async fn dial(
+        &self,
+        peer: Option<PeerId>,
+        addresses: Vec<Multiaddr>,
+    ) -> Result<PeerId, ConnectError> {
+        let connected = self.ask(|waiter| Command::Connect {
+            peer,
+            addresses,
+            waiter,
+        });
+        match tokio::time::timeout(CONNECT_TIMEOUT, connected).await {
+            Ok(answer) => answer.unwrap_or(Err(ConnectError::Closed)),
+            Err(_) => Err(ConnectError::Timeout),
+        }
+    }
+
+    /// Takes note of where a peer is said to be, without dialling it.
+    ///
+    /// For hints of peers: names and loopback addresses are not believed.
+    pub async fn learn(&self, peer: PeerId, addresses: Vec<Multiaddr>) {
+        self.tell(Command::Learn { peer, addresses }).await;
+    }
+
+    /// Opens an exchange stream to a peer, connecting with it first if need be, at the addresses known of it.
+    ///
+    /// Cancel-safe: a stream that nobody waits for is reset.
+    ///
+    /// # Errors
+    /// [`OpenError`]; 30 s for the connection and 15 s for the stream at the latest.
+    pub async fn open_exchange(&self, peer: PeerId) -> Result<ExchangeStream, OpenError> {
+        self.connect_peer(peer, Vec::new()).await?;
+        let opened = self.ask(|opener| Command::Open { peer, opener });
+        match tokio::time::timeout(OPEN_TIMEOUT, opened).await {
+            Ok(Some(opened)) => opened,
+            Ok(None) if self.commands.is_closed() => Err(ConnectError::Closed.into()),
+            Ok(None) => Err(OpenError::Lost("the connection was closed".to_owned())),
+            Err(_) => Err(OpenError::Timeout),
+        }
+    }
+
+    /// Looks up who provides `key`; providers come as they are found, each once.
+    ///
+    /// The receiver ends with the lookup, 30 s for each round at the latest, at once when nobody can be asked. Dropping
+    /// it ends the lookup.
+    ///
+    /// # Errors
+    /// [`LookupError::Busy`] when too many lookups wait.
+    pub async fn find_providers(
+        &self,
+        key: Key,
+    ) -> Result<mpsc::Receiver<ProviderFound>, LookupError> {
+        let (results, found) = mpsc::channel(PROVIDERS_PER_LOOKUP_MAX);
+        let started = self
+            .ask(|reply| Command::Lookup {
+                key,
+                results,
+                reply,
+            })
+            .await;
+        started.unwrap_or(Err(LookupError::Closed)).map(|()| found)
+    }
+
+    /// Announces a key, now and before the record runs out, until it is withdrawn; [`NetEvent::Announced`] tells when
+    /// peers were told. Announcing it again changes nothing.
+    pub async fn announce(&self, key: Key) {
+        self.announce_all(vec![key]).await;
+    }
+
+    /// Announces many keys, those that an earlier run announced when they are due again.
+    pub async fn announce_all(&self, keys: Vec<Key>) {
+        for keys in keys.chunks(KEYS_PER_COMMAND_MAX) {
+            self.tell(Command::Announce(keys.to_vec())).await;
+        }
+    }
+
+    /// Stops announcing a key. Records that others hold run out by themselves.
+    pub async fn withdraw(&self, key: Key) {
+        self.tell(Command::Withdraw(vec![key])).await;
+    }
+
+    /// How an own key stands.
+    pub async fn announced(&self, key: Key) -> AnnounceState {
+        let state = self
+            .ask(|reply| Command::AnnounceState { key, reply })
+            .await;
+        state.unwrap_or(AnnounceState::Unknown)
+    }
+
+    /// Disconnects a peer and refuses connections with it for `duration`. Forgotten at a restart.
+    pub async fn ban(&self, peer: PeerId, duration: Duration) {
+        self.tell(Command::Ban { peer, duration }).await;
+    }
+
+    /// Closes all connections with a peer.
+    pub async fn disconnect(&self, peer: PeerId) {
+        self.tell(Command::Disconnect { peer }).await;
+    }
+
+    /// Ends the network and waits until all its tasks and threads have ended, a few seconds at the most.
+    ///
+    /// Idempotent; every caller waits for the same end. Cancel-safe: the network ends nevertheless.
+    ///
+    /// # Errors
+    /// [`NetError::Panicked`] when the network task had panicked.
+    pub async fn shutdown(&self) -> Result<(), NetError> {
+        self.shutdown.cancel();
+        self.ended().await
+    }
+
+    /// Waits until the network has ended, by a shutdown or by a panic.
+    ///
+    /// # Errors
+    /// [`NetError::Panicked`] when the network task panicked.
+    pub async fn ended(&self) -> Result<(), NetError> {
+        let mut ended = self.task.ended.subscribe();
+        let running = self
+            .task
+            .running
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
+        if let Some(running) = running {
+            let task = Arc::clone(&self.task);
+            // A task of its own, so that whoever waits may be cancelled and the others still hear of the end.
+            tokio::spawn(async move {
+                let end = running
+                    .await
+                    .map_err(|error| NetError::Panicked(error.to_string()));
+                task.ended.send_replace(Some(end));
+            });
+        }
+        match ended.wait_for(Option::is_some).await {
+            Ok(end) => end.clone().unwrap_or(Ok(())),
+            // The sender lives in `self`.
+            Err(_) => Ok(()),
+        }
+    }
+
+    /// Sends a command and waits for its answer; `None` when the network has ended or dropped the question.
+    async fn ask<T>(&self, command: impl FnOnce(oneshot::Sender<T>) -> Command) -> Option<T> {
+        let (reply, answer) = oneshot::channel();
+        self.tell(command(reply)).await;
+        answer.await.ok()
+    }
+
+    /// Sends a command; a network that has ended has nothing to do with it.
+    async fn tell(&self, command: Command) {
+        self.commands.send(command).await.ok();
+    }
+}

@@ -1,0 +1,213 @@
+//! Who is connected, as a person or a program is shown it.
+
+use std::collections::HashMap;
+use std::time::{Duration, SystemTime};
+
+use libp2p::core::ConnectedPoint;
+use libp2p::swarm::ConnectionId;
+use libp2p::{Multiaddr, PeerId};
+
+use super::scope::{Scope, without_peer};
+
+/// The longest agent that is shown, in characters.
+const AGENT_CHARS_MAX: usize = 64;
+
+/// A connected peer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PeerInfo {
+    /// Its id.
+    pub peer_id: PeerId,
+    /// The remote address of each connection, oldest first.
+    pub addresses: Vec<Multiaddr>,
+    /// What it calls itself; printable ASCII, at most 64 characters. `None` until it has said so.
+    pub agent: Option<String>,
+    /// Round-trip time as measured last.
+    pub rtt: Option<Duration>,
+    /// Who made the oldest connection.
+    pub direction: Direction,
+    /// Since when there has been a connection.
+    pub connected_since: SystemTime,
+    /// The widest scope of its connections.
+    pub scope: Option<Scope>,
+}
+
+/// Who made a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Direction {
+    /// The peer.
+    Inbound,
+    /// This node.
+    Outbound,
+}
+
+/// All connected peers.
+#[derive(Default)]
+pub(super) struct Peers {
+    peers: HashMap<PeerId, Peer>,
+}
+
+struct Peer {
+    /// Never empty.
+    connections: Vec<Connection>,
+    agent: Option<String>,
+    rtt: Option<Duration>,
+    since: SystemTime,
+    /// Whether it was found to speak this network's protocols.
+    member: bool,
+}
+
+struct Connection {
+    id: ConnectionId,
+    address: Multiaddr,
+    direction: Direction,
+}
+
+impl Peers {
+    /// Adds a connection.
+    pub(super) fn connected(&mut self, peer: PeerId, id: ConnectionId, endpoint: &ConnectedPoint) {
+        let direction = if endpoint.is_dialer() {
+            Direction::Outbound
+        } else {
+            Direction::Inbound
+        };
+        let address = without_peer(endpoint.get_remote_address());
+        let connection = Connection {
+            id,
+            address,
+            direction,
+        };
+        let known = self.peers.entry(peer).or_insert_with(|| Peer {
+            connections: Vec::new(),
+            agent: None,
+            rtt: None,
+            since: SystemTime::now(),
+            member: false,
+        });
+        known.connections.push(connection);
+    }
+
+    /// Removes a connection. If it was the peer's last, says whether it was a peer of this network.
+    pub(super) fn disconnected(&mut self, peer: &PeerId, id: ConnectionId) -> Option<bool> {
+        let known = self.peers.get_mut(peer)?;
+        known.connections.retain(|connection| connection.id != id);
+        if !known.connections.is_empty() {
+            return None;
+        }
+        self.peers.remove(peer).map(|peer| peer.member)
+    }
+
+    /// Takes note of what a peer of this network calls itself; says whether it is news that it is one.
+    pub(super) fn identified(&mut self, peer: &PeerId, agent: &str) -> bool {
+        let Some(known) = self.peers.get_mut(peer) else {
+            return false;
+        };
+        known.agent = Some(printable(agent));
+        !std::mem::replace(&mut known.member, true)
+    }
+
+    /// Takes note of a round trip.
+    pub(super) fn measured(&mut self, peer: &PeerId, rtt: Duration) {
+        if let Some(known) = self.peers.get_mut(peer) {
+            known.rtt = Some(rtt);
+        }
+    }
+
+    pub(super) fn contains(&self, peer: &PeerId) -> bool {
+        self.peers.contains_key(peer)
+    }
+
+    /// How many peers of this network are connected.
+    pub(super) fn members(&self) -> usize {
+        self.peers.values().filter(|peer| peer.member).count()
+    }
+
+    /// The remote address of one connection.
+    pub(super) fn address(&self, peer: &PeerId, id: ConnectionId) -> Option<&Multiaddr> {
+        let connections = &self.peers.get(peer)?.connections;
+        connections
+            .iter()
+            .find(|one| one.id == id)
+            .map(|one| &one.address)
+    }
+
+    /// The addresses at which this node reached a peer.
+    pub(super) fn dialled(&self, peer: &PeerId) -> Vec<Multiaddr> {
+        let connections = self.peers.get(peer).map(|peer| peer.connections.as_slice());
+        let connections = connections.unwrap_or_default().iter();
+        let dialled = connections.filter(|one| one.direction == Direction::Outbound);
+        dialled.map(|one| one.address.clone()).collect()
+    }
+
+    /// The widest scope at which a peer is connected: what it may tell addresses of.
+    pub(super) fn scope(&self, peer: &PeerId) -> Option<Scope> {
+        self.peers.get(peer).and_then(Peer::scope)
+    }
+
+    pub(super) fn ids(&self) -> Vec<PeerId> {
+        self.peers.keys().copied().collect()
+    }
+
+    /// Everybody, oldest connection first.
+    pub(super) fn snapshot(&self) -> Vec<PeerInfo> {
+        let mut all: Vec<PeerInfo> = self
+            .peers
+            .iter()
+            .filter_map(|(id, peer)| peer.info(*id))
+            .collect();
+        all.sort_by_key(|peer| (peer.connected_since, peer.peer_id));
+        all
+    }
+}
+
+impl Peer {
+    fn scope(&self) -> Option<Scope> {
+        self.connections
+            .iter()
+            .filter_map(|one| Scope::of(&one.address))
+            .max()
+    }
+
+    fn info(&self, peer_id: PeerId) -> Option<PeerInfo> {
+        Some(PeerInfo {
+            peer_id,
+            addresses: self
+                .connections
+                .iter()
+                .map(|one| one.address.clone())
+                .collect(),
+            agent: self.agent.clone(),
+            rtt: self.rtt,
+            direction: self.connections.first()?.direction,
+            connected_since: self.since,
+            scope: self.scope(),
+        })
+    }
+}
+
+/// What a stranger calls itself, made safe for terminals and logs.
+fn printable(agent: &str) -> String {
+    agent
+        .chars()
+        .take(AGENT_CHARS_MAX)
+        .map(|c| {
+            if c == ' ' || c.is_ascii_graphic() {
+                c
+            } else {
+                '?'
+            }
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn agents_are_made_safe() {
+        let check = |agent: &str, want: &str| assert_eq!(printable(agent), want);
+        check("shoal/0.1.0", "shoal/0.1.0");
+        check("a\u{1b}[31mb\n\u{202e}", "a?[31mb??");
+        check(&"x".repeat(1000), &"x".repeat(AGENT_CHARS_MAX));
+    }
+}

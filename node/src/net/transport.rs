@@ -1,0 +1,155 @@
+//! How bytes reach a peer: TCP under TLS 1.3 or Noise and yamux, QUIC, and names resolved for both.
+//!
+//! Owns the choice of security layer, multiplexer and windows, and nothing else: it is the one place to change for a
+//! faster path. Nothing unencrypted can be negotiated. Every handshake has a deadline.
+
+use std::io;
+use std::time::Duration;
+
+use futures::future::{BoxFuture, Either, FutureExt, TryFutureExt};
+use libp2p::core::muxing::StreamMuxerBox;
+use libp2p::core::transport::{Boxed, OrTransport};
+use libp2p::core::upgrade::{
+    InboundConnectionUpgrade, OutboundConnectionUpgrade, UpgradeInfo, Version,
+};
+use libp2p::futures::{AsyncRead, AsyncWrite};
+use libp2p::identity::Keypair;
+use libp2p::{PeerId, Transport, dns, noise, quic, tcp, tls, yamux};
+
+use super::NetError;
+
+/// Streams of all protocols on one TCP connection; a peer that opens more loses the connection. yamux grants each
+/// 256 KiB at first, so a peer that is not read from can make us hold 32 MiB at the very most.
+const STREAMS_PER_CONNECTION_MAX: u16 = 128;
+
+/// Unread bytes that one QUIC stream may hold: 8 MiB is 80 MB/s at 100 ms.
+const QUIC_STREAM_WINDOW_BYTES: u32 = 8 << 20;
+
+/// Unread bytes that all streams of a QUIC connection may hold together: two busy streams.
+const QUIC_CONNECTION_WINDOW_BYTES: u32 = 16 << 20;
+
+/// Builds the transport of a node with this identity.
+///
+/// # Errors
+/// [`NetError::Transport`] when a certificate cannot be made or the system's resolver configuration cannot be read.
+pub(super) fn build(
+    keypair: &Keypair,
+    handshake_timeout: Duration,
+) -> Result<Boxed<(PeerId, StreamMuxerBox)>, NetError> {
+    let failed = |error: &dyn std::error::Error| NetError::Transport(error.to_string());
+    let security = Security {
+        tls: tls::Config::new(keypair).map_err(|error| failed(&error))?,
+        noise: noise::Config::new(keypair).map_err(|error| failed(&error))?,
+    };
+    let mut muxer = yamux::Config::default();
+    muxer.set_max_num_streams(STREAMS_PER_CONNECTION_MAX.into());
+    let tcp = tcp::tokio::Transport::new(tcp::Config::new().nodelay(true))
+        .upgrade(Version::V1Lazy)
+        .authenticate(security)
+        .multiplex(muxer)
+        .timeout(handshake_timeout)
+        .map(|(peer, muxer), _| (peer, StreamMuxerBox::new(muxer)));
+    let quic = quic::tokio::Transport::new(quic_config(keypair, handshake_timeout))
+        .map(|(peer, muxer), _| (peer, StreamMuxerBox::new(muxer)));
+    let either = OrTransport::new(quic, tcp).map(|either, _| either.into_inner());
+    let named = dns::tokio::Transport::system(either).map_err(|error| failed(&error))?;
+    Ok(named.boxed())
+}
+
+fn quic_config(keypair: &Keypair, handshake_timeout: Duration) -> quic::Config {
+    let mut config = quic::Config::new(keypair);
+    config.handshake_timeout = handshake_timeout;
+    config.max_concurrent_stream_limit = STREAMS_PER_CONNECTION_MAX.into();
+    config.max_stream_data = QUIC_STREAM_WINDOW_BYTES;
+    config.max_connection_data = QUIC_CONNECTION_WINDOW_BYTES;
+    config
+}
+
+/// TLS 1.3, and Noise for peers that do not have it; both prove the peer's identity.
+#[derive(Clone)]
+struct Security {
+    tls: tls::Config,
+    noise: noise::Config,
+}
+
+/// Which of the two was agreed on.
+#[derive(Clone, Copy)]
+enum Layer {
+    Tls(&'static str),
+    Noise(&'static str),
+}
+
+impl AsRef<str> for Layer {
+    fn as_ref(&self) -> &str {
+        match self {
+            Self::Tls(name) | Self::Noise(name) => name,
+        }
+    }
+}
+
+type Secured<C> = Either<tls::TlsStream<C>, noise::Output<C>>;
+
+impl UpgradeInfo for Security {
+    type Info = Layer;
+    type InfoIter = std::vec::IntoIter<Layer>;
+
+    fn protocol_info(&self) -> Self::InfoIter {
+        let tls = self.tls.protocol_info().map(Layer::Tls);
+        let noise = self.noise.protocol_info().map(Layer::Noise);
+        tls.chain(noise).collect::<Vec<_>>().into_iter()
+    }
+}
+
+impl<C> InboundConnectionUpgrade<C> for Security
+where
+    C: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+{
+    type Output = (PeerId, Secured<C>);
+    type Error = io::Error;
+    type Future = BoxFuture<'static, Result<Self::Output, Self::Error>>;
+
+    fn upgrade_inbound(self, socket: C, layer: Layer) -> Self::Future {
+        match layer {
+            Layer::Tls(name) => secured_tls(self.tls.upgrade_inbound(socket, name)),
+            Layer::Noise(name) => secured_noise(self.noise.upgrade_inbound(socket, name)),
+        }
+    }
+}
+
+impl<C> OutboundConnectionUpgrade<C> for Security
+where
+    C: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+{
+    type Output = (PeerId, Secured<C>);
+    type Error = io::Error;
+    type Future = BoxFuture<'static, Result<Self::Output, Self::Error>>;
+
+    fn upgrade_outbound(self, socket: C, layer: Layer) -> Self::Future {
+        match layer {
+            Layer::Tls(name) => secured_tls(self.tls.upgrade_outbound(socket, name)),
+            Layer::Noise(name) => secured_noise(self.noise.upgrade_outbound(socket, name)),
+        }
+    }
+}
+
+type Upgraded<C> = BoxFuture<'static, io::Result<(PeerId, Secured<C>)>>;
+
+fn secured_tls<C: 'static>(
+    handshake: impl Future<Output = Result<(PeerId, tls::TlsStream<C>), tls::UpgradeError>>
+    + Send
+    + 'static,
+) -> Upgraded<C> {
+    handshake
+        .map_ok(|(peer, stream)| (peer, Either::Left(stream)))
+        .map_err(io::Error::other)
+        .boxed()
+}
+
+fn secured_noise<C: 'static>(
+    handshake: impl Future<Output = Result<(PeerId, noise::Output<C>), noise::Error>> + Send + 'static,
+) -> Upgraded<C> {
+    handshake
+        .map_ok(|(peer, stream)| (peer, Either::Right(stream)))
+        .map_err(io::Error::other)
+        .boxed()
+}

@@ -1,0 +1,266 @@
+//! What the parts know, in the words of the API.
+
+use std::{path::Path, time::SystemTime};
+
+use jiff::Timestamp;
+use libp2p::Multiaddr;
+use shoal_protocol::{
+    chunker::Chunker,
+    exchange::Availability,
+    link::{Link, PEERS_PRINTED_MAX},
+    name::{SafeName, escaped},
+    walk::{EntryKind as TreeEntry, Tree},
+};
+
+use crate::{
+    api::types as api,
+    fetch::{Fetched, FoundProvider, Snapshot, TransferInfo},
+    net::{self, PeerInfo},
+    share::Shared,
+    store::{Recipe, ShareRecord, ShareState},
+};
+
+pub(super) fn share_info(share: &ShareRecord) -> api::ShareInfo {
+    let created = i64::try_from(share.created_ms).unwrap_or(i64::MAX);
+    api::ShareInfo {
+        cid: share.root.to_string(),
+        name: share.name.clone(),
+        path: share.source.clone(),
+        size: share.size,
+        files: share.files,
+        created: Timestamp::from_millisecond(created).unwrap_or(Timestamp::MAX),
+        announce: share.announce,
+        state: match &share.state {
+            ShareState::Changed(change) => api::ShareState::Changed {
+                changed: changed(&change.path, &change.kind),
+            },
+            _ => api::ShareState::Ok,
+        },
+    }
+}
+
+/// The warning that belongs to a changed share, with the command that shares it again.
+pub(super) fn changed_warning(share: &ShareRecord) -> Option<String> {
+    let ShareState::Changed(change) = &share.state else {
+        return None;
+    };
+    let name = escaped(&share.name);
+    let what = changed(&change.path, &change.kind);
+    let source = share.source.display().to_string();
+    let source = source.replace('\'', r"'\''");
+    Some(format!(
+        "{name:?} is not served any more: {what}; share it again with: shoal share '{source}'",
+        name = name.to_string(),
+    ))
+}
+
+fn changed(path: &str, kind: &dyn std::fmt::Display) -> String {
+    if path.is_empty() {
+        format!("it {kind}")
+    } else {
+        format!("{} {kind}", escaped(path))
+    }
+}
+
+pub(super) fn shared(shared: &Shared, link: &Link, elapsed_ms: u64) -> api::ShareResult {
+    let listed = shared.skipped.len() as u64;
+    let mut warnings = Vec::new();
+    if shared.skipped_total > listed {
+        let more = shared.skipped_total - listed;
+        warnings.push(format!("{more} more entries were left out than are listed"));
+    }
+    let skipped = shared.skipped.iter().map(|it| api::Skipped {
+        path: it.path.clone(),
+        reason: it.reason.to_string(),
+    });
+    api::ShareResult {
+        cid: shared.record.root.to_string(),
+        link: link.to_string(),
+        name: shared.record.name.clone(),
+        size: shared.record.size,
+        files: shared.record.files,
+        chunks: shared.record.chunks,
+        elapsed_ms,
+        skipped: skipped.collect(),
+        warnings,
+    }
+}
+
+/// The link to a share: its root, its name, and where this node is, public addresses first.
+pub(super) fn link(share: &ShareRecord, addresses: &[Multiaddr]) -> Link {
+    Link {
+        name: SafeName::parse(&share.name).ok(),
+        peers: addresses
+            .iter()
+            .take(PEERS_PRINTED_MAX)
+            .map(Multiaddr::to_string)
+            .collect(),
+        ..Link::new(share.root.clone())
+    }
+}
+
+pub(super) fn recipe(request: &api::ShareRequest) -> Recipe {
+    Recipe {
+        hash: match request.hash {
+            api::Hash::Blake3 => shoal_protocol::address::HashFn::Blake3,
+            api::Hash::Sha2_256 => shoal_protocol::address::HashFn::Sha2_256,
+        },
+        chunker: match request.chunker {
+            api::Chunker::Fixed => Chunker::Fixed,
+            api::Chunker::Cdc => Chunker::Cdc,
+        },
+        preserve_mode: request.preserve.mode,
+        preserve_mtime: request.preserve.mtime,
+        exclude: request.exclude.clone(),
+    }
+}
+
+pub(super) fn fetched(fetched: &Fetched) -> api::FetchResult {
+    let skipped = fetched.skipped.iter().map(|path| {
+        let path = escaped(&path.to_string_lossy()).to_string();
+        format!("the link {path} leads outside of what was fetched and was not made")
+    });
+    let mut from: Vec<_> = fetched
+        .from
+        .iter()
+        .map(|(peer, bytes)| api::Source {
+            peer: *peer,
+            bytes: *bytes,
+        })
+        .collect();
+    from.sort_by_key(|source| std::cmp::Reverse(source.bytes));
+    api::FetchResult {
+        cid: fetched.cid.to_string(),
+        path: fetched.path.clone(),
+        size: fetched.size,
+        files: fetched.files,
+        elapsed_ms: millis(fetched.elapsed),
+        downloaded_bytes: fetched.downloaded_bytes,
+        resumed_bytes: fetched.resumed_bytes,
+        local_bytes: fetched.local_bytes,
+        skipped: fetched.skipped.len() as u64,
+        from,
+        warnings: skipped.collect(),
+    }
+}
+
+pub(super) fn transfer(info: &TransferInfo) -> api::Transfer {
+    let name = info
+        .output
+        .file_name()
+        .map_or_else(String::new, |it| it.to_string_lossy().into());
+    api::Transfer {
+        id: info.id,
+        cid: info.root.to_string(),
+        name,
+        progress: progress(&info.progress, 0),
+    }
+}
+
+pub(super) fn progress(at: &Snapshot, rate: u64) -> api::FetchProgress {
+    api::FetchProgress {
+        phase: match at.phase {
+            crate::fetch::Phase::Finding => api::FetchPhase::Finding,
+            crate::fetch::Phase::Listing => api::FetchPhase::Listing,
+            crate::fetch::Phase::Fetching => api::FetchPhase::Fetching,
+            crate::fetch::Phase::Landing => api::FetchPhase::Landing,
+        },
+        bytes: at.bytes(),
+        bytes_total: at.totals_known().then_some(at.bytes_total),
+        files: at.files,
+        files_total: at.totals_known().then_some(at.files_total),
+        rate,
+        sources: at.sources,
+        asked: at.asked,
+    }
+}
+
+pub(super) fn found(provider: &FoundProvider) -> api::Provider {
+    let (complete, ranges) = match &provider.answer {
+        Ok(Availability::Complete) => (Some(true), Vec::new()),
+        Ok(Availability::Partial { ranges }) => (
+            Some(false),
+            ranges.iter().map(|it| (it.start, it.end)).collect(),
+        ),
+        Ok(_) => (Some(false), Vec::new()),
+        Err(_) => (None, Vec::new()),
+    };
+    api::Provider {
+        peer: provider.peer,
+        addresses: provider.addresses.clone(),
+        complete,
+        ranges,
+        rtt_ms: provider.rtt.map(millis),
+    }
+}
+
+pub(super) fn listing(
+    link: &Link,
+    root: &shoal_protocol::address::Cid,
+    tree: &Tree,
+) -> api::Listing {
+    let bare = (!matches!(tree.root, TreeEntry::Dir { .. })).then(|| entry("", &tree.root));
+    let below = (0..).zip(&tree.entries).map(|(index, it)| {
+        let names: Vec<&str> = tree.path(index).iter().map(|name| name.as_str()).collect();
+        entry(&names.join("/"), &it.kind)
+    });
+    api::Listing {
+        cid: root.to_string(),
+        name: link.name.as_ref().map(|name| name.as_str().to_owned()),
+        size: tree.bytes(),
+        files: tree.files() as u64,
+        entries: bare.into_iter().chain(below).collect(),
+    }
+}
+
+fn entry(path: &str, kind: &TreeEntry) -> api::ListEntry {
+    let (size, cid, kind) = match kind {
+        TreeEntry::Dir { .. } => (None, None, api::EntryKind::Dir),
+        TreeEntry::File { cid, size, .. } => (*size, Some(cid.to_string()), api::EntryKind::File),
+        TreeEntry::Symlink { target, .. } => (
+            None,
+            None,
+            api::EntryKind::Symlink {
+                target: target.clone(),
+            },
+        ),
+    };
+    api::ListEntry {
+        path: path.to_owned(),
+        size,
+        cid,
+        kind,
+    }
+}
+
+pub(super) fn peer(info: PeerInfo) -> api::Peer {
+    let connected = SystemTime::now()
+        .duration_since(info.connected_since)
+        .unwrap_or_default();
+    api::Peer {
+        peer_id: info.peer_id,
+        addresses: info.addresses,
+        agent: info.agent,
+        rtt_ms: info.rtt.map(millis),
+        direction: match info.direction {
+            net::Direction::Inbound => api::Direction::Inbound,
+            net::Direction::Outbound => api::Direction::Outbound,
+        },
+        connected_ms: millis(connected),
+    }
+}
+
+/// Space on the disk that a path is on; zero when the system does not tell.
+pub(super) fn disk(path: &Path) -> api::Disk {
+    match rustix::fs::statvfs(path) {
+        Ok(stat) => api::Disk {
+            free: stat.f_bavail.saturating_mul(stat.f_frsize),
+            total: stat.f_blocks.saturating_mul(stat.f_frsize),
+        },
+        Err(_) => api::Disk { free: 0, total: 0 },
+    }
+}
+
+pub(super) fn millis(duration: std::time::Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}

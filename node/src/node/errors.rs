@@ -1,0 +1,174 @@
+//! Failures of the parts, as people and programs are told of them: a code, what failed, what to do.
+
+use shoal_protocol::{address::AddressError, link::LinkError, walk::PathError};
+
+use super::NodeError;
+use crate::{
+    api::{ApiError, ErrorCode},
+    fetch::FetchError,
+    net::{ConnectError, NetError},
+    share::ShareError,
+    store::{StoreError, UnshareError},
+};
+
+impl From<NodeError> for ApiError {
+    fn from(error: NodeError) -> Self {
+        match error {
+            NodeError::Home(error) => error.into(),
+            NodeError::Store(error) => error.into(),
+            NodeError::Net(error) => error.into(),
+            NodeError::Identity(why) => Self::new(ErrorCode::Internal, why)
+                .hint("restore identity.key from a backup, or move it away to get a new identity"),
+        }
+    }
+}
+
+impl From<StoreError> for ApiError {
+    fn from(error: StoreError) -> Self {
+        let message = error.to_string();
+        match error {
+            StoreError::InUse { .. } => Self::new(ErrorCode::AlreadyRunning, message)
+                .hint("stop the other one with `shoal stop`, or choose another --home"),
+            StoreError::NewerSchema { .. } => Self::new(ErrorCode::NewerSchema, message)
+                .hint("use the newer version of shoal, or another --home"),
+            StoreError::Damaged { .. } => Self::new(ErrorCode::Integrity, message)
+                .hint("restore the db folder from a backup, or move it away and share again"),
+            StoreError::NoSpace => Self::new(ErrorCode::NoSpace, message)
+                .hint("free some space on the disk of the home"),
+            StoreError::NoPermission { .. } => Self::new(ErrorCode::NoPermission, message)
+                .hint("make the home writable for this user"),
+            StoreError::Io { .. } | StoreError::Database { .. } => {
+                Self::new(ErrorCode::Internal, message)
+            }
+        }
+    }
+}
+
+impl From<NetError> for ApiError {
+    fn from(error: NetError) -> Self {
+        let message = error.to_string();
+        match error {
+            NetError::PortInUse { .. } => Self::new(ErrorCode::PortInUse, message)
+                .hint("choose another port with --listen, or port 0 for any free one"),
+            NetError::Listen { .. } => Self::new(ErrorCode::Config, message)
+                .hint("choose an address of this machine with --listen"),
+            NetError::NetworkName { .. } => Self::new(ErrorCode::Config, message),
+            _ => Self::new(ErrorCode::Internal, message),
+        }
+    }
+}
+
+impl From<LinkError> for ApiError {
+    fn from(error: LinkError) -> Self {
+        let message = error.to_string();
+        match error {
+            LinkError::Address(AddressError::UnsupportedHash { .. }) => {
+                Self::new(ErrorCode::UnsupportedHash, message)
+                    .hint("shoal reads blake3 and sha2-256 addresses")
+            }
+            _ => Self::new(ErrorCode::Usage, message)
+                .hint("a link looks like shoal:<cid>?name=…; a bare CID does too"),
+        }
+    }
+}
+
+impl From<ShareError> for ApiError {
+    fn from(error: ShareError) -> Self {
+        let message = error.to_string();
+        match error {
+            ShareError::NoPath | ShareError::Pattern { .. } => Self::new(ErrorCode::Usage, message),
+            ShareError::NotFound(_) => {
+                Self::new(ErrorCode::PathNotFound, message).hint("check the path")
+            }
+            ShareError::PermissionDenied(_) => Self::new(ErrorCode::NoPermission, message)
+                .hint("make it readable for the user that runs the daemon, or --exclude it"),
+            ShareError::NotShareable(_) | ShareError::OwnHome { .. } => {
+                Self::new(ErrorCode::BadName, message).hint("share files and folders of your own")
+            }
+            ShareError::DuplicateName(_) => Self::new(ErrorCode::BadName, message)
+                .hint("share them one by one, or rename one of them"),
+            ShareError::Names { ref names, .. } => {
+                let hint = format!("rename or --exclude them: {}", names.join(", "));
+                Self::new(ErrorCode::BadName, message).hint(hint)
+            }
+            ShareError::ChangedWhileSharing(_) => {
+                Self::new(ErrorCode::ChangedWhileSharing, message)
+                    .hint("share again when it is at rest, or use --copy")
+            }
+            ShareError::NoSpace => Self::new(ErrorCode::NoSpace, message)
+                .hint("free some space, or share without --copy"),
+            ShareError::Cancelled => Self::new(ErrorCode::Interrupted, message),
+            ShareError::Store(error) => error.into(),
+            ShareError::Io { ref cause, .. } => Self::from_io(cause, message),
+            ShareError::TooLarge { .. } | ShareError::Unbuildable { .. } => {
+                Self::new(ErrorCode::BadName, message).hint("share its parts one by one")
+            }
+            ShareError::Panicked => Self::new(ErrorCode::Internal, message),
+        }
+    }
+}
+
+impl From<UnshareError> for ApiError {
+    fn from(error: UnshareError) -> Self {
+        let message = error.to_string();
+        match error {
+            UnshareError::NotShared => {
+                Self::new(ErrorCode::NotShared, message).hint("`shoal ls` lists what is shared")
+            }
+            UnshareError::PartOf { .. } => Self::new(ErrorCode::NotShared, message),
+            UnshareError::Store(error) => error.into(),
+        }
+    }
+}
+
+impl From<ConnectError> for ApiError {
+    fn from(error: ConnectError) -> Self {
+        Self::new(ErrorCode::Unreachable, error.to_string())
+            .hint("check the address, and that the other node runs and listens there")
+    }
+}
+
+impl From<&FetchError> for ApiError {
+    fn from(error: &FetchError) -> Self {
+        let message = error.to_string();
+        match error {
+            FetchError::NotFound { asked, .. } if asked.iter().any(|(_, it)| is_bad(it)) => {
+                Self::new(ErrorCode::Integrity, message)
+                    .hint("the only providers serve damaged content; ask for another source")
+            }
+            FetchError::NotFound { .. } => Self::new(ErrorCode::NotFound, message)
+                .hint("check the link, that its sharer is online, and `shoal peers`"),
+            FetchError::NoProgress { .. } => Self::new(ErrorCode::NotFound, message)
+                .hint("what was fetched is kept: run the same fetch again to go on"),
+            FetchError::DestinationExists(_) => Self::new(ErrorCode::DestinationExists, message)
+                .hint("choose another place with -o, or replace it with --overwrite"),
+            FetchError::Destination(error) => Self::from_io(error, message)
+                .hint("what was fetched is kept: run the same fetch again to go on"),
+            FetchError::NoSpace { .. } => Self::new(ErrorCode::NoSpace, message)
+                .hint("free some space, or choose another disk with -o"),
+            FetchError::Refused(_) | FetchError::Path(PathError::Dag(_)) => {
+                Self::new(ErrorCode::BadName, message)
+                    .hint("nothing was written; ask the sharer to share it again with safe names")
+            }
+            FetchError::Path(_) => {
+                Self::new(ErrorCode::NotFound, message).hint("`shoal ls LINK` shows what there is")
+            }
+            FetchError::Name(_) => {
+                Self::new(ErrorCode::BadName, message).hint("choose a name of your own with -o")
+            }
+            FetchError::Busy(_) => {
+                Self::new(ErrorCode::Busy, message).hint("wait until one of them is done")
+            }
+            FetchError::BareSymlink => Self::new(ErrorCode::BadName, message),
+            FetchError::Store(_) | FetchError::Internal(_) => {
+                Self::new(ErrorCode::Internal, message).hint("the daemon's log says more")
+            }
+            FetchError::Cancelled => Self::new(ErrorCode::Interrupted, message)
+                .hint("run the same command again to go on where it stopped"),
+        }
+    }
+}
+
+fn is_bad(answer: &str) -> bool {
+    answer.contains("wrong bytes")
+}

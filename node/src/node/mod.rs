@@ -1,0 +1,199 @@
+//! The node: store, library, network, serving and fetching, put together and taken down in order.
+//!
+//! [`Node::spawn`] returns when the node serves. A [`NodeHandle`] is cheap to clone and answers
+//! everything that people can ask of it ([`Service`](crate::api::Service)). [`NodeHandle::shutdown`]
+//! ends every task in order: no new work, then transfers and served streams, then the network, then
+//! the store; the next start needs no repair.
+
+mod answers;
+mod errors;
+mod offers;
+mod service;
+mod tables;
+mod watch;
+
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Instant,
+};
+
+use libp2p::{PeerId, identity::Keypair};
+use tokio::sync::{Mutex, mpsc};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use self::{offers::Offers, tables::TableLog};
+use crate::{
+    api::{HomeError, HomeLock},
+    config::Config,
+    fetch::Fetcher,
+    net::{ExchangeStream, Net, NetConfig, NetDeps, NetError},
+    serve::{ServeStats, Server, Withdrawn},
+    store::{Library, Store, StoreError, TableName},
+};
+
+/// Why a node did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum NodeError {
+    /// The home is in use or cannot be used.
+    #[error(transparent)]
+    Home(#[from] HomeError),
+    /// The database cannot be opened.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The network did not start.
+    #[error(transparent)]
+    Net(#[from] NetError),
+    /// The identity key cannot be read or made.
+    #[error("the identity key: {0}")]
+    Identity(String),
+}
+
+/// Starts nodes.
+#[derive(Debug)]
+pub struct Node;
+
+/// A running node. Cheap to clone; the node runs until [`NodeHandle::shutdown`].
+#[derive(Clone)]
+pub struct NodeHandle {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    home: PathBuf,
+    lock: HomeLock,
+    config: Config,
+    started: Instant,
+    library: Library,
+    net: Net,
+    fetcher: Fetcher,
+    served: Arc<ServeStats>,
+    rates: watch::Rates,
+    recheck: watch::Recheck,
+    tasks: TaskTracker,
+    shutdown: CancellationToken,
+    /// Held while shutting down, so that a second call waits for the first.
+    ended: Mutex<bool>,
+}
+
+impl Node {
+    /// Starts a node on `home` and returns when it serves.
+    ///
+    /// # Errors
+    /// [`NodeError`] says which part refused; nothing is left running then.
+    pub async fn spawn(config: Config, home: &Path) -> Result<NodeHandle, NodeError> {
+        let lock = HomeLock::acquire(home)?;
+        let home = lock.home().to_owned();
+        let offers = Arc::<Offers>::default();
+        let opened = {
+            let (home, offers) = (home.clone(), Arc::clone(&offers));
+            tokio::task::spawn_blocking(move || open(&home, offers)).await
+        };
+        let (library, keypair) = opened.map_err(|it| NodeError::Identity(it.to_string()))??;
+        let (net, streams) = start_net(&config, &keypair, &library).await?;
+
+        let shutdown = CancellationToken::new();
+        let tasks = TaskTracker::new();
+        let (served, withdrawn) = (Arc::<ServeStats>::default(), Arc::<Withdrawn>::default());
+        let server = Server::new(
+            library.clone(),
+            Arc::clone(&withdrawn),
+            Arc::clone(&served),
+            shutdown.clone(),
+        );
+        tasks.spawn(server.run(streams));
+        tasks.spawn(offers.follow(library.clone(), net.clone(), withdrawn, shutdown.clone()));
+        let store = library.store().clone();
+        let fetcher = Fetcher::new(store, library.clone(), net.clone(), shutdown.clone());
+        let recheck = watch::Recheck::start(&tasks, library.clone(), shutdown.clone());
+        let rates = watch::Rates::start(&tasks, &fetcher, &served, shutdown.clone());
+        let inner = Inner {
+            home,
+            lock,
+            config,
+            started: Instant::now(),
+            library,
+            net,
+            fetcher,
+            served,
+            rates,
+            recheck,
+            tasks,
+            shutdown,
+            ended: Mutex::new(false),
+        };
+        Ok(NodeHandle {
+            inner: Arc::new(inner),
+        })
+    }
+}
+
+impl NodeHandle {
+    /// This node's peer id.
+    pub fn peer_id(&self) -> PeerId {
+        self.inner.net.peer_id()
+    }
+
+    /// The lock on this node's home, for binding the API socket.
+    pub fn home_lock(&self) -> &HomeLock {
+        &self.inner.lock
+    }
+
+    /// Fires when the node begins to shut down.
+    pub fn shutdown_token(&self) -> CancellationToken {
+        self.inner.shutdown.clone()
+    }
+
+    /// Ends the node in order and waits until nothing of it runs. Calling it again waits too.
+    pub async fn shutdown(&self) {
+        let inner = &self.inner;
+        inner.shutdown.cancel();
+        let mut ended = inner.ended.lock().await;
+        if *ended {
+            return;
+        }
+        inner.fetcher.ended().await;
+        if let Err(error) = inner.net.shutdown().await {
+            tracing::error!(%error, "the network did not end in order");
+        }
+        inner.tasks.close();
+        inner.tasks.wait().await;
+        *ended = true;
+    }
+}
+
+/// Opens what lies on disk. Blocking.
+fn open(home: &Path, offers: Arc<Offers>) -> Result<(Library, Keypair), NodeError> {
+    let store = Store::open(home)?;
+    let library = Library::open(store, move |event| offers.note(&event))?;
+    let keypair = crate::net::identity::load_or_create(home)
+        .map_err(|error| NodeError::Identity(error.to_string()))?;
+    Ok((library, keypair))
+}
+
+async fn start_net(
+    config: &Config,
+    keypair: &Keypair,
+    library: &Library,
+) -> Result<(Net, mpsc::Receiver<ExchangeStream>), NodeError> {
+    let net_config = NetConfig {
+        network: config.network.name.to_string(),
+        listen: config.network.listen.clone(),
+        port_fallback: false,
+        bootstrap: config.network.bootstrap.clone(),
+        mdns: config.network.mdns,
+        ..NetConfig::default()
+    };
+    let keys = library
+        .shares()
+        .iter()
+        .filter_map(|share| offers::announced_key(share))
+        .collect();
+    let deps = NetDeps {
+        providers: Arc::new(TableLog::new(library.store().table(TableName::Providers))),
+        peers: Arc::new(TableLog::new(library.store().table(TableName::Peers))),
+    };
+    let (net, streams) = Net::spawn(net_config, keypair, deps).await?;
+    net.announce_all(keys).await;
+    Ok((net, streams))
+}

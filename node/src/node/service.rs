@@ -1,0 +1,374 @@
+//! What people can ask of a node: the API's operations on the parts.
+
+use std::{
+    sync::atomic::{AtomicU32, Ordering::Relaxed},
+    time::{Duration, Instant},
+};
+
+use shoal_protocol::{address::Cid, link::Link};
+use tokio_util::sync::CancellationToken;
+
+use super::{NodeHandle, answers};
+use crate::{
+    api::{ApiError, ErrorCode, Progress, Service, types as api},
+    fetch::{self, FetchError},
+    net::{NetEvent, Scope},
+    share,
+    store::UnshareTarget,
+};
+
+/// How long a status waits for the look at shared files that it asks for.
+const RECHECK_PATIENCE: Duration = Duration::from_secs(2);
+/// Between two reports of a fetch's progress.
+const PROGRESS_INTERVAL: Duration = Duration::from_millis(200);
+/// How long `share --wait` waits for somebody to take the announcement.
+const ANNOUNCE_PATIENCE: Duration = Duration::from_secs(60);
+
+impl Service for NodeHandle {
+    async fn id(&self) -> Result<api::Identity, ApiError> {
+        Ok(api::Identity {
+            peer_id: self.peer_id(),
+            addresses: self.inner.net.dial_addresses(),
+            home: self.inner.home.clone(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+        })
+    }
+
+    async fn status(&self) -> Result<api::Status, ApiError> {
+        let inner = &self.inner;
+        inner.recheck.now(RECHECK_PATIENCE).await;
+        let shares = inner.library.shares();
+        let mut warnings: Vec<_> = shares
+            .iter()
+            .filter_map(|it| answers::changed_warning(it))
+            .collect();
+        let peers = self.connected().await;
+        if peers.is_empty() {
+            warnings.push(
+                "no peer is connected: add one with `shoal connect` or --bootstrap, or fetch a link \
+                 that names peers"
+                    .to_owned(),
+            );
+        }
+        let (up, down) = inner.rates.current();
+        Ok(api::Status {
+            peer_id: self.peer_id(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            network: inner.config.network.name.to_string(),
+            uptime_ms: answers::millis(inner.started.elapsed()),
+            addresses: inner.net.dial_addresses(),
+            scope: match inner.net.scope() {
+                Some(Scope::Public) => api::Scope::Public,
+                Some(Scope::Lan) => api::Scope::Lan,
+                Some(Scope::Loopback) | None => api::Scope::Loopback,
+            },
+            peers,
+            shares: shares
+                .iter()
+                .map(|share| answers::share_info(share))
+                .collect(),
+            transfers: inner
+                .fetcher
+                .transfers()
+                .iter()
+                .map(answers::transfer)
+                .collect(),
+            replicas: api::Replicas::default(),
+            uploaded_bytes: inner.served.uploaded_bytes(),
+            downloaded_bytes: inner.fetcher.downloaded_bytes(),
+            rates: api::Rates { up, down },
+            disk: answers::disk(&inner.home),
+            warnings,
+        })
+    }
+
+    async fn peers(&self) -> Result<api::Peers, ApiError> {
+        Ok(api::Peers {
+            peers: self.connected().await,
+        })
+    }
+
+    async fn shares(&self) -> Result<api::Shares, ApiError> {
+        let shares = self.inner.library.shares();
+        Ok(api::Shares {
+            shares: shares.iter().map(|it| answers::share_info(it)).collect(),
+        })
+    }
+
+    async fn connect(
+        &self,
+        request: api::ConnectRequest,
+        cancel: CancellationToken,
+    ) -> Result<api::Connected, ApiError> {
+        let connecting = self.inner.net.connect(request.address.clone());
+        let peer_id = cancel
+            .run_until_cancelled(connecting)
+            .await
+            .ok_or_else(interrupted)??;
+        Ok(api::Connected {
+            peer_id,
+            address: request.address,
+        })
+    }
+
+    async fn share(
+        &self,
+        request: api::ShareRequest,
+        progress: Progress<api::ShareProgress>,
+        cancel: CancellationToken,
+    ) -> Result<api::ShareResult, ApiError> {
+        let started = Instant::now();
+        let library = self.inner.library.clone();
+        let wanted = share::ShareRequest {
+            recipe: answers::recipe(&request),
+            paths: request
+                .paths
+                .into_iter()
+                .map(api::AbsolutePath::into_path_buf)
+                .collect(),
+            name: request.name,
+            copy: request.copy,
+            announce: !request.no_announce,
+        };
+        let (report, stop) = (progress.clone(), cancel.clone());
+        let sharing = tokio::task::spawn_blocking(move || {
+            let on_progress = |at: share::Progress| report.report(hashing(&at));
+            share::share(&library, &wanted, &on_progress, &stop)
+        });
+        let shared = sharing.await.map_err(|panic| internal(&panic))??;
+        let elapsed_ms = answers::millis(started.elapsed());
+        let link = answers::link(&shared.record, &self.inner.net.dial_addresses());
+        let mut result = answers::shared(&shared, &link, elapsed_ms);
+        if request.wait && shared.record.announce {
+            let bytes = shared.record.size;
+            progress.report(api::ShareProgress {
+                phase: api::SharePhase::Announcing,
+                files: shared.record.files,
+                files_total: shared.record.files,
+                bytes,
+                bytes_total: bytes,
+            });
+            let announced = self.announced(&shared.record.root);
+            if cancel
+                .run_until_cancelled(announced)
+                .await
+                .ok_or_else(interrupted)?
+                .is_err()
+            {
+                result
+                    .warnings
+                    .push("no peer has taken the announcement yet".to_owned());
+            }
+        }
+        Ok(result)
+    }
+
+    async fn unshare(&self, request: api::UnshareRequest) -> Result<api::Unshared, ApiError> {
+        let target = match request {
+            api::UnshareRequest::Cid(text) => UnshareTarget::Root(text.parse::<Link>()?.root),
+            api::UnshareRequest::Path(path) => UnshareTarget::Path(path.into_path_buf()),
+        };
+        let library = self.inner.library.clone();
+        let unsharing = tokio::task::spawn_blocking(move || library.unshare(&target));
+        let removed = unsharing.await.map_err(|panic| internal(&panic))??;
+        Ok(api::Unshared {
+            removed: removed.iter().map(|it| answers::share_info(it)).collect(),
+        })
+    }
+
+    async fn fetch(
+        &self,
+        request: api::FetchRequest,
+        progress: Progress<api::FetchProgress>,
+        cancel: CancellationToken,
+    ) -> Result<api::FetchResult, ApiError> {
+        let (output, into) = match request.destination {
+            api::Destination::Into(path) => (path, true),
+            api::Destination::At(path) => (path, false),
+        };
+        let request = fetch::FetchRequest {
+            link: request.link.parse()?,
+            output: output.into_path_buf(),
+            into,
+            peers: request.peers,
+            overwrite: request.overwrite,
+            sync: request.sync,
+            timeout: Duration::from_millis(request.timeout_ms),
+        };
+        let mut attached = self
+            .inner
+            .fetcher
+            .fetch(request)
+            .map_err(|error| ApiError::from(&error))?;
+        let mut meter = Meter::default();
+        let mut ticks = tokio::time::interval(PROGRESS_INTERVAL);
+        let outcome = loop {
+            tokio::select! {
+                outcome = attached.outcome() => break outcome,
+                () = cancel.cancelled() => {
+                    if attached.leave() {
+                        // Nobody else waits for it: it is over when its progress is kept.
+                        break attached.outcome().await;
+                    }
+                    return Err(interrupted());
+                }
+                _ = ticks.tick() => {
+                    let at = attached.progress();
+                    let rate = meter.rate(at.bytes());
+                    progress.report(answers::progress(&at, rate));
+                }
+            }
+        };
+        match outcome {
+            Ok(fetched) => Ok(answers::fetched(&fetched)),
+            Err(error) => Err(error.as_ref().into()),
+        }
+    }
+
+    async fn list(
+        &self,
+        request: api::ListRequest,
+        _progress: Progress<api::ListProgress>,
+        cancel: CancellationToken,
+    ) -> Result<api::Listing, ApiError> {
+        let link: Link = request.link.parse()?;
+        let timeout = Duration::from_millis(request.timeout_ms);
+        let listing = self
+            .inner
+            .fetcher
+            .list(link.clone(), &request.peers, timeout);
+        let (root, tree) = cancelled_or(&cancel, listing).await?;
+        Ok(answers::listing(&link, &root, &tree))
+    }
+
+    async fn find(
+        &self,
+        request: api::FindRequest,
+        progress: Progress<api::FindProgress>,
+        cancel: CancellationToken,
+    ) -> Result<api::Found, ApiError> {
+        let link: Link = request.link.parse()?;
+        let timeout = Duration::from_millis(request.timeout_ms);
+        let asked = AtomicU32::new(0);
+        let on_answer = |answers: &[fetch::FoundProvider]| {
+            let providers = answers.iter().filter(|it| it.provides()).count();
+            let count = u32::try_from(answers.len()).unwrap_or(u32::MAX);
+            asked.store(count, Relaxed);
+            let providers = u32::try_from(providers).unwrap_or(u32::MAX);
+            progress.report(api::FindProgress {
+                providers,
+                asked: count,
+            });
+        };
+        let finding = self.inner.fetcher.find(&link, timeout, &on_answer);
+        let found = cancelled_or(&cancel, finding).await?;
+        let providers = found
+            .iter()
+            .filter(|it| it.provides() || it.answer.is_err());
+        Ok(api::Found {
+            cid: link.root.to_string(),
+            providers: providers.map(answers::found).collect(),
+            asked: asked.load(Relaxed),
+        })
+    }
+}
+
+impl NodeHandle {
+    async fn connected(&self) -> Vec<api::Peer> {
+        let mut peers: Vec<_> = self
+            .inner
+            .net
+            .peers()
+            .await
+            .into_iter()
+            .map(answers::peer)
+            .collect();
+        peers.sort_by_key(|peer| (peer.rtt_ms.is_none(), peer.rtt_ms, peer.peer_id));
+        peers
+    }
+
+    /// Waits until somebody was told of a root.
+    async fn announced(&self, root: &Cid) -> Result<(), ApiError> {
+        let Some(key) = root
+            .digest()
+            .map(|digest| shoal_protocol::dht::key(&digest))
+        else {
+            return Ok(());
+        };
+        let mut events = self.inner.net.events();
+        let waiting = async {
+            while !matches!(
+                self.inner.net.announced(key).await,
+                crate::net::AnnounceState::Announced { .. }
+            ) {
+                while !matches!(events.recv().await, Ok(NetEvent::Announced { .. }) | Err(_)) {}
+            }
+        };
+        let waited = tokio::time::timeout(ANNOUNCE_PATIENCE, waiting).await;
+        waited.map_err(|_| ApiError::new(ErrorCode::NotFound, "nobody took the announcement"))
+    }
+}
+
+/// The rate of a counter between two looks, smoothed over about a second.
+#[derive(Default)]
+struct Meter {
+    last: Option<(Instant, u64)>,
+    rate: u64,
+}
+
+impl Meter {
+    fn rate(&mut self, total: u64) -> u64 {
+        let now = Instant::now();
+        if let Some((then, before)) = self.last {
+            let millis = u64::try_from((now - then).as_millis())
+                .unwrap_or(u64::MAX)
+                .max(1);
+            let latest = total.saturating_sub(before).saturating_mul(1000) / millis;
+            self.rate = (self.rate.saturating_mul(4).saturating_add(latest)) / 5;
+        }
+        self.last = Some((now, total));
+        self.rate
+    }
+}
+
+fn hashing(at: &share::Progress) -> api::ShareProgress {
+    api::ShareProgress {
+        phase: api::SharePhase::Hashing,
+        files: at.files,
+        files_total: at.files,
+        bytes: at.bytes,
+        bytes_total: at.bytes,
+    }
+}
+
+async fn cancelled_or<T>(
+    cancel: &CancellationToken,
+    work: impl Future<Output = Result<T, FetchError>>,
+) -> Result<T, ApiError> {
+    match cancel.run_until_cancelled(work).await {
+        Some(Ok(done)) => Ok(done),
+        Some(Err(error)) => Err((&error).into()),
+        None => Err(interrupted()),
+    }
+}
+
+fn interrupted() -> ApiError {
+    ApiError::from(&FetchError::Cancelled)
+}
+
+fn internal(panic: &tokio::task::JoinError) -> ApiError {
+    ApiError::new(ErrorCode::Internal, panic.to_string()).hint("the daemon's log says more")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_meter_needs_two_looks() {
+        let mut meter = Meter::default();
+        assert_eq!(meter.rate(1000), 0);
+        std::thread::yield_now();
+        assert!(meter.rate(2000) > 0);
+    }
+}

@@ -1,0 +1,190 @@
+//! Serving: one worker task per exchange stream that a peer opened.
+//!
+//! The [`Server`] accepts streams from the network, bounds how many run at a time in total and per
+//! peer, and gives each to a worker that owns it to its end. A worker reads requests, has the bytes
+//! read on blocking threads, and writes the answers; it serves what the library vouches for and
+//! nothing else. It never touches the swarm, and a slow or silent peer meets a deadline.
+
+mod worker;
+
+use std::{
+    collections::{HashMap, VecDeque},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+};
+
+use libp2p::PeerId;
+use shoal_protocol::{address::Cid, exchange::Availability};
+use tokio::sync::{Semaphore, mpsc};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use crate::{
+    net::ExchangeStream,
+    store::{Held, Library},
+};
+
+/// Streams served at a time, over all peers: with [`SERVE_BUFFER_BYTES_MAX`] shared between them,
+/// each can still hold a chunk.
+const STREAMS_MAX: usize = 256;
+/// Streams served at a time to one peer: one per root that it fetches, within reason.
+const STREAMS_PER_PEER_MAX: usize = 16;
+/// Withdrawn roots that are answered with `Gone`; older ones are `Absent`. About 40 KiB.
+const WITHDRAWN_REMEMBERED_MAX: usize = 1024;
+/// Bytes read from disk and not yet taken by the network, over all streams: 24 MiB, from the
+/// 150 MiB that a whole daemon may take.
+const SERVE_BUFFER_BYTES_MAX: u32 = 24 * 1024 * 1024;
+
+/// Counters of what was served, since the start of the process.
+#[derive(Debug, Default)]
+pub(crate) struct ServeStats {
+    uploaded_bytes: AtomicU64,
+    refused_streams: AtomicU64,
+}
+
+impl ServeStats {
+    /// Chunk payload written to peers.
+    pub(crate) fn uploaded_bytes(&self) -> u64 {
+        self.uploaded_bytes.load(Relaxed)
+    }
+}
+
+/// Roots that this node offered in this run and does not any more.
+#[derive(Debug, Default)]
+pub(crate) struct Withdrawn {
+    roots: Mutex<VecDeque<Cid>>,
+}
+
+impl Withdrawn {
+    /// Notes that a root was withdrawn; the oldest is forgotten when there are too many.
+    pub(crate) fn note(&self, root: &Cid) {
+        let mut roots = self.roots.lock().unwrap_or_else(PoisonError::into_inner);
+        if roots.len() >= WITHDRAWN_REMEMBERED_MAX {
+            roots.pop_front();
+        }
+        roots.push_back(root.clone());
+    }
+
+    /// What a peer that asks for `root` is told.
+    fn availability(&self, library: &Library, root: &Cid) -> Availability {
+        match library.held(root) {
+            Held::Complete => Availability::Complete,
+            Held::Changed => Availability::Gone,
+            Held::Landing | Held::Absent => {
+                let roots = self.roots.lock().unwrap_or_else(PoisonError::into_inner);
+                if roots.contains(root) {
+                    Availability::Gone
+                } else {
+                    Availability::Absent
+                }
+            }
+        }
+    }
+}
+
+/// Accepts exchange streams until the token is cancelled.
+pub(crate) struct Server {
+    library: Library,
+    withdrawn: Arc<Withdrawn>,
+    stats: Arc<ServeStats>,
+    buffers: Arc<Semaphore>,
+    streams: Mutex<HashMap<PeerId, usize>>,
+    workers: TaskTracker,
+    shutdown: CancellationToken,
+}
+
+impl Server {
+    pub(crate) fn new(
+        library: Library,
+        withdrawn: Arc<Withdrawn>,
+        stats: Arc<ServeStats>,
+        shutdown: CancellationToken,
+    ) -> Self {
+        let units = (SERVE_BUFFER_BYTES_MAX / worker::UNIT_BYTES) as usize;
+        Self {
+            library,
+            withdrawn,
+            stats,
+            buffers: Arc::new(Semaphore::new(units)),
+            streams: Mutex::default(),
+            workers: TaskTracker::new(),
+            shutdown,
+        }
+    }
+
+    /// Runs until shutdown or until the network is gone; every worker has ended when it returns.
+    pub(crate) async fn run(self, mut incoming: mpsc::Receiver<ExchangeStream>) {
+        let server = Arc::new(self);
+        loop {
+            let stream = tokio::select! {
+                biased;
+                () = server.shutdown.cancelled() => break,
+                stream = incoming.recv() => match stream {
+                    Some(stream) => stream,
+                    None => break,
+                },
+            };
+            server.accept(stream);
+        }
+        server.workers.close();
+        server.workers.wait().await;
+    }
+
+    fn accept(self: &Arc<Self>, stream: ExchangeStream) {
+        let peer = stream.peer();
+        let Some(slot) = Slot::take(self, peer) else {
+            let refused = self.stats.refused_streams.fetch_add(1, Relaxed) + 1;
+            // Dropping the stream resets it; the peer tries another provider or comes back.
+            tracing::debug!(%peer, refused, "exchange stream refused: too many streams");
+            return;
+        };
+        let server = Arc::clone(self);
+        self.workers.spawn(async move {
+            let _slot = slot;
+            let ended = worker::Worker::new(&server).run(stream).await;
+            tracing::debug!(%peer, %ended, "exchange stream served");
+        });
+    }
+}
+
+/// A place among the streams that are served; given back when dropped.
+struct Slot {
+    server: Arc<Server>,
+    peer: PeerId,
+}
+
+impl Slot {
+    fn take(server: &Arc<Server>, peer: PeerId) -> Option<Self> {
+        let mut streams = server
+            .streams
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        let total: usize = streams.values().sum();
+        let of_peer = streams.get(&peer).copied().unwrap_or(0);
+        if total >= STREAMS_MAX || of_peer >= STREAMS_PER_PEER_MAX {
+            return None;
+        }
+        streams.insert(peer, of_peer + 1);
+        Some(Self {
+            server: Arc::clone(server),
+            peer,
+        })
+    }
+}
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        let mut streams = self
+            .server
+            .streams
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        match streams.get_mut(&self.peer) {
+            Some(count) if *count > 1 => *count -= 1,
+            _ => {
+                streams.remove(&self.peer);
+            }
+        }
+    }
+}

@@ -1,0 +1,391 @@
+//! One served stream, from `Open` to its end.
+//!
+//! Requests are read ahead into a bounded queue while answers are written, so a client's window is
+//! never idle for a round trip. Wants are taken in order; runs of small blocks are read in one go on
+//! one blocking thread and written with one flush.
+
+use std::{
+    collections::VecDeque,
+    io,
+    sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::Ordering::Relaxed},
+    time::Duration,
+};
+
+use shoal_protocol::{
+    address::{BLOCK_BYTES_MAX, CHUNK_BYTES, Cid, Digest},
+    exchange::{self, Availability, Missing, Reason, Request, Response, WANTS_OUTSTANDING_MAX},
+};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _, BufReader, ReadHalf, WriteHalf},
+    sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc},
+};
+use tokio_util::sync::CancellationToken;
+
+use super::{ServeStats, Server, Withdrawn};
+use crate::{
+    net::ExchangeStream,
+    store::{Library, ReadError},
+};
+
+/// What one permit of the buffer budget stands for.
+pub(super) const UNIT_BYTES: u32 = 4096;
+/// Blocks read by one blocking job; small ones come together, a full chunk comes alone.
+const BLOCKS_PER_READ_MAX: usize = 64;
+/// Batches that wait for the writer: one is written, one is ready, one is being read.
+const ANSWERS_AHEAD: usize = 1;
+/// The most that one batch can hold: it stops at a chunk's worth, so the last block may overshoot.
+const READ_BYTES_MAX: usize = CHUNK_BYTES + BLOCK_BYTES_MAX;
+/// Blocks below this are copied behind their header, so that many leave in one write.
+const COALESCE_BYTES_MAX: usize = 64 * 1024;
+/// A write is bounded by piece: at least 64 KiB in [`WRITE_TIMEOUT`], 6.5 KB/s.
+const PIECE_BYTES: usize = 64 * 1024;
+/// A client that takes less than a piece in this time is gone or hostile.
+const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
+/// A client must open within this.
+const OPEN_TIMEOUT: Duration = Duration::from_secs(10);
+/// A stream on which nothing is asked for this long is closed.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(120);
+
+/// Why a served stream ended.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Ended {
+    /// The client said that it is done.
+    #[error("done")]
+    Done,
+    /// This node shuts down.
+    #[error("this node shuts down")]
+    ShuttingDown,
+    /// The root is not served here, or not any more.
+    #[error("the root is not served")]
+    NotServed,
+    /// The client broke the protocol.
+    #[error("the client broke the protocol: {0}")]
+    Protocol(String),
+    /// The client was silent or did not read.
+    #[error("the client was too slow")]
+    TooSlow,
+    /// The stream broke.
+    #[error("the stream broke")]
+    Lost,
+}
+
+type Reader = BufReader<ReadHalf<ExchangeStream>>;
+type Writer = WriteHalf<ExchangeStream>;
+
+/// Serves one stream.
+pub(super) struct Worker {
+    library: Library,
+    withdrawn: Arc<Withdrawn>,
+    stats: Arc<ServeStats>,
+    buffers: Arc<Semaphore>,
+    shutdown: CancellationToken,
+    queue: Mutex<Queue>,
+    asked: Notify,
+}
+
+#[derive(Default)]
+struct Queue {
+    wants: VecDeque<(u32, Digest)>,
+    closed: bool,
+}
+
+/// Blocks read from the library, ready to be written.
+struct Answer {
+    blocks: Blocks,
+    _budget: OwnedSemaphorePermit,
+}
+
+impl Worker {
+    pub(super) fn new(server: &Server) -> Self {
+        Self {
+            library: server.library.clone(),
+            withdrawn: Arc::clone(&server.withdrawn),
+            stats: Arc::clone(&server.stats),
+            buffers: Arc::clone(&server.buffers),
+            shutdown: server.shutdown.clone(),
+            queue: Mutex::default(),
+            asked: Notify::new(),
+        }
+    }
+
+    pub(super) async fn run(self, stream: ExchangeStream) -> Ended {
+        let (reader, mut writer) = tokio::io::split(stream);
+        let mut reader = BufReader::new(reader);
+        let ended = self.serve(&mut reader, &mut writer).await;
+        let reason = match &ended {
+            Ended::Done => Reason::Done,
+            Ended::ShuttingDown => Reason::ShuttingDown,
+            Ended::NotServed => Reason::Gone,
+            Ended::Protocol(_) => Reason::Protocol,
+            Ended::TooSlow => Reason::TooSlow,
+            Ended::Lost => return ended,
+        };
+        // Best effort: the client also notices the end of the stream.
+        let goodbye = async {
+            write(&mut writer, &Response::Close(reason)).await?;
+            writer.shutdown().await.map_err(|_| Ended::Lost)
+        };
+        let _ = tokio::time::timeout(Duration::from_secs(1), goodbye).await;
+        ended
+    }
+
+    async fn serve(&self, reader: &mut Reader, writer: &mut Writer) -> Ended {
+        let root = match tokio::time::timeout(OPEN_TIMEOUT, read_request(reader)).await {
+            Ok(Ok(Some(Request::Open { root }))) => root,
+            Ok(Ok(_)) => return Ended::Protocol("the first request is not an opening".into()),
+            Ok(Err(ended)) => return ended,
+            Err(_) => return Ended::TooSlow,
+        };
+        let availability = self.withdrawn.availability(&self.library, &root);
+        let served = availability == Availability::Complete;
+        if write(writer, &Response::Status(availability))
+            .await
+            .is_err()
+        {
+            return Ended::Lost;
+        }
+        if !served {
+            return Ended::NotServed;
+        }
+        tokio::select! {
+            biased;
+            () = self.shutdown.cancelled() => Ended::ShuttingDown,
+            ended = self.read(reader) => ended,
+            ended = self.answer(&root, writer) => ended,
+        }
+    }
+
+    /// Takes requests into the queue. Ends only on an error: after the client's end marker it waits
+    /// for the answering half to finish.
+    async fn read(&self, reader: &mut Reader) -> Ended {
+        loop {
+            let request = match tokio::time::timeout(IDLE_TIMEOUT, read_request(reader)).await {
+                Ok(Ok(Some(request))) => request,
+                Ok(Ok(None)) => Request::Close,
+                Ok(Err(ended)) => return ended,
+                Err(_) if self.is_busy() => continue,
+                Err(_) => return Ended::TooSlow,
+            };
+            match request {
+                Request::Open { .. } => return Ended::Protocol("opened twice".into()),
+                Request::Want { id, blocks } => {
+                    if let Err(ended) = self.enqueue(id, &blocks) {
+                        return ended;
+                    }
+                }
+                Request::Cancel { id, count } => self.cancel(id, count),
+                Request::Close => {
+                    self.lock_queue().closed = true;
+                    self.asked.notify_one();
+                    return std::future::pending().await;
+                }
+            }
+        }
+    }
+
+    fn enqueue(&self, id: u32, blocks: &[Digest]) -> Result<(), Ended> {
+        let mut queue = self.lock_queue();
+        if queue.wants.len() + blocks.len() > WANTS_OUTSTANDING_MAX {
+            return Err(Ended::Protocol("too many wants are outstanding".into()));
+        }
+        queue.wants.extend((id..).zip(blocks.iter().copied()));
+        self.asked.notify_one();
+        Ok(())
+    }
+
+    fn cancel(&self, id: u32, count: u32) {
+        let last = id.saturating_add(count);
+        self.lock_queue()
+            .wants
+            .retain(|(queued, _)| !(id..last).contains(queued));
+    }
+
+    /// Reads and writes what was asked: one batch is read while the one before it is written.
+    async fn answer(&self, root: &Cid, writer: &mut Writer) -> Ended {
+        let (answers, mut ready) = mpsc::channel(ANSWERS_AHEAD);
+        let reading = async {
+            while let Some(wants) = self.next_wants().await {
+                let Some(answer) = self.read_blocks(root, wants).await else {
+                    break;
+                };
+                if answers.send(answer).await.is_err() {
+                    break;
+                }
+            }
+            drop(answers);
+            std::future::pending::<Ended>().await
+        };
+        let writing = async {
+            while let Some(answer) = ready.recv().await {
+                if let Err(ended) = self.write_answer(writer, answer).await {
+                    return ended;
+                }
+            }
+            Ended::Done
+        };
+        tokio::select! {
+            ended = writing => ended,
+            ended = reading => ended,
+        }
+    }
+
+    /// The next wants in order; none when the client is done.
+    async fn next_wants(&self) -> Option<Vec<(u32, Digest)>> {
+        loop {
+            let asked = self.asked.notified();
+            {
+                let mut queue = self.lock_queue();
+                let count = queue.wants.len().min(BLOCKS_PER_READ_MAX);
+                if count > 0 {
+                    return Some(queue.wants.drain(..count).collect());
+                }
+                if queue.closed {
+                    return None;
+                }
+            }
+            asked.await;
+        }
+    }
+
+    /// Reads blocks on a blocking thread until a chunk's worth is together. Lengths are not known
+    /// before the look-up, so what is too much goes back to the front of the queue.
+    async fn read_blocks(&self, root: &Cid, wants: Vec<(u32, Digest)>) -> Option<Answer> {
+        let units = READ_BYTES_MAX.div_ceil(UNIT_BYTES as usize);
+        let units = u32::try_from(units).ok()?;
+        let mut budget = Arc::clone(&self.buffers)
+            .acquire_many_owned(units)
+            .await
+            .ok()?;
+        let (library, root) = (self.library.clone(), root.clone());
+        let job = tokio::task::spawn_blocking(move || read_batch(&library, &root, wants));
+        let (blocks, rest) = job.await.ok()?;
+        if !rest.is_empty() {
+            let mut queue = self.lock_queue();
+            rest.into_iter()
+                .rev()
+                .for_each(|want| queue.wants.push_front(want));
+        }
+        let held: usize = blocks
+            .iter()
+            .map(|(_, block)| block.as_ref().map_or(0, Vec::len))
+            .sum();
+        let spare = (units as usize).saturating_sub(held.div_ceil(UNIT_BYTES as usize));
+        drop(budget.split(spare));
+        Some(Answer {
+            blocks,
+            _budget: budget,
+        })
+    }
+
+    async fn write_answer(&self, writer: &mut Writer, answer: Answer) -> Result<(), Ended> {
+        let mut frames = Vec::new();
+        for (id, block) in answer.blocks {
+            match block {
+                Ok(bytes) => {
+                    let len = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
+                    encode(&Response::Block { id, len }, &mut frames);
+                    if bytes.len() < COALESCE_BYTES_MAX {
+                        frames.extend_from_slice(&bytes);
+                    } else {
+                        write_pieces(writer, &frames).await?;
+                        frames.clear();
+                        write_pieces(writer, &bytes).await?;
+                    }
+                    self.stats
+                        .uploaded_bytes
+                        .fetch_add(bytes.len() as u64, Relaxed);
+                }
+                Err(why) => encode(&Response::Missing { id, why }, &mut frames),
+            }
+        }
+        write_pieces(writer, &frames).await?;
+        deadline(writer.flush()).await
+    }
+
+    fn is_busy(&self) -> bool {
+        let units = (super::SERVE_BUFFER_BYTES_MAX / UNIT_BYTES) as usize;
+        !self.lock_queue().wants.is_empty() || self.buffers.available_permits() < units
+    }
+
+    fn lock_queue(&self) -> MutexGuard<'_, Queue> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+type Blocks = Vec<(u32, Result<Vec<u8>, Missing>)>;
+
+/// Reads wants in order until [`CHUNK_BYTES`] are together; what is left comes back.
+fn read_batch(
+    library: &Library,
+    root: &Cid,
+    wants: Vec<(u32, Digest)>,
+) -> (Blocks, Vec<(u32, Digest)>) {
+    let mut blocks = Vec::with_capacity(wants.len());
+    let mut bytes = 0;
+    let mut wants = wants.into_iter();
+    while bytes < CHUNK_BYTES {
+        let Some((id, digest)) = wants.next() else {
+            break;
+        };
+        let mut block = Vec::new();
+        let read = library.read(&digest, Some(root), &mut block);
+        let block = read.map(|()| block).map_err(|error| match error {
+            ReadError::NotHere => Missing::NotHere,
+            ReadError::Changed => Missing::Changed,
+            ReadError::Unreadable(_) | ReadError::Store(_) => {
+                tracing::warn!(%error, %digest, "a block that was asked for cannot be read");
+                Missing::Unreadable
+            }
+        });
+        bytes += block.as_ref().map_or(0, Vec::len);
+        blocks.push((id, block));
+    }
+    (blocks, wants.collect())
+}
+
+async fn read_request(reader: &mut Reader) -> Result<Option<Request>, Ended> {
+    let mut head = [0; 4];
+    match reader.read_exact(&mut head).await {
+        Ok(_) => {}
+        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(None),
+        Err(_) => return Err(Ended::Lost),
+    }
+    let protocol = |error: exchange::WireError| Ended::Protocol(error.to_string());
+    let len = exchange::frame_len(head).map_err(protocol)?;
+    let mut body = vec![0; len];
+    reader
+        .read_exact(&mut body)
+        .await
+        .map_err(|_| Ended::Lost)?;
+    exchange::decode_request(&body).map(Some).map_err(protocol)
+}
+
+async fn write(writer: &mut Writer, response: &Response) -> Result<(), Ended> {
+    let mut frame = Vec::new();
+    encode(response, &mut frame);
+    write_pieces(writer, &frame).await?;
+    deadline(writer.flush()).await
+}
+
+fn encode(response: &Response, frames: &mut Vec<u8>) {
+    // Only an over-long list can fail, and the server builds none.
+    if let Err(error) = exchange::encode(response, frames) {
+        tracing::error!(%error, "an answer could not be encoded");
+    }
+}
+
+/// Writes in pieces, each under the deadline, so that it bounds a stall and not a slow link.
+async fn write_pieces(writer: &mut Writer, bytes: &[u8]) -> Result<(), Ended> {
+    for piece in bytes.chunks(PIECE_BYTES) {
+        deadline(writer.write_all(piece)).await?;
+    }
+    Ok(())
+}
+
+async fn deadline(io: impl Future<Output = io::Result<()>>) -> Result<(), Ended> {
+    match tokio::time::timeout(WRITE_TIMEOUT, io).await {
+        Ok(Ok(())) => Ok(()),
+        Ok(Err(_)) => Err(Ended::Lost),
+        Err(_) => Err(Ended::TooSlow),
+    }
+}

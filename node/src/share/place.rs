@@ -1,0 +1,235 @@
+//! Which files a request means, and what the share is called.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use shoal_protocol::name::{SafeName, escaped};
+
+use super::ShareError;
+
+/// The name of a share of several paths whose common folder has none.
+const NAMELESS: &str = "shared";
+
+/// What is to be shared: a base, and what is meant of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Place {
+    /// The file or folder itself, or the deepest folder that holds all selected paths. Absolute and
+    /// without symlinks.
+    pub(super) base: PathBuf,
+    /// Paths below `base`, sorted by their last names; empty when the whole base is meant.
+    pub(super) selection: Vec<String>,
+    /// What the share is called unless asked otherwise.
+    pub(super) name: String,
+}
+
+impl Place {
+    /// Finds what `paths` mean. Given symlinks are followed; `home` is the node's own folder.
+    pub(super) fn of(paths: &[PathBuf], home: &Path) -> Result<Self, ShareError> {
+        let mut found = Vec::with_capacity(paths.len());
+        for path in paths {
+            found.push(Given::resolve(path, home)?);
+        }
+        match found.as_mut_slice() {
+            [] => Err(ShareError::NoPath),
+            [one] => Ok(Self {
+                base: std::mem::take(&mut one.path),
+                selection: Vec::new(),
+                name: std::mem::take(&mut one.name),
+            }),
+            several => Self::of_several(several),
+        }
+    }
+
+    /// Where what lies `below` the base is; the base itself for an empty path.
+    pub(super) fn path(&self, below: &str) -> PathBuf {
+        // Joining an empty path would add a slash, which a file cannot be opened with.
+        if below.is_empty() {
+            self.base.clone()
+        } else {
+            self.base.join(below)
+        }
+    }
+
+    fn of_several(given: &mut [Given]) -> Result<Self, ShareError> {
+        given.sort_by(|one, other| one.name.cmp(&other.name));
+        if let Some([one, _]) = given
+            .array_windows()
+            .find(|[one, other]| one.name == other.name)
+        {
+            return Err(ShareError::DuplicateName(one.name.clone()));
+        }
+        let parents = given.iter().filter_map(|given| given.path.parent());
+        let base = parents
+            .map(Path::to_owned)
+            .reduce(|one, other| common(&one, &other));
+        let base = base.ok_or(ShareError::NoPath)?;
+        let mut selection = Vec::with_capacity(given.len());
+        for Given { path, .. } in given.iter() {
+            // Where the path goes through a folder whose name is not UTF-8, the record cannot hold
+            // it.
+            let below = path.strip_prefix(&base).ok().and_then(Path::to_str);
+            let below = below.ok_or_else(|| unnameable(path, "a name is not UTF-8"))?;
+            selection.push(below.to_owned());
+        }
+        let name = base
+            .file_name()
+            .and_then(|name| SafeName::parse(name.to_str()?).ok());
+        let name = name.map_or_else(|| NAMELESS.to_owned(), |name| name.to_string());
+        Ok(Self {
+            base,
+            selection,
+            name,
+        })
+    }
+}
+
+/// One given path.
+struct Given {
+    /// Absolute and without symlinks.
+    path: PathBuf,
+    /// Its last name as it was given, which for a symlink is the link's.
+    name: String,
+}
+
+impl Given {
+    fn resolve(path: &Path, home: &Path) -> Result<Self, ShareError> {
+        let real = path
+            .canonicalize()
+            .map_err(|error| given_failure(path, error))?;
+        let metadata = real
+            .metadata()
+            .map_err(|error| given_failure(path, error))?;
+        if !metadata.is_file() && !metadata.is_dir() {
+            return Err(ShareError::NotShareable(path.to_owned()));
+        }
+        let home = home.canonicalize().unwrap_or_else(|_| home.to_owned());
+        if home.starts_with(&real) || real.starts_with(&home) {
+            return Err(ShareError::OwnHome {
+                path: path.to_owned(),
+                home,
+            });
+        }
+        // `.`, `..` and `dir/..` have no name of their own.
+        let name = path
+            .file_name()
+            .or_else(|| real.file_name())
+            .unwrap_or_default();
+        let name = SafeName::from_bytes(name.as_encoded_bytes())
+            .map_err(|reason| unnameable(path, &reason.to_string()))?;
+        Ok(Self {
+            path: real,
+            name: name.to_string(),
+        })
+    }
+}
+
+/// The last name of a path below a base.
+pub(super) fn last_name(below: &str) -> &str {
+    below.rsplit('/').next().unwrap_or(below)
+}
+
+/// A failure on a path that the person named, where "not found" means just that.
+fn given_failure(path: &Path, error: io::Error) -> ShareError {
+    match error.kind() {
+        io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => {
+            ShareError::NotFound(path.to_owned())
+        }
+        _ => ShareError::io(path, error),
+    }
+}
+
+/// Says that `path` cannot be in a share, for `reason`.
+pub(super) fn described(path: &Path, reason: &str) -> String {
+    format!("{} ({reason})", escaped(&path.to_string_lossy()))
+}
+
+pub(super) fn unnameable(path: &Path, reason: &str) -> ShareError {
+    ShareError::Names {
+        names: vec![described(path, reason)],
+        total: 1,
+    }
+}
+
+fn common(one: &Path, other: &Path) -> PathBuf {
+    let pairs = one.components().zip(other.components());
+    pairs
+        .take_while(|(one, other)| one == other)
+        .map(|(one, _)| one)
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use std::fs;
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+
+    #[test]
+    fn paths_mean_a_base_a_selection_and_a_name() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = dir.path().canonicalize().unwrap();
+        for folder in ["home", "docs/sub", "other"] {
+            fs::create_dir_all(root.join(folder)).unwrap();
+        }
+        for file in ["docs/a.txt", "docs/sub/b.txt", "other/a.txt"] {
+            fs::write(root.join(file), "x").unwrap();
+        }
+        symlink("docs/a.txt", root.join("link")).unwrap();
+
+        let check = |given: &[&str], base: &str, selection: &[&str], name: &str| {
+            let paths: Vec<_> = given.iter().map(|path| root.join(path)).collect();
+            let place = Place::of(&paths, &root.join("home")).unwrap();
+            assert_eq!(place.base, root.join(base), "{given:?}");
+            assert_eq!(place.selection, selection, "{given:?}");
+            assert_eq!(place.name, name, "{given:?}");
+        };
+        check(&["docs/a.txt"], "docs/a.txt", &[], "a.txt");
+        check(&["docs"], "docs", &[], "docs");
+        check(&["docs/sub/.."], "docs", &[], "docs");
+        check(&["link"], "docs/a.txt", &[], "link");
+        check(
+            &["docs/sub/b.txt", "docs/a.txt"],
+            "docs",
+            &["a.txt", "sub/b.txt"],
+            "docs",
+        );
+        check(
+            &["docs/sub", "docs/a.txt"],
+            "docs",
+            &["a.txt", "sub"],
+            "docs",
+        );
+    }
+
+    #[test]
+    fn paths_that_cannot_be_shared_say_why() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = dir.path();
+        fs::create_dir_all(root.join("tree/home/db")).unwrap();
+        fs::create_dir(root.join("other")).unwrap();
+        fs::write(root.join("tree/a"), "x").unwrap();
+        fs::write(root.join("other/a"), "x").unwrap();
+        let home = root.join("tree/home");
+        let refused = |given: &[&str]| {
+            let paths: Vec<_> = given.iter().map(|path| root.join(path)).collect();
+            Place::of(&paths, &home).unwrap_err()
+        };
+        assert!(matches!(refused(&[]), ShareError::NoPath));
+        assert!(matches!(refused(&["none"]), ShareError::NotFound(_)));
+        assert!(matches!(refused(&["tree/a/none"]), ShareError::NotFound(_)));
+        assert!(matches!(refused(&["tree"]), ShareError::OwnHome { .. }));
+        assert!(matches!(
+            refused(&["tree/home/db"]),
+            ShareError::OwnHome { .. }
+        ));
+        assert!(matches!(
+            refused(&["tree/a", "other/a"]),
+            ShareError::DuplicateName(_)
+        ));
+        let device = Place::of(&["/dev/null".into()], &home).unwrap_err();
+        assert!(matches!(device, ShareError::NotShareable(_)));
+    }
+}

@@ -1,0 +1,104 @@
+//! What can go wrong in the store, as one closed enum.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// Why the store could not be opened, read or written.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// Another process holds the lock of this home.
+    #[error("{} is in use by another shoal process{}", .home.display(), pid_suffix(*.pid))]
+    InUse {
+        /// The home that is locked.
+        home: PathBuf,
+        /// The process that holds the lock, when it could be read.
+        pid: Option<u32>,
+    },
+    /// The database was written by a newer version of Shoal; it was left untouched.
+    #[error(
+        "the database has schema {found}, this version of shoal reads up to {supported}; \
+             use the newer version, or another home"
+    )]
+    NewerSchema {
+        /// The version found on disk.
+        found: u32,
+        /// The newest version that this build reads.
+        supported: u32,
+    },
+    /// The database is damaged; nothing was deleted.
+    #[error(
+        "the database is damaged: {detail}; nothing was deleted: restore it from a backup, \
+             or move the db directory away and share again"
+    )]
+    Damaged {
+        /// What was found, in RocksDB's or the decoder's words.
+        detail: String,
+    },
+    /// The disk under the home is full.
+    #[error("no space left on the disk that holds the database")]
+    NoSpace,
+    /// The home or the database may not be read or written.
+    #[error("no permission to use the database: {detail}")]
+    NoPermission {
+        /// Which file, in the system's words.
+        detail: String,
+    },
+    /// A file of the home could not be used.
+    #[error("{}: {source}", .path.display())]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// The system's error.
+        source: io::Error,
+    },
+    /// Any other failure that RocksDB reports.
+    #[error("database: {detail}")]
+    Database {
+        /// RocksDB's words.
+        detail: String,
+    },
+}
+
+impl StoreError {
+    pub(super) fn damaged(detail: impl Into<String>) -> Self {
+        Self::Damaged {
+            detail: detail.into(),
+        }
+    }
+
+    /// Maps a system error on `path`, keeping apart what has its own remedy.
+    pub(super) fn io(path: &Path, source: io::Error) -> Self {
+        let path = path.to_owned();
+        match source.kind() {
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Self::NoSpace,
+            io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
+                Self::NoPermission {
+                    detail: format!("{}: {source}", path.display()),
+                }
+            }
+            _ => Self::Io { path, source },
+        }
+    }
+}
+
+impl From<rocksdb::Error> for StoreError {
+    /// RocksDB hands over its status as text only, so the text decides.
+    fn from(error: rocksdb::Error) -> Self {
+        let kind = error.kind();
+        let detail = error.into_string();
+        if kind == rocksdb::ErrorKind::Corruption {
+            Self::Damaged { detail }
+        } else if detail.contains("No space left on device") || detail.contains("quota exceeded") {
+            Self::NoSpace
+        } else if detail.contains("Permission denied") || detail.contains("Read-only file system") {
+            Self::NoPermission { detail }
+        } else {
+            Self::Database { detail }
+        }
+    }
+}
+
+fn pid_suffix(pid: Option<u32>) -> String {
+    pid.map(|pid| format!(" (process {pid})"))
+        .unwrap_or_default()
+}

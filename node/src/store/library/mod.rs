@@ -1,0 +1,356 @@
+//! The shares as readers see them.
+//!
+//! The library is the only place that changes a share's state, in the database and in memory, and
+//! says so through its callback. It serves blocks ([`Library::read`]), compares files with what is
+//! recorded of them ([`Library::recheck`], [`Library::verify`]) and takes shares out
+//! ([`Library::unshare`]). It never writes or deletes a user's file; the copies that `share --copy`
+//! took are its own.
+//!
+//! One listed share per place: publishing a share replaces an earlier one of the same source and
+//! selection.
+//!
+//! It ends when its last clone is dropped, which stops the collecting thread and waits for it.
+
+mod collect;
+mod files;
+mod read;
+mod sweep;
+#[cfg(test)]
+mod tests;
+mod unshare;
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+
+use shoal_protocol::address::Cid;
+
+use super::rows::{Origin, ShareId, ShareRecord, ShareState};
+use super::{Batch, BootId, Store, StoreError};
+use collect::Collector;
+use files::OpenFiles;
+
+pub use read::ReadError;
+pub use sweep::{FileVerdict, Verdict, VerifySummary};
+pub use unshare::{UnshareError, UnshareTarget};
+
+/// The view of the shares of one home. Cheap to clone; calls block on disk.
+#[derive(Clone)]
+pub struct Library {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    store: Store,
+    boot: BootId,
+    /// Serialises changes of share records. Held while committing, never while reading.
+    changes: Mutex<()>,
+    view: RwLock<View>,
+    files: OpenFiles,
+    on_event: Box<dyn Fn(LibraryEvent) + Send + Sync>,
+    collector: Collector,
+}
+
+/// The readable shares. About 500 bytes each.
+#[derive(Default)]
+struct View {
+    shares: HashMap<ShareId, Arc<ShareRecord>>,
+    roots: HashMap<Cid, Vec<ShareId>>,
+}
+
+/// A change of what this node offers.
+///
+/// It is told after the change is visible, on the thread that made it. Several shares may have one
+/// root, so ask [`Library::held`] before drawing a conclusion about a root.
+#[derive(Debug, Clone)]
+pub enum LibraryEvent {
+    /// A share became complete and is offered from now on.
+    Added(Arc<ShareRecord>),
+    /// A share is no longer offered.
+    Removed(Arc<ShareRecord>),
+    /// A share was found to differ on disk; its state says how.
+    Changed(Arc<ShareRecord>),
+}
+
+/// How much of a root this node holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Held {
+    /// Nothing is known of it.
+    Absent,
+    /// It was complete, and something on disk has changed since.
+    Changed,
+    /// It is being fetched.
+    Landing,
+    /// All of it.
+    Complete,
+}
+
+impl Library {
+    /// Builds the view of all shares in `store` and starts to collect what earlier processes left.
+    ///
+    /// `on_event` is called on whichever thread made a change; it must not block or call back.
+    pub fn open(
+        store: Store,
+        on_event: impl Fn(LibraryEvent) + Send + Sync + 'static,
+    ) -> Result<Self, StoreError> {
+        let mut view = View::default();
+        let mut batch = store.batch();
+        for mut record in store.shares()? {
+            if record.state == ShareState::Staging {
+                // Only one process uses a home, so whoever was writing this is gone.
+                record.state = ShareState::Removing;
+                batch.put_share(&record)?;
+            }
+            if record.is_readable() {
+                view.insert(Arc::new(record));
+            }
+        }
+        batch.commit(false)?;
+        let collector = Collector::spawn(store.clone())?;
+        collector.wake();
+        let inner = Inner {
+            store,
+            boot: BootId::current(),
+            changes: Mutex::new(()),
+            view: RwLock::new(view),
+            files: OpenFiles::default(),
+            on_event: Box::new(on_event),
+            collector,
+        };
+        Ok(Self {
+            inner: Arc::new(inner),
+        })
+    }
+
+    /// The database under the view.
+    #[must_use]
+    pub fn store(&self) -> &Store {
+        &self.inner.store
+    }
+
+    /// All shares that are offered, changed ones included, oldest first.
+    #[must_use]
+    pub fn shares(&self) -> Vec<Arc<ShareRecord>> {
+        self.select(|share| share.is_listed())
+    }
+
+    /// A share that can be read.
+    #[must_use]
+    pub fn share(&self, id: ShareId) -> Option<Arc<ShareRecord>> {
+        self.inner.view(|view| view.shares.get(&id).cloned())
+    }
+
+    /// The readable shares of one root, landing ones included.
+    #[must_use]
+    pub fn shares_of(&self, root: &Cid) -> Vec<Arc<ShareRecord>> {
+        self.inner.view(|view| {
+            let ids = view.roots.get(root).map_or(&[][..], Vec::as_slice);
+            ids.iter()
+                .filter_map(|id| view.shares.get(id).cloned())
+                .collect()
+        })
+    }
+
+    /// The best that any share of `root` has of it.
+    #[must_use]
+    pub fn held(&self, root: &Cid) -> Held {
+        let held = |share: &Arc<ShareRecord>| match share.state {
+            ShareState::Live => Held::Complete,
+            ShareState::Landing => Held::Landing,
+            ShareState::Changed(_) => Held::Changed,
+            ShareState::Staging | ShareState::Removing => Held::Absent,
+        };
+        self.shares_of(root)
+            .iter()
+            .map(held)
+            .max()
+            .unwrap_or(Held::Absent)
+    }
+
+    /// The shares whose data was written in an earlier boot and never flushed: to be rechecked.
+    #[must_use]
+    pub fn suspects(&self) -> Vec<Arc<ShareRecord>> {
+        let boot = self.inner.boot;
+        self.select(|share| share.is_suspect(boot))
+    }
+
+    /// The boot that this process runs in, for records of unflushed data.
+    #[must_use]
+    pub fn boot(&self) -> BootId {
+        self.inner.boot
+    }
+
+    /// Commits `batch` together with `record` and makes the share readable: durably, unless what was
+    /// fetched is itself still to be flushed.
+    ///
+    /// A live share takes the place of earlier ones of the same source and selection, in the same
+    /// commit.
+    pub fn publish(
+        &self,
+        mut batch: Batch,
+        record: ShareRecord,
+    ) -> Result<Arc<ShareRecord>, StoreError> {
+        let inner = &self.inner;
+        let changes = inner.changing();
+        let replaced = if record.state == ShareState::Live {
+            self.select(|share| {
+                share.id != record.id && share.is_listed() && same_place(share, &record)
+            })
+        } else {
+            Vec::new()
+        };
+        for share in &replaced {
+            batch.put_share(&removing(share))?;
+        }
+        batch.put_share(&record)?;
+        batch.commit(!waits_for_flush(&record))?;
+
+        let record = Arc::new(record);
+        inner.change_view(|view| {
+            replaced.iter().for_each(|share| view.remove(share.id));
+            view.insert(Arc::clone(&record));
+        });
+        drop(changes);
+        // The rows of a landed share were read under its old base and state.
+        inner.files.forget_share(record.id);
+        for share in replaced {
+            inner.gone(share);
+        }
+        if record.state == ShareState::Live {
+            inner.tell(LibraryEvent::Added(Arc::clone(&record)));
+        }
+        Ok(record)
+    }
+
+    /// Gives up a share that was never offered, staging or landing; its rows go in the background.
+    ///
+    /// Rows that are committed for it after this are never collected, so whoever writes them stops
+    /// first.
+    pub fn discard(&self, id: ShareId) -> Result<(), StoreError> {
+        let _changes = self.inner.changing();
+        let Some(share) = self.inner.store.share(id)? else {
+            return Ok(());
+        };
+        self.inner.remove(&[Arc::new(share)])
+    }
+
+    /// Records that all data of a share has reached the disk.
+    pub fn flushed(&self, id: ShareId) -> Result<(), StoreError> {
+        let _changes = self.inner.changing();
+        let Some(share) = self.share(id) else {
+            return Ok(());
+        };
+        let record = ShareRecord {
+            unflushed_boot: None,
+            ..share.as_ref().clone()
+        };
+        self.inner.replace(self.inner.store.batch(), record, true)?;
+        Ok(())
+    }
+
+    fn select(&self, wanted: impl Fn(&ShareRecord) -> bool) -> Vec<Arc<ShareRecord>> {
+        let mut shares: Vec<_> = self.inner.view(|view| {
+            view.shares
+                .values()
+                .filter(|share| wanted(share))
+                .cloned()
+                .collect()
+        });
+        shares.sort_by_key(|share| share.id);
+        shares
+    }
+}
+
+impl Inner {
+    /// Until dropped, no other thread changes a share's record.
+    fn changing(&self) -> MutexGuard<'_, ()> {
+        self.changes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn view<T>(&self, look: impl FnOnce(&View) -> T) -> T {
+        look(&self.view.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn change_view(&self, change: impl FnOnce(&mut View)) {
+        change(&mut self.view.write().unwrap_or_else(PoisonError::into_inner));
+    }
+
+    /// Commits a new version of a readable share's record. The caller holds [`Self::changing`].
+    fn replace(
+        &self,
+        mut batch: Batch,
+        record: ShareRecord,
+        sync: bool,
+    ) -> Result<Arc<ShareRecord>, StoreError> {
+        batch.put_share(&record)?;
+        batch.commit(sync)?;
+        let record = Arc::new(record);
+        self.change_view(|view| view.insert(Arc::clone(&record)));
+        Ok(record)
+    }
+
+    /// Hides shares for good, durably. The caller holds [`Self::changing`].
+    fn remove(&self, shares: &[Arc<ShareRecord>]) -> Result<(), StoreError> {
+        let mut batch = self.store.batch();
+        for share in shares {
+            batch.put_share(&removing(share))?;
+        }
+        batch.commit(true)?;
+        self.change_view(|view| shares.iter().for_each(|share| view.remove(share.id)));
+        for share in shares {
+            self.gone(Arc::clone(share));
+        }
+        Ok(())
+    }
+
+    /// Follows up on a share that was just hidden.
+    fn gone(&self, share: Arc<ShareRecord>) {
+        self.files.forget_share(share.id);
+        self.collector.wake();
+        if share.is_listed() {
+            self.tell(LibraryEvent::Removed(share));
+        }
+    }
+
+    fn tell(&self, event: LibraryEvent) {
+        (self.on_event)(event);
+    }
+}
+
+impl View {
+    fn insert(&mut self, share: Arc<ShareRecord>) {
+        let ids = self.roots.entry(share.root.clone()).or_default();
+        if !ids.contains(&share.id) {
+            ids.push(share.id);
+        }
+        self.shares.insert(share.id, share);
+    }
+
+    fn remove(&mut self, id: ShareId) {
+        let Some(share) = self.shares.remove(&id) else {
+            return;
+        };
+        if let Some(ids) = self.roots.get_mut(&share.root) {
+            ids.retain(|other| *other != id);
+            if ids.is_empty() {
+                self.roots.remove(&share.root);
+            }
+        }
+    }
+}
+
+fn same_place(one: &ShareRecord, other: &ShareRecord) -> bool {
+    one.source == other.source && one.selection == other.selection
+}
+
+/// Whether a share's rows may be lost with its bytes in a power loss: a fetch says "done" before
+/// either is flushed, and waiting for the rows alone would flush much of the bytes with them.
+fn waits_for_flush(share: &ShareRecord) -> bool {
+    share.origin == Origin::Fetched && share.unflushed_boot.is_some()
+}
+
+fn removing(share: &ShareRecord) -> ShareRecord {
+    ShareRecord {
+        state: ShareState::Removing,
+        ..share.clone()
+    }
+}

@@ -1,0 +1,311 @@
+//! Serving blocks, and noticing on the way that a file changed.
+//!
+//! The bytes of a chunk lie in a user's file, which may change at any time. What is handed out was
+//! read between two looks at the file's stat, both equal to the recorded one; when only the stat's
+//! least reliable parts differ, or the stat cannot vouch for the bytes at all, the bytes are hashed
+//! instead. Anything else marks the file and its share as changed.
+
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::sync::Arc;
+
+use rustix::io::Errno;
+use shoal_protocol::address::{BLOCK_BYTES_MAX, Cid, Digest};
+
+use super::files::{OpenFile, open_below};
+use super::{Inner, Library, LibraryEvent};
+use crate::store::rows::{Change, ChangeKind, Comparison, FileRow, FileState};
+use crate::store::{Location, ShareRecord, ShareState, StoreError};
+
+/// Places tried for one chunk. A chunk can lie in any number of files, as licences do; when these
+/// many are bad, the rest is not worth a longer wait.
+const CANDIDATES_MAX: usize = 64;
+
+/// Rows looked at for the places of one block: those of shares that are going come first and do not
+/// count. At some 5 µs each, 20 ms.
+const ROWS_MAX: usize = 4096;
+
+/// Why a block could not be read.
+#[derive(Debug, thiserror::Error)]
+pub enum ReadError {
+    /// No readable share holds it.
+    #[error("the block is not held here")]
+    NotHere,
+    /// The file that held it is no longer as it was shared.
+    #[error("the file that held the block has changed")]
+    Changed,
+    /// The file that holds it cannot be read now.
+    #[error("the file that holds the block cannot be read: {0}")]
+    Unreadable(#[source] io::Error),
+    /// The database failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// A place to read from, with what is known of it.
+struct Candidate {
+    location: Location,
+    row: FileRow,
+    share: Arc<ShareRecord>,
+}
+
+/// Why one place did not yield the block.
+enum Miss {
+    /// What lies there is not what is recorded, and the share is to be marked.
+    Changed(ChangeKind),
+    /// What lies there never counted.
+    Absent,
+    Unreadable(io::Error),
+}
+
+impl Library {
+    /// Reads the block `want` into `out`, which then holds exactly its bytes, or nothing after an
+    /// error.
+    ///
+    /// Files of shares of `root` are preferred. What is handed out matches `want` as far as
+    /// anything short of hashing it can tell; receivers hash it. A buffer that is passed in again
+    /// saves clearing memory.
+    pub fn read(
+        &self,
+        want: &Digest,
+        root: Option<&Cid>,
+        out: &mut Vec<u8>,
+    ) -> Result<(), ReadError> {
+        let found = self.read_into(want, root, out);
+        if found.is_err() {
+            out.clear();
+        }
+        found
+    }
+
+    fn read_into(
+        &self,
+        want: &Digest,
+        root: Option<&Cid>,
+        out: &mut Vec<u8>,
+    ) -> Result<(), ReadError> {
+        if self.read_node(want, out)? {
+            return Ok(());
+        }
+        let mut error = ReadError::NotHere;
+        for candidate in self.candidates(want, root)? {
+            match self.inner.read_candidate(&candidate, want, out) {
+                Ok(()) => return Ok(()),
+                Err(Miss::Absent) => {}
+                Err(Miss::Changed(kind)) => {
+                    error = ReadError::Changed;
+                    self.inner.mark_changed(&candidate, kind)?;
+                }
+                Err(Miss::Unreadable(cause)) => {
+                    // That a file changed is the more useful thing to say.
+                    if !matches!(error, ReadError::Changed) {
+                        error = ReadError::Unreadable(cause);
+                    }
+                }
+            }
+        }
+        Err(error)
+    }
+
+    /// Whether [`read`](Self::read) would find a place to try, without looking at files.
+    pub fn has(&self, want: &Digest) -> Result<bool, StoreError> {
+        if self.is_readable_node(want)? && self.inner.store.has_block(want)? {
+            return Ok(true);
+        }
+        let candidates = self.candidates(want, None)?;
+        Ok(candidates
+            .iter()
+            .any(|candidate| candidate.row.state != FileState::Changed))
+    }
+
+    fn read_node(&self, want: &Digest, out: &mut Vec<u8>) -> Result<bool, StoreError> {
+        let Some(block) = self.inner.store.block(want)? else {
+            return Ok(false);
+        };
+        if !self.is_readable_node(want)? {
+            return Ok(false);
+        }
+        *out = block;
+        Ok(true)
+    }
+
+    fn is_readable_node(&self, want: &Digest) -> Result<bool, StoreError> {
+        for holder in self.inner.store.shares_of_block(want).take(ROWS_MAX) {
+            let holder = holder?;
+            if self.inner.view(|view| view.shares.contains_key(&holder)) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// The readable places of a chunk, those of `root` first.
+    fn candidates(&self, want: &Digest, root: Option<&Cid>) -> Result<Vec<Candidate>, StoreError> {
+        let store = &self.inner.store;
+        let mut candidates = Vec::new();
+        for location in store.locations(want).take(ROWS_MAX) {
+            let location = location?;
+            let Some(row) = store.file(location.file)? else {
+                continue;
+            };
+            let Some(share) = self.share(row.share) else {
+                continue;
+            };
+            candidates.push(Candidate {
+                location,
+                row,
+                share,
+            });
+            if candidates.len() == CANDIDATES_MAX {
+                break;
+            }
+        }
+        candidates.sort_by_key(|candidate| root != Some(&candidate.share.root));
+        Ok(candidates)
+    }
+}
+
+impl Inner {
+    fn read_candidate(
+        &self,
+        candidate: &Candidate,
+        want: &Digest,
+        out: &mut Vec<u8>,
+    ) -> Result<(), Miss> {
+        let Candidate {
+            location,
+            row,
+            share,
+        } = candidate;
+        if row.state == FileState::Changed {
+            return Err(candidate.differs(ChangeKind::Content));
+        }
+        let (open, before) = self.open(candidate)?;
+        // Rows are ours, but a damaged one must not make us allocate gigabytes.
+        out.resize(BLOCK_BYTES_MAX.min(location.len as usize), 0);
+        open.file
+            .read_exact_at(out, location.offset)
+            .map_err(|error| match error.kind() {
+                io::ErrorKind::UnexpectedEof => candidate.differs(ChangeKind::Resized),
+                _ => Miss::Unreadable(error),
+            })?;
+        let after = open.compare().map_err(Miss::Unreadable)?;
+        if let Comparison::Differs(kind) = after {
+            return Err(candidate.differs(kind));
+        }
+        let vouched = row.state == FileState::Stable
+            && !share.is_suspect(self.boot)
+            && (before, after) == (Comparison::Same, Comparison::Same);
+        if vouched || want.matches(out) {
+            Ok(())
+        } else {
+            Err(candidate.differs(ChangeKind::Content))
+        }
+    }
+
+    /// An open file that is, so far, the one that was recorded.
+    fn open(&self, candidate: &Candidate) -> Result<(Arc<OpenFile>, Comparison), Miss> {
+        let Candidate {
+            location,
+            row,
+            share,
+        } = candidate;
+        // An open file whose stat moved may have been renamed or replaced: only its path tells.
+        if let Some(open) = self.files.recent(location.file)
+            && open.row == *row
+            && matches!(open.compare(), Ok(Comparison::Same))
+        {
+            return Ok((open, Comparison::Same));
+        }
+        self.files.forget(location.file);
+        let file = open_below(&share.base, &row.path).map_err(|error| match absence(&error) {
+            Some(kind) => candidate.differs(kind),
+            None => Miss::Unreadable(error),
+        })?;
+        if !file.metadata().map_err(Miss::Unreadable)?.is_file() {
+            return Err(candidate.differs(ChangeKind::Replaced));
+        }
+        let open = Arc::new(OpenFile {
+            file,
+            row: row.clone(),
+        });
+        match open.compare().map_err(Miss::Unreadable)? {
+            Comparison::Differs(kind) => Err(candidate.differs(kind)),
+            found => {
+                self.files.keep(location.file, Arc::clone(&open));
+                Ok((open, found))
+            }
+        }
+    }
+
+    /// Records that a file is no longer what was shared, and says so once per share.
+    fn mark_changed(&self, candidate: &Candidate, kind: ChangeKind) -> Result<(), StoreError> {
+        let Candidate {
+            location,
+            row,
+            share,
+        } = candidate;
+        self.files.forget(location.file);
+        let changes = self.changing();
+        let Some(current) = self.view(|view| view.shares.get(&share.id).cloned()) else {
+            return Ok(());
+        };
+        // Whoever read may have looked at records that were brought up to date since.
+        if current.base != share.base || self.store.file(location.file)?.as_ref() != Some(row) {
+            return Ok(());
+        }
+        let mut batch = self.store.batch();
+        if row.state != FileState::Changed {
+            batch.put_file(
+                location.file,
+                &FileRow {
+                    state: FileState::Changed,
+                    ..row.clone()
+                },
+            )?;
+        }
+        if current.state != ShareState::Live {
+            return batch.commit(false);
+        }
+        let change = Change {
+            path: row.path.clone(),
+            kind,
+        };
+        let record = self.replace(batch, current.with_change(change), false)?;
+        drop(changes);
+        self.tell(LibraryEvent::Changed(record));
+        Ok(())
+    }
+}
+
+impl Candidate {
+    /// What it means that this place is not as recorded. While a share lands, its files move and
+    /// grow.
+    fn differs(&self, kind: ChangeKind) -> Miss {
+        match self.share.state {
+            ShareState::Landing => Miss::Absent,
+            _ => Miss::Changed(kind),
+        }
+    }
+}
+
+impl OpenFile {
+    /// How the file is now, compared with its row. A file that is being landed is never compared.
+    fn compare(&self) -> io::Result<Comparison> {
+        match self.row.state {
+            FileState::Landing => Ok(Comparison::Same),
+            FileState::Stable | FileState::Changed => Ok(self.row.stat.compare(&self.stat()?)),
+        }
+    }
+}
+
+/// How the file has changed, when `error` says that there is no such file.
+pub(super) fn absence(error: &io::Error) -> Option<ChangeKind> {
+    match error.kind() {
+        io::ErrorKind::NotFound => Some(ChangeKind::Missing),
+        // A file where a folder was, or a symlink where either was.
+        io::ErrorKind::NotADirectory | io::ErrorKind::IsADirectory => Some(ChangeKind::Replaced),
+        _ if error.raw_os_error() == Some(Errno::LOOP.raw_os_error()) => Some(ChangeKind::Replaced),
+        _ => None,
+    }
+}

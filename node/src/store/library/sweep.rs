@@ -1,0 +1,376 @@
+//! Comparing the files of a share with what is recorded of them.
+//!
+//! A recheck looks at every file's stat and reads only those files that their stat does not vouch
+//! for; a verification reads every byte. Both set the share's state to what they found: a share
+//! that was marked as changed and is found whole again is offered again.
+
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+use std::time::SystemTime;
+
+use shoal_protocol::address::BLOCK_BYTES_MAX;
+use tokio_util::sync::CancellationToken;
+
+use super::files::open_below;
+use super::read::absence;
+use super::{Library, LibraryEvent};
+use crate::store::rows::{
+    Change, ChangeKind, Comparison, FileId, FileRow, FileStat, FileState, ShareId, ShareRecord,
+    ShareState,
+};
+use crate::store::{BATCH_BYTES, Batch, Store, StoreError};
+
+/// What a sweep found about one file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FileVerdict {
+    /// Its path below the share's base.
+    pub path: String,
+    /// Its recorded length in bytes.
+    pub size: u64,
+    /// What was found.
+    pub verdict: Verdict,
+}
+
+/// Whether a file is still what was shared.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Verdict {
+    /// It is.
+    Intact,
+    /// It is not.
+    Changed(ChangeKind),
+    /// It cannot be read now; the reason is the system's. That does not change the share's state.
+    Unreadable(String),
+}
+
+/// What a sweep found in all.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct VerifySummary {
+    /// Files looked at.
+    pub files: u64,
+    /// Bytes read and hashed.
+    pub hashed_bytes: u64,
+    /// Files that changed.
+    pub changed: u64,
+    /// Files that cannot be read now.
+    pub unreadable: u64,
+    /// DAG nodes in the database whose bytes are not what their address says; only looked for by
+    /// [`Library::verify`].
+    pub damaged_nodes: u64,
+    /// False when the sweep was cancelled, or the share removed, before the end; the share's state
+    /// is then left alone.
+    pub complete: bool,
+}
+
+/// How closely files are looked at.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Depth {
+    /// Bytes are read only when the stat leaves doubt.
+    Stat,
+    /// All bytes are read, so that they decide and not the stat.
+    Bytes,
+}
+
+impl Library {
+    /// Compares the stat of every file of a share with the recorded one and re-hashes those in
+    /// doubt.
+    ///
+    /// Ends soon after `cancel` fires. An unknown or unlisted share has no files.
+    pub fn recheck(
+        &self,
+        share: ShareId,
+        cancel: &CancellationToken,
+    ) -> Result<VerifySummary, StoreError> {
+        self.sweep(share, Depth::Stat, &mut |_| {}, cancel)
+    }
+
+    /// Re-hashes every byte of a share and calls `on_file` after each file.
+    ///
+    /// A file that was touched and has the recorded bytes is intact, and recorded as it is now.
+    /// Ends soon after `cancel` fires.
+    pub fn verify(
+        &self,
+        share: ShareId,
+        on_file: &mut dyn FnMut(FileVerdict),
+        cancel: &CancellationToken,
+    ) -> Result<VerifySummary, StoreError> {
+        self.sweep(share, Depth::Bytes, on_file, cancel)
+    }
+
+    fn sweep(
+        &self,
+        id: ShareId,
+        depth: Depth,
+        on_file: &mut dyn FnMut(FileVerdict),
+        cancel: &CancellationToken,
+    ) -> Result<VerifySummary, StoreError> {
+        let share = self.share(id).filter(|share| share.is_listed());
+        let Some(share) = share else {
+            return Ok(VerifySummary {
+                complete: true,
+                ..VerifySummary::default()
+            });
+        };
+        let mut sweep = Sweep {
+            library: self,
+            store: self.store(),
+            suspect: share.is_suspect(self.boot()),
+            share: &share,
+            depth,
+            cancel,
+            batch: self.store().batch(),
+            buffer: Vec::new(),
+            summary: VerifySummary::default(),
+            first_change: None,
+        };
+        for file in self.store().files_of(id) {
+            let (file, row) = file?;
+            let Some(verdict) = sweep.file(file, &row)? else {
+                return Ok(sweep.summary);
+            };
+            on_file(FileVerdict {
+                path: row.path,
+                size: row.stat.size,
+                verdict,
+            });
+        }
+        if depth == Depth::Bytes && !sweep.nodes()? {
+            return Ok(sweep.summary);
+        }
+        sweep.summary.complete = true;
+        let Sweep {
+            batch,
+            summary,
+            first_change,
+            ..
+        } = sweep;
+        self.settle(id, batch, &summary, first_change)?;
+        Ok(summary)
+    }
+
+    /// Sets the share's state to what a complete sweep found.
+    fn settle(
+        &self,
+        id: ShareId,
+        batch: Batch,
+        summary: &VerifySummary,
+        first_change: Option<Change>,
+    ) -> Result<(), StoreError> {
+        let changes = self.inner.changing();
+        let Some(share) = self.share(id).filter(|share| share.is_listed()) else {
+            return Ok(());
+        };
+        let was_live = share.state == ShareState::Live;
+        let record = match first_change {
+            Some(change) => share.with_change(change),
+            // What cannot be read is neither whole nor changed.
+            None if summary.unreadable > 0 => return batch.commit(false),
+            // What was read after the boot that lost unflushed data has come from the disk.
+            None => ShareRecord {
+                state: ShareState::Live,
+                unflushed_boot: share.unflushed_boot.filter(|boot| *boot == self.boot()),
+                ..share.as_ref().clone()
+            },
+        };
+        let live = record.state == ShareState::Live;
+        let record = self.inner.replace(batch, record, false)?;
+        drop(changes);
+        self.inner.files.forget_share(id);
+        match (was_live, live) {
+            (true, false) => self.inner.tell(LibraryEvent::Changed(record)),
+            (false, true) => self.inner.tell(LibraryEvent::Added(record)),
+            (true, true) | (false, false) => {}
+        }
+        Ok(())
+    }
+}
+
+/// One sweep in progress.
+struct Sweep<'a> {
+    library: &'a Library,
+    store: &'a Store,
+    share: &'a ShareRecord,
+    /// The share's data may not have survived the last power loss.
+    suspect: bool,
+    depth: Depth,
+    cancel: &'a CancellationToken,
+    batch: Batch,
+    buffer: Vec<u8>,
+    summary: VerifySummary,
+    first_change: Option<Change>,
+}
+
+impl Sweep<'_> {
+    /// Looks at one file and records what it finds; `None` when cancelled or when the share is
+    /// gone.
+    fn file(&mut self, id: FileId, row: &FileRow) -> Result<Option<Verdict>, StoreError> {
+        let found = match self.look(id, row) {
+            Ok(found) => found,
+            Err(Stop::Cancelled) => return Ok(None),
+            Err(Stop::Store(error)) => return Err(error),
+        };
+        self.summary.files += 1;
+        let (verdict, current) = match found {
+            Ok(stat) => (
+                Verdict::Intact,
+                FileRow {
+                    stat,
+                    state: FileState::Stable,
+                    ..row.clone()
+                },
+            ),
+            Err(Fault::Changed(kind)) => {
+                self.summary.changed += 1;
+                self.first_change.get_or_insert(Change {
+                    path: row.path.clone(),
+                    kind,
+                });
+                (
+                    Verdict::Changed(kind),
+                    FileRow {
+                        state: FileState::Changed,
+                        ..row.clone()
+                    },
+                )
+            }
+            Err(Fault::Unreadable(error)) => {
+                self.summary.unreadable += 1;
+                (Verdict::Unreadable(error.to_string()), row.clone())
+            }
+        };
+        if current != *row {
+            self.batch.put_file(id, &current)?;
+            if self.batch.bytes() >= BATCH_BYTES && !self.commit()? {
+                return Ok(None);
+            }
+        }
+        Ok(Some(verdict))
+    }
+
+    /// Commits what was found so far; false when the share is gone, whose rows must not come back.
+    fn commit(&mut self) -> Result<bool, StoreError> {
+        let batch = std::mem::replace(&mut self.batch, self.store.batch());
+        let _changes = self.library.inner.changing();
+        if self.library.share(self.share.id).is_none() {
+            return Ok(false);
+        }
+        batch.commit(false)?;
+        Ok(true)
+    }
+
+    /// The stat under which a file is intact, or what is wrong with it.
+    fn look(&mut self, id: FileId, row: &FileRow) -> Result<Result<FileStat, Fault>, Stop> {
+        if self.cancel.is_cancelled() {
+            return Err(Stop::Cancelled);
+        }
+        if self.depth == Depth::Stat {
+            let stat = match stat_below(&self.share.base, &row.path) {
+                Ok(stat) => stat,
+                Err(fault) => return Ok(Err(fault)),
+            };
+            match row.stat.compare(&stat) {
+                Comparison::Differs(kind) => return Ok(Err(Fault::Changed(kind))),
+                Comparison::Same if row.state == FileState::Stable && !self.suspect => {
+                    return Ok(Ok(row.stat));
+                }
+                Comparison::Same | Comparison::Doubtful => {}
+            }
+        }
+        self.rehash(id, row)
+    }
+
+    /// Reads all of a file and compares every chunk.
+    fn rehash(&mut self, id: FileId, row: &FileRow) -> Result<Result<FileStat, Fault>, Stop> {
+        let opened = open_below(&self.share.base, &row.path)
+            .and_then(|file| Ok((FileStat::of(&file.metadata()?), file)));
+        let (before, file) = match opened {
+            Ok(opened) => opened,
+            Err(error) => return Ok(Err(error.into())),
+        };
+        if before.size != row.stat.size {
+            return Ok(Err(Fault::Changed(ChangeKind::Resized)));
+        }
+        for chunk in self.store.chunks_of(id) {
+            if self.cancel.is_cancelled() {
+                return Err(Stop::Cancelled);
+            }
+            let chunk = chunk?;
+            self.buffer
+                .resize(BLOCK_BYTES_MAX.min(chunk.len as usize), 0);
+            if let Err(error) = file.read_exact_at(&mut self.buffer, chunk.offset) {
+                return Ok(Err(error.into()));
+            }
+            self.summary.hashed_bytes += u64::from(chunk.len);
+            if !chunk.digest.matches(&self.buffer) {
+                return Ok(Err(Fault::Changed(ChangeKind::Content)));
+            }
+        }
+        let after = match file.metadata() {
+            Ok(metadata) => FileStat::of(&metadata),
+            Err(error) => return Ok(Err(error.into())),
+        };
+        if before != after {
+            return Ok(Err(Fault::Changed(ChangeKind::Modified)));
+        }
+        Ok(Ok(after.recorded_at(SystemTime::now())))
+    }
+
+    /// Hashes the DAG nodes that the database holds for the share; false when cancelled.
+    fn nodes(&mut self) -> Result<bool, StoreError> {
+        for digest in self.store.blocks_of(self.share.id) {
+            if self.cancel.is_cancelled() {
+                return Ok(false);
+            }
+            let digest = digest?;
+            let block = self.store.block(&digest)?;
+            self.summary.hashed_bytes += block.as_ref().map_or(0, |block| block.len() as u64);
+            if !block.is_some_and(|block| digest.matches(&block)) {
+                self.summary.damaged_nodes += 1;
+            }
+        }
+        Ok(true)
+    }
+}
+
+/// What is wrong with a file.
+enum Fault {
+    Changed(ChangeKind),
+    Unreadable(io::Error),
+}
+
+/// Why a sweep ends early.
+enum Stop {
+    Cancelled,
+    Store(StoreError),
+}
+
+impl From<StoreError> for Stop {
+    fn from(error: StoreError) -> Self {
+        Self::Store(error)
+    }
+}
+
+impl From<io::Error> for Fault {
+    fn from(error: io::Error) -> Self {
+        match absence(&error) {
+            Some(kind) => Self::Changed(kind),
+            None if error.kind() == io::ErrorKind::UnexpectedEof => {
+                Self::Changed(ChangeKind::Resized)
+            }
+            None => Self::Unreadable(error),
+        }
+    }
+}
+
+fn stat_below(base: &Path, path: &str) -> Result<FileStat, Fault> {
+    let full = if path.is_empty() {
+        base.to_owned()
+    } else {
+        base.join(path)
+    };
+    let metadata = std::fs::symlink_metadata(full)?;
+    if !metadata.is_file() {
+        return Err(Fault::Changed(ChangeKind::Replaced));
+    }
+    Ok(FileStat::of(&metadata))
+}

@@ -1,0 +1,82 @@
+//! Taking back what was shared. Files stay where they are.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use shoal_protocol::address::Cid;
+
+use super::Library;
+use crate::store::{ShareRecord, StoreError};
+
+/// What to unshare.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum UnshareTarget {
+    /// Every share of a root.
+    Root(Cid),
+    /// What was shared from an absolute path.
+    Path(PathBuf),
+}
+
+/// Why nothing was unshared.
+#[derive(Debug, thiserror::Error)]
+pub enum UnshareError {
+    /// Nothing of that address or path is shared.
+    #[error("that is not shared")]
+    NotShared,
+    /// The path was shared together with others, as one root.
+    #[error("the path is part of the share {name:?}; unshare {root} instead")]
+    PartOf {
+        /// The root to name instead.
+        root: Cid,
+        /// The share's name.
+        name: String,
+    },
+    /// The database failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+impl Library {
+    /// Stops offering what `target` names, durably, and returns the shares that were.
+    ///
+    /// Blocks that no other share needs are deleted in the background.
+    pub fn unshare(&self, target: &UnshareTarget) -> Result<Vec<Arc<ShareRecord>>, UnshareError> {
+        let _changes = self.inner.changing();
+        let shares = match target {
+            UnshareTarget::Root(root) => {
+                self.select(|share| share.is_listed() && share.root == *root)
+            }
+            UnshareTarget::Path(path) => self.shares_at(path)?,
+        };
+        if shares.is_empty() {
+            return Err(UnshareError::NotShared);
+        }
+        self.inner.remove(&shares)?;
+        Ok(shares)
+    }
+
+    fn shares_at(&self, path: &Path) -> Result<Vec<Arc<ShareRecord>>, UnshareError> {
+        // Sources are recorded without symlinks. What no longer exists is taken as it was written.
+        let path = path.canonicalize().unwrap_or_else(|_| path.to_owned());
+        let whole = self.select(|share| {
+            share.is_listed() && share.selection.is_empty() && share.source == path
+        });
+        if !whole.is_empty() {
+            return Ok(whole);
+        }
+        let selected = self.select(|share| {
+            share.is_listed()
+                && share
+                    .selection
+                    .iter()
+                    .any(|part| share.source.join(part) == path)
+        });
+        match selected.first() {
+            Some(share) => Err(UnshareError::PartOf {
+                root: share.root.clone(),
+                name: share.name.clone(),
+            }),
+            None => Err(UnshareError::NotShared),
+        }
+    }
+}

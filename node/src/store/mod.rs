@@ -1,0 +1,313 @@
+//! What this node knows about bytes: which blocks it holds, where their bytes lie, and what it
+//! shares.
+//!
+//! - [`Store`] is the database: typed rows over one RocksDB, batches, ids, the lock of the home.
+//! - [`Library`] is the view of the shares that readers see: it serves blocks, notices changed
+//!   files, and takes shares out.
+//!
+//! Everything here blocks on disk and is called from blocking threads; nothing here needs a runtime
+//! or knows the network. Chunk bytes stay in the users' files, which are only ever read; the
+//! database holds DAG nodes. The store ends when its last clone is dropped: the database is closed
+//! and the home's lock released. It needs no orderly end, every committed batch survives `kill -9`.
+//!
+//! Lock order, outermost first: the library's guard of changes, the collection guard, the library's
+//! view. None is held while a file is read.
+
+mod batch;
+mod boot;
+mod error;
+mod ids;
+mod keys;
+mod layout;
+mod library;
+mod lock;
+mod open;
+mod remove;
+mod rows;
+mod scan;
+mod table;
+#[cfg(test)]
+mod tests;
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+
+use rocksdb::{BoundColumnFamily, DB};
+use shoal_protocol::address::{Cid, Digest};
+
+pub use batch::{BATCH_BYTES, Batch};
+pub use boot::BootId;
+pub use error::StoreError;
+pub use library::{
+    FileVerdict, Held, Library, LibraryEvent, ReadError, UnshareError, UnshareTarget, Verdict,
+    VerifySummary,
+};
+pub use rows::{
+    Change, ChangeKind, FileChunk, FileId, FileRow, FileStat, FileState, Location, Origin, Recipe,
+    ShareId, ShareRecord, ShareState,
+};
+pub use table::{Table, TableChange, TableName, TableRow};
+
+use ids::Ids;
+use layout::Family;
+use lock::HomeLock;
+
+/// The folder of the home that holds the copies `share --copy` takes, one folder per share.
+const COPIES_DIR: &str = "copies";
+
+/// The database of one home. Cheap to clone; all clones are one store.
+#[derive(Clone)]
+pub struct Store {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    db: DB,
+    ids: Ids,
+    /// Held shared by every commit and alone by the collector, so that a block whose last reference
+    /// goes is not deleted under a commit that refers to it again.
+    collection: RwLock<()>,
+    home: PathBuf,
+    /// Dropped last: the next process may open the database only after this one closed it.
+    _lock: HomeLock,
+}
+
+impl Store {
+    /// Opens the database of `home`, creating both when they are missing.
+    ///
+    /// Fails without touching anything when another process uses the home, when a newer version
+    /// wrote the database, and when it is damaged.
+    pub fn open(home: &Path) -> Result<Self, StoreError> {
+        let lock = HomeLock::acquire(home)?;
+        let db = open::database(home)?;
+        let ids = Ids::after(open::reserved_ids(&db)?);
+        let inner = Inner {
+            db,
+            ids,
+            collection: RwLock::new(()),
+            home: home.to_owned(),
+            _lock: lock,
+        };
+        Ok(Self {
+            inner: Arc::new(inner),
+        })
+    }
+
+    /// The home that this store belongs to.
+    #[must_use]
+    pub fn home(&self) -> &Path {
+        &self.inner.home
+    }
+
+    /// Where the copy that `share --copy` takes for a share lies.
+    #[must_use]
+    pub fn copy_dir(&self, share: ShareId) -> PathBuf {
+        self.inner.home.join(COPIES_DIR).join(share.to_string())
+    }
+
+    /// A new, unused share id.
+    pub fn new_share_id(&self) -> Result<ShareId, StoreError> {
+        Ok(ShareId(self.take_ids(1)?.start))
+    }
+
+    /// `count` new, unused, consecutive file ids.
+    pub fn new_file_ids(&self, count: u64) -> Result<impl Iterator<Item = FileId>, StoreError> {
+        Ok(self.take_ids(count)?.map(FileId))
+    }
+
+    /// A new, empty batch.
+    #[must_use]
+    pub fn batch(&self) -> Batch {
+        Batch::new(self.clone())
+    }
+
+    /// A table whose rows belong to the caller.
+    #[must_use]
+    pub fn table(&self, name: TableName) -> Table {
+        Table::new(self.clone(), name)
+    }
+
+    /// The bytes of a block that the database itself holds.
+    pub fn block(&self, digest: &Digest) -> Result<Option<Vec<u8>>, StoreError> {
+        Ok(self
+            .inner
+            .db
+            .get_cf(&self.inner.family(Family::Blocks), digest.key())?)
+    }
+
+    /// The length in bytes of a block that the database itself holds.
+    pub fn block_len(&self, digest: &Digest) -> Result<Option<usize>, StoreError> {
+        let family = self.inner.family(Family::Blocks);
+        Ok(self
+            .inner
+            .db
+            .get_pinned_cf(&family, digest.key())?
+            .map(|block| block.len()))
+    }
+
+    /// Whether the database itself holds a block.
+    pub fn has_block(&self, digest: &Digest) -> Result<bool, StoreError> {
+        Ok(self.block_len(digest)?.is_some())
+    }
+
+    /// The blocks that the database holds for a share, in the order of their keys.
+    pub fn blocks_of(&self, share: ShareId) -> impl Iterator<Item = Result<Digest, StoreError>> {
+        self.inner
+            .scan(Family::ShareBlocks, &keys::share(share))
+            .rows(|key, _| {
+                let (_, rest) = keys::take_u64(key)?;
+                Ok(keys::take_digest(rest)?.0)
+            })
+    }
+
+    /// The shares that keep a block, oldest first, readable or not.
+    pub fn shares_of_block(
+        &self,
+        digest: &Digest,
+    ) -> impl Iterator<Item = Result<ShareId, StoreError>> {
+        self.inner.scan(Family::Refs, &digest.key()).rows(|key, _| {
+            let (_, rest) = keys::take_digest(key)?;
+            Ok(ShareId(keys::take_u64(rest)?.0))
+        })
+    }
+
+    /// The places where a chunk's bytes lie, oldest first, readable or not. There may be any
+    /// number.
+    pub fn locations(&self, digest: &Digest) -> impl Iterator<Item = Result<Location, StoreError>> {
+        self.inner
+            .scan(Family::Locations, &digest.key())
+            .rows(|key, value| {
+                let (_, rest) = keys::take_digest(key)?;
+                let (file, rest) = keys::take_u64(rest)?;
+                let (offset, _) = keys::take_u64(rest)?;
+                let (len, _) = keys::take_u32(value)?;
+                Ok(Location {
+                    file: FileId(file),
+                    offset,
+                    len,
+                })
+            })
+    }
+
+    /// A file's row.
+    pub fn file(&self, id: FileId) -> Result<Option<FileRow>, StoreError> {
+        self.row(Family::Files, &keys::file(id))
+    }
+
+    /// The file at `path` below the base of `share`.
+    pub fn file_by_path(
+        &self,
+        share: ShareId,
+        path: &str,
+    ) -> Result<Option<(FileId, FileRow)>, StoreError> {
+        let family = self.inner.family(Family::ShareFiles);
+        let Some(value) = self
+            .inner
+            .db
+            .get_pinned_cf(&family, keys::share_file(share, path))?
+        else {
+            return Ok(None);
+        };
+        let id = FileId(keys::take_u64(&value)?.0);
+        Ok(self.file(id)?.map(|row| (id, row)))
+    }
+
+    /// The recorded chunks of a file, by offset.
+    pub fn chunks_of(&self, file: FileId) -> impl Iterator<Item = Result<FileChunk, StoreError>> {
+        self.inner
+            .scan(Family::FileChunks, &keys::file(file))
+            .rows(|key, value| {
+                let (_, rest) = keys::take_u64(key)?;
+                let (offset, _) = keys::take_u64(rest)?;
+                let (digest, rest) = keys::take_digest(value)?;
+                let (len, _) = keys::take_u32(rest)?;
+                Ok(FileChunk {
+                    offset,
+                    digest,
+                    len,
+                })
+            })
+    }
+
+    /// The files of a share, by path in byte order.
+    pub fn files_of(
+        &self,
+        share: ShareId,
+    ) -> impl Iterator<Item = Result<(FileId, FileRow), StoreError>> {
+        let ids = self
+            .inner
+            .scan(Family::ShareFiles, &keys::share(share))
+            .rows(|_, value| Ok(FileId(keys::take_u64(value)?.0)));
+        ids.map(|id| {
+            let id = id?;
+            let row = self
+                .file(id)?
+                .ok_or_else(|| StoreError::damaged("a file has no row"))?;
+            Ok((id, row))
+        })
+    }
+
+    /// All shares in every state, oldest first.
+    pub fn shares(&self) -> Result<Vec<ShareRecord>, StoreError> {
+        self.inner
+            .scan(Family::Shares, &[])
+            .rows(|_, value| rows::decode(value))
+            .collect()
+    }
+
+    /// A share's record.
+    pub fn share(&self, id: ShareId) -> Result<Option<ShareRecord>, StoreError> {
+        self.row(Family::Shares, &keys::share(id))
+    }
+
+    /// The shares of one root, oldest first.
+    pub fn shares_of_root(&self, root: &Cid) -> Result<Vec<ShareRecord>, StoreError> {
+        let mut shares = self.shares()?;
+        shares.retain(|share| share.root == *root);
+        Ok(shares)
+    }
+
+    fn take_ids(&self, count: u64) -> Result<std::ops::Range<u64>, StoreError> {
+        self.inner.ids.take(count, |end| {
+            let family = self.inner.family(Family::Meta);
+            Ok(self
+                .inner
+                .db
+                .put_cf(&family, open::NEXT_ID, end.to_be_bytes())?)
+        })
+    }
+
+    fn row<T: serde::de::DeserializeOwned>(
+        &self,
+        family: Family,
+        key: &[u8],
+    ) -> Result<Option<T>, StoreError> {
+        let value = self
+            .inner
+            .db
+            .get_pinned_cf(&self.inner.family(family), key)?;
+        value.map(|value| rows::decode(&value)).transpose()
+    }
+}
+
+impl Inner {
+    fn family(&self, family: Family) -> Arc<BoundColumnFamily<'_>> {
+        self.db
+            .cf_handle(family.name())
+            .expect("the database is only opened with every family")
+    }
+
+    /// Until dropped, no block is collected.
+    fn blocks_kept(&self) -> RwLockReadGuard<'_, ()> {
+        self.collection
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Until dropped, nothing is committed.
+    fn commits_stopped(&self) -> RwLockWriteGuard<'_, ()> {
+        self.collection
+            .write()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+}

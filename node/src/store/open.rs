@@ -1,0 +1,118 @@
+//! Opening the database, or saying precisely why not.
+
+use std::fs::File;
+use std::path::Path;
+
+use rocksdb::{DB, ErrorKind, Options};
+
+use super::layout::{self, Family, SCHEMA};
+use super::{StoreError, keys};
+
+const DB_DIR: &str = "db";
+
+/// RocksDB writes this file when it has created a database; without it there is none.
+const CURRENT_FILE: &str = "CURRENT";
+
+const SCHEMA_KEY: &[u8] = b"schema";
+
+/// Where the end of the reserved ids is kept.
+pub(super) const NEXT_ID: &[u8] = b"next_id";
+
+/// Opens or creates the database below `home` and checks its schema.
+pub(super) fn database(home: &Path) -> Result<DB, StoreError> {
+    let path = home.join(DB_DIR);
+    let (options, families) = layout::descriptors();
+    let exists = path.join(CURRENT_FILE).exists();
+    if exists {
+        refuse_foreign_families(&options, &path)?;
+    }
+    let db = DB::open_cf_descriptors(&options, &path, families).map_err(|e| opening(e, exists))?;
+    check_schema(&db)?;
+    if !exists {
+        // A synced row is not durable while the folders above it may vanish.
+        sync_folder(home)?;
+        home.parent().map_or(Ok(()), sync_folder)?;
+    }
+    Ok(db)
+}
+
+fn sync_folder(path: &Path) -> Result<(), StoreError> {
+    let path = if path.as_os_str().is_empty() {
+        Path::new(".")
+    } else {
+        path
+    };
+    File::open(path)
+        .and_then(|folder| folder.sync_all())
+        .map_err(|error| StoreError::io(path, error))
+}
+
+/// The end of the ids that may be in use.
+pub(super) fn reserved_ids(db: &DB) -> Result<u64, StoreError> {
+    match meta(db, NEXT_ID)? {
+        Some(value) => Ok(keys::take_u64(&value)?.0),
+        None => Ok(0),
+    }
+}
+
+/// A newer schema may have families that this build cannot open; its number can still be read.
+fn refuse_foreign_families(options: &Options, path: &Path) -> Result<(), StoreError> {
+    let present = DB::list_cf(options, path).map_err(|error| opening(error, true))?;
+    let known = |name: &String| {
+        name == rocksdb::DEFAULT_COLUMN_FAMILY_NAME
+            || Family::ALL.iter().any(|family| family.name() == name)
+    };
+    let Some(foreign) = present.iter().find(|name| !known(name)) else {
+        return Ok(());
+    };
+    let only_meta = [rocksdb::DEFAULT_COLUMN_FAMILY_NAME, Family::Meta.name()];
+    let db = DB::open_cf_for_read_only(&Options::default(), path, only_meta, false)
+        .map_err(|error| opening(error, true))?;
+    check_schema_found(meta(&db, SCHEMA_KEY)?)?;
+    Err(StoreError::damaged(format!(
+        "it holds a column family {foreign:?} that schema {SCHEMA} lacks"
+    )))
+}
+
+fn check_schema(db: &DB) -> Result<(), StoreError> {
+    let found = meta(db, SCHEMA_KEY)?;
+    // The schema is the first row ever written, so a database without it is new, or lost its first
+    // row.
+    if found.is_none() && db.latest_sequence_number() == 0 {
+        let family = db.cf_handle(Family::Meta.name());
+        let family = family.ok_or_else(|| StoreError::damaged("it has no meta family"))?;
+        return Ok(db.put_cf(&family, SCHEMA_KEY, SCHEMA.to_be_bytes())?);
+    }
+    check_schema_found(found)
+}
+
+fn check_schema_found(found: Option<Vec<u8>>) -> Result<(), StoreError> {
+    let found = found.ok_or_else(|| StoreError::damaged("it does not say which schema it has"))?;
+    match keys::take_u32(&found)?.0 {
+        SCHEMA => Ok(()),
+        found if found > SCHEMA => Err(StoreError::NewerSchema {
+            found,
+            supported: SCHEMA,
+        }),
+        found => Err(StoreError::damaged(format!("schema {found} never existed"))),
+    }
+}
+
+fn meta(db: &DB, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
+    let family = db.cf_handle(Family::Meta.name());
+    let family = family.ok_or_else(|| StoreError::damaged("it has no meta family"))?;
+    Ok(db.get_cf(&family, key)?)
+}
+
+/// A database that exists but cannot be opened for want of one of its files, or with arguments that
+/// always worked, is damaged.
+fn opening(error: rocksdb::Error, exists: bool) -> StoreError {
+    let missing_file = error.as_ref().contains("No such file or directory");
+    let unusable = missing_file || error.kind() == ErrorKind::InvalidArgument;
+    if exists && unusable {
+        return StoreError::Damaged {
+            detail: error.into_string(),
+        };
+    }
+    error.into()
+}

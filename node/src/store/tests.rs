@@ -1,0 +1,424 @@
+//! The store over a real database: what survives, what is refused, what is collected.
+
+#![allow(clippy::unwrap_used)]
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicBool;
+
+use rocksdb::{DB, Options};
+use shoal_protocol::address::HashFn;
+use tempfile::TempDir;
+
+use super::*;
+
+/// A home with an open store; the store may be closed and opened again.
+struct Home {
+    dir: TempDir,
+    store: Option<Store>,
+}
+
+impl Home {
+    fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Some(Store::open(dir.path()).unwrap());
+        Self { dir, store }
+    }
+
+    fn store(&self) -> &Store {
+        self.store.as_ref().unwrap()
+    }
+
+    fn db(&self) -> PathBuf {
+        self.dir.path().join("db")
+    }
+
+    fn close(&mut self) {
+        self.store = None;
+    }
+
+    fn reopen(&mut self) {
+        self.close();
+        self.store = Some(Store::open(self.dir.path()).unwrap());
+    }
+}
+
+fn digest(text: &str) -> Digest {
+    Digest::of(HashFn::Blake3, text.as_bytes())
+}
+
+fn record(id: ShareId, state: ShareState) -> ShareRecord {
+    ShareRecord {
+        id,
+        root: Cid::raw(digest("root")),
+        name: "name".to_owned(),
+        source: "/base".into(),
+        base: "/base".into(),
+        selection: Vec::new(),
+        origin: Origin::Shared,
+        announce: true,
+        recipe: Recipe::default(),
+        size: 1,
+        files: 1,
+        chunks: 1,
+        created_ms: 1,
+        unflushed_boot: None,
+        state,
+    }
+}
+
+fn locations(store: &Store, chunk: &str) -> Vec<Location> {
+    store
+        .locations(&digest(chunk))
+        .collect::<Result<_, _>>()
+        .unwrap()
+}
+
+fn holders(store: &Store, block: &str) -> Vec<ShareId> {
+    store
+        .shares_of_block(&digest(block))
+        .collect::<Result<_, _>>()
+        .unwrap()
+}
+
+fn file_row(share: ShareId, path: &str) -> FileRow {
+    let stat = FileStat {
+        size: 5,
+        mtime_ns: 1,
+        ctime_ns: 2,
+        ino: 3,
+        dev: 4,
+    };
+    FileRow {
+        share,
+        path: path.to_owned(),
+        stat,
+        state: FileState::Stable,
+    }
+}
+
+/// Stores a share of two files that hold the same two chunks, and one block.
+fn put_share(store: &Store, block: &str) -> ShareId {
+    let share = store.new_share_id().unwrap();
+    let mut batch = store.batch();
+    batch.put_share(&record(share, ShareState::Live)).unwrap();
+    batch.put_block(share, &digest(block), block.as_bytes());
+    for (file, path) in store.new_file_ids(2).unwrap().zip(["a", "b/c"]) {
+        batch.put_file(file, &file_row(share, path)).unwrap();
+        batch.put_chunk(file, 0, &digest("one"), 3);
+        batch.put_chunk(file, 3, &digest("two"), 2);
+    }
+    batch.commit(true).unwrap();
+    share
+}
+
+#[test]
+fn rows_are_found_from_every_side_and_survive_reopening() {
+    let mut home = Home::new();
+    let share = put_share(home.store(), "node");
+    home.reopen();
+    let store = home.store();
+
+    assert_eq!(
+        store.share(share).unwrap(),
+        Some(record(share, ShareState::Live))
+    );
+    assert_eq!(store.shares().unwrap().len(), 1);
+    assert_eq!(
+        store
+            .shares_of_root(&Cid::raw(digest("root")))
+            .unwrap()
+            .len(),
+        1
+    );
+    assert_eq!(
+        store
+            .shares_of_root(&Cid::raw(digest("other")))
+            .unwrap()
+            .len(),
+        0
+    );
+
+    let files: Vec<_> = store.files_of(share).collect::<Result<_, _>>().unwrap();
+    assert_eq!(
+        files
+            .iter()
+            .map(|(_, row)| row.path.as_str())
+            .collect::<Vec<_>>(),
+        ["a", "b/c"]
+    );
+    let (second, row) = store.file_by_path(share, "b/c").unwrap().unwrap();
+    assert_eq!((second, &row), (files[1].0, &file_row(share, "b/c")));
+    assert!(store.file_by_path(share, "b").unwrap().is_none());
+
+    let chunks: Vec<_> = store.chunks_of(second).collect::<Result<_, _>>().unwrap();
+    let one = FileChunk {
+        offset: 0,
+        digest: digest("one"),
+        len: 3,
+    };
+    let two = FileChunk {
+        offset: 3,
+        digest: digest("two"),
+        len: 2,
+    };
+    assert_eq!(chunks, [one, two]);
+    let at = |file, offset, len| Location { file, offset, len };
+    let places = [at(files[0].0, 3, 2), at(second, 3, 2)];
+    assert_eq!(locations(store, "two"), places);
+    assert!(locations(store, "three").is_empty());
+
+    assert_eq!(store.block(&digest("node")).unwrap().unwrap(), b"node");
+    assert_eq!(store.block_len(&digest("node")).unwrap(), Some(4));
+    assert!(!store.has_block(&digest("one")).unwrap());
+    assert_eq!(holders(store, "node"), [share]);
+}
+
+#[test]
+fn ids_are_not_reused_after_reopening() {
+    let mut home = Home::new();
+    let first = home.store().new_share_id().unwrap();
+    let files: Vec<_> = home.store().new_file_ids(100_000).unwrap().collect();
+    home.reopen();
+    let next = home.store().new_share_id().unwrap();
+    assert!(next.0 > first.0 && next.0 > files.last().unwrap().0);
+}
+
+#[test]
+fn a_batch_that_is_dropped_changes_nothing() {
+    let home = Home::new();
+    let share = home.store().new_share_id().unwrap();
+    let mut batch = home.store().batch();
+    batch.put_share(&record(share, ShareState::Live)).unwrap();
+    batch.put_block(share, &digest("x"), b"x");
+    drop(batch);
+    assert!(home.store().shares().unwrap().is_empty());
+    assert!(!home.store().has_block(&digest("x")).unwrap());
+}
+
+#[test]
+fn blocks_and_locations_go_with_the_last_share_that_has_them() {
+    let home = Home::new();
+    let store = home.store();
+    let (first, second) = (put_share(store, "node"), put_share(store, "node"));
+    let go = AtomicBool::new(false);
+
+    assert!(store.remove_rows(first, &go).unwrap());
+    assert!(store.has_block(&digest("node")).unwrap());
+    assert_eq!(holders(store, "node"), [second]);
+    assert_eq!(locations(store, "one").len(), 2);
+    assert!(store.share(first).unwrap().is_none());
+
+    assert!(store.remove_rows(second, &go).unwrap());
+    for family in Family::ALL
+        .into_iter()
+        .filter(|family| *family != Family::Meta)
+    {
+        let family = store.inner.family(family);
+        let left = store
+            .inner
+            .db
+            .full_iterator_cf(&family, rocksdb::IteratorMode::Start)
+            .count();
+        assert_eq!(left, 0, "rows are left");
+    }
+}
+
+#[test]
+fn a_removal_that_was_stopped_goes_on_later() {
+    let home = Home::new();
+    let share = put_share(home.store(), "node");
+    let stopped = AtomicBool::new(true);
+    assert!(!home.store().remove_rows(share, &stopped).unwrap());
+    assert!(home.store().share(share).unwrap().is_some());
+    assert!(
+        home.store()
+            .remove_rows(share, &AtomicBool::new(false))
+            .unwrap()
+    );
+    assert!(home.store().share(share).unwrap().is_none());
+}
+
+#[test]
+fn tables_are_apart_and_scan_in_pages() {
+    let home = Home::new();
+    let table = home.store().table(TableName::Providers);
+    let put = |key: &[u8]| TableChange::Put {
+        key: key.to_vec(),
+        value: vec![1],
+    };
+    table
+        .write(&[put(b"a1"), put(b"a2"), put(b"a3"), put(b"b1")], true)
+        .unwrap();
+    table
+        .write(
+            &[
+                TableChange::Delete {
+                    key: b"a2".to_vec(),
+                },
+                put(b"a4"),
+            ],
+            false,
+        )
+        .unwrap();
+    table.put(b"b2", b"x").unwrap();
+    table.delete(b"b1").unwrap();
+
+    let keys = |prefix: &[u8], from: &[u8], limit| -> Vec<Vec<u8>> {
+        table
+            .scan(prefix, from, limit)
+            .unwrap()
+            .into_iter()
+            .map(|(key, _)| key)
+            .collect()
+    };
+    assert_eq!(keys(b"a", b"", 10), [b"a1", b"a3", b"a4"]);
+    assert_eq!(keys(b"a", b"", 2), [b"a1", b"a3"]);
+    assert_eq!(keys(b"a", b"a3\0", 2), [b"a4"]);
+    assert_eq!(keys(b"", b"", 10).len(), 4);
+    assert_eq!(table.get(b"b2").unwrap().unwrap(), b"x");
+    assert!(table.get(b"b1").unwrap().is_none());
+    assert!(
+        home.store()
+            .table(TableName::Peers)
+            .get(b"a1")
+            .unwrap()
+            .is_none()
+    );
+}
+
+#[test]
+fn a_second_store_of_one_home_is_refused_until_the_first_is_closed() {
+    let mut home = Home::new();
+    let error = Store::open(home.dir.path()).err().unwrap();
+    let here = std::process::id();
+    assert!(
+        matches!(error, StoreError::InUse { pid: Some(pid), .. } if pid == here),
+        "{error}"
+    );
+    assert!(error.to_string().contains(&here.to_string()));
+    home.close();
+    assert!(Store::open(home.dir.path()).is_ok());
+}
+
+#[test]
+fn a_newer_schema_is_refused_and_left_alone() {
+    let mut home = Home::new();
+    put_share(home.store(), "node");
+    home.close();
+    let path = home.db();
+    let known = Family::ALL.map(Family::name);
+
+    let db = DB::open_cf(&Options::default(), &path, known).unwrap();
+    db.put_cf(&db.cf_handle("meta").unwrap(), "schema", 7u32.to_be_bytes())
+        .unwrap();
+    drop(db);
+    let check = || {
+        let error = Store::open(home.dir.path()).err().unwrap();
+        assert!(
+            matches!(
+                error,
+                StoreError::NewerSchema {
+                    found: 7,
+                    supported: layout::SCHEMA
+                }
+            ),
+            "{error}"
+        );
+    };
+    check();
+
+    let db = DB::open_cf(&Options::default(), &path, known).unwrap();
+    db.create_cf("added_later", &Options::default()).unwrap();
+    drop(db);
+    check();
+}
+
+#[test]
+fn a_database_that_lost_its_schema_is_damaged_not_new() {
+    let mut home = Home::new();
+    let share = put_share(home.store(), "node");
+    home.close();
+    let db = DB::open_cf(
+        &Options::default(),
+        home.db(),
+        Family::ALL.map(Family::name),
+    )
+    .unwrap();
+    let meta = db.cf_handle("meta").unwrap();
+    let schema = db.get_cf(&meta, "schema").unwrap().unwrap();
+    db.delete_cf(&meta, "schema").unwrap();
+    drop(meta);
+    drop(db);
+    let error = Store::open(home.dir.path()).err().unwrap();
+    assert!(matches!(error, StoreError::Damaged { .. }), "{error}");
+
+    let db = DB::open_cf(
+        &Options::default(),
+        home.db(),
+        Family::ALL.map(Family::name),
+    )
+    .unwrap();
+    db.put_cf(&db.cf_handle("meta").unwrap(), "schema", schema)
+        .unwrap();
+    drop(db);
+    home.reopen();
+    assert!(home.store().share(share).unwrap().is_some());
+}
+
+/// Ways to damage a database, each of which must be told and must not make it worse.
+#[test]
+fn a_damaged_database_is_refused_and_nothing_is_deleted() {
+    let check = |what: &str, damage: &dyn Fn(&Path)| {
+        let mut home = Home::new();
+        put_share(home.store(), "node");
+        home.store()
+            .inner
+            .db
+            .flush_cf(&home.store().inner.family(Family::Meta))
+            .unwrap();
+        home.close();
+        damage(&home.db());
+        let before = names(&home.db());
+        let error = Store::open(home.dir.path())
+            .err()
+            .unwrap_or_else(|| panic!("{what}: opened"));
+        assert!(
+            matches!(error, StoreError::Damaged { .. }),
+            "{what}: {error}"
+        );
+        let after = names(&home.db());
+        assert!(
+            before.iter().all(|name| after.contains(name)),
+            "{what}: {before:?} {after:?}"
+        );
+    };
+    check("no manifest", &|db| {
+        fs::remove_file(find(db, "MANIFEST-")).unwrap();
+    });
+    check("manifest of noise", &|db| {
+        fs::write(find(db, "MANIFEST-"), [7; 4096]).unwrap();
+    });
+    check("current of noise", &|db| {
+        fs::write(db.join("CURRENT"), "noise").unwrap();
+    });
+    check("no table", &|db| fs::remove_file(find(db, ".sst")).unwrap());
+    check("table of noise", &|db| {
+        fs::write(find(db, ".sst"), [7; 4096]).unwrap();
+    });
+}
+
+fn names(dir: &Path) -> Vec<String> {
+    let entries = fs::read_dir(dir).unwrap();
+    let names = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    // RocksDB rolls its own text logs at every attempt to open.
+    names.filter(|name| !name.starts_with("LOG")).collect()
+}
+
+fn find(dir: &Path, part: &str) -> PathBuf {
+    let name = names(dir)
+        .into_iter()
+        .find(|name| name.contains(part))
+        .unwrap();
+    dir.join(name)
+}

@@ -1,0 +1,302 @@
+//! What goes wrong among peers and on disk, and that the right thing happens then.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::{
+    fs::{self, File, FileTimes},
+    os::unix::fs::{FileExt as _, MetadataExt as _},
+    path::Path,
+};
+
+use shoal_tests::{
+    Daemon, command, content, liar::Liar, run, scratch, text, wait_for, write_content,
+};
+
+/// Large enough that a kill lands in the middle of the transfer.
+const BIG: usize = 256 << 20;
+
+#[test]
+fn a_provider_that_is_killed_in_mid_fetch_is_replaced() {
+    let dir = scratch();
+    let source = dir.path().join("big");
+    write_content(&source, "killed", BIG);
+    let a = Daemon::start(&dir.path().join("a"), &[]);
+    let mut b = Daemon::start(&dir.path().join("b"), &[&a]);
+    let c = Daemon::start(&dir.path().join("c"), &[&a]);
+    let cid = a.share(&source)["cid"].as_str().unwrap().to_owned();
+    assert_eq!(b.share(&source)["cid"], cid.as_str());
+
+    let got = dir.path().join("got");
+    let args = [
+        "fetch",
+        &cid,
+        "--peer",
+        &b.address,
+        "--peer",
+        &a.address,
+        "-o",
+        text(&got),
+    ];
+    let fetch = command(c.home(), &args)
+        .stdout(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    wait_for("b serves", || {
+        let uploaded = b.run(&["status"]).json["uploaded_bytes"].as_u64();
+        uploaded.filter(|bytes| *bytes > 0)
+    });
+    b.kill();
+    let output = fetch.wait_with_output().unwrap();
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stdout)
+    );
+    assert_eq!(fs::read(&got).unwrap(), content("killed", BIG));
+}
+
+#[test]
+fn a_provider_of_wrong_bytes_is_out_and_its_bytes_never_reach_the_disk() {
+    let dir = scratch();
+    let source = dir.path().join("file");
+    write_content(&source, "truth", 40 << 20);
+    let a = Daemon::start(&dir.path().join("a"), &[]);
+    let c = Daemon::start(&dir.path().join("c"), &[&a]);
+    let cid = a.share(&source)["cid"].as_str().unwrap().to_owned();
+    let liar = Liar::start(&source, &cid);
+
+    // The liar alone: nothing lands, and the reason is the content.
+    let got = dir.path().join("alone");
+    let lonely = Daemon::start(&dir.path().join("lonely"), &[]);
+    let args = [
+        "fetch",
+        &cid,
+        "--peer",
+        &liar.address,
+        "-o",
+        text(&got),
+        "--timeout",
+        "5s",
+    ];
+    let alone = lonely.run(&args);
+    assert_ne!(alone.code, Some(0), "{alone:?}");
+    assert!(
+        alone.json["error"]["message"]
+            .as_str()
+            .unwrap()
+            .contains("wrong bytes"),
+        "{alone:?}"
+    );
+    assert!(liar.served() > 0, "the liar was asked");
+    assert!(!got.exists());
+
+    // Beside an honest provider: everything comes from that one.
+    let got = dir.path().join("got");
+    let before = liar.served();
+    let args = [
+        "fetch",
+        &cid,
+        "--peer",
+        &liar.address,
+        "--peer",
+        &a.address,
+        "-o",
+        text(&got),
+    ];
+    let fetched = c.run(&args).ok();
+    assert!(liar.served() > before, "the liar was asked");
+    assert_eq!(fs::read(&got).unwrap(), content("truth", 40 << 20));
+    let from = fetched["from"].as_array().unwrap();
+    assert!(
+        from.iter()
+            .all(|source| source["peer"] == a.peer_id.as_str()),
+        "{fetched}"
+    );
+}
+
+#[test]
+fn an_edited_file_is_never_served_under_its_old_address() {
+    let check = |name: &str, edit: fn(&Path)| {
+        let dir = scratch();
+        let source = dir.path().join("file");
+        write_content(&source, name, 3 << 20);
+        let a = Daemon::start(&dir.path().join("a"), &[]);
+        let b = Daemon::start(&dir.path().join("b"), &[&a]);
+        let cid = a.share(&source)["cid"].as_str().unwrap().to_owned();
+        edit(&source);
+        let got = dir.path().join("got");
+        let args = [
+            "fetch",
+            &cid,
+            "--peer",
+            &a.address,
+            "-o",
+            text(&got),
+            "--timeout",
+            "3s",
+        ];
+        let fetched = b.run(&args);
+        assert_ne!(fetched.code, Some(0), "{name}: {fetched:?}");
+        assert!(!got.exists(), "{name}");
+        let status = wait_for("status says changed", || {
+            let status = a.run(&["status"]).ok();
+            (status["shares"][0]["state"] == "changed").then_some(status)
+        });
+        let warned = status["warnings"].to_string();
+        assert!(
+            warned.contains("shoal share"),
+            "{name}: how to share again: {warned}"
+        );
+    };
+    check("appended", |path| {
+        let mut bytes = fs::read(path).unwrap();
+        bytes.push(1);
+        fs::write(path, bytes).unwrap();
+    });
+    check("edited with its time put back", |path| {
+        let modified = fs::metadata(path).unwrap().modified().unwrap();
+        let file = File::options().write(true).open(path).unwrap();
+        file.write_all_at(b"other", 1_500_000).unwrap();
+        file.set_times(FileTimes::new().set_modified(modified))
+            .unwrap();
+    });
+    check("replaced by a file of the same size and time", |path| {
+        let metadata = fs::metadata(path).unwrap();
+        let other = path.with_extension("other");
+        fs::write(&other, content("something else", 3 << 20)).unwrap();
+        let times = FileTimes::new().set_modified(metadata.modified().unwrap());
+        File::options()
+            .write(true)
+            .open(&other)
+            .unwrap()
+            .set_times(times)
+            .unwrap();
+        fs::rename(&other, path).unwrap();
+        assert_ne!(fs::metadata(path).unwrap().ino(), metadata.ino());
+    });
+    check("truncated", |path| {
+        File::options()
+            .write(true)
+            .open(path)
+            .unwrap()
+            .set_len(1 << 20)
+            .unwrap();
+    });
+    check("deleted", |path| fs::remove_file(path).unwrap());
+}
+
+#[test]
+fn a_share_that_was_acknowledged_survives_kill_9() {
+    let dir = scratch();
+    let source = dir.path().join("file");
+    write_content(&source, "survives", 5 << 20);
+    let mut a = Daemon::start(&dir.path().join("a"), &[]);
+    let cid = a.share(&source)["cid"].as_str().unwrap().to_owned();
+    a.kill();
+    let a = a.restart();
+    let listed = a.run(&["ls"]).ok();
+    assert_eq!(listed["shares"][0]["cid"], cid.as_str(), "{listed}");
+    let b = Daemon::start(&dir.path().join("b"), &[&a]);
+    let got = dir.path().join("got");
+    b.fetch(&cid, &got);
+    assert_eq!(fs::read(&got).unwrap(), content("survives", 5 << 20));
+}
+
+#[test]
+fn a_fetch_goes_on_where_kill_9_ended_it() {
+    let dir = scratch();
+    let source = dir.path().join("big");
+    write_content(&source, "resumed", BIG);
+    let a = Daemon::start(&dir.path().join("a"), &[]);
+    let mut b = Daemon::start(&dir.path().join("b"), &[&a]);
+    let cid = a.share(&source)["cid"].as_str().unwrap().to_owned();
+    let got = dir.path().join("got");
+    let args = ["fetch", &cid, "-o", text(&got)];
+    let fetch = command(b.home(), &args)
+        .stdout(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    wait_for("b has fetched a part", || {
+        let status = b.run(&["status"]).json;
+        status["downloaded_bytes"]
+            .as_u64()
+            .filter(|bytes| *bytes > 16 << 20)
+    });
+    b.kill();
+    let lost = fetch.wait_with_output().unwrap();
+    assert_eq!(
+        lost.status.code(),
+        Some(1),
+        "{}",
+        String::from_utf8_lossy(&lost.stdout)
+    );
+    assert!(!got.exists(), "nothing unfinished is in place");
+
+    let b = b.restart();
+    let fetched = b.fetch(&cid, &got);
+    assert_eq!(fs::read(&got).unwrap(), content("resumed", BIG));
+    let resumed = fetched["resumed_bytes"].as_u64().unwrap();
+    let downloaded = fetched["downloaded_bytes"].as_u64().unwrap();
+    assert!(resumed > 8 << 20, "{fetched}");
+    assert_eq!(resumed + downloaded, BIG as u64, "{fetched}");
+}
+
+#[test]
+fn the_dht_answers_while_bulk_data_moves() {
+    let dir = scratch();
+    let source = dir.path().join("big");
+    let small = dir.path().join("small");
+    write_content(&source, "bulk", 2 * BIG);
+    write_content(&small, "small", 1000);
+    let a = Daemon::start(&dir.path().join("a"), &[]);
+    let b = Daemon::start(&dir.path().join("b"), &[&a]);
+    let c = Daemon::start(&dir.path().join("c"), &[&a]);
+    let big = b.share(&source)["cid"].as_str().unwrap().to_owned();
+    let small = b.share(&small)["cid"].as_str().unwrap().to_owned();
+    let got = dir.path().join("got");
+    let mut fetch = command(c.home(), &["fetch", &big, "-o", text(&got)])
+        .stdout(std::process::Stdio::null())
+        .spawn()
+        .unwrap();
+    let mut answered = 0;
+    while fetch.try_wait().unwrap().is_none() {
+        // Both ends of the transfer look something up; the swarm of each has to be free for it.
+        for daemon in [&b, &c] {
+            let found = daemon.run(&["find", &small]);
+            let ok = found.code == Some(0) || (daemon.peer_id == b.peer_id);
+            assert!(ok, "{found:?}");
+            answered += 1;
+        }
+    }
+    assert!(fetch.wait().unwrap().success());
+    assert!(answered > 0);
+}
+
+#[test]
+fn bad_input_is_refused_with_the_right_code() {
+    let dir = scratch();
+    let home = dir.path().join("home");
+    let missing = dir.path().join("missing");
+    run(&home, &["status"]).fails(4, "no_daemon");
+    let a = Daemon::start(&home, &[]);
+    a.run(&["share", text(&missing)]).fails(1, "path_not_found");
+    a.run(&["fetch", "shoal:nonsense"]).fails(2, "usage");
+    a.run(&["fetch", "bafkrmieqi"]).fails(2, "usage");
+    a.run(&["unshare", text(&missing)]).fails(1, "not_shared");
+    let existing = dir.path().join("existing");
+    write_content(&existing, "mine", 10);
+    let cid = a.share(&existing)["cid"].as_str().unwrap().to_owned();
+    let b = Daemon::start(&dir.path().join("b"), &[&a]);
+    b.run(&["fetch", &cid, "-o", text(&existing)])
+        .fails(1, "destination_exists");
+    assert_eq!(fs::read(&existing).unwrap(), content("mine", 10));
+    let unknown = "bafkr4if3lbq7rs2vbalcff5b2spnw2abmgupbhna2qtlzzyc54ah34hk4q";
+    let nobody = b.run(&["fetch", unknown, "-o", text(&missing), "--timeout", "2s"]);
+    nobody.fails(3, "not_found");
+    assert!(!missing.exists());
+    let second = run(
+        &home,
+        &["daemon", "--no-mdns", "--listen", "/ip4/127.0.0.1/tcp/0"],
+    );
+    second.fails(1, "already_running");
+}
