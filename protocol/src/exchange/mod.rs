@@ -1,13 +1,14 @@
 //! The exchange protocol's messages, version 1: `/shoal/<network>/exchange/1`.
 //!
-//! A client opens a stream, says which [root](Request::Open) it is about, and asks for blocks; the server says what it has
-//! and answers every want by a block or by why there is none. Both may write ahead: the first wants
-//! travel with the opening. Every frame declares its length, every payload too, and both ends say
-//! when they are done, since a reset can read like an end.
+//! A client opens a stream, says which [root](Request::Open) it is about, and asks for blocks; the
+//! server says what it has and answers every want by a block or by why there is none. Both may
+//! write ahead: the first wants travel with the opening. Every frame declares its length, every
+//! payload too, and both ends say when they are done, since a reset can read like an end.
 //!
-//! This module owns the bytes: [`encode`], the `decode_*` functions and, for bytes that come in any pieces,
-//! [`FrameDecoder`]. What is decoded is within every limit; anything else is a [`WireError`], and
-//! the end of the stream. It refuses to know who may ask for what: that is the node's.
+//! This module owns the bytes: [`encode`], the `decode_*` functions and, for bytes that come in any
+//! pieces, [`FrameDecoder`]. What is decoded is within every limit; anything else is a
+//! [`WireError`], and the end of the stream. It refuses to know who may ask for what: that is the
+//! node's.
 
 mod frame;
 mod list;

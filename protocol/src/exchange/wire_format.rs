@@ -1,6 +1,6 @@
 //! The wire format, byte by byte: a change that fails here needs another protocol version.
 
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, clippy::cast_possible_truncation)]
 
 use proptest::prelude::*;
 

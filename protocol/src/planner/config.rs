@@ -20,7 +20,7 @@ pub const BARRED_MAX: usize = 1024;
 /// violation: twice what can be in flight there. 8 bytes each, 64 KiB.
 pub const WITHDRAWN_MAX: usize = 2 * WANTS_OUTSTANDING_MAX;
 
-/// How many of one provider's requests are looked at for stealing or moving in one poll.
+/// How many of one provider's requests are looked at for moving or doubling in one poll.
 pub const SCAN_MAX: usize = 64;
 
 /// What a want of unknown length counts for: DAG nodes of full width are about 50 KiB.
@@ -37,8 +37,8 @@ pub struct PlannerConfig {
     pub window_bytes_min: u64,
     /// The most bytes in flight at one provider.
     pub window_bytes_max: u64,
-    /// How many times rate x round-trip time the window is. Two: one part travels while the other
-    /// is asked for, and a window that limits the rate doubles with every round.
+    /// How many times rate x round-trip time the window is. Four: asking anew when half is free
+    /// leaves two in flight at worst, so that a rate which the window limits doubles every round.
     pub window_factor: u32,
     /// The most wants in flight at one provider, at most [`WANTS_OUTSTANDING_MAX`].
     pub wants_in_flight_max: usize,
@@ -59,9 +59,12 @@ pub struct PlannerConfig {
     pub want_deadline_min: Duration,
     /// How many times the expected time a want may be in flight before it is moved.
     pub want_deadline_factor: u32,
-    /// How many times sooner a duplicate must be expected than the request it doubles.
-    pub steal_factor: u32,
-    /// How often deadlines and duplicates are looked at while several providers work.
+    /// How many times sooner an idle provider must be expected to deliver what a slow one was
+    /// asked for, to be asked for it.
+    pub relief_factor: u32,
+    /// How long a provider that was too slow is asked for one want at a time only.
+    pub suspect_time: Duration,
+    /// How often slow providers are looked at while several work.
     pub tick: Duration,
     /// The least and the most time that a busy provider is left alone, whatever it says.
     pub rest: (Duration, Duration),
@@ -75,7 +78,7 @@ impl Default for PlannerConfig {
         Self {
             window_bytes_min: (CHUNK_BYTES as u64).saturating_mul(2),
             window_bytes_max,
-            window_factor: 2,
+            window_factor: 4,
             wants_in_flight_max: WANTS_OUTSTANDING_MAX,
             rtt_min: Duration::from_millis(10),
             rtt_max: Duration::from_secs(1),
@@ -84,7 +87,8 @@ impl Default for PlannerConfig {
             stall_bytes_min: 10 << 10,
             want_deadline_min: Duration::from_secs(5),
             want_deadline_factor: 4,
-            steal_factor: 2,
+            relief_factor: 2,
+            suspect_time: Duration::from_secs(5),
             tick: Duration::from_millis(100),
             rest: (Duration::from_millis(100), Duration::from_secs(60)),
             budget_bytes: window_bytes_max,

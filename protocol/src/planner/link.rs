@@ -1,11 +1,12 @@
 //! What was measured of the way to one provider: its rate and its round-trip time.
 //!
 //! The rate is taken over busy time only, in spans of at least [`SPAN_MIN`] and one round trip; a
-//! faster span counts at once, a slower one by a quarter, so that one pause does not shrink the window.
+//! faster span counts at once, a slower one by a quarter, so that one pause does not shrink the
+//! window.
 //!
 //! The round-trip time is taken from probes only: the first request sent on a pipe that holds next
-//! to nothing. All others measure the queue that the window itself makes. Where the way gets longer,
-//! the window shrinks until probes happen again; so a wrong value heals.
+//! to nothing. All others measure the queue that the window itself makes. Where the way gets
+//! longer, the window shrinks until probes happen again; so a wrong value heals.
 
 use std::time::Duration;
 
@@ -110,13 +111,14 @@ impl LinkEstimate {
 
     /// How long that many bytes take, asked for now with nothing ahead of them.
     pub(super) fn time_for(&self, bytes: u64, config: &PlannerConfig) -> Duration {
-        let rate = self.rate.unwrap_or(config.rate_assumed).max(1);
-        let micros = u128::from(bytes)
-            .saturating_mul(1_000_000)
-            .checked_div(u128::from(rate))
-            .unwrap_or_default();
-        let transfer = Duration::from_micros(u64::try_from(micros).unwrap_or(u64::MAX));
-        self.round_trip(config).saturating_add(transfer)
+        let rate = self.rate.unwrap_or(config.rate_assumed);
+        self.round_trip(config).saturating_add(time_at(rate, bytes))
+    }
+
+    /// The same where the measured rate may be far too low.
+    pub(super) fn time_at_best(&self, bytes: u64, config: &PlannerConfig) -> Duration {
+        let rate = self.rate.unwrap_or(0).max(config.rate_assumed);
+        self.round_trip(config).saturating_add(time_at(rate, bytes))
     }
 
     fn round_trip(&self, config: &PlannerConfig) -> Duration {
@@ -133,6 +135,14 @@ fn per_second(bytes: u64, time: Duration) -> u64 {
         .checked_div(time.as_micros())
         .unwrap_or(u128::MAX);
     u64::try_from(rate).unwrap_or(u64::MAX)
+}
+
+fn time_at(rate: u64, bytes: u64) -> Duration {
+    let micros = u128::from(bytes)
+        .saturating_mul(1_000_000)
+        .checked_div(u128::from(rate))
+        .unwrap_or(u128::MAX);
+    Duration::from_micros(u64::try_from(micros).unwrap_or(u64::MAX))
 }
 
 fn bytes_in(rate: u64, time: Duration) -> u64 {
@@ -165,9 +175,9 @@ mod tests {
             );
         }
         check(1_000, ms(80), 2 * MIB); // never under two chunks
-        check(100 * MIB, ms(80), 16 * MIB);
-        check(800 * MIB, ms(0), 16 * MIB); // the least round trip counts
-        check(MIB, ms(60_000), 2 * MIB); // the most round trip counts
+        check(100 * MIB, ms(80), 32 * MIB);
+        check(800 * MIB, ms(0), 32 * MIB); // the least round trip counts
+        check(MIB, ms(60_000), 4 * MIB); // the most round trip counts
         check(10_000 * MIB, ms(500), 64 * MIB);
         check(u64::MAX, Duration::MAX, 64 * MIB);
     }

@@ -11,7 +11,7 @@
 //! - while one provider has all wanted blocks and delivers, every want is fetched, whatever
 //!   the others do.
 //!
-//! It refuses to hold blocks, addresses or digests: wants and providers are numbers of the caller's.
+//! It refuses to hold blocks, addresses or digests: wants and providers are the caller's numbers.
 //! It does not end by itself: it is done when no want is left, and is then dropped.
 //!
 //! Time is a [`Duration`] since a start of the caller's choice. It never runs backwards here: an
@@ -25,8 +25,6 @@ mod status;
 mod types;
 mod want;
 
-#[cfg(test)]
-mod simulation;
 #[cfg(test)]
 mod tests;
 
@@ -51,8 +49,11 @@ use want::{Want, WantState};
 pub enum Standing {
     /// As much as its window takes.
     Ready,
-    /// One want at a time, until it answers: it was too slow for its last ones.
-    Suspect,
+    /// One want at a time, until it answers or this time has come: it was too slow.
+    Suspect {
+        /// When it gets another chance.
+        until: Duration,
+    },
     /// Nothing until then, as it asked.
     Resting {
         /// When it is ready again.
@@ -80,6 +81,8 @@ pub struct Planner {
     totals: Totals,
     now: Duration,
     polled: Duration,
+    /// When slow providers are looked at next.
+    relieve_at: Duration,
 }
 
 impl Planner {
@@ -99,11 +102,13 @@ impl Planner {
             totals: Totals::default(),
             now: Duration::ZERO,
             polled: Duration::ZERO,
+            relieve_at: Duration::ZERO,
         }
     }
 
     /// Adds a provider that has [everything](Holdings::Everything) until
-    /// [`set_availability`](Self::set_availability) says otherwise; adding it again changes nothing.
+    /// [`set_availability`](Self::set_availability) says otherwise; adding it again changes
+    /// nothing.
     ///
     /// # Errors
     /// [`Refused::Barred`] for one that was dropped for what it sent, [`Refused::Full`] beyond
@@ -136,7 +141,8 @@ impl Planner {
         }
     }
 
-    /// Takes a provider out, or lets it [rest](Removal::Busy); its wants queue again, in their place.
+    /// Takes a provider out, or lets it [rest](Removal::Busy); its wants queue again, in their
+    /// place.
     pub fn remove_provider(&mut self, id: ProviderId, why: Removal, now: Duration) {
         self.advance(now);
         let retry_after = match why {
@@ -146,15 +152,11 @@ impl Planner {
         let (least, most) = self.config.rest;
         let until = self.now.saturating_add(retry_after.min(most).max(least));
         for want in self.requests_at(id) {
-            self.ground(want, id);
+            self.recall(want, id);
             self.enqueue_if_queued(want);
-            if let Some(provider) = self.providers.get_mut(&id) {
-                provider.withdraw(want);
-            }
         }
         if let Some(provider) = self.providers.get_mut(&id) {
             provider.standing = Standing::Resting { until };
-            provider.released();
         }
     }
 
@@ -221,7 +223,7 @@ impl Planner {
             return self.answer_not_in_flight(from, id, bytes);
         }
         if let Some(provider) = self.providers.get_mut(&from) {
-            provider.settled(self.now, &self.config);
+            provider.settled(self.now);
         }
         if !self
             .wants
@@ -260,19 +262,23 @@ impl Planner {
     /// The provider says that it can't give the block; it is not asked for it again.
     pub fn block_missing(&mut self, from: ProviderId, id: WantId, now: Duration) {
         self.advance(now);
-        if !self.ground(id, from) {
-            self.answer_not_in_flight(from, id, 0);
+        let was_in_flight = self.ground(id, from);
+        if !was_in_flight && self.answer_not_in_flight(from, id, 0) == Arrival::Unasked {
             return;
         }
         if let Some(provider) = self.providers.get_mut(&from) {
-            provider.link.unanswered(id);
-            provider.settled(self.now, &self.config);
             provider.tally.missing = provider.tally.missing.saturating_add(1);
             if let Some(want) = self.wants.get_mut(&id) {
                 want.lacking |= provider.bit();
             }
+            if was_in_flight {
+                provider.link.unanswered(id);
+                provider.settled(self.now);
+            }
         }
-        self.enqueue_if_queued(id);
+        if was_in_flight {
+            self.enqueue_if_queued(id);
+        }
     }
 
     /// Sets how many bytes may be in flight and being verified: this transfer's part of the
@@ -374,9 +380,11 @@ impl Planner {
         for flight in want.flights() {
             self.recall(id, flight.provider);
             if let Some(provider) = self.providers.get_mut(&flight.provider) {
-                provider.released();
-                if ending == Ending::Verified {
-                    provider.suspect();
+                // Outdone is not at fault, but who was silent all the while is not to be trusted
+                // with a whole window next.
+                let silent = provider.silent_since(flight.asked, self.now);
+                if ending == Ending::Verified && silent > self.config.rtt_max {
+                    provider.suspect(self.now, &self.config);
                 }
             }
         }

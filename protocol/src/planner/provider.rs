@@ -24,8 +24,7 @@ pub(super) struct Provider {
     withdrawn: VecDeque<WantId>,
     /// Whether `withdrawn` has forgotten any.
     withdrawn_lost: bool,
-    /// Set while it owes something; moving its wants away does not settle it.
-    watch: Option<StallWatch>,
+    watch: StallWatch,
     last_sign: Duration,
     /// Bytes of a block that is still coming in, which the link has counted already.
     partial_bytes: u64,
@@ -40,15 +39,18 @@ pub struct Tally {
     pub bytes: u64,
     /// Requests it answered with "missing".
     pub missing: u64,
-    /// Requests moved elsewhere because it took too long.
-    pub overdue: u64,
+    /// Requests taken away from it, since others should be much sooner.
+    pub moved: u64,
     /// Bytes received that were no longer needed.
     pub late_bytes: u64,
 }
 
-#[derive(Debug)]
+/// How long it has owed something and delivered next to nothing: a clock that runs while requests
+/// are in flight, and starts anew with every answer. Taking its requests away stops it only.
+#[derive(Debug, Default)]
 struct StallWatch {
-    until: Duration,
+    running_since: Option<Duration>,
+    owed: Duration,
     bytes: u64,
 }
 
@@ -65,7 +67,7 @@ impl Provider {
             tally: Tally::default(),
             withdrawn: VecDeque::new(),
             withdrawn_lost: false,
-            watch: None,
+            watch: StallWatch::default(),
             last_sign: now,
             partial_bytes: 0,
         }
@@ -97,7 +99,7 @@ impl Provider {
     fn wants_max(&self, config: &PlannerConfig) -> usize {
         match self.standing {
             Standing::Ready => config.wants_in_flight_max,
-            Standing::Suspect => 1,
+            Standing::Suspect { .. } => 1,
             Standing::Resting { .. } => 0,
         }
     }
@@ -106,10 +108,7 @@ impl Provider {
     pub(super) fn launch(&mut self, id: WantId, charge: u32, now: Duration, cfg: &PlannerConfig) {
         let quiet = self.in_flight_bytes <= cfg.window_bytes_min / 2;
         self.link.asked(id, quiet, now);
-        if self.watch.is_none() {
-            self.last_sign = now;
-            self.watch = Some(StallWatch::new(now, cfg));
-        }
+        self.watch.start(now);
         self.in_flight.insert((now, id));
         self.in_flight_bytes = self.in_flight_bytes.saturating_add(u64::from(charge));
     }
@@ -120,47 +119,44 @@ impl Provider {
         self.in_flight_bytes = self.in_flight_bytes.saturating_sub(u64::from(charge));
         if self.in_flight.is_empty() {
             self.link.idle(now);
+            self.watch.stop(now);
         }
     }
 
     /// It answered a request as it should: with a block, or by saying that it has none.
-    pub(super) fn settled(&mut self, now: Duration, config: &PlannerConfig) {
+    pub(super) fn settled(&mut self, now: Duration) {
         self.last_sign = now;
-        self.watch = (!self.in_flight.is_empty()).then(|| StallWatch::new(now, config));
-        if self.standing == Standing::Suspect {
+        self.watch.reset(now);
+        if matches!(self.standing, Standing::Suspect { .. }) {
             self.standing = Standing::Ready;
         }
     }
 
-    /// It was too slow for a request: one at a time, until it answers.
-    pub(super) fn suspect(&mut self) {
+    /// It was too slow for a request: one at a time for a while, or until it answers.
+    pub(super) fn suspect(&mut self, now: Duration, config: &PlannerConfig) {
         if self.standing == Standing::Ready {
-            self.standing = Standing::Suspect;
-        }
-    }
-
-    /// Nothing is asked of it any more, by the caller's will: it owes nothing.
-    pub(super) fn released(&mut self) {
-        if self.in_flight.is_empty() {
-            self.watch = None;
+            let until = now.saturating_add(config.suspect_time);
+            self.standing = Standing::Suspect { until };
         }
     }
 
     /// Payload came in, of a block that is not complete yet.
     pub(super) fn received_part(&mut self, bytes: u64, now: Duration) {
-        self.last_sign = now;
         self.partial_bytes = self.partial_bytes.saturating_add(bytes);
-        self.link.received(bytes, now);
-        if let Some(watch) = &mut self.watch {
-            watch.bytes = watch.bytes.saturating_add(bytes);
-        }
+        self.received(bytes, now);
     }
 
     /// A block is complete.
     pub(super) fn received_block(&mut self, bytes: u64, now: Duration) {
         let counted = self.partial_bytes.min(bytes);
         self.partial_bytes = self.partial_bytes.saturating_sub(bytes);
-        self.link.received(bytes.saturating_sub(counted), now);
+        self.received(bytes.saturating_sub(counted), now);
+    }
+
+    fn received(&mut self, bytes: u64, now: Duration) {
+        self.last_sign = now;
+        self.watch.bytes = self.watch.bytes.saturating_add(bytes);
+        self.link.received(bytes, now);
     }
 
     /// Remembers a request that was taken back and may be answered nevertheless.
@@ -182,20 +178,18 @@ impl Provider {
     }
 
     /// When it has stalled, unless it delivers before.
-    pub(super) fn stalls_at(&self) -> Option<Duration> {
-        self.watch.as_ref().map(|watch| watch.until)
+    pub(super) fn stalls_at(&self, config: &PlannerConfig) -> Option<Duration> {
+        self.watch.ends_at(config.stall_timeout)
     }
 
     /// Whether it has stalled; one that has delivered enough gets the next term.
     pub(super) fn has_stalled(&mut self, now: Duration, config: &PlannerConfig) -> bool {
-        let Some(watch) = self.watch.as_ref().filter(|watch| watch.until <= now) else {
+        let is_over = self.stalls_at(config).is_some_and(|end| end <= now);
+        if is_over && self.watch.bytes >= config.stall_bytes_min {
+            self.watch.reset(now);
             return false;
-        };
-        if watch.bytes < config.stall_bytes_min {
-            return true;
         }
-        self.watch = Some(StallWatch::new(now, config));
-        false
+        is_over
     }
 
     /// How long a request may be in flight here before it is moved elsewhere.
@@ -206,23 +200,39 @@ impl Provider {
             .max(config.want_deadline_min)
     }
 
-    /// How long one more block would take, behind what is in flight.
+    /// How long one more block would take, behind what is in flight, at best: small blocks measure
+    /// a low rate on a fast link.
     pub(super) fn time_to_get(&self, charge: u32, config: &PlannerConfig) -> Duration {
         let bytes = self.in_flight_bytes.saturating_add(u64::from(charge));
-        self.link.time_for(bytes, config)
+        self.link.time_at_best(bytes, config)
     }
 
-    /// For how long it has delivered nothing while it owed something.
-    pub(super) fn silent_for(&self, now: Duration) -> Duration {
-        now.saturating_sub(self.last_sign)
+    /// For how long it has delivered nothing while this request was in flight.
+    pub(super) fn silent_since(&self, asked: Duration, now: Duration) -> Duration {
+        now.saturating_sub(self.last_sign.max(asked))
     }
 }
 
 impl StallWatch {
-    fn new(now: Duration, config: &PlannerConfig) -> Self {
-        Self {
-            until: now.saturating_add(config.stall_timeout),
-            bytes: 0,
+    fn start(&mut self, now: Duration) {
+        self.running_since.get_or_insert(now);
+    }
+
+    fn stop(&mut self, now: Duration) {
+        if let Some(since) = self.running_since.take() {
+            self.owed = self.owed.saturating_add(now.saturating_sub(since));
         }
+    }
+
+    fn reset(&mut self, now: Duration) {
+        *self = Self {
+            running_since: self.running_since.map(|_| now),
+            ..Self::default()
+        };
+    }
+
+    fn ends_at(&self, timeout: Duration) -> Option<Duration> {
+        let since = self.running_since?;
+        Some(since.saturating_add(timeout.saturating_sub(self.owed)))
     }
 }

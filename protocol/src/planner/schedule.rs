@@ -1,10 +1,11 @@
 //! What [`Planner::poll`] decides.
 //!
 //! In this order: who is awake again, who has stalled, what is overdue and moves elsewhere, whose
-//! window takes more from the queue, and, where the queue has nothing for an idle provider, which slow
-//! requests are worth a duplicate.
+//! window takes more from the queue, and, where that leaves a provider idle, which requests at slow
+//! ones it takes over.
 
 use std::cmp::Reverse;
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::exchange::WANTS_PER_MESSAGE_MAX;
@@ -14,8 +15,31 @@ use super::provider::Provider;
 use super::want::{Flight, WantState};
 use super::{Action, Blame, Planner, ProviderId, Standing, WantId};
 
-/// After this many moves a want's time grows no further: 64 times.
+/// After this many moves a want's time grows no further: it is 64 times then.
 const MOVES_MAX: u8 = 6;
+
+/// A want in flight that an idle provider could take over.
+#[derive(Debug)]
+struct Wait {
+    /// How long it is expected to take yet.
+    time: Duration,
+    want: WantId,
+    /// Whose request takes the longest.
+    slowest: ProviderId,
+    /// How many requests for it are in flight.
+    flights: usize,
+}
+
+impl Wait {
+    /// Adds the want's other request: the sooner one counts, the later one can be given up.
+    fn join(&mut self, other: &Self) {
+        if other.time > self.time {
+            self.slowest = other.slowest;
+        }
+        self.time = self.time.min(other.time);
+        self.flights = self.flights.saturating_add(other.flights);
+    }
+}
 
 impl Planner {
     /// What to send now, in this order. To be called after every input and at
@@ -27,7 +51,7 @@ impl Planner {
         self.drop_stalled();
         self.move_overdue();
         self.refill();
-        self.double_slow();
+        self.relieve_slow();
         self.take_actions()
     }
 
@@ -40,18 +64,24 @@ impl Planner {
         let tick = several.then(|| self.polled.saturating_add(self.config.tick));
         let of_providers = self.providers.values().filter_map(|provider| {
             let wakes_at = match provider.standing {
-                Standing::Resting { until } => Some(until),
-                Standing::Ready | Standing::Suspect => None,
+                Standing::Resting { until } | Standing::Suspect { until } => Some(until),
+                Standing::Ready => None,
             };
-            wakes_at.into_iter().chain(provider.stalls_at()).min()
+            wakes_at
+                .into_iter()
+                .chain(provider.stalls_at(&self.config))
+                .min()
         });
         tick.into_iter().chain(of_providers).min()
     }
 
     fn wake(&mut self) {
         for provider in self.providers.values_mut() {
-            if matches!(provider.standing, Standing::Resting { until } if until <= self.now) {
-                provider.standing = Standing::Ready;
+            match provider.standing {
+                Standing::Resting { until } | Standing::Suspect { until } if until <= self.now => {
+                    provider.standing = Standing::Ready;
+                }
+                _ => {}
             }
         }
     }
@@ -93,10 +123,7 @@ impl Planner {
             .take(SCAN_MAX)
             .take_while(|(asked, _)| too_long(*asked) >= patience)
             .filter(|(asked, id)| {
-                let moves = self
-                    .wants
-                    .get(id)
-                    .map_or(0, |want| want.moves.min(MOVES_MAX));
+                let moves = self.wants.get(id).map_or(0, |want| want.moves);
                 let factor = 1_u32.checked_shl(u32::from(moves)).unwrap_or(u32::MAX);
                 too_long(*asked) >= patience.saturating_mul(factor)
             })
@@ -119,16 +146,21 @@ impl Planner {
         if !is_elsewhere && taker.is_none() {
             return;
         }
-        self.recall(id, holder);
-        if let Some(want) = self.wants.get_mut(&id) {
-            want.moves = want.moves.saturating_add(1);
-        }
-        if let Some(provider) = self.providers.get_mut(&holder) {
-            provider.suspect();
-            provider.tally.overdue = provider.tally.overdue.saturating_add(1);
-        }
+        self.take_away(id, holder);
         if let Some(taker) = taker {
             self.launch(id, taker);
+        }
+    }
+
+    /// Takes a request away from a provider that was too slow for it.
+    fn take_away(&mut self, id: WantId, holder: ProviderId) {
+        self.recall(id, holder);
+        if let Some(want) = self.wants.get_mut(&id) {
+            want.moves = want.moves.saturating_add(1).min(MOVES_MAX);
+        }
+        if let Some(provider) = self.providers.get_mut(&holder) {
+            provider.suspect(self.now, &self.config);
+            provider.tally.moved = provider.tally.moved.saturating_add(1);
         }
     }
 
@@ -146,8 +178,8 @@ impl Planner {
             .map(|(other, _)| *other)
     }
 
-    /// Fills the windows from the queue, the fastest provider's first, so that the earliest wants
-    /// come soonest.
+    /// Fills the windows from the queue: those of providers not measured yet, which have to be;
+    /// then the fastest first, so that the earliest wants come soonest; suspect ones last.
     fn refill(&mut self) {
         if self.queue.is_empty() {
             return;
@@ -156,10 +188,13 @@ impl Planner {
             .providers
             .iter()
             .filter(|(_, provider)| provider.wants_refill(&self.config))
-            .map(|(id, provider)| (Reverse(provider.link.rate().unwrap_or(0)), *id))
+            .map(|(id, provider)| {
+                let is_suspect = provider.standing != Standing::Ready;
+                (is_suspect, provider.link.rate().map(Reverse), *id)
+            })
             .collect();
         takers.sort_unstable();
-        for (_, id) in takers {
+        for (.., id) in takers {
             self.fill(id);
         }
     }
@@ -184,78 +219,122 @@ impl Planner {
         }
     }
 
-    /// Doubles requests at slow providers where an idle one should be much sooner. The longest
-    /// wait goes first; since providers answer in order, that is a slow one's newest request.
-    fn double_slow(&mut self) {
-        if self.providers.len() < 2 || self.wants_in_flight() == 0 {
+    /// Lets idle providers help slow ones, once per tick: what they should get much sooner they are
+    /// asked for, too, or instead where no second request may be. Whoever still has half of its
+    /// window free is idle, since the queue was offered already. The longest wait goes first;
+    /// since providers answer in order, that is a slow one's newest request.
+    fn relieve_slow(&mut self) {
+        if self.now < self.relieve_at || self.providers.len() < 2 || self.wants_in_flight() == 0 {
             return;
         }
-        let idle: Vec<ProviderId> = self
+        let mut idle: Vec<_> = self
             .providers
             .iter()
             .filter(|(_, provider)| {
-                provider.standing == Standing::Ready
-                    && provider.wants_refill(&self.config)
-                    && self.queue.range(provider.cursor..).next().is_none()
+                provider.standing == Standing::Ready && provider.wants_refill(&self.config)
             })
-            .map(|(id, _)| *id)
+            .map(|(id, provider)| (Reverse(provider.link.rate()), *id))
             .collect();
-        for thief in idle {
-            for (waits, id) in self.doubles_for(thief) {
-                if !self.is_worth_doubling(thief, id, waits) {
+        if idle.is_empty() {
+            return;
+        }
+        self.relieve_at = self.now.saturating_add(self.config.tick);
+        idle.sort_unstable();
+        let waits = self.longest_waits();
+        for (_, helper) in idle {
+            for wait in &waits {
+                if !self.is_much_sooner(helper, wait) {
                     break;
                 }
-                self.launch(id, thief);
-                self.totals.doubled = self.totals.doubled.saturating_add(1);
+                self.relieve(helper, wait);
             }
         }
     }
 
-    /// The requests of others that the thief could double, with the time they are expected to
-    /// take yet, longest first.
-    fn doubles_for(&self, thief: ProviderId) -> Vec<(Duration, WantId)> {
-        let Some(provider) = self.providers.get(&thief) else {
-            return Vec::new();
+    fn relieve(&mut self, helper: ProviderId, wait: &Wait) {
+        let (Some(want), Some(provider)) =
+            (self.wants.get(&wait.want), self.providers.get(&helper))
+        else {
+            return;
         };
-        let mut doubles = Vec::new();
-        for (id, victim) in &self.providers {
-            if *id != thief {
-                doubles.extend(self.waits_at(victim).filter(|(_, want)| {
-                    self.wants.get(want).is_some_and(|want| {
-                        matches!(want.state, WantState::InFlight(_)) && provider.may_have(want)
-                    })
-                }));
-            }
+        let is_as_it_was =
+            want.flights().count() == wait.flights && want.flight_at(wait.slowest).is_some();
+        if !is_as_it_was || want.flight_at(helper).is_some() || !provider.may_have(want) {
+            return;
         }
-        doubles.sort_unstable_by(|a, b| b.cmp(a));
-        doubles
+        if wait.flights == 1 && self.budget_takes(want.charge) {
+            self.totals.doubled = self.totals.doubled.saturating_add(1);
+        } else {
+            self.take_away(wait.want, wait.slowest);
+        }
+        self.launch(wait.want, helper);
     }
 
-    /// A provider's newest requests with the time they are expected to take yet.
-    fn waits_at(&self, victim: &Provider) -> impl Iterator<Item = (Duration, WantId)> {
-        let silent = victim.silent_for(self.now);
-        let mut bytes = victim.in_flight_bytes;
-        victim
+    /// The wants in flight with the time they are expected to take yet, longest first; of each
+    /// provider only the newest, and no want whose other request is not among these.
+    fn longest_waits(&self) -> Vec<Wait> {
+        let mut waits: BTreeMap<WantId, Wait> = BTreeMap::new();
+        for (id, provider) in &self.providers {
+            for (want, time) in self.waits_at(provider) {
+                let wait = Wait {
+                    time,
+                    want,
+                    slowest: *id,
+                    flights: 1,
+                };
+                waits
+                    .entry(want)
+                    .and_modify(|known| known.join(&wait))
+                    .or_insert(wait);
+            }
+        }
+        let mut waits: Vec<Wait> = waits
+            .into_values()
+            .filter(|wait| {
+                let want = self.wants.get(&wait.want);
+                want.is_some_and(|want| {
+                    matches!(want.state, WantState::InFlight(_) | WantState::Doubled(..))
+                        && want.flights().count() == wait.flights
+                })
+            })
+            .collect();
+        waits.sort_unstable_by_key(|wait| (Reverse(wait.time), wait.want));
+        waits
+    }
+
+    /// A provider's newest requests with the time they are expected to take yet: what its rate
+    /// says, or as long again as it has been silent. One that was not measured has a round trip's
+    /// grace. Those of this very poll are not out yet.
+    fn waits_at(&self, provider: &Provider) -> impl Iterator<Item = (WantId, Duration)> {
+        let is_measured = provider.link.rate().is_some();
+        let mut bytes = provider.in_flight_bytes;
+        provider
             .in_flight
             .iter()
             .rev()
             .take(SCAN_MAX)
-            .map(move |(_, id)| {
-                let waits = victim.link.time_for(bytes, &self.config).max(silent);
+            .filter_map(move |(asked, id)| {
+                let silent = provider.silent_since(*asked, self.now);
+                let transfer = provider.link.time_for(bytes, &self.config);
                 let charge = self.wants.get(id).map_or(0, |want| want.charge);
                 bytes = bytes.saturating_sub(u64::from(charge));
-                (waits, *id)
+                let time = if is_measured {
+                    transfer.max(silent)
+                } else {
+                    silent
+                };
+                (*asked < self.now).then_some((*id, time))
             })
     }
 
-    fn is_worth_doubling(&self, thief: ProviderId, id: WantId, waits: Duration) -> bool {
-        let (Some(provider), Some(want)) = (self.providers.get(&thief), self.wants.get(&id)) else {
+    fn is_much_sooner(&self, helper: ProviderId, wait: &Wait) -> bool {
+        let want = self.wants.get(&wait.want);
+        let (Some(provider), Some(want)) = (self.providers.get(&helper), want) else {
             return false;
         };
         let sooner = provider.time_to_get(want.charge, &self.config);
-        waits > sooner.saturating_mul(self.config.steal_factor)
+        wait.time > sooner.saturating_mul(self.config.relief_factor)
             && provider.takes(want.charge, &self.config)
-            && self.budget_takes(want.charge)
     }
 
     fn budget_takes(&self, charge: u32) -> bool {

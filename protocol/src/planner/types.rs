@@ -44,7 +44,8 @@ pub enum Removal {
     Gone,
     /// It is overloaded: it stays, and is asked again after this time.
     Busy {
-        /// What the provider asked for; kept within [`PlannerConfig::rest`](super::PlannerConfig::rest).
+        /// What the provider asked for; kept within
+        /// [`PlannerConfig::rest`](super::PlannerConfig::rest).
         retry_after: Duration,
     },
 }
