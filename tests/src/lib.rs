@@ -8,15 +8,14 @@ pub mod liar;
 
 use std::{
     fs,
-    io::{BufRead as _, BufReader, Read as _},
     path::{Path, PathBuf},
-    process::{Child, Command, Output, Stdio},
-    sync::mpsc,
+    process::{Command, Output, Stdio},
     thread,
     time::{Duration, Instant},
 };
 
 use serde_json::Value;
+use shoal_testnet::NodeProcess;
 use tempfile::TempDir;
 
 /// What no step of a test needs on a working build, on a slow and busy machine either.
@@ -107,8 +106,7 @@ pub fn command(home: &Path, args: &[&str]) -> Command {
 
 /// A running daemon on loopback, without mDNS.
 pub struct Daemon {
-    child: Child,
-    home: PathBuf,
+    process: NodeProcess,
     /// Its address with its peer id, as others bootstrap to it.
     pub address: String,
     /// Its peer id.
@@ -132,37 +130,12 @@ impl Daemon {
 
     /// Starts a daemon with exactly these options.
     pub fn start_with(home: &Path, options: Vec<String>) -> Self {
-        let mut args = vec!["daemon"];
-        args.extend(options.iter().map(String::as_str));
-        fs::create_dir_all(home).expect("a home");
-        let log = fs::File::options()
-            .create(true)
-            .append(true)
-            .open(home.join("test.log"));
-        let mut child = command(home, &args)
-            .stdout(Stdio::piped())
-            .stderr(log.expect("a log file"))
-            .spawn()
-            .expect("the daemon starts");
-        let ready = first_line(&mut child, home);
-        let ready: Value = serde_json::from_str(&ready).expect("the ready line is JSON");
-        assert_eq!(ready["event"], "ready", "{ready}");
-        let peer_id = ready["peer_id"].as_str().expect("a peer id").to_owned();
-        let listen = ready["listen"].as_array().expect("listen addresses");
-        let listen = listen
-            .iter()
-            .filter_map(Value::as_str)
-            .find(|it| it.contains("/tcp/"));
-        let listen = listen.expect("a TCP address").to_owned();
-        let suffix = format!("/p2p/{peer_id}");
-        let address = if listen.ends_with(&suffix) {
-            listen
-        } else {
-            format!("{listen}{suffix}")
-        };
+        let started = NodeProcess::start(&shoal(), home, &options);
+        let process = started.unwrap_or_else(|error| panic!("{error}"));
+        let address = process.listen().first().expect("an address").clone();
+        let peer_id = process.peer_id().to_owned();
         Self {
-            child,
-            home: home.to_owned(),
+            process,
             address,
             peer_id,
             options,
@@ -171,17 +144,17 @@ impl Daemon {
 
     /// Runs a command against this daemon.
     pub fn run(&self, args: &[&str]) -> Ran {
-        run(&self.home, args)
+        run(self.home(), args)
     }
 
     /// The home of this daemon.
     pub fn home(&self) -> &Path {
-        &self.home
+        self.process.home()
     }
 
     /// Its process id.
     pub fn pid(&self) -> u32 {
-        self.child.id()
+        self.process.pid()
     }
 
     /// Shares a path, returning the command's result.
@@ -196,56 +169,15 @@ impl Daemon {
 
     /// `kill -9`, and waits until the process is gone.
     pub fn kill(&mut self) {
-        // An error means that it is gone already.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        self.process.kill();
     }
 
     /// Kills it and starts it again with the same options; its port is a new one.
     pub fn restart(mut self) -> Self {
         self.kill();
-        let (home, options) = (self.home.clone(), self.options.clone());
-        drop(self);
-        Self::start_with(&home, options)
+        let home = self.home().to_owned();
+        Self::start_with(&home, self.options)
     }
-
-    /// The most memory that the process ever had resident, in bytes.
-    pub fn memory_peak(&self) -> u64 {
-        let status = fs::read_to_string(format!("/proc/{}/status", self.pid())).expect("/proc");
-        let line = status
-            .lines()
-            .find(|line| line.starts_with("VmHWM:"))
-            .expect("VmHWM");
-        let kib = line
-            .split_whitespace()
-            .nth(1)
-            .and_then(|it| it.parse::<u64>().ok());
-        kib.expect("a number") * 1024
-    }
-}
-
-impl Drop for Daemon {
-    fn drop(&mut self) {
-        self.kill();
-    }
-}
-
-fn first_line(child: &mut Child, home: &Path) -> String {
-    let stdout = child.stdout.take().expect("piped");
-    let (sender, receiver) = mpsc::channel();
-    thread::spawn(move || {
-        let mut lines = BufReader::new(stdout).lines();
-        if let Some(Ok(line)) = lines.next() {
-            let _ = sender.send(line);
-        }
-        // Keep the pipe open and empty for as long as the daemon lives.
-        lines.for_each(drop);
-    });
-    receiver.recv_timeout(DEADLINE).unwrap_or_else(|_| {
-        let _ = child.kill();
-        let log = fs::read_to_string(home.join("test.log")).unwrap_or_default();
-        panic!("the daemon did not become ready: {log}")
-    })
 }
 
 /// Waits until `condition` yields something, looking again and again.
@@ -320,12 +252,8 @@ fn listing(root: &Path, path: &Path) -> Vec<(PathBuf, String)> {
         return vec![(name, format!("link to {}", target.display()))];
     }
     if kind.is_file() {
-        let mut hasher = blake3::Hasher::new();
-        let mut bytes = Vec::new();
-        fs::File::open(path)
-            .and_then(|mut it| it.read_to_end(&mut bytes))
-            .expect("readable");
-        return vec![(name, hasher.update(&bytes).finalize().to_hex().to_string())];
+        let bytes = fs::read(path).expect("a readable file");
+        return vec![(name, blake3::hash(&bytes).to_hex().to_string())];
     }
     let mut entries: Vec<_> = fs::read_dir(path)
         .expect("a directory")

@@ -156,7 +156,7 @@ fn find_names_the_providers() {
 
     b.run(&["unshare", &cid]).ok();
     assert!(source.exists(), "the user's file stays");
-    let gone = c.run(&["find", &cid]);
+    let gone = c.run(&["find", &cid, "--timeout", "2s"]);
     assert!(
         gone.code == Some(3) || gone.json["providers"][0]["complete"] != true,
         "{gone:?}"

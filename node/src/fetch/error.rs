@@ -26,6 +26,14 @@ pub(crate) enum FetchError {
     /// Something is at the destination.
     #[error("{} exists already", .0.display())]
     DestinationExists(PathBuf),
+    /// The destination does not exist, or is not one.
+    #[error("cannot fetch to {}: {cause}", .path.display())]
+    NoDestination {
+        /// Where the fetch was to go.
+        path: PathBuf,
+        /// What the system says.
+        cause: io::Error,
+    },
     /// The destination cannot be written.
     #[error("cannot write: {0}")]
     Destination(#[from] io::Error),

@@ -16,6 +16,7 @@ use super::{
     halves::hints,
     session::{Serial, Session, SessionEvent},
 };
+use crate::store::Held;
 
 /// Peers asked at a time.
 const ASKED_AT_ONCE_MAX: usize = 16;
@@ -60,6 +61,9 @@ impl Inner {
     ) -> Result<Vec<FoundProvider>, FetchError> {
         let start = Instant::now();
         let mut answers: HashMap<PeerId, FoundProvider> = HashMap::new();
+        if let Some(own) = self.own(&link.root) {
+            answers.insert(own.peer, own);
+        }
         loop {
             let left = timeout.saturating_sub(start.elapsed());
             // A round that takes too long is cut; what it found by then counts.
@@ -82,6 +86,17 @@ impl Inner {
             }
             tokio::time::sleep(ROUND_DELAY).await;
         }
+    }
+
+    /// This node as a provider of `root`, if it is one.
+    fn own(&self, root: &Cid) -> Option<FoundProvider> {
+        let complete = self.library.held(root) == Held::Complete;
+        complete.then(|| FoundProvider {
+            peer: self.net.peer_id(),
+            addresses: self.net.dial_addresses(),
+            answer: Ok(Availability::Complete),
+            rtt: Some(Duration::ZERO),
+        })
     }
 
     async fn round(

@@ -106,7 +106,11 @@ impl Job {
     fn begin(&self) -> Result<Begin, FetchError> {
         let request = &self.request;
         let name = super::destination_name(&request.link)?;
-        let destination = Destination::resolve(&request.output, request.into, &name)?;
+        let resolved = Destination::resolve(&request.output, request.into, &name);
+        let destination = resolved.map_err(|cause| FetchError::NoDestination {
+            path: request.output.clone(),
+            cause,
+        })?;
         let path = destination.path();
         if destination.is_taken() && !request.overwrite {
             return match self.already_there(&path)? {
@@ -134,7 +138,15 @@ impl Job {
                 resume,
             })));
         }
-        let record = self.new_record(&destination, name.as_str())?;
+        // Without a name in the link, what it is called here is the best there is.
+        let named = request.link.name.is_some() || !request.link.path.is_empty();
+        let called = destination.name.to_string_lossy();
+        let name = if named {
+            name.as_str()
+        } else {
+            called.as_ref()
+        };
+        let record = self.new_record(&destination, name)?;
         let resume = Resume {
             share: record.id,
             trusted: true,

@@ -7,12 +7,10 @@ use std::path::{Path, PathBuf};
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
     /// Another process holds the lock of this home.
-    #[error("{} is in use by another shoal process{}", .home.display(), pid_suffix(*.pid))]
+    #[error("the database in {} is in use by another process", .home.display())]
     InUse {
         /// The home that is locked.
         home: PathBuf,
-        /// The process that holds the lock, when it could be read.
-        pid: Option<u32>,
     },
     /// The database was written by a newer version of Shoal; it was left untouched.
     #[error(
@@ -96,9 +94,4 @@ impl From<rocksdb::Error> for StoreError {
             Self::Database { detail }
         }
     }
-}
-
-fn pid_suffix(pid: Option<u32>) -> String {
-    pid.map(|pid| format!(" (process {pid})"))
-        .unwrap_or_default()
 }

@@ -1,14 +1,14 @@
 //! What this node knows about bytes: which blocks it holds, where their bytes lie, and what it
 //! shares.
 //!
-//! - [`Store`] is the database: typed rows over one RocksDB, batches, ids, the lock of the home.
+//! - [`Store`] is the database: typed rows over one RocksDB, batches, ids.
 //! - [`Library`] is the view of the shares that readers see: it serves blocks, notices changed
 //!   files, and takes shares out.
 //!
 //! Everything here blocks on disk and is called from blocking threads; nothing here needs a runtime
 //! or knows the network. Chunk bytes stay in the users' files, which are only ever read; the
 //! database holds DAG nodes. The store ends when its last clone is dropped: the database is closed
-//! and the home's lock released. It needs no orderly end, every committed batch survives `kill -9`.
+//! and its lock released. It needs no orderly end, every committed batch survives `kill -9`.
 //!
 //! Lock order, outermost first: the library's guard of changes, the collection guard, the library's
 //! view. None is held while a file is read.
@@ -20,7 +20,6 @@ mod ids;
 mod keys;
 mod layout;
 mod library;
-mod lock;
 mod open;
 mod remove;
 mod rows;
@@ -50,7 +49,6 @@ pub use table::{Table, TableChange, TableName, TableRow};
 
 use ids::Ids;
 use layout::Family;
-use lock::HomeLock;
 
 /// The folder of the home that holds the copies `share --copy` takes, one folder per share.
 const COPIES_DIR: &str = "copies";
@@ -68,8 +66,6 @@ struct Inner {
     /// goes is not deleted under a commit that refers to it again.
     collection: RwLock<()>,
     home: PathBuf,
-    /// Dropped last: the next process may open the database only after this one closed it.
-    _lock: HomeLock,
 }
 
 impl Store {
@@ -78,7 +74,7 @@ impl Store {
     /// Fails without touching anything when another process uses the home, when a newer version
     /// wrote the database, and when it is damaged.
     pub fn open(home: &Path) -> Result<Self, StoreError> {
-        let lock = HomeLock::acquire(home)?;
+        open::make_home(home)?;
         let db = open::database(home)?;
         let ids = Ids::after(open::reserved_ids(&db)?);
         let inner = Inner {
@@ -86,7 +82,6 @@ impl Store {
             ids,
             collection: RwLock::new(()),
             home: home.to_owned(),
-            _lock: lock,
         };
         Ok(Self {
             inner: Arc::new(inner),

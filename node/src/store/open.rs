@@ -1,6 +1,7 @@
 //! Opening the database, or saying precisely why not.
 
-use std::fs::File;
+use std::fs::{DirBuilder, File};
+use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
 
 use rocksdb::{DB, ErrorKind, Options};
@@ -18,6 +19,15 @@ const SCHEMA_KEY: &[u8] = b"schema";
 /// Where the end of the reserved ids is kept.
 pub(super) const NEXT_ID: &[u8] = b"next_id";
 
+/// Makes the home, for its owner only, when it is missing.
+pub(super) fn make_home(home: &Path) -> Result<(), StoreError> {
+    DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(home)
+        .map_err(|error| StoreError::io(home, error))
+}
+
 /// Opens or creates the database below `home` and checks its schema.
 pub(super) fn database(home: &Path) -> Result<DB, StoreError> {
     let path = home.join(DB_DIR);
@@ -26,7 +36,13 @@ pub(super) fn database(home: &Path) -> Result<DB, StoreError> {
     if exists {
         refuse_foreign_families(&options, &path)?;
     }
-    let db = DB::open_cf_descriptors(&options, &path, families).map_err(|e| opening(e, exists))?;
+    let opened = DB::open_cf_descriptors(&options, &path, families);
+    let db = opened.map_err(|error| match is_locked(&error) {
+        true => StoreError::InUse {
+            home: home.to_owned(),
+        },
+        false => opening(error, exists),
+    })?;
     check_schema(&db)?;
     if !exists {
         // A synced row is not durable while the folders above it may vanish.
@@ -102,6 +118,13 @@ fn meta(db: &DB, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
     let family = db.cf_handle(Family::Meta.name());
     let family = family.ok_or_else(|| StoreError::damaged("it has no meta family"))?;
     Ok(db.get_cf(&family, key)?)
+}
+
+/// RocksDB locks a database for one process, and says so in two ways: for another process and for
+/// this one.
+fn is_locked(error: &rocksdb::Error) -> bool {
+    let text: &str = error.as_ref();
+    text.contains("While lock file") || text.contains("lock hold by current process")
 }
 
 /// A database that exists but cannot be opened for want of one of its files, or with arguments that

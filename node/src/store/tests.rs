@@ -291,12 +291,7 @@ fn tables_are_apart_and_scan_in_pages() {
 fn a_second_store_of_one_home_is_refused_until_the_first_is_closed() {
     let mut home = Home::new();
     let error = Store::open(home.dir.path()).err().unwrap();
-    let here = std::process::id();
-    assert!(
-        matches!(error, StoreError::InUse { pid: Some(pid), .. } if pid == here),
-        "{error}"
-    );
-    assert!(error.to_string().contains(&here.to_string()));
+    assert!(matches!(error, StoreError::InUse { .. }), "{error}");
     home.close();
     assert!(Store::open(home.dir.path()).is_ok());
 }
