@@ -52,7 +52,8 @@ pub struct Ran {
 }
 
 impl Ran {
-    fn new(output: &Output) -> Self {
+    /// Reads what a finished command left.
+    pub fn new(output: &Output) -> Self {
         let stdout = String::from_utf8_lossy(&output.stdout);
         let json = match stdout.trim() {
             "" => Value::Null,

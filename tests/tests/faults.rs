@@ -4,12 +4,15 @@
 
 use std::{
     fs::{self, File, FileTimes},
-    os::unix::fs::{FileExt as _, MetadataExt as _},
+    os::unix::{
+        fs::{FileExt as _, MetadataExt as _, PermissionsExt as _},
+        process::CommandExt as _,
+    },
     path::Path,
 };
 
 use shoal_tests::{
-    Daemon, command, content, liar::Liar, run, scratch, text, wait_for, write_content,
+    Daemon, Ran, command, content, liar::Liar, run, scratch, shoal, text, wait_for, write_content,
 };
 
 /// Large enough that a kill lands in the middle of the transfer.
@@ -88,7 +91,15 @@ fn a_provider_of_wrong_bytes_is_out_and_its_bytes_never_reach_the_disk() {
         "{alone:?}"
     );
     assert!(liar.served() > 0, "the liar was asked");
-    assert!(!got.exists());
+    let names = fs::read_dir(dir.path())
+        .unwrap()
+        .map(|it| it.unwrap().file_name());
+    let parts = names.filter(|name| name.to_string_lossy().contains("alone"));
+    assert_eq!(
+        parts.count(),
+        0,
+        "neither the file nor a part of it is there"
+    );
 
     // Beside an honest provider: everything comes from that one.
     let got = dir.path().join("got");
@@ -269,6 +280,52 @@ fn the_dht_answers_while_bulk_data_moves() {
     }
     assert!(fetch.wait().unwrap().success());
     assert!(answered > 0);
+}
+
+/// Permissions mean nothing to root, so as root the commands run as nobody.
+#[test]
+fn what_may_not_be_read_or_written_is_named_and_nothing_is_left() {
+    const NOBODY: u32 = 65534;
+    let dir = scratch();
+    let open_to_all = fs::Permissions::from_mode(0o777);
+    fs::set_permissions(dir.path(), open_to_all.clone()).unwrap();
+    let program = dir.path().join("shoal");
+    fs::copy(shoal(), &program).unwrap();
+    let a = Daemon::start(&dir.path().join("a"), &[]);
+    let source = dir.path().join("file");
+    write_content(&source, "readable", 100_000);
+    let link = a.share(&source)["link"].as_str().unwrap().to_owned();
+    let secret = dir.path().join("secret");
+    write_content(&secret, "secret", 10);
+    fs::set_permissions(&secret, fs::Permissions::from_mode(0o000)).unwrap();
+    let closed = dir.path().join("closed");
+    fs::create_dir(&closed).unwrap();
+    fs::set_permissions(&closed, fs::Permissions::from_mode(0o555)).unwrap();
+
+    let home = dir.path().join("home");
+    fs::create_dir(&home).unwrap();
+    fs::set_permissions(&home, open_to_all).unwrap();
+    let into_closed = format!("{}/", text(&closed));
+    let runs_as_root = fs::metadata(&source).unwrap().uid() == 0;
+    for args in [
+        ["share", text(&secret), "--no-announce"],
+        ["fetch", &link, "-o"],
+    ] {
+        let mut command = std::process::Command::new(&program);
+        command.arg("--home").arg(&home).arg("--json").args(args);
+        if args[0] == "fetch" {
+            command.arg(&into_closed);
+        }
+        if runs_as_root {
+            command.uid(NOBODY).gid(NOBODY);
+        }
+        let ran = Ran::new(&command.output().unwrap());
+        ran.fails(6, "no_permission");
+        let message = ran.json["error"]["message"].as_str().unwrap();
+        let path = if args[0] == "fetch" { &closed } else { &secret };
+        assert!(message.contains(text(path)), "{message}");
+    }
+    assert_eq!(fs::read_dir(&closed).unwrap().count(), 0);
 }
 
 #[test]

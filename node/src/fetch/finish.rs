@@ -34,10 +34,14 @@ impl Job {
         let needed = tree.bytes();
         self.progress.total(needed, tree.files() as u64);
         let part = match &tree.root {
-            EntryKind::Dir { .. } => Part::tree(&begun.destination, part_name)?,
-            EntryKind::File { .. } => Part::file(&begun.destination, part_name)?,
+            EntryKind::Dir { .. } => Part::tree(&begun.destination, part_name),
+            EntryKind::File { .. } => Part::file(&begun.destination, part_name),
             EntryKind::Symlink { .. } => return Err(FetchError::BareSymlink),
         };
+        let part = part.map_err(|cause| FetchError::NoDestination {
+            path: begun.destination.path(),
+            cause,
+        })?;
         let free = part.free_bytes()?;
         if !begun.resume.resumed && needed > free {
             return Err(FetchError::NoSpace { needed, free });

@@ -15,7 +15,7 @@ use shoal_protocol::{
 use crate::{
     api::types as api,
     fetch::{Fetched, FoundProvider, Snapshot, TransferInfo},
-    net::{self, PeerInfo},
+    net::{self, PeerInfo, Scope, without_peer},
     share::Shared,
     store::{Recipe, ShareRecord, ShareState},
 };
@@ -86,14 +86,23 @@ pub(super) fn shared(shared: &Shared, link: &Link, elapsed_ms: u64) -> api::Shar
     }
 }
 
-/// The link to a share: its root, its name, and where this node is, public addresses first.
+/// The link to a share: its root, its name, and where this node is, public addresses first. This
+/// machine's own loopback is named only when there is nothing else.
 pub(super) fn link(share: &ShareRecord, addresses: &[Multiaddr]) -> Link {
+    let wider = |address: &&Multiaddr| {
+        Scope::of(&without_peer(address)).is_some_and(|scope| scope > Scope::Loopback)
+    };
+    let reachable: Vec<_> = addresses.iter().filter(wider).collect();
+    let reachable: Vec<_> = match reachable.is_empty() {
+        true => addresses.iter().collect(),
+        false => reachable,
+    };
     Link {
         name: SafeName::parse(&share.name).ok(),
-        peers: addresses
+        peers: reachable
             .iter()
             .take(PEERS_PRINTED_MAX)
-            .map(Multiaddr::to_string)
+            .map(|address| address.to_string())
             .collect(),
         ..Link::new(share.root.clone())
     }
