@@ -38,6 +38,7 @@ impl Job {
             EntryKind::File { .. } => Part::file(&begun.destination, part_name),
             EntryKind::Symlink { .. } => return Err(FetchError::BareSymlink),
         };
+        let part = part.and_then(|part| part.probe().map(|()| part));
         let part = part.map_err(|cause| FetchError::NoDestination {
             path: begun.destination.path(),
             cause,

@@ -97,9 +97,18 @@ pub(crate) struct Part {
 }
 
 impl Part {
-    /// Opens the part of a single file; the file itself is made on the first write.
+    /// Opens the part of a single file, which is made on the first write.
     pub(crate) fn file(destination: &Destination, part_name: OsString) -> io::Result<Self> {
         Ok(Self::new(open_parent(destination)?, part_name, None))
+    }
+
+    /// Whether the part can be made and written: a destination that refuses is found out before
+    /// anybody is asked for content.
+    pub(crate) fn probe(&self) -> io::Result<()> {
+        match &self.tree {
+            Some(_) => Ok(()),
+            None => self.open_file(Path::new("")).map(drop),
+        }
     }
 
     /// Opens the part of a tree, making its directory when it is not there.
