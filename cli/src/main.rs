@@ -11,6 +11,7 @@ mod host;
 mod human;
 mod interrupt;
 mod logging;
+mod memory;
 mod output;
 mod progress;
 mod session;
@@ -20,6 +21,7 @@ use std::process::ExitCode;
 use clap::Parser as _;
 
 fn main() -> ExitCode {
+    memory::keep_small();
     match args::Cli::try_parse() {
         Ok(cli) => app::run(cli),
         Err(error) => output::usage_error(&error),
