@@ -14,6 +14,7 @@ use super::{
     Inner,
     contacts::Contacts,
     discovery,
+    journal::Journal,
     progress::Progress,
     supply::Supply,
     transfer::{Setup, Transfer},
@@ -37,6 +38,7 @@ impl Inner {
         timeout: Duration,
         progress: &Arc<Progress>,
         blocking_steps: &TaskTracker,
+        journal: Option<Arc<Journal>>,
     ) -> Halves {
         let key = link.root.digest().map(|digest| dht::key(&digest));
         let (sender, candidates) = mpsc::channel(discovery::CANDIDATES_QUEUED_MAX);
@@ -64,6 +66,7 @@ impl Inner {
             store: self.store.clone(),
             library: self.library.clone(),
             progress: Arc::clone(progress),
+            journal,
             needs: needs_sender,
             nodes,
         };

@@ -144,6 +144,8 @@ impl From<&FetchError> for ApiError {
                 .hint("choose another place with -o, or replace it with --overwrite"),
             FetchError::NoDestination { cause, .. } => Self::from_io(cause, message)
                 .hint("choose a folder that exists and is yours with -o"),
+            FetchError::OtherKind(_) => Self::new(ErrorCode::DestinationExists, message)
+                .hint("choose another place with -o, or move what is there away"),
             FetchError::Destination(error) => Self::from_io(error, message)
                 .hint("what was fetched is kept: run the same fetch again to go on"),
             FetchError::NoSpace { .. } => Self::new(ErrorCode::NoSpace, message)
