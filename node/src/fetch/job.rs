@@ -34,8 +34,8 @@ pub(super) struct Job {
     pub(super) request: FetchRequest,
     pub(super) progress: Arc<Progress>,
     pub(super) started: Instant,
-    /// Every blocking step of this fetch.
-    pub(super) blocking: TaskTracker,
+    /// Everything that works for this fetch.
+    pub(super) tasks: TaskTracker,
 }
 
 /// What the beginning of a fetch decided.
@@ -48,13 +48,13 @@ pub(super) struct Begun {
 
 impl Job {
     pub(super) fn new(inner: Arc<Inner>, request: FetchRequest, progress: Arc<Progress>) -> Self {
-        let (started, blocking) = (Instant::now(), TaskTracker::new());
+        let (started, tasks) = (Instant::now(), TaskTracker::new());
         Self {
             inner,
             request,
             progress,
             started,
-            blocking,
+            tasks,
         }
     }
 
@@ -77,9 +77,9 @@ impl Job {
             Begin::Go(begun) => Arc::new(*begun),
         };
         let fetched = cancel.run_until_cancelled(job.fetch(&begun)).await;
-        // Blocking steps notice that their transfer is gone; nothing of it runs after this.
-        job.blocking.close();
-        job.blocking.wait().await;
+        // Sessions and blocking steps notice that their transfer is gone; nothing of it runs on.
+        job.tasks.close();
+        job.tasks.wait().await;
         let result = match fetched.unwrap_or(Err(FetchError::Cancelled)) {
             Ok(landed) => {
                 let begun = Arc::clone(&begun);
@@ -102,7 +102,7 @@ impl Job {
         step: impl FnOnce(&Self) -> Result<T, FetchError> + Send + 'static,
     ) -> Result<T, FetchError> {
         let job = Arc::clone(self);
-        let joined = self.blocking.spawn_blocking(move || step(&job)).await;
+        let joined = self.tasks.spawn_blocking(move || step(&job)).await;
         joined.unwrap_or_else(|error| Err(FetchError::Internal(error.to_string())))
     }
 }
@@ -287,7 +287,7 @@ impl Job {
             &request.peers,
             request.timeout,
             &self.progress,
-            &self.blocking,
+            &self.tasks,
             Some(Arc::clone(&begun.journal)),
         );
         let mut sink = Sink {
@@ -295,7 +295,7 @@ impl Job {
             landing: None,
         };
         let link = self.request.link.clone();
-        let listing = self.blocking.spawn_blocking(move || {
+        let listing = self.tasks.spawn_blocking(move || {
             let (cid, tree) = supply.list(&link)?;
             Ok((supply, cid, tree))
         });
@@ -311,7 +311,7 @@ impl Job {
         let feeding = {
             let (begun, tree) = (Arc::clone(begun), Arc::clone(&tree));
             let landing = Arc::clone(&landing);
-            self.blocking
+            self.tasks
                 .spawn_blocking(move || supply.feed(&tree, &landing, &begun.resume))
         };
         let fed = transfer.drive(&sink, feeding).await?;

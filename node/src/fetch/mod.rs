@@ -249,15 +249,14 @@ impl Fetcher {
             .inner
             .halves(&link, peers, timeout, &progress, tasks, None);
         let listing = tasks.spawn_blocking(move || supply.list(&link));
-        transfer
-            .drive(
-                &Sink {
-                    journal: None,
-                    landing: None,
-                },
-                listing,
-            )
-            .await
+        let sink = Sink {
+            journal: None,
+            landing: None,
+        };
+        let listed = transfer.drive(&sink, listing);
+        let shutdown = &self.inner.shutdown;
+        let listed = shutdown.run_until_cancelled(listed).await;
+        listed.unwrap_or(Err(FetchError::Cancelled))
     }
 
     /// Looks for providers of a link's root.
@@ -270,7 +269,9 @@ impl Fetcher {
         timeout: Duration,
         on_answer: &(dyn Fn(&[FoundProvider]) + Sync),
     ) -> Result<Vec<FoundProvider>, FetchError> {
-        self.inner.find(link, timeout, on_answer).await
+        let found = Box::pin(self.inner.find(link, timeout, on_answer));
+        let found = self.inner.shutdown.run_until_cancelled(found).await;
+        found.unwrap_or(Err(FetchError::Cancelled))
     }
 
     /// The transfers that are running, oldest first.
