@@ -8,6 +8,7 @@ use std::{
 use libp2p::PeerId;
 use shoal_protocol::planner::ProviderId;
 use tokio::sync::mpsc;
+use tokio_util::task::TaskTracker;
 
 use super::discovery::Candidate;
 use crate::net::{ExchangeStream, Net};
@@ -20,6 +21,8 @@ const CONTACTS_MAX: usize = 1024;
 const CONTACT_TIMEOUT: Duration = Duration::from_secs(15);
 /// Before a peer that failed or had nothing is asked again.
 const RETRY_DELAY: Duration = Duration::from_secs(1);
+/// How often that delay is doubled at most: to 17 minutes, beyond any sensible time-out.
+const RETRY_DOUBLINGS_MAX: u32 = 10;
 
 /// Where a transfer stands with a peer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,6 +35,12 @@ enum Contact {
     Later(Instant),
     /// It is not asked again by this transfer.
     Out,
+}
+
+/// Doubled with every broken promise: who never delivers must not keep a transfer busy for ever.
+fn retry_delay(promises: u32) -> Duration {
+    let doublings = promises.saturating_sub(1).min(RETRY_DOUBLINGS_MAX);
+    RETRY_DELAY * (1 << doublings)
 }
 
 /// Connects with a candidate and opens an exchange stream to it.
@@ -61,11 +70,14 @@ pub(super) struct Contacts {
     ids: HashMap<PeerId, ProviderId>,
     peers: HashMap<ProviderId, PeerId>,
     answers: HashMap<PeerId, String>,
+    /// How often a peer promised everything since it last delivered anything.
+    promises: HashMap<ProviderId, u32>,
     opened: mpsc::Sender<Contacted>,
+    tasks: TaskTracker,
 }
 
 impl Contacts {
-    pub(super) fn new(net: Net) -> (Self, mpsc::Receiver<Contacted>) {
+    pub(super) fn new(net: Net, tasks: TaskTracker) -> (Self, mpsc::Receiver<Contacted>) {
         let (opened, receiver) = mpsc::channel(PROVIDERS_MAX);
         let contacts = Self {
             net,
@@ -73,7 +85,9 @@ impl Contacts {
             ids: HashMap::new(),
             peers: HashMap::new(),
             answers: HashMap::new(),
+            promises: HashMap::new(),
             opened,
+            tasks,
         };
         (contacts, receiver)
     }
@@ -91,11 +105,15 @@ impl Contacts {
         }
         self.contacts.insert(candidate.peer, Contact::Opening);
         let (net, opened) = (self.net.clone(), self.opened.clone());
-        tokio::spawn(async move {
+        self.tasks.spawn(async move {
             let peer = candidate.peer;
-            let stream = open(&net, candidate).await;
-            // The transfer may be over; the stream then closes with the message.
-            let _ = opened.send(Contacted { peer, stream }).await;
+            tokio::select! {
+                // The transfer is over.
+                () = opened.closed() => {}
+                stream = open(&net, candidate) => {
+                    let _ = opened.send(Contacted { peer, stream }).await;
+                }
+            }
         });
     }
 
@@ -116,9 +134,21 @@ impl Contacts {
     pub(super) fn later(&mut self, peer: PeerId, answer: String, now: Instant) {
         self.answers.insert(peer, answer);
         if self.contacts.get(&peer) != Some(&Contact::Out) {
-            self.contacts
-                .insert(peer, Contact::Later(now + RETRY_DELAY));
+            let promises = self.ids.get(&peer).and_then(|id| self.promises.get(id));
+            let delay = retry_delay(promises.copied().unwrap_or(0));
+            self.contacts.insert(peer, Contact::Later(now + delay));
         }
+    }
+
+    /// The provider says that it has everything.
+    pub(super) fn promised(&mut self, provider: ProviderId) {
+        let promises = self.promises.entry(provider).or_default();
+        *promises = promises.saturating_add(1);
+    }
+
+    /// The provider delivered a block that was verified.
+    pub(super) fn delivered(&mut self, provider: ProviderId) {
+        self.promises.remove(&provider);
     }
 
     /// The peer is never asked again by this transfer.
@@ -147,5 +177,22 @@ impl Contacts {
     fn busy(&self) -> usize {
         let busy = |contact: &&Contact| matches!(contact, Contact::Opening | Contact::Active);
         self.contacts.values().filter(busy).count()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_never_delivers_is_asked_ever_more_rarely() {
+        let check = |promises, expected| {
+            assert_eq!(retry_delay(promises).as_secs(), expected, "{promises}");
+        };
+        check(0, 1);
+        check(1, 1);
+        check(2, 2);
+        check(7, 64);
+        check(u32::MAX, 1024);
     }
 }

@@ -11,7 +11,7 @@ use std::{
 
 use rustix::fs::SeekFrom;
 use shoal_protocol::{
-    address::{Cid, Codec, Digest, HashFn},
+    address::{BLOCK_BYTES_MAX, Cid, Codec, Digest, HashFn},
     name::SafeName,
     unixfs::{Attributes, DagError},
     walk::{EntryKind, FileWalk, Step, symlink_stays_inside},
@@ -20,7 +20,7 @@ use shoal_protocol::{
 use super::{
     FetchError,
     landing::{LandError, Landing, LandingFile, Target},
-    supply::{Fed, Need, Resume, Supply},
+    supply::{Fed, Need, Resume, SKIPPED_LISTED_MAX, Supply},
 };
 use crate::store::{FileId, FileRow, FileStat, FileState};
 
@@ -72,7 +72,10 @@ impl<'a> Feeder<'a> {
                 if symlink_stays_inside(path, target) {
                     Ok(self.landing.part().make_symlink(Path::new(&text), target)?)
                 } else {
-                    self.fed.skipped.push(PathBuf::from(text));
+                    self.fed.skipped_total += 1;
+                    if self.fed.skipped.len() < SKIPPED_LISTED_MAX {
+                        self.fed.skipped.push(PathBuf::from(text));
+                    }
                     Ok(())
                 }
             }
@@ -118,8 +121,8 @@ impl<'a> Feeder<'a> {
             return self.landing.write_whole(&file, &bytes).map_err(refused);
         }
         let journalled = match &known {
-            Some((id, _)) => self.journalled(*id)?,
-            None => Journalled::new(),
+            Some((id, row)) if self.is_same_file(row) => self.journalled(*id)?,
+            _ => Journalled::new(),
         };
         match cid.codec() {
             Codec::Raw => {
@@ -184,11 +187,12 @@ impl Feeder<'_> {
         let target = Target {
             file: Arc::clone(file),
             offset,
+            len,
         };
         let resumed = self.resume.resumed
             && match len {
                 Some(len) => self.resume_chunk(&target, digest, len, journalled)?,
-                None => false,
+                None => self.resume_leaf(&target, digest)?,
             };
         if resumed || self.copy_chunk(&target, digest)? {
             return Ok(());
@@ -216,6 +220,22 @@ impl Feeder<'_> {
         self.landing.landed(target, digest, len).map_err(refused)?;
         self.supply.progress.resumed(u64::from(len));
         Ok(true)
+    }
+
+    /// Takes a file of one leaf from the part, if it hashes to what belongs there.
+    fn resume_leaf(&self, target: &Target, digest: Digest) -> Result<bool, FetchError> {
+        let path = Path::new(&target.file.path);
+        // What is not there, or cannot be read, is fetched.
+        let Ok(file) = self.landing.part().open_existing(path) else {
+            return Ok(false);
+        };
+        let len = file.metadata()?.len();
+        match u32::try_from(len) {
+            Ok(len) if len as usize <= BLOCK_BYTES_MAX => {
+                self.resume_chunk(target, digest, len, &Journalled::new())
+            }
+            _ => Ok(false),
+        }
     }
 
     fn is_there(&self, target: &Target, digest: Digest, len: u32) -> Result<bool, FetchError> {
@@ -265,6 +285,7 @@ impl Feeder<'_> {
         let target = Target {
             file: Arc::clone(file),
             offset,
+            len: None,
         };
         self.fed.chunks += 1;
         self.supply.progress.local(bytes.len() as u64);
@@ -285,13 +306,23 @@ impl Feeder<'_> {
 
     /// Whether an earlier run finished a file and nobody touched it since.
     fn is_complete(&self, row: &FileRow) -> bool {
-        if !self.resume.trusted || row.state != FileState::Stable {
-            return false;
-        }
-        let handle = self.landing.part().open_existing(Path::new(&row.path));
-        handle
-            .and_then(|it| it.metadata())
-            .is_ok_and(|it| FileStat::of(&it) == row.stat)
+        let whole = self.resume.trusted && row.state == FileState::Stable;
+        whole && self.stat(row).is_ok_and(|stat| stat == row.stat)
+    }
+
+    /// Whether what lies in the part is the file that the journal speaks of. The part may have been
+    /// moved, merged or deleted since; a file made anew in its place holds nothing.
+    fn is_same_file(&self, row: &FileRow) -> bool {
+        let written = |stat: FileStat| (stat.dev, stat.ino, stat.size);
+        row.state == FileState::Landing
+            && self
+                .stat(row)
+                .is_ok_and(|stat| written(stat) == written(row.stat))
+    }
+
+    fn stat(&self, row: &FileRow) -> io::Result<FileStat> {
+        let file = self.landing.part().open_existing(Path::new(&row.path))?;
+        Ok(FileStat::of(&file.metadata()?))
     }
 
     fn complete(&mut self, id: FileId, row: &FileRow) -> Result<(), FetchError> {
@@ -358,6 +389,7 @@ fn system_time(secs: i64, nanos: u32) -> Option<SystemTime> {
 fn refused(error: LandError) -> FetchError {
     match error {
         LandError::Mismatch => FetchError::Internal("own bytes do not match".to_owned()),
+        LandError::Tree(error) => FetchError::Refused(error),
         LandError::Io(error) => FetchError::Destination(error),
         LandError::Store(error) => FetchError::Store(error),
     }

@@ -14,7 +14,7 @@ use super::{
     FetchError, Inner, contacts,
     discovery::{self, Candidate},
     halves::hints,
-    session::{Serial, Session, SessionEvent},
+    session::{Serial, Session, SessionEvent, Source},
 };
 use crate::store::Held;
 
@@ -146,13 +146,17 @@ impl Inner {
             let (events, mut inbox) = mpsc::channel(1);
             let start = Instant::now();
             let buffers = Arc::clone(&self.buffers);
-            let _session = Session::start(ProviderId(0), Serial(0), stream, root, buffers, events);
-            while let Some(event) = inbox.recv().await {
+            let source = Source {
+                provider: ProviderId(0),
+                serial: Serial(0),
+            };
+            let _session = Session::start(source, stream, root, buffers, events, &self.tasks);
+            while let Some((_, event)) = inbox.recv().await {
                 match event {
-                    SessionEvent::Available(_, availability) => {
+                    SessionEvent::Available(availability) => {
                         return Ok((availability, start.elapsed()));
                     }
-                    SessionEvent::Ended(_, _, end) => return Err(end.to_string()),
+                    SessionEvent::Ended(end) => return Err(end.to_string()),
                     _ => {}
                 }
             }

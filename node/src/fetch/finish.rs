@@ -1,9 +1,6 @@
 //! The blocking ends of a fetch: opening the part, publishing it, and cleaning up.
 
-use std::{
-    path::{Path, PathBuf},
-    sync::Arc,
-};
+use std::{io::ErrorKind, path::Path, sync::Arc};
 
 use libp2p::PeerId;
 use shoal_protocol::{
@@ -14,22 +11,24 @@ use shoal_protocol::{
 use super::{
     FetchError, Fetched,
     job::{Begun, Job},
-    journal::Journal,
     landing::Landing,
     place::Part,
-    record,
+    record::{self, TransferRecord},
     supply::Fed,
 };
 use crate::store::{FileStat, FileState, ShareRecord, ShareState};
 
 impl Job {
     /// Opens the part for `tree`, once it is known that its names and its size are acceptable.
-    pub(super) fn open(
-        &self,
-        begun: &Begun,
-        tree: &Tree,
-        journal: Arc<Journal>,
-    ) -> Result<Arc<Landing>, FetchError> {
+    pub(super) fn open(&self, begun: &Begun, tree: &Tree) -> Result<Arc<Landing>, FetchError> {
+        let is_tree = matches!(tree.root, EntryKind::Dir { .. });
+        let path = begun.destination.path();
+        if path
+            .symlink_metadata()
+            .is_ok_and(|there| there.is_dir() != is_tree)
+        {
+            return Err(FetchError::OtherKind(path));
+        }
         let part_name = begun.record.base.file_name().unwrap_or_default().to_owned();
         let needed = tree.bytes();
         self.progress.total(needed, tree.files() as u64);
@@ -49,7 +48,7 @@ impl Job {
         }
         Ok(Arc::new(Landing::new(
             part,
-            journal,
+            Arc::clone(&begun.journal),
             Arc::clone(&self.progress),
         )))
     }
@@ -59,20 +58,23 @@ impl Job {
         let Landed {
             root,
             landing,
-            journal,
             fed,
             from,
         } = landed;
-        journal.write()?;
+        begun.journal.write()?;
         if self.request.sync {
             landing.part().flush()?;
         }
         let path = begun.destination.path();
+        self.note_moving(begun)?;
         landing
             .part()
             .publish(&begun.destination, self.request.overwrite)
             .map_err(|error| match error.kind() {
-                std::io::ErrorKind::AlreadyExists => FetchError::DestinationExists(path.clone()),
+                ErrorKind::AlreadyExists => FetchError::DestinationExists(path.clone()),
+                ErrorKind::NotADirectory | ErrorKind::IsADirectory => {
+                    FetchError::OtherKind(path.clone())
+                }
                 _ => FetchError::Destination(error),
             })?;
         self.refresh_stat(begun, &path)?;
@@ -92,11 +94,28 @@ impl Job {
         self.inner
             .library
             .publish(self.store().batch(), record.clone())?;
-        record::forget(self.store(), self.root(), &path)?;
+        record::forget(self.store(), &self.request.link, &path)?;
         if !self.request.sync {
             self.inner.flush_later(landing, record.id);
         }
-        Ok(self.fetched(&record, fed.skipped, from))
+        Ok(self.fetched(&record, fed, from))
+    }
+
+    /// Notes what is about to be moved, so that a run after a crash can tell it from a stranger's.
+    fn note_moving(&self, begun: &Begun) -> Result<(), FetchError> {
+        let part = &begun.record.base;
+        let transfer = TransferRecord {
+            share: begun.record.id,
+            part: part.clone(),
+            moving: Some(FileStat::of(&part.symlink_metadata()?)),
+        };
+        let path = begun.destination.path();
+        Ok(record::save(
+            self.store(),
+            &self.request.link,
+            &path,
+            &transfer,
+        )?)
     }
 
     /// A rename changes the ctime of a single file; the index has to know the new one.
@@ -104,8 +123,16 @@ impl Job {
         let Some((id, mut row)) = self.store().file_by_path(begun.record.id, "")? else {
             return Ok(());
         };
-        row.stat = FileStat::of(&path.symlink_metadata()?);
-        row.state = FileState::Stable;
+        let now = FileStat::of(&path.symlink_metadata()?);
+        let moved = FileStat {
+            ctime_ns: now.ctime_ns,
+            ..row.stat
+        };
+        // Whatever else differs was done by somebody else, and the next look at the file finds it.
+        if row.state != FileState::Stable || moved != now {
+            return Ok(());
+        }
+        row.stat = moved;
         let mut batch = self.store().batch();
         batch.put_file(id, &row)?;
         Ok(batch.commit(false)?)
@@ -113,8 +140,10 @@ impl Job {
 
     /// Takes away what a fetch without any progress left; anything else stays for the next run.
     pub(super) fn clean_up(&self, begun: &Begun) -> Result<(), FetchError> {
-        if self.progress.snapshot().bytes() > 0 {
-            return Ok(());
+        // A run that ended before it came to what an earlier one had landed has not lost it.
+        let earlier = self.store().files_of(begun.record.id).next();
+        if self.progress.snapshot().bytes() > 0 || (begun.resume.resumed && earlier.is_some()) {
+            return Ok(begun.journal.write()?);
         }
         let part_name = begun.record.base.file_name().unwrap_or_default().to_owned();
         let removed = match begun.record.base.is_dir() {
@@ -124,14 +153,15 @@ impl Job {
         if let Err(error) = removed {
             tracing::warn!(%error, part = %begun.record.base.display(), "a part was not removed");
         }
-        record::forget(self.store(), self.root(), &begun.destination.path())?;
-        Ok(self.inner.library.discard(begun.record.id)?)
+        self.inner.library.discard(begun.record.id)?;
+        let path = begun.destination.path();
+        Ok(record::forget(self.store(), &self.request.link, &path)?)
     }
 
     pub(super) fn fetched(
         &self,
         share: &ShareRecord,
-        skipped: Vec<PathBuf>,
+        fed: Fed,
         from: Vec<(PeerId, u64)>,
     ) -> Fetched {
         let done = self.progress.snapshot();
@@ -144,7 +174,8 @@ impl Job {
             downloaded_bytes: done.downloaded,
             resumed_bytes: done.resumed,
             local_bytes: done.local,
-            skipped,
+            skipped: fed.skipped,
+            skipped_total: fed.skipped_total,
             from,
         }
     }
@@ -154,7 +185,6 @@ impl Job {
 pub(super) struct Landed {
     pub(super) root: Cid,
     pub(super) landing: Arc<Landing>,
-    pub(super) journal: Arc<Journal>,
     pub(super) fed: Fed,
     pub(super) from: Vec<(PeerId, u64)>,
 }

@@ -14,6 +14,7 @@ use super::{
     Inner,
     contacts::Contacts,
     discovery,
+    journal::Journal,
     progress::Progress,
     supply::Supply,
     transfer::{Setup, Transfer},
@@ -36,13 +37,14 @@ impl Inner {
         peers: &[Multiaddr],
         timeout: Duration,
         progress: &Arc<Progress>,
-        blocking_steps: &TaskTracker,
+        tasks: &TaskTracker,
+        journal: Option<Arc<Journal>>,
     ) -> Halves {
         let key = link.root.digest().map(|digest| dht::key(&digest));
         let (sender, candidates) = mpsc::channel(discovery::CANDIDATES_QUEUED_MAX);
         let hints = hints(link, peers);
-        tokio::spawn(discovery::discover(self.net.clone(), key, hints, sender));
-        let (contacts, opened) = Contacts::new(self.net.clone());
+        tasks.spawn(discovery::discover(self.net.clone(), key, hints, sender));
+        let (contacts, opened) = Contacts::new(self.net.clone(), tasks.clone());
         // Unbounded by type, bounded by the nodes that the supply asked for and waits for.
         let (nodes_sender, nodes) = blocking::channel();
         let (needs_sender, needs) = mpsc::channel(NEEDS_QUEUED_MAX);
@@ -57,13 +59,14 @@ impl Inner {
             progress: Arc::clone(progress),
             offences: Arc::clone(&self.offences),
             net: self.net.clone(),
-            blocking: blocking_steps.clone(),
+            tasks: tasks.clone(),
             timeout,
         });
         let supply = Supply {
             store: self.store.clone(),
             library: self.library.clone(),
             progress: Arc::clone(progress),
+            journal,
             needs: needs_sender,
             nodes,
         };

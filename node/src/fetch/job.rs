@@ -5,12 +5,14 @@
 //! leaves the journal and the part for the next run, unless nothing had been verified.
 
 use std::{
-    path::Path,
     sync::Arc,
     time::{Instant, SystemTime, UNIX_EPOCH},
 };
 
-use shoal_protocol::address::Cid;
+use shoal_protocol::{
+    address::Cid,
+    walk::{PathStep, PathWalk},
+};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
@@ -21,10 +23,10 @@ use super::{
     place::Destination,
     progress::{Phase, Progress},
     record::{self, TransferRecord},
-    supply::Resume,
+    supply::{Fed, Resume},
     transfer::Sink,
 };
-use crate::store::{BootId, Origin, Recipe, ShareRecord, ShareState, Store};
+use crate::store::{BootId, FileStat, Origin, Recipe, ShareRecord, ShareState, Store};
 
 /// One fetch on its way.
 pub(super) struct Job {
@@ -32,8 +34,8 @@ pub(super) struct Job {
     pub(super) request: FetchRequest,
     pub(super) progress: Arc<Progress>,
     pub(super) started: Instant,
-    /// Every blocking step of this fetch.
-    pub(super) blocking: TaskTracker,
+    /// Everything that works for this fetch.
+    pub(super) tasks: TaskTracker,
 }
 
 /// What the beginning of a fetch decided.
@@ -41,48 +43,67 @@ pub(super) struct Begun {
     pub(super) destination: Destination,
     pub(super) record: ShareRecord,
     pub(super) resume: Resume,
+    pub(super) journal: Arc<Journal>,
 }
 
 impl Job {
     pub(super) fn new(inner: Arc<Inner>, request: FetchRequest, progress: Arc<Progress>) -> Self {
-        let (started, blocking) = (Instant::now(), TaskTracker::new());
+        let (started, tasks) = (Instant::now(), TaskTracker::new());
         Self {
             inner,
             request,
             progress,
             started,
-            blocking,
+            tasks,
         }
     }
 
-    /// Runs the fetch to its end. Cancelling stops it and keeps its progress.
+    /// Runs the fetch to its end. Cancelling stops it and keeps its progress; once everything has
+    /// landed, it is too late to cancel.
     pub(super) async fn run(self, cancel: CancellationToken) -> Result<Fetched, FetchError> {
         let job = Arc::new(self);
-        let begun = {
-            let job = Arc::clone(&job);
-            blocking_step(move || job.begin()).await?
+        let destination = job.step(Self::destination).await?;
+        let claim = job.inner.claims.claim(destination.path());
+        let claim = cancel.run_until_cancelled(claim).await;
+        let Some(_claim) = claim else {
+            return Err(FetchError::Cancelled);
         };
-        let begun = match begun {
+        let begin = {
+            let cancel = cancel.clone();
+            job.step(move |job| job.begin(destination, &cancel)).await?
+        };
+        let begun = match begin {
             Begin::There(fetched) => return Ok(fetched),
             Begin::Go(begun) => Arc::new(*begun),
         };
-        let result = tokio::select! {
-            biased;
-            () = cancel.cancelled() => Err(FetchError::Cancelled),
-            result = job.fetch(&begun) => result,
+        let fetched = cancel.run_until_cancelled(job.fetch(&begun)).await;
+        // Sessions and blocking steps notice that their transfer is gone; nothing of it runs on.
+        job.tasks.close();
+        job.tasks.wait().await;
+        let result = match fetched.unwrap_or(Err(FetchError::Cancelled)) {
+            Ok(landed) => {
+                let begun = Arc::clone(&begun);
+                job.step(move |job| job.finish(&begun, landed)).await
+            }
+            Err(error) => Err(error),
         };
-        // Blocking steps notice that their transfer is gone; nothing of this fetch runs after it.
-        job.blocking.close();
-        job.blocking.wait().await;
         if let Err(error) = &result {
             tracing::info!(root = %job.root(), %error, "fetch ended early");
-            let job = Arc::clone(&job);
-            let cleaned = tokio::task::spawn_blocking(move || job.clean_up(&begun)).await;
-            if let Ok(Err(error)) = cleaned {
+            if let Err(error) = job.step(move |job| job.clean_up(&begun)).await {
                 tracing::warn!(%error, "an ended fetch was not cleaned up");
             }
         }
         result
+    }
+
+    /// Runs a step on a blocking thread that the fetch waits for; a panic there is an error here.
+    async fn step<T: Send + 'static>(
+        self: &Arc<Self>,
+        step: impl FnOnce(&Self) -> Result<T, FetchError> + Send + 'static,
+    ) -> Result<T, FetchError> {
+        let job = Arc::clone(self);
+        let joined = self.tasks.spawn_blocking(move || step(&job)).await;
+        joined.unwrap_or_else(|error| Err(FetchError::Internal(error.to_string())))
     }
 }
 
@@ -102,70 +123,79 @@ impl Job {
         &self.inner.store
     }
 
-    /// Decides the destination, and finds or makes the record of this fetch. Blocking.
-    fn begin(&self) -> Result<Begin, FetchError> {
+    fn destination(&self) -> Result<Destination, FetchError> {
         let request = &self.request;
         let name = super::destination_name(&request.link)?;
-        let resolved = Destination::resolve(&request.output, request.into, &name);
-        let destination = resolved.map_err(|cause| FetchError::NoDestination {
-            path: request.output.clone(),
-            cause,
-        })?;
-        let path = destination.path();
-        if destination.is_taken() && !request.overwrite {
-            return match self.already_there(&path)? {
+        Ok(Destination::resolve(&request.output, request.into, &name)?)
+    }
+
+    /// Finds or makes the record of this fetch. Blocking.
+    fn begin(
+        &self,
+        destination: Destination,
+        cancel: &CancellationToken,
+    ) -> Result<Begin, FetchError> {
+        let earlier = self.earlier(&destination)?;
+        if destination.is_taken() && !self.request.overwrite {
+            return match self.already_there(&destination, cancel)? {
                 Some(fetched) => Ok(Begin::There(fetched)),
-                None => Err(FetchError::DestinationExists(path)),
+                None => Err(FetchError::DestinationExists(destination.path())),
             };
         }
-        let earlier = record::load(self.store(), self.root(), &path)?;
-        let earlier = earlier
-            .map(|earlier| self.store().share(earlier.share))
-            .transpose()?;
-        if let Some(record) = earlier
-            .flatten()
-            .filter(|it| it.state == ShareState::Landing)
-        {
-            let trusted = !record.is_suspect(BootId::current());
-            let resume = Resume {
-                share: record.id,
-                trusted,
-                resumed: true,
-            };
-            return Ok(Begin::Go(Box::new(Begun {
-                destination,
-                record,
-                resume,
-            })));
-        }
-        // Without a name in the link, what it is called here is the best there is.
-        let named = request.link.name.is_some() || !request.link.path.is_empty();
-        let called = destination.name.to_string_lossy();
-        let name = if named {
-            name.as_str()
-        } else {
-            called.as_ref()
+        let (record, resumed) = match earlier {
+            Some(record) => (record, true),
+            None => (self.new_record(&destination)?, false),
         };
-        let record = self.new_record(&destination, name)?;
         let resume = Resume {
             share: record.id,
-            trusted: true,
-            resumed: false,
+            trusted: !record.is_suspect(BootId::current()),
+            resumed,
         };
+        let journal = Arc::new(Journal::new(self.store().clone(), record.id));
         Ok(Begin::Go(Box::new(Begun {
             destination,
             record,
             resume,
+            journal,
         })))
     }
 
-    fn new_record(&self, destination: &Destination, name: &str) -> Result<ShareRecord, FetchError> {
+    /// The share that an earlier run of this fetch left unfinished. One that ended between moving
+    /// its part into place and recording that gets its part back, to be finished like any other.
+    fn earlier(&self, destination: &Destination) -> Result<Option<ShareRecord>, FetchError> {
+        let path = destination.path();
+        let Some(transfer) = record::load(self.store(), &self.request.link, &path)? else {
+            return Ok(None);
+        };
+        let share = self.store().share(transfer.share)?;
+        let Some(share) = share.filter(|share| share.state == ShareState::Landing) else {
+            return Ok(None);
+        };
+        let is_part = |moving: FileStat| {
+            let there = path.symlink_metadata().map(|it| FileStat::of(&it));
+            there.is_ok_and(|there| {
+                FileStat {
+                    ctime_ns: moving.ctime_ns,
+                    ..there
+                } == moving
+            })
+        };
+        if transfer.moving.is_some_and(is_part)
+            && let Some(part) = share.base.file_name()
+        {
+            destination.take_back(part)?;
+        }
+        Ok(Some(share))
+    }
+
+    fn new_record(&self, destination: &Destination) -> Result<ShareRecord, FetchError> {
         let id = self.store().new_share_id()?;
-        let part = destination.parent.join(destination.part_name(id));
+        let part = destination.parent.join(destination.part_name());
+        let name = super::destination_name(&self.request.link)?;
         let record = ShareRecord {
             id,
             root: self.root().clone(),
-            name: name.to_owned(),
+            name: name.as_str().to_owned(),
             source: destination.path(),
             base: part.clone(),
             selection: Vec::new(),
@@ -179,28 +209,75 @@ impl Job {
             unflushed_boot: Some(BootId::current()),
             state: ShareState::Landing,
         };
+        // First, so that no share is left that no fetch would find.
+        let transfer = TransferRecord {
+            share: id,
+            part,
+            moving: None,
+        };
+        let path = destination.path();
+        record::save(self.store(), &self.request.link, &path, &transfer)?;
         self.inner
             .library
             .publish(self.store().batch(), record.clone())?;
-        let transfer = TransferRecord { share: id, part };
-        record::save(self.store(), self.root(), &destination.path(), &transfer)?;
         Ok(record)
     }
 
-    fn already_there(&self, path: &Path) -> Result<Option<Fetched>, FetchError> {
-        let shares = self.store().shares_of_root(self.root())?;
-        let share = shares
-            .into_iter()
-            .find(|share| share.state == ShareState::Live && share.source == *path);
-        Ok(share.map(|share| {
-            self.progress.total(share.size, share.files);
-            self.progress.resumed(share.size);
-            self.fetched(&share, Vec::new(), Vec::new())
-        }))
+    /// What is asked for, when it is shared from the destination already and unchanged.
+    fn already_there(
+        &self,
+        destination: &Destination,
+        cancel: &CancellationToken,
+    ) -> Result<Option<Fetched>, FetchError> {
+        let library = &self.inner.library;
+        let Some(root) = self.known_root()? else {
+            return Ok(None);
+        };
+        // A copy in the home, or a selection of what is there, says nothing about the place.
+        let path = destination.path();
+        let is_there = |share: &Arc<ShareRecord>| {
+            share.state == ShareState::Live && share.base == path && share.selection.is_empty()
+        };
+        let Some(share) = library.shares_of(&root).into_iter().find(is_there) else {
+            return Ok(None);
+        };
+        if !library.recheck(share.id, cancel)?.complete {
+            return Err(FetchError::Cancelled);
+        }
+        let Some(share) = library.share(share.id).filter(is_there) else {
+            return Ok(None);
+        };
+        if self.request.sync && share.unflushed_boot.is_some() {
+            destination.flush()?;
+            library.flushed(share.id)?;
+        }
+        self.progress.total(share.size, share.files);
+        self.progress.resumed(share.size);
+        Ok(Some(self.fetched(&share, Fed::default(), Vec::new())))
     }
 
-    /// Lists, fetches and publishes what `begun` is about.
-    async fn fetch(self: &Arc<Self>, begun: &Arc<Begun>) -> Result<Fetched, FetchError> {
+    /// What the link's path leads to, as far as that can be told without asking anyone.
+    fn known_root(&self) -> Result<Option<Cid>, FetchError> {
+        let link = &self.request.link;
+        let mut walk = PathWalk::new(link.root.clone(), link.path.clone());
+        loop {
+            let cid = match walk.step()? {
+                PathStep::Found(cid) => return Ok(Some(cid)),
+                PathStep::Need(cid) => cid,
+            };
+            let found = match cid.digest() {
+                Some(digest) => self.store().block(&digest)?,
+                None => cid.inline().map(<[u8]>::to_vec),
+            };
+            match found {
+                Some(bytes) => walk.feed(&cid, &bytes)?,
+                None => return Ok(None),
+            }
+        }
+    }
+
+    /// Lists what `begun` is about, and fetches and lands all of it.
+    async fn fetch(self: &Arc<Self>, begun: &Arc<Begun>) -> Result<Landed, FetchError> {
         let request = &self.request;
         let Halves {
             mut transfer,
@@ -210,15 +287,15 @@ impl Job {
             &request.peers,
             request.timeout,
             &self.progress,
-            &self.blocking,
+            &self.tasks,
+            Some(Arc::clone(&begun.journal)),
         );
-        let journal = Arc::new(Journal::new(self.store().clone(), begun.record.id));
         let mut sink = Sink {
-            journal: Some(Arc::clone(&journal)),
+            journal: Some(Arc::clone(&begun.journal)),
             landing: None,
         };
         let link = self.request.link.clone();
-        let listing = self.blocking.spawn_blocking(move || {
+        let listing = self.tasks.spawn_blocking(move || {
             let (cid, tree) = supply.list(&link)?;
             Ok((supply, cid, tree))
         });
@@ -227,15 +304,14 @@ impl Job {
         self.progress.phase(Phase::Fetching);
         let tree = Arc::new(tree);
         let landing = {
-            let (job, begun, tree) = (Arc::clone(self), Arc::clone(begun), Arc::clone(&tree));
-            let journal = Arc::clone(&journal);
-            blocking_step(move || job.open(&begun, &tree, journal)).await?
+            let (begun, tree) = (Arc::clone(begun), Arc::clone(&tree));
+            self.step(move |job| job.open(&begun, &tree)).await?
         };
         sink.landing = Some(Arc::clone(&landing));
         let feeding = {
             let (begun, tree) = (Arc::clone(begun), Arc::clone(&tree));
             let landing = Arc::clone(&landing);
-            self.blocking
+            self.tasks
                 .spawn_blocking(move || supply.feed(&tree, &landing, &begun.resume))
         };
         let fed = transfer.drive(&sink, feeding).await?;
@@ -246,16 +322,12 @@ impl Job {
             .iter()
             .map(|(peer, bytes)| (*peer, *bytes))
             .collect();
-        drop(transfer);
-        let landed = Landed {
+        Ok(Landed {
             root: cid,
             landing,
-            journal,
             fed,
             from,
-        };
-        let (job, begun) = (Arc::clone(self), Arc::clone(begun));
-        blocking_step(move || job.finish(&begun, landed)).await
+        })
     }
 }
 
@@ -264,12 +336,4 @@ fn now_ms() -> u64 {
         .duration_since(UNIX_EPOCH)
         .unwrap_or_default();
     u64::try_from(now.as_millis()).unwrap_or(u64::MAX)
-}
-
-/// Runs a step on a blocking thread; a panic there is an error here.
-async fn blocking_step<T: Send + 'static>(
-    step: impl FnOnce() -> Result<T, FetchError> + Send + 'static,
-) -> Result<T, FetchError> {
-    let joined = tokio::task::spawn_blocking(step).await;
-    joined.unwrap_or_else(|error| Err(FetchError::Internal(error.to_string())))
 }

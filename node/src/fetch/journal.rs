@@ -45,6 +45,17 @@ impl Journal {
         self.share
     }
 
+    /// A DAG node that the store has already, maybe for other shares only: those may go, and this
+    /// share has to keep it.
+    pub(super) fn keep(&self, digest: &Digest, bytes: &[u8]) -> Result<(), StoreError> {
+        for holder in self.store.shares_of_block(digest) {
+            if holder? == self.share {
+                return Ok(());
+            }
+        }
+        self.node(digest, bytes)
+    }
+
     /// A DAG node whose bytes were verified.
     pub(super) fn node(&self, digest: &Digest, bytes: &[u8]) -> Result<(), StoreError> {
         self.add(bytes.len() as u64, |batch| {
@@ -53,17 +64,17 @@ impl Journal {
         })
     }
 
-    /// A chunk whose bytes are in place.
+    /// A chunk (its offset, address and length) whose bytes are in place, and the row of its file
+    /// when that is whole with it: a chunk of a file without a row would never be collected.
     pub(super) fn chunk(
         &self,
         file: FileId,
-        offset: u64,
-        digest: &Digest,
-        len: u32,
+        (offset, digest, len): (u64, &Digest, u32),
+        whole: Option<&FileRow>,
     ) -> Result<(), StoreError> {
         self.add(u64::from(len), |batch| {
             batch.put_chunk(file, offset, digest, len);
-            Ok(())
+            whole.map_or(Ok(()), |row| batch.put_file(file, row))
         })
     }
 

@@ -14,7 +14,7 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use shoal_protocol::address::Digest;
+use shoal_protocol::{address::Digest, unixfs::DagError};
 
 use super::{journal::Journal, place::Part, progress::Progress};
 use crate::store::{FileId, FileRow, FileStat, FileState, StoreError};
@@ -27,6 +27,8 @@ const OPEN_FILES_MAX: usize = 128;
 pub(super) struct Target {
     pub(super) file: Arc<LandingFile>,
     pub(super) offset: u64,
+    /// The exact length, when a parent block states it.
+    pub(super) len: Option<u32>,
 }
 
 /// A file that is being landed.
@@ -49,6 +51,9 @@ pub(super) enum LandError {
     /// The bytes are not those of the address: the sender is to blame.
     #[error("the bytes do not match their address")]
     Mismatch,
+    /// The bytes are those of the address, and not as long as the tree says: its maker is to blame.
+    #[error("{0}")]
+    Tree(#[from] DagError),
     /// The destination cannot take them.
     #[error("{0}")]
     Io(#[from] io::Error),
@@ -91,6 +96,10 @@ impl Landing {
         }
         let len = u32::try_from(bytes.len()).map_err(io::Error::other)?;
         for target in targets {
+            if let Some(expected) = target.len.filter(|expected| *expected != len) {
+                let (expected, actual) = (u64::from(expected), u64::from(len));
+                return Err(DagError::Length { expected, actual }.into());
+            }
             self.handle(&target.file)?
                 .write_all_at(bytes, target.offset)?;
             self.landed(target, *digest, len)?;
@@ -105,14 +114,16 @@ impl Landing {
         digest: Digest,
         len: u32,
     ) -> Result<(), LandError> {
-        self.journal
-            .chunk(target.file.id, target.offset, &digest, len)?;
-        let mut landed = lock(&target.file.landed);
+        let file = &target.file;
+        // Held until the row is in: the one that completes a file comes after all its chunks.
+        let mut landed = lock(&file.landed);
         *landed += u64::from(len);
-        if target.file.size.is_none_or(|size| *landed >= size) {
-            self.complete(&target.file)?;
-        }
-        Ok(())
+        let size = file.size.unwrap_or(*landed);
+        let row = (*landed >= size).then(|| self.complete(file, size));
+        let chunk = (target.offset, &digest, len);
+        Ok(self
+            .journal
+            .chunk(file.id, chunk, row.transpose()?.as_ref())?)
     }
 
     /// Makes a file whose bytes are known without asking anyone, an empty one for instance.
@@ -120,7 +131,8 @@ impl Landing {
         let handle = self.handle(file)?;
         handle.set_len(0)?;
         handle.write_all_at(bytes, 0)?;
-        self.complete(file)
+        let row = self.complete(file, bytes.len() as u64)?;
+        Ok(self.journal.file(file.id, &row)?)
     }
 
     /// Prepares a file of several chunks: its length, and a row that a resumed fetch finds.
@@ -129,7 +141,9 @@ impl Landing {
         if let Some(size) = file.size {
             handle.set_len(size)?;
         }
-        let row = self.row(file, FileStat::default(), FileState::Landing);
+        // Its inode tells a resumed fetch that the journal speaks of this very file.
+        let stat = FileStat::of(&handle.metadata()?);
+        let row = self.row(file, stat, FileState::Landing);
         Ok(self.journal.file(file.id, &row)?)
     }
 
@@ -162,8 +176,12 @@ impl Landing {
         }
     }
 
-    fn complete(&self, file: &LandingFile) -> Result<(), LandError> {
+    /// Gives a file that is whole what it shall have besides its bytes; the row that says so.
+    fn complete(&self, file: &LandingFile, size: u64) -> io::Result<FileRow> {
         let handle = self.handle(file)?;
+        if handle.metadata()?.len() != size {
+            handle.set_len(size)?;
+        }
         if let Some(mode) = file.mode {
             use std::os::unix::fs::PermissionsExt as _;
             // Set-user-id and its kin never come from the network.
@@ -177,7 +195,7 @@ impl Landing {
         let row = self.row(file, stat, FileState::Stable);
         lock(&self.handles).remove(&file.id);
         self.progress.file_done();
-        Ok(self.journal.file(file.id, &row)?)
+        Ok(row)
     }
 }
 

@@ -7,6 +7,7 @@
 //! Asking for the same root at the same destination again attaches to the running transfer.
 
 mod buffers;
+mod claims;
 mod contacts;
 mod discovery;
 mod error;
@@ -30,7 +31,7 @@ use std::{
     path::PathBuf,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed},
+        atomic::{AtomicU64, Ordering::Relaxed},
     },
     time::Duration,
 };
@@ -40,14 +41,14 @@ use shoal_protocol::{address::Cid, link::Link, name::SafeName, walk::Tree};
 use tokio::sync::{Semaphore, watch};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
+use self::{
+    claims::Claims, halves::Halves, job::Job, landing::Landing, progress::Progress,
+    reputation::Reputation, transfer::Sink,
+};
 pub(crate) use self::{
     error::FetchError,
     find::FoundProvider,
     progress::{Phase, Snapshot},
-};
-use self::{
-    halves::Halves, job::Job, landing::Landing, progress::Progress, reputation::Reputation,
-    transfer::Sink,
 };
 use crate::{
     net::Net,
@@ -86,8 +87,9 @@ pub(crate) struct Fetched {
     pub(crate) downloaded_bytes: u64,
     pub(crate) resumed_bytes: u64,
     pub(crate) local_bytes: u64,
-    /// Symlinks that would have led outside and were not made.
+    /// Symlinks that would have led outside and were not made, the first of them.
     pub(crate) skipped: Vec<PathBuf>,
+    pub(crate) skipped_total: u64,
     pub(crate) from: Vec<(PeerId, u64)>,
 }
 
@@ -107,14 +109,36 @@ struct Inner {
     buffers: Arc<Semaphore>,
     offences: Arc<Reputation>,
     running: Mutex<HashMap<Key, Arc<Running>>>,
+    claims: Arc<Claims>,
     next_id: AtomicU64,
     downloaded_bytes: AtomicU64,
     tasks: TaskTracker,
     shutdown: CancellationToken,
 }
 
-/// What makes two requests the same transfer: what is fetched, and where to.
-type Key = (Cid, Vec<SafeName>, PathBuf, bool);
+/// What makes two requests the same transfer: what is fetched, where to, and what is promised.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct Key {
+    root: Cid,
+    path: Vec<SafeName>,
+    output: PathBuf,
+    into: bool,
+    overwrite: bool,
+    sync: bool,
+}
+
+impl Key {
+    fn of(request: &FetchRequest) -> Self {
+        Self {
+            root: request.link.root.clone(),
+            path: request.link.path.clone(),
+            output: request.output.clone(),
+            into: request.into,
+            overwrite: request.overwrite,
+            sync: request.sync,
+        }
+    }
+}
 
 struct Running {
     id: u64,
@@ -122,7 +146,8 @@ struct Running {
     progress: Arc<Progress>,
     /// Cancelled when the last one who waits is gone, or by shutdown.
     cancel: CancellationToken,
-    waiting: AtomicUsize,
+    /// How many wait. Nobody joins any more once the last one has left.
+    waiting: Mutex<usize>,
     outcome: watch::Receiver<Option<Outcome>>,
 }
 
@@ -149,6 +174,7 @@ impl Fetcher {
             buffers: buffers::budget(),
             offences: Arc::default(),
             running: Mutex::default(),
+            claims: Arc::default(),
             next_id: AtomicU64::new(1),
             downloaded_bytes: AtomicU64::new(0),
             tasks: TaskTracker::new(),
@@ -162,17 +188,16 @@ impl Fetcher {
     /// Starts a transfer, or attaches to the one that is running already.
     ///
     /// # Errors
-    /// [`FetchError::Busy`] when [`TRANSFERS_MAX`] are running.
+    /// [`FetchError::Busy`] when [`TRANSFERS_MAX`] are running, and [`FetchError::Cancelled`] when
+    /// this node shuts down.
     pub(crate) fn fetch(&self, request: FetchRequest) -> Result<Attached, FetchError> {
-        let key = (
-            request.link.root.clone(),
-            request.link.path.clone(),
-            request.output.clone(),
-            request.into,
-        );
+        let key = Key::of(&request);
         let mut running = self.inner.lock_running();
-        if let Some(transfer) = running.get(&key).filter(|it| !it.cancel.is_cancelled()) {
-            return Ok(Attached::new(Arc::clone(transfer)));
+        if self.inner.tasks.is_closed() {
+            return Err(FetchError::Cancelled);
+        }
+        if let Some(attached) = running.get(&key).and_then(Attached::join) {
+            return Ok(attached);
         }
         if running.len() >= TRANSFERS_MAX {
             return Err(FetchError::Busy(TRANSFERS_MAX));
@@ -183,22 +208,27 @@ impl Fetcher {
             request: request.clone(),
             progress: Arc::default(),
             cancel: self.inner.shutdown.child_token(),
-            waiting: AtomicUsize::new(0),
+            waiting: Mutex::new(1),
             outcome,
         });
         running.insert(key.clone(), Arc::clone(&transfer));
-        let attached = Attached::new(Arc::clone(&transfer));
-        let inner = Arc::clone(&self.inner);
+        let listed = Listed {
+            inner: Arc::clone(&self.inner),
+            key,
+            transfer: Arc::clone(&transfer),
+        };
+        let progress = Arc::clone(&transfer.progress);
+        let job = Job::new(Arc::clone(&self.inner), request, progress);
+        let cancel = transfer.cancel.clone();
         self.inner.tasks.spawn(async move {
-            let job = Job::new(Arc::clone(&inner), request, Arc::clone(&transfer.progress));
-            let result = job.run(transfer.cancel.clone()).await;
-            inner
-                .downloaded_bytes
-                .fetch_add(transfer.progress.snapshot().downloaded, Relaxed);
-            inner.forget(&key, transfer.id);
+            let result = job.run(cancel).await;
+            drop(listed);
             outcome_sender.send_replace(Some(result.map_err(Arc::new)));
         });
-        Ok(attached)
+        Ok(Attached {
+            transfer,
+            left: false,
+        })
     }
 
     /// Reads the tree behind a link, without the bytes of its files.
@@ -211,23 +241,22 @@ impl Fetcher {
         peers: &[Multiaddr],
         timeout: Duration,
     ) -> Result<(Cid, Tree), FetchError> {
-        let (progress, blocking) = (Arc::default(), TaskTracker::new());
+        let (progress, tasks) = (Arc::default(), &self.inner.tasks);
         let Halves {
             mut transfer,
             supply,
         } = self
             .inner
-            .halves(&link, peers, timeout, &progress, &blocking);
-        let listing = blocking.spawn_blocking(move || supply.list(&link));
-        transfer
-            .drive(
-                &Sink {
-                    journal: None,
-                    landing: None,
-                },
-                listing,
-            )
-            .await
+            .halves(&link, peers, timeout, &progress, tasks, None);
+        let listing = tasks.spawn_blocking(move || supply.list(&link));
+        let sink = Sink {
+            journal: None,
+            landing: None,
+        };
+        let listed = transfer.drive(&sink, listing);
+        let shutdown = &self.inner.shutdown;
+        let listed = shutdown.run_until_cancelled(listed).await;
+        listed.unwrap_or(Err(FetchError::Cancelled))
     }
 
     /// Looks for providers of a link's root.
@@ -240,7 +269,9 @@ impl Fetcher {
         timeout: Duration,
         on_answer: &(dyn Fn(&[FoundProvider]) + Sync),
     ) -> Result<Vec<FoundProvider>, FetchError> {
-        self.inner.find(link, timeout, on_answer).await
+        let found = Box::pin(self.inner.find(link, timeout, on_answer));
+        let found = self.inner.shutdown.run_until_cancelled(found).await;
+        found.unwrap_or(Err(FetchError::Cancelled))
     }
 
     /// The transfers that are running, oldest first.
@@ -272,7 +303,10 @@ impl Fetcher {
 
     /// Waits until every transfer and every flush has ended; the token was cancelled before.
     pub(crate) async fn ended(&self) {
-        self.inner.tasks.close();
+        {
+            let _running = self.inner.lock_running();
+            self.inner.tasks.close();
+        }
         self.inner.tasks.wait().await;
     }
 }
@@ -291,15 +325,28 @@ impl Inner {
         });
     }
 
-    fn forget(&self, key: &Key, id: u64) {
-        let mut running = self.lock_running();
-        if running.get(key).is_some_and(|transfer| transfer.id == id) {
-            running.remove(key);
-        }
-    }
-
     fn lock_running(&self) -> MutexGuard<'_, HashMap<Key, Arc<Running>>> {
         self.running.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A transfer's place in the list of those that run; given back when dropped, also by a panic.
+struct Listed {
+    inner: Arc<Inner>,
+    key: Key,
+    transfer: Arc<Running>,
+}
+
+impl Drop for Listed {
+    fn drop(&mut self) {
+        let mut running = self.inner.lock_running();
+        // One that was asked for again after this one was cancelled has taken its place.
+        let is_this = |it: &Arc<Running>| it.id == self.transfer.id;
+        if running.get(&self.key).is_some_and(is_this) {
+            running.remove(&self.key);
+        }
+        let downloaded = self.transfer.progress.snapshot().downloaded;
+        self.inner.downloaded_bytes.fetch_add(downloaded, Relaxed);
     }
 }
 
@@ -310,12 +357,17 @@ pub(crate) struct Attached {
 }
 
 impl Attached {
-    fn new(transfer: Arc<Running>) -> Self {
-        transfer.waiting.fetch_add(1, Relaxed);
-        Self {
-            transfer,
-            left: false,
+    /// Joins those who wait for a transfer, unless it was paused.
+    fn join(transfer: &Arc<Running>) -> Option<Self> {
+        let mut waiting = transfer.lock_waiting();
+        if transfer.cancel.is_cancelled() {
+            return None;
         }
+        *waiting += 1;
+        Some(Self {
+            transfer: Arc::clone(transfer),
+            left: false,
+        })
     }
 
     /// How far the transfer is.
@@ -336,12 +388,22 @@ impl Attached {
 
     /// Waits for the transfer no longer; true when nobody else does, and it is paused now.
     pub(crate) fn leave(&mut self) -> bool {
-        let last = !std::mem::replace(&mut self.left, true)
-            && self.transfer.waiting.fetch_sub(1, Relaxed) == 1;
+        if std::mem::replace(&mut self.left, true) {
+            return false;
+        }
+        let mut waiting = self.transfer.lock_waiting();
+        *waiting = waiting.saturating_sub(1);
+        let last = *waiting == 0;
         if last {
             self.transfer.cancel.cancel();
         }
         last
+    }
+}
+
+impl Running {
+    fn lock_waiting(&self) -> MutexGuard<'_, usize> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -24,6 +24,11 @@ use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore, mpsc},
 };
 
+use tokio_util::{
+    sync::{CancellationToken, DropGuard},
+    task::TaskTracker,
+};
+
 use crate::net::ExchangeStream;
 
 /// Bytes read from the muxer at a time; payloads larger than this bypass the buffer.
@@ -32,6 +37,8 @@ const READ_BUFFER_BYTES: usize = 256 * 1024;
 const COMMANDS_QUEUED_MAX: usize = 64;
 /// A handshake that takes longer than this is a provider that will not do.
 const STATUS_TIMEOUT: Duration = Duration::from_secs(10);
+/// A session that was dropped may take this long to say goodbye to a provider that does not read.
+const GOODBYE_TIMEOUT: Duration = Duration::from_secs(1);
 /// A payload is reported as it grows, so that a slow link is not taken for a dead one.
 const PROGRESS_BYTES: usize = 128 * 1024;
 
@@ -53,20 +60,30 @@ pub(super) struct Received {
     _budget: OwnedSemaphorePermit,
 }
 
-/// What a session tells its transfer.
+/// What a session tells its transfer, and which session it was.
+pub(super) type Told = (Source, SessionEvent);
+
+/// Which session tells something: a provider may have had others before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Source {
+    pub(super) provider: ProviderId,
+    pub(super) serial: Serial,
+}
+
+/// What a session tells.
 pub(super) enum SessionEvent {
     /// What the provider says it has; first after opening, again when it changes.
-    Available(ProviderId, Availability),
+    Available(Availability),
     /// Part of a block came in.
-    Progress(ProviderId, u32),
+    Progress(u32),
     /// A whole block came in.
-    Block(ProviderId, Received),
+    Block(Received),
     /// The provider cannot serve this block.
-    Missing(ProviderId, WantId, Missing),
+    Missing(WantId, Missing),
     /// Others who hold the root, as (peer, addresses) in their binary form.
     Hint(Vec<PeerHint>),
     /// The session is over; nothing of it follows.
-    Ended(ProviderId, Serial, SessionEnd),
+    Ended(SessionEnd),
 }
 
 /// Why a session ended.
@@ -90,6 +107,7 @@ pub(super) struct Serial(pub(super) u64);
 pub(super) struct Session {
     serial: Serial,
     commands: mpsc::Sender<Command>,
+    _alive: DropGuard,
 }
 
 enum Command {
@@ -98,25 +116,30 @@ enum Command {
 }
 
 impl Session {
-    /// Starts a session for `root` over `stream`. Its events carry `provider`.
+    /// Starts a session for `root` over `stream`, as a task of `tasks`.
     pub(super) fn start(
-        provider: ProviderId,
-        serial: Serial,
+        source: Source,
         stream: ExchangeStream,
         root: Cid,
         buffers: Arc<Semaphore>,
-        events: mpsc::Sender<SessionEvent>,
+        events: mpsc::Sender<Told>,
+        tasks: &TaskTracker,
     ) -> Self {
         let (commands, inbox) = mpsc::channel(COMMANDS_QUEUED_MAX);
+        let dropped = CancellationToken::new();
+        let alive = dropped.clone().drop_guard();
         let worker = Worker {
-            provider,
-            serial,
+            source,
             buffers,
             events,
             asked: Mutex::default(),
         };
-        tokio::spawn(worker.run(stream, root, inbox));
-        Self { serial, commands }
+        tasks.spawn(worker.run(stream, root, inbox, dropped));
+        Self {
+            serial: source.serial,
+            commands,
+            _alive: alive,
+        }
     }
 
     pub(super) fn serial(&self) -> Serial {
@@ -143,10 +166,9 @@ struct Asked {
 }
 
 struct Worker {
-    provider: ProviderId,
-    serial: Serial,
+    source: Source,
     buffers: Arc<Semaphore>,
-    events: mpsc::Sender<SessionEvent>,
+    events: mpsc::Sender<Told>,
     asked: Mutex<Asked>,
 }
 
@@ -154,17 +176,25 @@ type Reader = BufReader<ReadHalf<ExchangeStream>>;
 type Writer = WriteHalf<ExchangeStream>;
 
 impl Worker {
-    async fn run(self, stream: ExchangeStream, root: Cid, inbox: mpsc::Receiver<Command>) {
+    async fn run(
+        self,
+        stream: ExchangeStream,
+        root: Cid,
+        inbox: mpsc::Receiver<Command>,
+        dropped: CancellationToken,
+    ) {
+        let unwanted = async {
+            dropped.cancelled().await;
+            tokio::time::sleep(GOODBYE_TIMEOUT).await;
+        };
         let end = tokio::select! {
             biased;
             // The transfer went away: nobody listens any more.
             () = self.events.closed() => SessionEnd::Dropped,
             end = self.serve(stream, root, inbox) => end,
+            () = unwanted => SessionEnd::Dropped,
         };
-        let _ = self
-            .events
-            .send(SessionEvent::Ended(self.provider, self.serial, end))
-            .await;
+        let _ = self.emit(SessionEvent::Ended(end)).await;
     }
 
     async fn serve(
@@ -249,18 +279,16 @@ impl Worker {
     }
 
     async fn handle(&self, reader: &mut Reader, response: Response) -> Result<(), SessionEnd> {
-        let provider = self.provider;
         let event = match response {
-            Response::Status(availability) => SessionEvent::Available(provider, availability),
+            Response::Status(availability) => SessionEvent::Available(availability),
             Response::Hint { peers } => SessionEvent::Hint(peers.into_vec()),
             Response::Missing { id, why } => {
                 let ask = self.take(id)?;
-                SessionEvent::Missing(provider, ask.want, why)
+                SessionEvent::Missing(ask.want, why)
             }
             Response::Block { id, len } => {
                 let ask = self.take(id)?;
-                let received = self.receive(reader, ask, len).await?;
-                SessionEvent::Block(provider, received)
+                SessionEvent::Block(self.receive(reader, ask, len).await?)
             }
             Response::Close(reason) => return Err(SessionEnd::Closed(reason)),
         };
@@ -300,8 +328,7 @@ impl Worker {
             if filled - reported >= PROGRESS_BYTES && filled < bytes.len() {
                 let grown = u32::try_from(filled - reported).unwrap_or(u32::MAX);
                 reported = filled;
-                self.emit(SessionEvent::Progress(self.provider, grown))
-                    .await?;
+                self.emit(SessionEvent::Progress(grown)).await?;
             }
         }
         Ok(Received {
@@ -322,7 +349,7 @@ impl Worker {
 
     async fn emit(&self, event: SessionEvent) -> Result<(), SessionEnd> {
         self.events
-            .send(event)
+            .send((self.source, event))
             .await
             .map_err(|_| SessionEnd::Dropped)
     }

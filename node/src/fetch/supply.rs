@@ -22,6 +22,7 @@ use tokio::sync::mpsc;
 use super::{
     FetchError,
     feeder::Feeder,
+    journal::Journal,
     landing::{Landing, Target},
     progress::Progress,
 };
@@ -30,6 +31,9 @@ use crate::store::{Library, ShareId, Store};
 /// Nodes asked for ahead while listing: enough to fill a long link, little enough to stay small
 /// (64 directories of at most 256 KiB each).
 const NODES_ASKED_MAX: usize = 64;
+
+/// Symlinks named to the person that were not made; more of them say nothing new.
+pub(super) const SKIPPED_LISTED_MAX: usize = 64;
 
 /// Something that is not on this disk.
 pub(super) enum Need {
@@ -49,8 +53,9 @@ pub(super) struct Fed {
     pub(super) bytes: u64,
     pub(super) files: u64,
     pub(super) chunks: u64,
-    /// Symlinks that lead outside and were not made.
+    /// Symlinks that lead outside and were not made: the first [`SKIPPED_LISTED_MAX`] of them.
     pub(super) skipped: Vec<PathBuf>,
+    pub(super) skipped_total: u64,
 }
 
 /// The blocking side of a transfer.
@@ -58,6 +63,8 @@ pub(super) struct Supply {
     pub(super) store: Store,
     pub(super) library: Library,
     pub(super) progress: Arc<Progress>,
+    /// Keeps what is found for the share in the making; a listing makes none.
+    pub(super) journal: Option<Arc<Journal>>,
     pub(super) needs: mpsc::Sender<Need>,
     pub(super) nodes: blocking::Receiver<(Digest, Vec<u8>)>,
 }
@@ -83,7 +90,7 @@ impl Supply {
             for cid in walk.wants(NODES_ASKED_MAX.saturating_sub(asked.len())) {
                 // A walk reads inline nodes by itself.
                 let Some(digest) = cid.digest() else { continue };
-                match self.store.block(&digest)? {
+                match self.stored(&digest)? {
                     Some(bytes) => walk.feed(&cid, &bytes)?,
                     None => {
                         self.need(Need::Node(digest))?;
@@ -137,6 +144,15 @@ impl Supply {
             .map_err(|_| FetchError::Cancelled)
     }
 
+    /// A DAG node from the store, kept for this fetch from then on.
+    fn stored(&self, digest: &Digest) -> Result<Option<Vec<u8>>, FetchError> {
+        let found = self.store.block(digest)?;
+        if let (Some(bytes), Some(journal)) = (&found, &self.journal) {
+            journal.keep(digest, bytes)?;
+        }
+        Ok(found)
+    }
+
     /// A DAG node from the store, or from the network by way of the transfer.
     pub(super) fn node(&self, cid: &Cid) -> Result<Vec<u8>, FetchError> {
         if let Some(inline) = cid.inline() {
@@ -145,7 +161,7 @@ impl Supply {
         let Some(wanted) = cid.digest() else {
             return Ok(Vec::new());
         };
-        if let Some(bytes) = self.store.block(&wanted)? {
+        if let Some(bytes) = self.stored(&wanted)? {
             return Ok(bytes);
         }
         self.need(Need::Node(wanted))?;

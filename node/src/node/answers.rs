@@ -129,6 +129,9 @@ pub(super) fn fetched(fetched: &Fetched) -> api::FetchResult {
         let path = escaped(&path.to_string_lossy()).to_string();
         format!("the link {path} leads outside of what was fetched and was not made")
     });
+    let listed = fetched.skipped.len() as u64;
+    let more = fetched.skipped_total.saturating_sub(listed);
+    let more = (more > 0).then(|| format!("{more} more links lead outside and were not made"));
     let mut from: Vec<_> = fetched
         .from
         .iter()
@@ -147,9 +150,9 @@ pub(super) fn fetched(fetched: &Fetched) -> api::FetchResult {
         downloaded_bytes: fetched.downloaded_bytes,
         resumed_bytes: fetched.resumed_bytes,
         local_bytes: fetched.local_bytes,
-        skipped: fetched.skipped.len() as u64,
+        skipped: fetched.skipped_total,
         from,
-        warnings: skipped.collect(),
+        warnings: skipped.chain(more).collect(),
     }
 }
 

@@ -1,6 +1,6 @@
 //! Failures of the parts, as people and programs are told of them: a code, what failed, what to do.
 
-use shoal_protocol::{address::AddressError, link::LinkError, walk::PathError};
+use shoal_protocol::{address::AddressError, link::LinkError, unixfs::DagError, walk::PathError};
 
 use super::NodeError;
 use crate::{
@@ -25,6 +25,12 @@ impl From<NodeError> for ApiError {
 
 impl From<StoreError> for ApiError {
     fn from(error: StoreError) -> Self {
+        Self::from(&error)
+    }
+}
+
+impl From<&StoreError> for ApiError {
+    fn from(error: &StoreError) -> Self {
         let message = error.to_string();
         match error {
             StoreError::InUse { .. } => Self::new(ErrorCode::AlreadyRunning, message)
@@ -132,7 +138,9 @@ impl From<&FetchError> for ApiError {
     fn from(error: &FetchError) -> Self {
         let message = error.to_string();
         match error {
-            FetchError::NotFound { asked, .. } if asked.iter().any(|(_, it)| is_bad(it)) => {
+            FetchError::NotFound { asked, .. } | FetchError::NoProgress { asked, .. }
+                if asked.iter().any(|(_, it)| is_bad(it)) =>
+            {
                 Self::new(ErrorCode::Integrity, message)
                     .hint("the only providers serve damaged content; ask for another source")
             }
@@ -144,13 +152,14 @@ impl From<&FetchError> for ApiError {
                 .hint("choose another place with -o, or replace it with --overwrite"),
             FetchError::NoDestination { cause, .. } => Self::from_io(cause, message)
                 .hint("choose a folder that exists and is yours with -o"),
+            FetchError::OtherKind(_) => Self::new(ErrorCode::DestinationExists, message)
+                .hint("choose another place with -o, or move what is there away"),
             FetchError::Destination(error) => Self::from_io(error, message)
                 .hint("what was fetched is kept: run the same fetch again to go on"),
             FetchError::NoSpace { .. } => Self::new(ErrorCode::NoSpace, message)
                 .hint("free some space, or choose another disk with -o"),
-            FetchError::Refused(_) | FetchError::Path(PathError::Dag(_)) => {
-                Self::new(ErrorCode::BadName, message)
-                    .hint("nothing was written; ask the sharer to share it again with safe names")
+            FetchError::Refused(error) | FetchError::Path(PathError::Dag(error)) => {
+                refused(error, message)
             }
             FetchError::Path(_) => {
                 Self::new(ErrorCode::NotFound, message).hint("`shoal ls LINK` shows what there is")
@@ -162,12 +171,28 @@ impl From<&FetchError> for ApiError {
                 Self::new(ErrorCode::Busy, message).hint("wait until one of them is done")
             }
             FetchError::BareSymlink => Self::new(ErrorCode::BadName, message),
-            FetchError::Store(_) | FetchError::Internal(_) => {
+            FetchError::Store(error) => error.into(),
+            FetchError::Internal(_) => {
                 Self::new(ErrorCode::Internal, message).hint("the daemon's log says more")
             }
             FetchError::Cancelled => Self::new(ErrorCode::Interrupted, message)
                 .hint("run the same command again to go on where it stopped"),
         }
+    }
+}
+
+fn refused(error: &DagError, message: String) -> ApiError {
+    match error {
+        DagError::Address(AddressError::UnsupportedHash { .. }) => {
+            ApiError::new(ErrorCode::UnsupportedHash, message)
+                .hint("shoal reads blake3 and sha2-256 addresses")
+        }
+        DagError::Malformed(_) | DagError::Length { .. } => {
+            ApiError::new(ErrorCode::Integrity, message)
+                .hint("no provider can mend it; ask the sharer to share it again")
+        }
+        _ => ApiError::new(ErrorCode::BadName, message)
+            .hint("nothing was written; ask the sharer to share it again with safe names"),
     }
 }
 

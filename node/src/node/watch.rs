@@ -20,11 +20,17 @@ const RATE_INTERVAL: Duration = Duration::from_secs(1);
 /// The weight of the newest second in a rate: it follows a change within a few seconds.
 const RATE_WEIGHT: f64 = 0.3;
 
+/// How many passes have begun, and ended.
+#[derive(Clone, Copy, Default)]
+struct Passes {
+    begun: u64,
+    ended: u64,
+}
+
 /// Compares the files of all shares with what was recorded, now and then and on request.
 pub(super) struct Recheck {
     wake: Arc<Notify>,
-    /// Counts the passes that have ended.
-    passes: watch::Receiver<u64>,
+    passes: watch::Receiver<Passes>,
 }
 
 impl Recheck {
@@ -34,16 +40,17 @@ impl Recheck {
         shutdown: CancellationToken,
     ) -> Self {
         let wake = Arc::new(Notify::new());
-        let (sender, passes) = watch::channel(0);
+        let (sender, passes) = watch::channel(Passes::default());
         let woken = Arc::clone(&wake);
         tasks.spawn(async move {
             loop {
+                sender.send_modify(|passes| passes.begun += 1);
                 let (library, cancel) = (library.clone(), shutdown.clone());
                 let pass = tokio::task::spawn_blocking(move || recheck_all(&library, &cancel));
                 if let Err(panic) = pass.await {
                     tracing::error!(%panic, "looking at shared files failed");
                 }
-                sender.send_modify(|passes| *passes += 1);
+                sender.send_modify(|passes| passes.ended = passes.begun);
                 tokio::select! {
                     () = shutdown.cancelled() => return,
                     () = woken.notified() => {}
@@ -57,10 +64,11 @@ impl Recheck {
     /// Has all files looked at, and waits for it up to `patience`.
     pub(super) async fn now(&self, patience: Duration) {
         let mut passes = self.passes.clone();
-        let target = *passes.borrow_and_update() + 1;
+        // A pass that has begun may have been past what is asked about.
+        let target = passes.borrow_and_update().begun + 1;
         self.wake.notify_one();
         // What takes longer is reported by a later status.
-        let _ = tokio::time::timeout(patience, passes.wait_for(|it| *it >= target)).await;
+        let _ = tokio::time::timeout(patience, passes.wait_for(|it| it.ended >= target)).await;
     }
 }
 

@@ -60,6 +60,9 @@ impl Withdrawn {
     /// Notes that a root was withdrawn; the oldest is forgotten when there are too many.
     pub(crate) fn note(&self, root: &Cid) {
         let mut roots = self.roots.lock().unwrap_or_else(PoisonError::into_inner);
+        if roots.contains(root) {
+            return;
+        }
         if roots.len() >= WITHDRAWN_REMEMBERED_MAX {
             roots.pop_front();
         }

@@ -86,7 +86,51 @@ pub(super) struct Worker {
 #[derive(Default)]
 struct Queue {
     wants: VecDeque<(u32, Digest)>,
+    /// Wants taken from the queue and not answered yet.
+    in_hand: usize,
     closed: bool,
+}
+
+impl Queue {
+    /// Adds wants, which have consecutive ids from `id` on.
+    fn push(&mut self, id: u32, blocks: &[Digest]) -> Result<(), Ended> {
+        if self.wants.len() + blocks.len() > WANTS_OUTSTANDING_MAX {
+            return Err(Ended::Protocol("too many wants are outstanding".into()));
+        }
+        // Ids may end at the greatest one, behind which an unchecked range would panic.
+        let ids = (0..).map(|index| id.wrapping_add(index));
+        self.wants
+            .extend(blocks.iter().zip(ids).map(|(digest, id)| (id, *digest)));
+        Ok(())
+    }
+
+    /// Takes out what was not taken in hand yet of `count` wants from `id` on.
+    fn cancel(&mut self, id: u32, count: u32) {
+        self.wants
+            .retain(|(queued, _)| queued.wrapping_sub(id) >= count);
+    }
+
+    fn take(&mut self) -> Vec<(u32, Digest)> {
+        let count = self.wants.len().min(BLOCKS_PER_READ_MAX);
+        self.in_hand += count;
+        self.wants.drain(..count).collect()
+    }
+
+    /// Gives back, in front, what was taken and not read.
+    fn put_back(&mut self, wants: Vec<(u32, Digest)>) {
+        self.answered(wants.len());
+        for want in wants.into_iter().rev() {
+            self.wants.push_front(want);
+        }
+    }
+
+    fn answered(&mut self, count: usize) {
+        self.in_hand = self.in_hand.saturating_sub(count);
+    }
+
+    fn is_busy(&self) -> bool {
+        !self.wants.is_empty() || self.in_hand > 0
+    }
 }
 
 /// Blocks read from the library, ready to be written.
@@ -159,21 +203,20 @@ impl Worker {
     /// for the answering half to finish.
     async fn read(&self, reader: &mut Reader) -> Ended {
         loop {
-            let request = match tokio::time::timeout(IDLE_TIMEOUT, read_request(reader)).await {
-                Ok(Ok(Some(request))) => request,
-                Ok(Ok(None)) => Request::Close,
-                Ok(Err(ended)) => return ended,
-                Err(_) if self.is_busy() => continue,
-                Err(_) => return Ended::TooSlow,
+            let request = match self.next_request(reader).await {
+                Ok(Some(request)) => request,
+                Ok(None) => Request::Close,
+                Err(ended) => return ended,
             };
             match request {
                 Request::Open { .. } => return Ended::Protocol("opened twice".into()),
                 Request::Want { id, blocks } => {
-                    if let Err(ended) = self.enqueue(id, &blocks) {
+                    if let Err(ended) = self.lock_queue().push(id, &blocks) {
                         return ended;
                     }
+                    self.asked.notify_one();
                 }
-                Request::Cancel { id, count } => self.cancel(id, count),
+                Request::Cancel { id, count } => self.lock_queue().cancel(id, count),
                 Request::Close => {
                     self.lock_queue().closed = true;
                     self.asked.notify_one();
@@ -183,21 +226,17 @@ impl Worker {
         }
     }
 
-    fn enqueue(&self, id: u32, blocks: &[Digest]) -> Result<(), Ended> {
-        let mut queue = self.lock_queue();
-        if queue.wants.len() + blocks.len() > WANTS_OUTSTANDING_MAX {
-            return Err(Ended::Protocol("too many wants are outstanding".into()));
+    /// The next request. One that waits for answers may be silent for as long as they take.
+    async fn next_request(&self, reader: &mut Reader) -> Result<Option<Request>, Ended> {
+        // Kept over a time-out, so that half a frame is not lost with it.
+        let mut request = std::pin::pin!(read_request(reader));
+        loop {
+            match tokio::time::timeout(IDLE_TIMEOUT, &mut request).await {
+                Ok(request) => return request,
+                Err(_) if self.lock_queue().is_busy() => {}
+                Err(_) => return Err(Ended::TooSlow),
+            }
         }
-        queue.wants.extend((id..).zip(blocks.iter().copied()));
-        self.asked.notify_one();
-        Ok(())
-    }
-
-    fn cancel(&self, id: u32, count: u32) {
-        let last = id.saturating_add(count);
-        self.lock_queue()
-            .wants
-            .retain(|(queued, _)| !(id..last).contains(queued));
     }
 
     /// Reads and writes what was asked: one batch is read while the one before it is written.
@@ -235,9 +274,8 @@ impl Worker {
             let asked = self.asked.notified();
             {
                 let mut queue = self.lock_queue();
-                let count = queue.wants.len().min(BLOCKS_PER_READ_MAX);
-                if count > 0 {
-                    return Some(queue.wants.drain(..count).collect());
+                if !queue.wants.is_empty() {
+                    return Some(queue.take());
                 }
                 if queue.closed {
                     return None;
@@ -260,10 +298,7 @@ impl Worker {
         let job = tokio::task::spawn_blocking(move || read_batch(&library, &root, wants));
         let (blocks, rest) = job.await.ok()?;
         if !rest.is_empty() {
-            let mut queue = self.lock_queue();
-            rest.into_iter()
-                .rev()
-                .for_each(|want| queue.wants.push_front(want));
+            self.lock_queue().put_back(rest);
         }
         let held: usize = blocks
             .iter()
@@ -278,7 +313,7 @@ impl Worker {
     }
 
     async fn write_answer(&self, writer: &mut Writer, answer: Answer) -> Result<(), Ended> {
-        let mut frames = Vec::new();
+        let (mut frames, count) = (Vec::new(), answer.blocks.len());
         for (id, block) in answer.blocks {
             match block {
                 Ok(bytes) => {
@@ -299,12 +334,9 @@ impl Worker {
             }
         }
         write_pieces(writer, &frames).await?;
-        deadline(writer.flush()).await
-    }
-
-    fn is_busy(&self) -> bool {
-        let units = (super::SERVE_BUFFER_BYTES_MAX / UNIT_BYTES) as usize;
-        !self.lock_queue().wants.is_empty() || self.buffers.available_permits() < units
+        deadline(writer.flush()).await?;
+        self.lock_queue().answered(count);
+        Ok(())
     }
 
     fn lock_queue(&self) -> MutexGuard<'_, Queue> {
@@ -387,5 +419,50 @@ async fn deadline(io: impl Future<Output = io::Result<()>>) -> Result<(), Ended>
         Ok(Ok(())) => Ok(()),
         Ok(Err(_)) => Err(Ended::Lost),
         Err(_) => Err(Ended::TooSlow),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use shoal_protocol::address::HashFn;
+
+    use super::*;
+
+    fn digests(count: u32) -> Vec<Digest> {
+        let of = |it: u32| Digest::of(HashFn::Blake3, &it.to_be_bytes());
+        (0..count).map(of).collect()
+    }
+
+    #[test]
+    fn wants_may_have_the_greatest_ids() {
+        let mut queue = Queue::default();
+        let blocks = digests(2);
+        queue.push(u32::MAX, &blocks[..1]).unwrap();
+        queue.push(u32::MAX - 1, &blocks).unwrap();
+        let ids: Vec<u32> = queue.wants.iter().map(|(id, _)| *id).collect();
+        assert_eq!(ids, [u32::MAX, u32::MAX - 1, u32::MAX]);
+        queue.cancel(u32::MAX, 1);
+        assert_eq!(queue.wants.len(), 1);
+    }
+
+    #[test]
+    fn wants_are_counted_until_they_are_answered() {
+        let mut queue = Queue::default();
+        let blocks = digests(3);
+        queue.push(7, &blocks).unwrap();
+        let mut taken = queue.take();
+        assert!(queue.wants.is_empty() && queue.is_busy());
+        let rest = taken.split_off(1);
+        queue.put_back(rest);
+        assert_eq!(queue.in_hand, 1);
+        queue.answered(1);
+        assert_eq!(queue.take(), [(8, blocks[1]), (9, blocks[2])]);
+        queue.answered(2);
+        assert!(!queue.is_busy());
+        let many = digests(4096);
+        queue.push(0, &many).unwrap();
+        assert!(queue.push(0, &blocks).is_err());
     }
 }

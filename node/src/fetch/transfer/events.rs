@@ -19,7 +19,7 @@ use super::{
         landing::LandError,
         progress::Phase,
         reputation::BAN_TIME,
-        session::{Ask, Received, Serial, Session, SessionEnd, SessionEvent},
+        session::{Ask, Received, Serial, Session, SessionEnd, SessionEvent, Source, Told},
     },
     LANDING_JOB_BYTES, Sink, Transfer, Verdict,
 };
@@ -46,7 +46,9 @@ impl Transfer {
                 let events = self.event_sender.clone();
                 self.next_serial += 1;
                 let serial = Serial(self.next_serial);
-                let session = Session::start(provider, serial, stream, root, buffers, events);
+                let source = Source { provider, serial };
+                let tasks = &self.setup.tasks;
+                let session = Session::start(source, stream, root, buffers, events, tasks);
                 self.sessions.insert(provider, session);
             }
             Err(error) => self
@@ -56,33 +58,36 @@ impl Transfer {
         }
     }
 
-    pub(super) fn handle_events(&mut self, events: &mut Vec<SessionEvent>, sink: &Sink) {
+    pub(super) fn handle_events(&mut self, events: &mut Vec<Told>, sink: &Sink) {
         let now = self.now();
         let mut blocks = Vec::new();
         let mut bytes = 0;
-        for event in events.drain(..) {
+        for (source, event) in events.drain(..) {
+            let provider = source.provider;
+            // What a session says that was replaced or dropped is not held against the new one.
+            if self.sessions.get(&provider).map(Session::serial) != Some(source.serial) {
+                continue;
+            }
             match event {
-                SessionEvent::Block(provider, received) => {
+                SessionEvent::Block(received) => {
                     if self.arrived(provider, &received, now) {
                         bytes += received.bytes.len();
                         blocks.push((provider, received));
                     }
                 }
-                SessionEvent::Progress(provider, grown) => {
+                SessionEvent::Progress(grown) => {
                     self.moved = Instant::now();
                     self.planner.progress(provider, grown, now);
                 }
-                SessionEvent::Missing(provider, want, why) => {
+                SessionEvent::Missing(want, why) => {
                     tracing::debug!(?provider, ?why, "a provider is missing a block");
                     self.planner.block_missing(provider, want, now);
                 }
-                SessionEvent::Available(provider, availability) => {
+                SessionEvent::Available(availability) => {
                     self.handle_availability(provider, &availability);
                 }
                 SessionEvent::Hint(peers) => self.handle_hint(peers),
-                SessionEvent::Ended(provider, serial, end) => {
-                    self.handle_ended(provider, serial, &end);
-                }
+                SessionEvent::Ended(end) => self.handle_ended(provider, &end),
             }
             if bytes >= LANDING_JOB_BYTES {
                 self.land(std::mem::take(&mut blocks), sink);
@@ -110,10 +115,12 @@ impl Transfer {
     fn handle_availability(&mut self, provider: ProviderId, availability: &Availability) {
         let answer = match availability {
             Availability::Complete => {
-                self.moved = Instant::now();
+                // Only the first answer counts as progress: words alone must not keep it waiting.
                 if self.setup.progress.snapshot().phase == Phase::Finding {
+                    self.moved = Instant::now();
                     self.setup.progress.phase(Phase::Listing);
                 }
+                self.setup.contacts.promised(provider);
                 match self.planner.add_provider(provider, self.now()) {
                     Ok(()) => return,
                     Err(refused) => {
@@ -144,11 +151,7 @@ impl Transfer {
         }
     }
 
-    fn handle_ended(&mut self, provider: ProviderId, serial: Serial, end: &SessionEnd) {
-        // The end of a session that was replaced already says nothing about the new one.
-        if self.sessions.get(&provider).map(Session::serial) != Some(serial) {
-            return;
-        }
+    fn handle_ended(&mut self, provider: ProviderId, end: &SessionEnd) {
         self.sessions.remove(&provider);
         self.planner
             .remove_provider(provider, Removal::Lost, self.now());
@@ -184,7 +187,7 @@ impl Transfer {
             .collect();
         let (sink, nodes) = (sink.clone(), self.setup.nodes.clone());
         let verdicts = self.verdict_sender.clone();
-        self.setup.blocking.spawn_blocking(move || {
+        self.setup.tasks.spawn_blocking(move || {
             for (provider, received, targets) in jobs {
                 let result = sink.take(&received, &targets, &nodes);
                 let (want, bytes) = (received.want, received.bytes.len() as u64);
@@ -218,6 +221,7 @@ impl Transfer {
                     return Ok(());
                 };
                 self.by_digest.remove(&want.digest);
+                self.setup.contacts.delivered(provider);
                 let peer = self.setup.contacts.peer(provider);
                 let received = peer.map(|peer| self.received.entry(peer).or_default());
                 // What is counted is content; nodes are what it takes to find it.
@@ -235,6 +239,7 @@ impl Transfer {
                 self.blame(provider);
                 Ok(())
             }
+            Err(LandError::Tree(error)) => Err(FetchError::Refused(error)),
             Err(LandError::Io(error)) => Err(FetchError::Destination(error)),
             Err(LandError::Store(error)) => Err(FetchError::Store(error)),
         }

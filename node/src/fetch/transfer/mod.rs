@@ -34,7 +34,7 @@ use super::{
     landing::{LandError, Landing, Target},
     progress::Progress,
     reputation::Reputation,
-    session::{Received, Session, SessionEvent},
+    session::{Received, Session, Told},
     supply::Need,
 };
 use crate::net::Net;
@@ -66,7 +66,8 @@ pub(super) struct Setup {
     pub(super) progress: Arc<Progress>,
     pub(super) offences: Arc<Reputation>,
     pub(super) net: Net,
-    pub(super) blocking: TaskTracker,
+    /// Everything that works for this transfer.
+    pub(super) tasks: TaskTracker,
     pub(super) timeout: Duration,
 }
 
@@ -80,8 +81,8 @@ pub(super) struct Transfer {
     next_want: u64,
     next_serial: u64,
     received: HashMap<PeerId, u64>,
-    events: mpsc::Receiver<SessionEvent>,
-    event_sender: mpsc::Sender<SessionEvent>,
+    events: mpsc::Receiver<Told>,
+    event_sender: mpsc::Sender<Told>,
     verdicts: mpsc::Receiver<Verdict>,
     verdict_sender: mpsc::Sender<Verdict>,
     started: Instant,
@@ -179,6 +180,8 @@ impl Transfer {
         mut job: JoinHandle<Result<T, FetchError>>,
     ) -> Result<T, FetchError> {
         let mut outcome = None;
+        // What was done between two drives was no waiting for peers.
+        self.moved = Instant::now();
         let mut events = Vec::with_capacity(EVENTS_PER_TURN);
         let mut last = self.setup.progress.snapshot();
         loop {
