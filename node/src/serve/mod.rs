@@ -10,7 +10,7 @@ mod worker;
 use std::{
     collections::{HashMap, VecDeque},
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering::Relaxed},
     },
 };
@@ -25,16 +25,18 @@ use crate::{
     store::{Held, Library},
 };
 
-/// Streams served at a time, over all peers: with [`SERVE_BUFFER_BYTES_MAX`] shared between them,
-/// each can still hold a chunk.
+/// Streams served at a time, over all peers: a task and some tens of KiB each.
 const STREAMS_MAX: usize = 256;
 /// Streams served at a time to one peer: one per root that it fetches, within reason.
 const STREAMS_PER_PEER_MAX: usize = 16;
 /// Withdrawn roots that are answered with `Gone`; older ones are `Absent`. About 40 KiB.
 const WITHDRAWN_REMEMBERED_MAX: usize = 1024;
-/// Bytes read from disk and not yet taken by the network, over all streams: 24 MiB, from the
+/// Bytes read from disk and not yet taken by the network, over all streams: 32 MiB, from the
 /// 150 MiB that a whole daemon may take.
-const SERVE_BUFFER_BYTES_MAX: u32 = 24 * 1024 * 1024;
+const SERVE_BUFFER_BYTES_MAX: u32 = 32 * 1024 * 1024;
+/// The same for one peer: a batch that is read and one that is written. It takes five peers that
+/// stall, and a few seconds until they meet their deadline, to hold up the others.
+const PEER_BUFFER_BYTES_MAX: u32 = 6 * 1024 * 1024;
 
 /// Counters of what was served, since the start of the process.
 #[derive(Debug, Default)]
@@ -86,13 +88,19 @@ impl Withdrawn {
     }
 }
 
+/// What one peer has of this node at the moment.
+struct Peer {
+    streams: usize,
+    buffers: Arc<Semaphore>,
+}
+
 /// Accepts exchange streams until the token is cancelled.
 pub(crate) struct Server {
     library: Library,
     withdrawn: Arc<Withdrawn>,
     stats: Arc<ServeStats>,
     buffers: Arc<Semaphore>,
-    streams: Mutex<HashMap<PeerId, usize>>,
+    peers: Mutex<HashMap<PeerId, Peer>>,
     workers: TaskTracker,
     shutdown: CancellationToken,
 }
@@ -104,13 +112,12 @@ impl Server {
         stats: Arc<ServeStats>,
         shutdown: CancellationToken,
     ) -> Self {
-        let units = (SERVE_BUFFER_BYTES_MAX / worker::UNIT_BYTES) as usize;
         Self {
             library,
             withdrawn,
             stats,
-            buffers: Arc::new(Semaphore::new(units)),
-            streams: Mutex::default(),
+            buffers: Arc::new(Semaphore::new(units(SERVE_BUFFER_BYTES_MAX))),
+            peers: Mutex::default(),
             workers: TaskTracker::new(),
             shutdown,
         }
@@ -134,6 +141,10 @@ impl Server {
         server.workers.wait().await;
     }
 
+    fn lock_peers(&self) -> MutexGuard<'_, HashMap<PeerId, Peer>> {
+        self.peers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn accept(self: &Arc<Self>, stream: ExchangeStream) {
         let peer = stream.peer();
         let Some(slot) = Slot::take(self, peer) else {
@@ -144,8 +155,9 @@ impl Server {
         };
         let server = Arc::clone(self);
         self.workers.spawn(async move {
-            let _slot = slot;
-            let ended = worker::Worker::new(&server).run(stream).await;
+            let buffers = Arc::clone(&slot.buffers);
+            let ended = worker::Worker::new(&server, buffers).run(stream).await;
+            drop(slot);
             tracing::debug!(%peer, %ended, "exchange stream served");
         });
     }
@@ -155,39 +167,47 @@ impl Server {
 struct Slot {
     server: Arc<Server>,
     peer: PeerId,
+    /// This peer's own part of the buffers, over all its streams.
+    buffers: Arc<Semaphore>,
 }
 
 impl Slot {
     fn take(server: &Arc<Server>, peer: PeerId) -> Option<Self> {
-        let mut streams = server
-            .streams
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        let total: usize = streams.values().sum();
-        let of_peer = streams.get(&peer).copied().unwrap_or(0);
-        if total >= STREAMS_MAX || of_peer >= STREAMS_PER_PEER_MAX {
+        let mut peers = server.lock_peers();
+        let total: usize = peers.values().map(|peer| peer.streams).sum();
+        if total >= STREAMS_MAX {
             return None;
         }
-        streams.insert(peer, of_peer + 1);
+        let of_peer = peers.entry(peer).or_insert_with(|| Peer {
+            streams: 0,
+            buffers: Arc::new(Semaphore::new(units(PEER_BUFFER_BYTES_MAX))),
+        });
+        if of_peer.streams >= STREAMS_PER_PEER_MAX {
+            return None;
+        }
+        of_peer.streams += 1;
+        let buffers = Arc::clone(&of_peer.buffers);
         Some(Self {
             server: Arc::clone(server),
             peer,
+            buffers,
         })
     }
 }
 
 impl Drop for Slot {
     fn drop(&mut self) {
-        let mut streams = self
-            .server
-            .streams
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        match streams.get_mut(&self.peer) {
-            Some(count) if *count > 1 => *count -= 1,
-            _ => {
-                streams.remove(&self.peer);
+        let mut peers = self.server.lock_peers();
+        if let Some(peer) = peers.get_mut(&self.peer) {
+            peer.streams -= 1;
+            if peer.streams == 0 {
+                peers.remove(&self.peer);
             }
         }
     }
+}
+
+/// A number of bytes as permits of a budget.
+fn units(bytes: u32) -> usize {
+    (bytes / worker::UNIT_BYTES) as usize
 }

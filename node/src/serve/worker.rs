@@ -78,6 +78,7 @@ pub(super) struct Worker {
     withdrawn: Arc<Withdrawn>,
     stats: Arc<ServeStats>,
     buffers: Arc<Semaphore>,
+    peer_buffers: Arc<Semaphore>,
     shutdown: CancellationToken,
     queue: Mutex<Queue>,
     asked: Notify,
@@ -136,16 +137,38 @@ impl Queue {
 /// Blocks read from the library, ready to be written.
 struct Answer {
     blocks: Blocks,
-    _budget: OwnedSemaphorePermit,
+    _budget: Budget,
+}
+
+/// Room in the buffers, of the peer and of the node.
+struct Budget {
+    peer: OwnedSemaphorePermit,
+    node: OwnedSemaphorePermit,
+}
+
+impl Budget {
+    /// Waits for the peer's own part first, so that a peer that has used it up keeps nobody waiting.
+    async fn take(peer: &Arc<Semaphore>, node: &Arc<Semaphore>, units: u32) -> Option<Self> {
+        let peer = Arc::clone(peer).acquire_many_owned(units).await.ok()?;
+        let node = Arc::clone(node).acquire_many_owned(units).await.ok()?;
+        Some(Self { peer, node })
+    }
+
+    fn give_back(&mut self, units: usize) {
+        drop(self.peer.split(units));
+        drop(self.node.split(units));
+    }
 }
 
 impl Worker {
-    pub(super) fn new(server: &Server) -> Self {
+    /// A worker of `server` for a peer that may have `peer_buffers` filled.
+    pub(super) fn new(server: &Server, peer_buffers: Arc<Semaphore>) -> Self {
         Self {
             library: server.library.clone(),
             withdrawn: Arc::clone(&server.withdrawn),
             stats: Arc::clone(&server.stats),
             buffers: Arc::clone(&server.buffers),
+            peer_buffers,
             shutdown: server.shutdown.clone(),
             queue: Mutex::default(),
             asked: Notify::new(),
@@ -159,7 +182,8 @@ impl Worker {
         let reason = match &ended {
             Ended::Done => Reason::Done,
             Ended::ShuttingDown => Reason::ShuttingDown,
-            Ended::NotServed => Reason::Gone,
+            // The status has said why.
+            Ended::NotServed => Reason::Done,
             Ended::Protocol(_) => Reason::Protocol,
             Ended::TooSlow => Reason::TooSlow,
             Ended::Lost => return ended,
@@ -290,10 +314,7 @@ impl Worker {
     async fn read_blocks(&self, root: &Cid, wants: Vec<(u32, Digest)>) -> Option<Answer> {
         let units = READ_BYTES_MAX.div_ceil(UNIT_BYTES as usize);
         let units = u32::try_from(units).ok()?;
-        let mut budget = Arc::clone(&self.buffers)
-            .acquire_many_owned(units)
-            .await
-            .ok()?;
+        let mut budget = Budget::take(&self.peer_buffers, &self.buffers, units).await?;
         let (library, root) = (self.library.clone(), root.clone());
         let job = tokio::task::spawn_blocking(move || read_batch(&library, &root, wants));
         let (blocks, rest) = job.await.ok()?;
@@ -305,7 +326,7 @@ impl Worker {
             .map(|(_, block)| block.as_ref().map_or(0, Vec::len))
             .sum();
         let spare = (units as usize).saturating_sub(held.div_ceil(UNIT_BYTES as usize));
-        drop(budget.split(spare));
+        budget.give_back(spare);
         Some(Answer {
             blocks,
             _budget: budget,
