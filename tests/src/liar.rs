@@ -1,7 +1,8 @@
 //! A provider that serves wrong bytes.
 //!
 //! It is a real node of the network, with real connections and the real exchange, whose every chunk
-//! has one bit flipped. DAG nodes it serves as they are, so that a fetcher gets as far as the chunks.
+//! has one bit flipped. DAG nodes it serves as they are, so that a fetcher gets as far as the
+//! chunks.
 
 use std::{
     collections::HashMap,

@@ -1,8 +1,8 @@
 //! One fetch at a time for one destination.
 //!
-//! Two requests may spell one place differently, and a fetch that was cancelled still tidies up when
-//! it is asked for again: whoever comes second waits here until the first has ended, and then finds
-//! what it left. A claim ends when it is dropped.
+//! Two requests may spell one place differently, and a fetch that was cancelled still tidies up
+//! when it is asked for again: whoever comes second waits here until the first has ended, and then
+//! finds what it left. A claim ends when it is dropped.
 
 use std::{
     collections::HashSet,

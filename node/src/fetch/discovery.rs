@@ -1,7 +1,7 @@
 //! Who might have the root: the peers of the link at once, the DHT beside them, again and again.
 //!
-//! Runs as a task until the transfer drops its receiver. Lookups are repeated with back-off, so that
-//! a fetch that races the announcement, or outlives its providers, still finds someone.
+//! Runs as a task until the transfer drops its receiver. Lookups are repeated with back-off, so
+//! that a fetch that races the announcement, or outlives its providers, still finds someone.
 
 use std::time::Duration;
 

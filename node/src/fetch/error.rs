@@ -34,8 +34,8 @@ pub(crate) enum FetchError {
         /// What the system says.
         cause: io::Error,
     },
-    /// What is at the destination, or below it, is a folder and would be replaced by something else,
-    /// or the other way around.
+    /// What is at the destination, or below it, is a folder and would be replaced by something
+    /// else, or the other way around.
     #[error("in {}, a folder and something else have the same name", .0.display())]
     OtherKind(PathBuf),
     /// The destination cannot be written.

@@ -204,8 +204,8 @@ impl Feeder<'_> {
         })
     }
 
-    /// Takes a chunk from the part. What the journal vouches for counts as it is; whatever else lies
-    /// there counts if it hashes to what belongs there.
+    /// Takes a chunk from the part. What the journal vouches for counts as it is; whatever else
+    /// lies there counts if it hashes to what belongs there.
     fn resume_chunk(
         &self,
         target: &Target,

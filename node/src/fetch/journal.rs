@@ -1,7 +1,8 @@
 //! Index rows on their way to the store, batched.
 //!
-//! A row is added only after the bytes it speaks of were verified and written, so whatever the store
-//! holds after a crash is true. At most [`JOURNAL_BYTES_MAX`] of landed payload is not yet in it.
+//! A row is added only after the bytes it speaks of were verified and written, so whatever the
+//! store holds after a crash is true. At most [`JOURNAL_BYTES_MAX`] of landed payload is not yet in
+//! it.
 
 use std::sync::{Mutex, PoisonError};
 

@@ -1,10 +1,11 @@
-//! Where a fetch lands: a hidden part beside the destination, reached through directory handles only.
+//! Where a fetch lands: a hidden part beside the destination, reached through directory handles
+//! only.
 //!
-//! [`Destination`] decides the final path before anything is written. [`Part`] is the hidden sibling
-//! that is filled, and moves into place by one rename. Every name that came from the network arrives
-//! as a [`SafeName`] and is opened relative to a directory handle without following symlinks, so no
-//! part of a path can be swapped underneath. What this module never does: overwrite without being
-//! told, remove anything but its own part, or follow a link inside the part.
+//! [`Destination`] decides the final path before anything is written. [`Part`] is the hidden
+//! sibling that is filled, and moves into place by one rename. Every name that came from the
+//! network arrives as a [`SafeName`] and is opened relative to a directory handle without following
+//! symlinks, so no part of a path can be swapped underneath. What this module never does: overwrite
+//! without being told, remove anything but its own part, or follow a link inside the part.
 
 use std::{
     collections::HashMap,

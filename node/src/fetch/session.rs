@@ -1,11 +1,11 @@
 //! One exchange stream to one provider, seen from the fetching side.
 //!
 //! A [`Session`] owns the stream from `Open` to its end. It asks for what the transfer tells it to,
-//! reads what comes back into buffers that the process-wide budget allows, and hands whole blocks on
-//! unverified: verification and writing belong to [`super::landing`]. It enforces what can be seen
-//! on the wire: caps on frames and lengths, and that nothing arrives that was not asked. It ends
-//! when the transfer drops its handle, when the stream ends, or on the first violation, and always
-//! says why with [`SessionEvent::Ended`].
+//! reads what comes back into buffers that the process-wide budget allows, and hands whole blocks
+//! on unverified: verification and writing belong to [`super::landing`]. It enforces what can be
+//! seen on the wire: caps on frames and lengths, and that nothing arrives that was not asked. It
+//! ends when the transfer drops its handle, when the stream ends, or on the first violation, and
+//! always says why with [`SessionEvent::Ended`].
 
 use std::{
     collections::HashMap,

@@ -1,10 +1,10 @@
 //! When to announce which key: a pure schedule.
 //!
-//! Owns the state of every own key: due at some time, or being announced. A key is due at once when it is added, one
-//! interval after it was announced, sooner while the network is so small that the record may lie at the wrong peers,
-//! and with back-off when nobody could be told. Times are seconds of the wall clock, so that the schedule survives
-//! restarts and notices that the machine slept; when the clock goes back, everything is announced again, a few at a
-//! time as always.
+//! Owns the state of every own key: due at some time, or being announced. A key is due at once when
+//! it is added, one interval after it was announced, sooner while the network is so small that the
+//! record may lie at the wrong peers, and with back-off when nobody could be told. Times are
+//! seconds of the wall clock, so that the schedule survives restarts and notices that the machine
+//! slept; when the clock goes back, everything is announced again, a few at a time as always.
 
 use std::collections::{BTreeSet, HashMap};
 use std::time::Duration;
@@ -19,8 +19,9 @@ const RETRY_SECS_MIN: u64 = 5;
 /// Longest pause after an announcement that reached nobody.
 const RETRY_SECS_MAX: u64 = 15 * 60;
 
-/// First pause after an announcement that reached fewer peers than a record should lie at; doubled each time, up to
-/// the interval. In a network of fewer than 20 nodes that makes ten more announcements in the first day.
+/// First pause after an announcement that reached fewer peers than a record should lie at; doubled
+/// each time, up to the interval. In a network of fewer than 20 nodes that makes ten more
+/// announcements in the first day.
 const THIN_SECS_MIN: u64 = 60;
 
 /// Share of the interval by which announcements are drawn apart: a tenth.
@@ -38,7 +39,8 @@ pub enum AnnounceState {
     Pending,
     /// Sent to this many peers. The DHT has no receipts.
     Announced {
-        /// How many; about 20 in a network that has as many; at least 1 if only an earlier run announced it.
+        /// How many; about 20 in a network that has as many; at least 1 if only an earlier run
+        /// announced it.
         peers: usize,
     },
 }
@@ -122,7 +124,8 @@ impl Announcer {
         }
     }
 
-    /// Takes the next key that is due; it counts as running until [`Self::finished`] or [`Self::remove`].
+    /// Takes the next key that is due; it counts as running until [`Self::finished`] or
+    /// [`Self::remove`].
     pub(super) fn start_next(&mut self, now: u64) -> Option<Key> {
         if now + CLOCK_SLACK_SECS < self.seen {
             self.hurry(now, |_| true);
@@ -140,7 +143,8 @@ impl Announcer {
         Some(key)
     }
 
-    /// Reports that an announcement told `peers` peers, 0 when it failed. `random` draws keys apart.
+    /// Reports that an announcement told `peers` peers, 0 when it failed. `random` draws keys
+    /// apart.
     pub(super) fn finished(&mut self, key: &Key, peers: usize, now: u64, random: u64) {
         let interval = self.interval;
         let Some(entry) = self.entries.get_mut(key) else {

@@ -1,7 +1,7 @@
 //! Where peers can be dialled: what connections, lookups, links and the local network told.
 //!
-//! Bounded and in memory; what was told last of a peer counts. Nothing here is proven: a dial proves it. Addresses
-//! must have been filtered by who told them.
+//! Bounded and in memory; what was told last of a peer counts. Nothing here is proven: a dial
+//! proves it. Addresses must have been filtered by who told them.
 
 use std::collections::{BTreeMap, HashMap};
 

@@ -1,4 +1,5 @@
-//! What can be configured of the network. `Default` is the only place where these numbers are written.
+//! What can be configured of the network. `Default` is the only place where these numbers are
+//! written.
 
 use std::time::Duration;
 
@@ -15,14 +16,17 @@ const NETWORK_NAME_BYTES_MAX: usize = 32;
 /// The configuration of [`Net`](super::Net).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NetConfig {
-    /// The network's name, a part of every protocol name: nodes of different networks do not talk to each other.
+    /// The network's name, a part of every protocol name: nodes of different networks do not talk
+    /// to each other.
     pub network: String,
-    /// Where to listen. TCP and QUIC, IPv4 and IPv6. A wildcard stands for all addresses of the machine.
+    /// Where to listen. TCP and QUIC, IPv4 and IPv6. A wildcard stands for all addresses of the
+    /// machine.
     pub listen: Vec<Multiaddr>,
-    /// Whether a listen port that is taken is replaced by a free one. Off when a person chose the addresses: then it
-    /// is [`NetError::PortInUse`].
+    /// Whether a listen port that is taken is replaced by a free one. Off when a person chose the
+    /// addresses: then it is [`NetError::PortInUse`].
     pub port_fallback: bool,
-    /// Addresses under which this node is known to be reachable from outside, for instance a forwarded port.
+    /// Addresses under which this node is known to be reachable from outside, for instance a
+    /// forwarded port.
     pub external: Vec<Multiaddr>,
     /// Peers to join the network by. They are dialled at start and again whenever they are lost.
     pub bootstrap: Vec<Multiaddr>,
@@ -47,7 +51,8 @@ impl Default for NetConfig {
             mdns: true,
             limits: ConnectionLimits::default(),
             dht: DhtConfig::default(),
-            // Long enough for the next DHT query to find it open, short enough to free slots within a minute.
+            // Long enough for the next DHT query to find it open, short enough to free slots within
+            // a minute.
             idle_timeout: Duration::from_secs(60),
         }
     }
@@ -57,7 +62,8 @@ impl NetConfig {
     /// The protocol names of this network.
     ///
     /// # Errors
-    /// [`NetError::NetworkName`] when the name is empty, too long or has other characters than `a-z`, `0-9`, `-`.
+    /// [`NetError::NetworkName`] when the name is empty, too long or has other characters than
+    /// `a-z`, `0-9`, `-`.
     pub(super) fn protocols(&self) -> Result<Protocols, NetError> {
         let name = &self.network;
         let plain = |byte: u8| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'-');
@@ -109,8 +115,8 @@ pub fn default_listen(port: u16) -> Vec<Multiaddr> {
 pub struct ConnectionLimits {
     /// Established connections in total.
     pub established_max: u32,
-    /// Established connections that others made. Less than the total, so that strangers cannot keep this node from
-    /// making connections of its own.
+    /// Established connections that others made. Less than the total, so that strangers cannot keep
+    /// this node from making connections of its own.
     pub inbound_max: u32,
     /// Established connections with one peer.
     pub per_peer_max: u32,
@@ -130,27 +136,32 @@ pub struct ConnectionLimits {
     pub streams_per_connection_max: u32,
     /// Inbound exchange streams that are open in total.
     pub streams_max: u32,
-    /// Connections that are kept open although nothing uses them, so that the DHT and the next fetch find them.
+    /// Connections that are kept open although nothing uses them, so that the DHT and the next
+    /// fetch find them.
     pub neighbours_max: u32,
 }
 
 impl Default for ConnectionLimits {
     fn default() -> Self {
         Self {
-            // One descriptor each: with the store's files it stays below the usual soft limit of 1024.
+            // One descriptor each: with the store's files it stays below the usual soft limit of
+            // 1024.
             established_max: 512,
             // A quarter is left to connections of our own.
             inbound_max: 384,
-            // Both sides dialling at once over both transports make 4; as much again for a busy transfer.
+            // Both sides dialling at once over both transports make 4; as much again for a busy
+            // transfer.
             per_peer_max: 8,
             per_host_max: 16,
-            // A quarter of the inbound connections at most: a bootstrap node is not filled from one network.
+            // A quarter of the inbound connections at most: a bootstrap node is not filled from one
+            // network.
             per_subnet_max: 96,
             everywhere: false,
             pending_inbound_max: 128,
             pending_outbound_max: 128,
             handshake_timeout: Duration::from_secs(10),
-            // With the 32 of the DHT, ping and identify it stays below the 128 streams of one connection.
+            // With the 32 of the DHT, ping and identify it stays below the 128 streams of one
+            // connection.
             streams_per_connection_max: 16,
             // A task with some tens of KiB of buffers each: tens of MiB at the very most.
             streams_max: 512,

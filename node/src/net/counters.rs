@@ -67,7 +67,8 @@ counters! {
     records_evicted,
     /// Value records refused; this network has none.
     values_refused,
-    /// Changes to remembered records or peers that were not written because the disk was too slow or failed.
+    /// Changes to remembered records or peers that were not written because the disk was too slow
+    /// or failed.
     writes_lost,
     /// Lookups refused because too many were waiting.
     lookups_refused,

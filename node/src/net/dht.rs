@@ -1,9 +1,9 @@
 //! The DHT: libp2p's Kademlia behind a filter.
 //!
-//! Owns what goes in and out of it: which peers enter the routing table and with which addresses, which addresses of
-//! a query are dialled, and which records are asked for. It wraps the behaviour because Kademlia believes and dials
-//! every address that any peer of a query names, keeps every address a peer ever had, and gives provider ids without
-//! the addresses that came with them.
+//! Owns what goes in and out of it: which peers enter the routing table and with which addresses,
+//! which addresses of a query are dialled, and which records are asked for. It wraps the behaviour
+//! because Kademlia believes and dials every address that any peer of a query names, keeps every
+//! address a peer ever had, and gives provider ids without the addresses that came with them.
 
 use std::num::NonZeroUsize;
 use std::task::{Context, Poll};
@@ -24,8 +24,8 @@ use super::config::DhtConfig;
 use super::records::{Key, Records};
 use super::scope::{Scope, believed};
 
-/// The largest DHT message. 20 providers and 20 nearer peers of 40 bytes and 16 addresses of 40 bytes each are
-/// 27 KiB; the 16 KiB of the default would make such answers fail.
+/// The largest DHT message. 20 providers and 20 nearer peers of 40 bytes and 16 addresses of 40
+/// bytes each are 27 KiB; the 16 KiB of the default would make such answers fail.
 const MESSAGE_BYTES_MAX: usize = 64 * 1024;
 
 /// After how long the routing table is refreshed.
@@ -37,12 +37,14 @@ const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 /// The filtered behaviour.
 pub(super) struct Dht {
     inner: kad::Behaviour<Records>,
-    /// The narrowest scope that a connection had so far: addresses that reach less far are of another network.
+    /// The narrowest scope that a connection had so far: addresses that reach less far are of
+    /// another network.
     reach: Scope,
 }
 
 impl Dht {
-    /// A DHT server. Whoever is reachable from nowhere has no believed address, so it enters nobody's table.
+    /// A DHT server. Whoever is reachable from nowhere has no believed address, so it enters
+    /// nobody's table.
     pub(super) fn new(
         local: PeerId,
         protocol: StreamProtocol,
@@ -64,8 +66,8 @@ impl Dht {
             .set_record_filtering(StoreInserts::FilterBoth)
             .set_kbucket_inserts(BucketInserts::Manual);
         let mut inner = kad::Behaviour::with_config(local, records, kad);
-        // Set outright: otherwise it stays a client until an external address is confirmed, and on a LAN or a
-        // testnet nobody would serve.
+        // Set outright: otherwise it stays a client until an external address is confirmed, and on
+        // a LAN or a testnet nobody would serve.
         inner.set_mode(Some(Mode::Server));
         Self {
             inner,
@@ -78,7 +80,8 @@ impl Dht {
         self.inner.get_providers(RecordKey::new(key))
     }
 
-    /// Tells the peers nearest to `key` that this node provides it, and answers so itself from now on.
+    /// Tells the peers nearest to `key` that this node provides it, and answers so itself from now
+    /// on.
     pub(super) fn announce(&mut self, key: &Key) -> Result<QueryId, kad::store::Error> {
         self.inner.start_providing(RecordKey::new(key))
     }
@@ -102,8 +105,8 @@ impl Dht {
 
     /// The addresses that the routing table and running queries know of a peer, filtered.
     ///
-    /// A provider's addresses are known to the query that found it and vanish with it, so they are read while its
-    /// event is handled.
+    /// A provider's addresses are known to the query that found it and vanish with it, so they are
+    /// read while its event is handled.
     pub(super) fn addresses(&mut self, peer: PeerId) -> Vec<Multiaddr> {
         // The id is not kept: the behaviour only looks addresses up.
         let id = ConnectionId::new_unchecked(0);
@@ -111,7 +114,8 @@ impl Dht {
             .unwrap_or_default()
     }
 
-    /// Puts a DHT server with these believed addresses into the routing table, in place of what it had before.
+    /// Puts a DHT server with these believed addresses into the routing table, in place of what it
+    /// had before.
     pub(super) fn route(&mut self, peer: PeerId, addresses: &[Multiaddr]) {
         if addresses.is_empty() {
             return;
@@ -175,7 +179,8 @@ impl NetworkBehaviour for Dht {
             .handle_established_inbound_connection(id, peer, local, remote)
     }
 
-    /// The addresses that Kademlia would dial, without those that are not believed and at most as many as allowed.
+    /// The addresses that Kademlia would dial, without those that are not believed and at most as
+    /// many as allowed.
     fn handle_pending_outbound_connection(
         &mut self,
         id: ConnectionId,

@@ -1,7 +1,8 @@
 //! What can go wrong in the network, one small enum per operation.
 //!
-//! Every error is cheap to clone, for one failed dial may answer many callers, and carries text that is safe to
-//! print: addresses, peer ids and causes of the operating system, never bytes of a peer.
+//! Every error is cheap to clone, for one failed dial may answer many callers, and carries text
+//! that is safe to print: addresses, peer ids and causes of the operating system, never bytes of a
+//! peer.
 
 use libp2p::{Multiaddr, PeerId};
 use thiserror::Error;

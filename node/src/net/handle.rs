@@ -18,7 +18,8 @@ use super::{
     NetError, OpenError, PeerInfo, ProviderFound,
 };
 
-/// Commands that wait for the network task. It does nothing slow, so more would only hide a standstill.
+/// Commands that wait for the network task. It does nothing slow, so more would only hide a
+/// standstill.
 const INBOX_MAX: usize = 256;
 
 /// Events that a slow observer may lag behind before it loses some.
@@ -30,7 +31,8 @@ const KEYS_PER_COMMAND_MAX: usize = 1024;
 /// How long a connect may take: three addresses in a row at the handshake timeout.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// How long opening a stream on an open connection may take; the protocol's own deadline is shorter.
+/// How long opening a stream on an open connection may take; the protocol's own deadline is
+/// shorter.
 const OPEN_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// What the network needs of the rest of the node.
@@ -77,7 +79,8 @@ pub enum NetEvent {
     },
     /// This node listens somewhere else; see [`Net::addresses`].
     AddressesChanged,
-    /// Peers were sent word that this node provides a key. The DHT has no receipt: it is with them within moments.
+    /// Peers were sent word that this node provides a key. The DHT has no receipt: it is with them
+    /// within moments.
     Announced {
         /// The key.
         key: Key,
@@ -86,7 +89,8 @@ pub enum NetEvent {
     },
 }
 
-/// A running network. Cheap to clone; the network ends with [`Net::shutdown`], or when the last handle is dropped.
+/// A running network. Cheap to clone; the network ends with [`Net::shutdown`], or when the last
+/// handle is dropped.
 #[derive(Clone)]
 pub struct Net {
     local: PeerId,
@@ -107,8 +111,8 @@ struct Task {
 impl Net {
     /// Starts the network; returns when it listens and its addresses are known.
     ///
-    /// Inbound exchange streams come out of the receiver. Its queue is bounded: streams that nobody takes in time are
-    /// reset. When the receiver is dropped, all are.
+    /// Inbound exchange streams come out of the receiver. Its queue is bounded: streams that nobody
+    /// takes in time are reset. When the receiver is dropped, all are.
     ///
     /// # Errors
     /// [`NetError`], above all [`NetError::PortInUse`]; nothing keeps running then.
@@ -201,7 +205,8 @@ impl Net {
 
     /// Connects with whoever is at `address`; if it ends in `/p2p/…`, with that peer only.
     ///
-    /// At once if that peer is connected already. Cancel-safe: the dial goes on, its result is dropped.
+    /// At once if that peer is connected already. Cancel-safe: the dial goes on, its result is
+    /// dropped.
     ///
     /// # Errors
     /// [`ConnectError`], after 30 s at the latest.
@@ -252,7 +257,8 @@ impl Net {
         self.tell(Command::Learn { peer, addresses }).await;
     }
 
-    /// Opens an exchange stream to a peer, connecting with it first if need be, at the addresses known of it.
+    /// Opens an exchange stream to a peer, connecting with it first if need be, at the addresses
+    /// known of it.
     ///
     /// Cancel-safe: a stream that nobody waits for is reset.
     ///
@@ -271,8 +277,8 @@ impl Net {
 
     /// Looks up who provides `key`; providers come as they are found, each once.
     ///
-    /// The receiver ends with the lookup, 30 s for each round at the latest, at once when nobody can be asked. Dropping
-    /// it ends the lookup.
+    /// The receiver ends with the lookup, 30 s for each round at the latest, at once when nobody
+    /// can be asked. Dropping it ends the lookup.
     ///
     /// # Errors
     /// [`LookupError::Busy`] when too many lookups wait.
@@ -291,8 +297,8 @@ impl Net {
         started.unwrap_or(Err(LookupError::Closed)).map(|()| found)
     }
 
-    /// Announces a key, now and before the record runs out, until it is withdrawn; [`NetEvent::Announced`] tells when
-    /// peers were told. Announcing it again changes nothing.
+    /// Announces a key, now and before the record runs out, until it is withdrawn;
+    /// [`NetEvent::Announced`] tells when peers were told. Announcing it again changes nothing.
     pub async fn announce(&self, key: Key) {
         self.announce_all(vec![key]).await;
     }
@@ -327,7 +333,8 @@ impl Net {
         self.tell(Command::Disconnect { peer }).await;
     }
 
-    /// Ends the network and waits until all its tasks and threads have ended, a few seconds at the most.
+    /// Ends the network and waits until all its tasks and threads have ended, a few seconds at the
+    /// most.
     ///
     /// Idempotent; every caller waits for the same end. Cancel-safe: the network ends nevertheless.
     ///
@@ -352,7 +359,8 @@ impl Net {
             .take();
         if let Some(running) = running {
             let task = Arc::clone(&self.task);
-            // A task of its own, so that whoever waits may be cancelled and the others still hear of the end.
+            // A task of its own, so that whoever waits may be cancelled and the others still hear
+            // of the end.
             tokio::spawn(async move {
                 let end = running
                     .await
@@ -367,7 +375,8 @@ impl Net {
         }
     }
 
-    /// Sends a command and waits for its answer; `None` when the network has ended or dropped the question.
+    /// Sends a command and waits for its answer; `None` when the network has ended or dropped the
+    /// question.
     async fn ask<T>(&self, command: impl FnOnce(oneshot::Sender<T>) -> Command) -> Option<T> {
         let (reply, answer) = oneshot::channel();
         self.tell(command(reply)).await;

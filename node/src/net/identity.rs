@@ -1,7 +1,8 @@
 //! The node's identity: one Ed25519 key in a file of its own.
 //!
-//! The file is created whole or not at all, with mode 0600, and never replaced: of two processes that start at once
-//! on a fresh home, the second reads the key of the first. The secret is never printed; what errors show is a path.
+//! The file is created whole or not at all, with mode 0600, and never replaced: of two processes
+//! that start at once on a fresh home, the second reads the key of the first. The secret is never
+//! printed; what errors show is a path.
 
 use std::fs::{self, File, OpenOptions, Permissions};
 use std::io::{self, Write};
@@ -45,7 +46,8 @@ pub enum IdentityError {
 
 /// Loads the key of this home, or makes one if there is none.
 ///
-/// Blocking. A file that others may read is given mode 0600, with a warning, for its secret may be known to them.
+/// Blocking. A file that others may read is given mode 0600, with a warning, for its secret may be
+/// known to them.
 ///
 /// # Errors
 /// [`IdentityError`]; a damaged file is never overwritten.

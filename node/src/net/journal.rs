@@ -1,8 +1,10 @@
-//! Write-behind persistence: what the network remembers across restarts, written by a thread of its own.
+//! Write-behind persistence: what the network remembers across restarts, written by a thread of its
+//! own.
 //!
-//! The swarm task must never wait for a disk, so it hands changes to a bounded queue and goes on. When the disk is
-//! too slow the change is dropped and counted: everything kept here is hearsay that the network repeats, or can be
-//! announced again. Ends when every writer is gone; what was queued by then is written.
+//! The swarm task must never wait for a disk, so it hands changes to a bounded queue and goes on.
+//! When the disk is too slow the change is dropped and counted: everything kept here is hearsay
+//! that the network repeats, or can be announced again. Ends when every writer is gone; what was
+//! queued by then is written.
 
 use std::io;
 use std::sync::Arc;
@@ -74,7 +76,8 @@ impl Journal {
         Ok((Self { thread }, writer))
     }
 
-    /// Waits until everything queued is written. Blocking; all writers must be dropped before, or it never returns.
+    /// Waits until everything queued is written. Blocking; all writers must be dropped before, or
+    /// it never returns.
     pub(super) fn finish(self) {
         if self.thread.join().is_err() {
             tracing::error!("a journal thread of the network panicked");

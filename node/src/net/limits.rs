@@ -1,9 +1,10 @@
-//! Who may connect: caps on connections in total, per peer, per host and per subnet, and bans that expire.
+//! Who may connect: caps on connections in total, per peer, per host and per subnet, and bans that
+//! expire.
 //!
-//! A behaviour without a protocol that only says no. It exists because libp2p's own keeps an entry for every peer
-//! ever seen and knows nothing of hosts. The pure part is [`Ledger`]: what is counted and what is refused; every
-//! entry goes with the last connection that it counts. Dials of this node are not limited by host, for whom we dial
-//! is our own choice.
+//! A behaviour without a protocol that only says no. It exists because libp2p's own keeps an entry
+//! for every peer ever seen and knows nothing of hosts. The pure part is [`Ledger`]: what is
+//! counted and what is refused; every entry goes with the last connection that it counts. Dials of
+//! this node are not limited by host, for whom we dial is our own choice.
 
 use std::collections::HashMap;
 use std::convert::Infallible;
@@ -71,7 +72,8 @@ impl Limits {
         }
     }
 
-    /// Refuses new connections with `peer` until `duration` has passed. Existing ones are for the caller to close.
+    /// Refuses new connections with `peer` until `duration` has passed. Existing ones are for the
+    /// caller to close.
     pub(super) fn ban(&mut self, peer: PeerId, duration: Duration) {
         self.ledger.ban(peer, duration, Instant::now());
     }
@@ -189,7 +191,8 @@ struct Ledger {
 
 /// One connection from its first packet on.
 struct Connection {
-    /// Whose host and subnet it counts for; none for dials of our own and for hosts that are not limited.
+    /// Whose host and subnet it counts for; none for dials of our own and for hosts that are not
+    /// limited.
     host: Option<IpAddr>,
     inbound: bool,
     /// Set when the handshake is done.
@@ -321,7 +324,8 @@ impl Ledger {
         }
     }
 
-    /// Forgets a connection, whether it failed in its handshake or was closed later; once is enough.
+    /// Forgets a connection, whether it failed in its handshake or was closed later; once is
+    /// enough.
     fn release(&mut self, id: ConnectionId) {
         let Some(connection) = self.connections.remove(&id) else {
             return;
@@ -365,7 +369,8 @@ fn below(count: u32, max: u32, refusal: Refusal) -> Result<(), Refusal> {
     if count < max { Ok(()) } else { Err(refusal) }
 }
 
-/// What counts as one host: an IPv4 address, or an IPv6 /64, which one machine commonly has to itself.
+/// What counts as one host: an IPv4 address, or an IPv6 /64, which one machine commonly has to
+/// itself.
 fn host_of(ip: IpAddr) -> IpAddr {
     match ip {
         IpAddr::V4(_) => ip,

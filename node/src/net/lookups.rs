@@ -1,7 +1,7 @@
 //! The DHT queries that run, and those that wait for their turn.
 //!
-//! Owns the bound on both. Lookups of people come before announcements. A lookup ends when its query does, when as
-//! many providers were found as one may give, or when nobody listens any more.
+//! Owns the bound on both. Lookups of people come before announcements. A lookup ends when its
+//! query does, when as many providers were found as one may give, or when nobody listens any more.
 
 use std::collections::{HashMap, HashSet, VecDeque};
 
@@ -11,14 +11,15 @@ use tokio::sync::mpsc;
 
 use super::records::Key;
 
-/// Queries at a time (protocols.md, DHT). Each dials 3 peers at once at most, 192 in all, within the pending limit
-/// because most are connected.
+/// Queries at a time (protocols.md, DHT). Each dials 3 peers at once at most, 192 in all, within
+/// the pending limit because most are connected.
 pub(super) const RUNNING_MAX: usize = 64;
 
 /// Of these, announcements: a node that shares much still finds things at once.
 pub(super) const ANNOUNCING_MAX: usize = 32;
 
-/// Lookups that wait for a turn. A quarter of a second each when busy: the last waits a minute at the very most.
+/// Lookups that wait for a turn. A quarter of a second each when busy: the last waits a minute at
+/// the very most.
 const WAITING_MAX: usize = 256;
 
 /// Providers that one lookup gives. Far more than a fetch can use.
@@ -82,7 +83,8 @@ impl Lookup {
         self.results.is_closed() || self.seen.len() >= PROVIDERS_PER_LOOKUP_MAX
     }
 
-    /// Where to give a provider whose address is asked for first; `None` when enough are being asked for.
+    /// Where to give a provider whose address is asked for first; `None` when enough are being
+    /// asked for.
     pub(super) fn address_query(&mut self) -> Option<mpsc::Sender<ProviderFound>> {
         let allowed = self.address_queries < ADDRESS_QUERIES_PER_LOOKUP_MAX;
         self.address_queries += usize::from(allowed);
@@ -90,7 +92,8 @@ impl Lookup {
     }
 }
 
-/// Gives a provider to who asked. The channel holds as many as a lookup gives, so it only fails when nobody listens.
+/// Gives a provider to who asked. The channel holds as many as a lookup gives, so it only fails
+/// when nobody listens.
 pub(super) fn give(results: &mpsc::Sender<ProviderFound>, provider: ProviderFound) {
     results.try_send(provider).ok();
 }

@@ -96,7 +96,8 @@ impl Peers {
         self.peers.remove(peer).map(|peer| peer.member)
     }
 
-    /// Takes note of what a peer of this network calls itself; says whether it is news that it is one.
+    /// Takes note of what a peer of this network calls itself; says whether it is news that it is
+    /// one.
     pub(super) fn identified(&mut self, peer: &PeerId, agent: &str) -> bool {
         let Some(known) = self.peers.get_mut(peer) else {
             return false;

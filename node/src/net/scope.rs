@@ -1,8 +1,9 @@
 //! How far an address reaches, and which addresses heard from a peer are believed.
 //!
-//! Owns the rule that no narrow address is learned from a wide peer: somebody on the internet must not make this
-//! node dial hosts of its local network, and somebody on the local network must not make it dial itself. Names are
-//! never believed from peers at all, for they may resolve to anything. Pure: no sockets, no resolver.
+//! Owns the rule that no narrow address is learned from a wide peer: somebody on the internet must
+//! not make this node dial hosts of its local network, and somebody on the local network must not
+//! make it dial itself. Names are never believed from peers at all, for they may resolve to
+//! anything. Pure: no sockets, no resolver.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -24,8 +25,9 @@ pub enum Scope {
 }
 
 impl Scope {
-    /// The scope of `ip`, or `None` when nobody can be dialled there: unspecified, multicast, documentation and
-    /// reserved ranges, and IPv6 link-local addresses, which mean nothing without an interface.
+    /// The scope of `ip`, or `None` when nobody can be dialled there: unspecified, multicast,
+    /// documentation and reserved ranges, and IPv6 link-local addresses, which mean nothing without
+    /// an interface.
     #[must_use]
     pub fn of_ip(ip: IpAddr) -> Option<Self> {
         match ip {
@@ -101,7 +103,8 @@ pub(super) struct Socket {
 }
 
 impl Socket {
-    /// Parses `/ip…/tcp/…` and `/ip…/udp/…/quic-v1`, each with or without a final `/p2p/…`; nothing else.
+    /// Parses `/ip…/tcp/…` and `/ip…/udp/…/quic-v1`, each with or without a final `/p2p/…`; nothing
+    /// else.
     pub(super) fn parse(address: &Multiaddr) -> Option<Self> {
         let mut parts = address.iter();
         let ip = match parts.next()? {
@@ -142,8 +145,9 @@ pub fn without_peer(address: &Multiaddr) -> Multiaddr {
 
 /// The addresses of `peer` that are believed when heard from somebody at scope `heard_from`.
 ///
-/// Those that reach less far, name another peer, are names or use an unknown transport are left out. The rest comes
-/// without `/p2p/…`, once each, best to dial first (TCP before QUIC, narrow before wide), at most `max`.
+/// Those that reach less far, name another peer, are names or use an unknown transport are left
+/// out. The rest comes without `/p2p/…`, once each, best to dial first (TCP before QUIC, narrow
+/// before wide), at most `max`.
 pub(super) fn believed<'a>(
     peer: &PeerId,
     addresses: impl IntoIterator<Item = &'a Multiaddr>,

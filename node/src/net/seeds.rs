@@ -1,8 +1,9 @@
-//! Whom to dial to be, and to stay, part of the network: bootstrap peers and peers remembered from earlier runs.
+//! Whom to dial to be, and to stay, part of the network: bootstrap peers and peers remembered from
+//! earlier runs.
 //!
-//! Bootstrap peers are dialled whenever they are not connected, with back-off. Remembered peers are dialled only
-//! while this node is lonely, the one seen last first. Pure: the clock and randomness come in as arguments. What is
-//! remembered is bounded and follows to disk through the journal.
+//! Bootstrap peers are dialled whenever they are not connected, with back-off. Remembered peers are
+//! dialled only while this node is lonely, the one seen last first. Pure: the clock and randomness
+//! come in as arguments. What is remembered is bounded and follows to disk through the journal.
 
 use std::collections::HashMap;
 use std::io;
@@ -145,7 +146,8 @@ impl Seeds {
         self.bootstrap.is_empty() && self.remembered.is_empty()
     }
 
-    /// Remembers a peer of this network that is connected, with the addresses that are believed of it.
+    /// Remembers a peer of this network that is connected, with the addresses that are believed of
+    /// it.
     pub(super) fn remember(&mut self, peer: PeerId, addresses: &[Multiaddr], now_unix: u64) {
         if addresses.is_empty() {
             return;

@@ -1,7 +1,8 @@
 //! How bytes reach a peer: TCP under TLS 1.3 or Noise and yamux, QUIC, and names resolved for both.
 //!
-//! Owns the choice of security layer, multiplexer and windows, and nothing else: it is the one place to change for a
-//! faster path. Nothing unencrypted can be negotiated. Every handshake has a deadline.
+//! Owns the choice of security layer, multiplexer and windows, and nothing else: it is the one
+//! place to change for a faster path. Nothing unencrypted can be negotiated. Every handshake has a
+//! deadline.
 
 use std::io;
 use std::time::Duration;
@@ -18,8 +19,9 @@ use libp2p::{PeerId, Transport, dns, noise, quic, tcp, tls, yamux};
 
 use super::NetError;
 
-/// Streams of all protocols on one TCP connection; a peer that opens more loses the connection. yamux grants each
-/// 256 KiB at first, so a peer that is not read from can make us hold 32 MiB at the very most.
+/// Streams of all protocols on one TCP connection; a peer that opens more loses the connection.
+/// yamux grants each 256 KiB at first, so a peer that is not read from can make us hold 32 MiB at
+/// the very most.
 const STREAMS_PER_CONNECTION_MAX: u16 = 128;
 
 /// Unread bytes that one QUIC stream may hold: 8 MiB is 80 MB/s at 100 ms.
@@ -31,7 +33,8 @@ const QUIC_CONNECTION_WINDOW_BYTES: u32 = 16 << 20;
 /// Builds the transport of a node with this identity.
 ///
 /// # Errors
-/// [`NetError::Transport`] when a certificate cannot be made or the system's resolver configuration cannot be read.
+/// [`NetError::Transport`] when a certificate cannot be made or the system's resolver configuration
+/// cannot be read.
 pub(super) fn build(
     keypair: &Keypair,
     handshake_timeout: Duration,

@@ -1,9 +1,9 @@
 //! The node: store, library, network, serving and fetching, put together and taken down in order.
 //!
 //! [`Node::spawn`] returns when the node serves. A [`NodeHandle`] is cheap to clone and answers
-//! everything that people can ask of it ([`Service`](crate::api::Service)). [`NodeHandle::shutdown`]
-//! ends every task in order: no new work, then transfers and served streams, then the network, then
-//! the store; the next start needs no repair.
+//! everything that people can ask of it ([`Service`](crate::api::Service)).
+//! [`NodeHandle::shutdown`] ends every task in order: no new work, then transfers and served
+//! streams, then the network, then the store; the next start needs no repair.
 
 mod answers;
 mod errors;

@@ -1,8 +1,8 @@
 //! One served stream, from `Open` to its end.
 //!
 //! Requests are read ahead into a bounded queue while answers are written, so a client's window is
-//! never idle for a round trip. Wants are taken in order; runs of small blocks are read in one go on
-//! one blocking thread and written with one flush.
+//! never idle for a round trip. Wants are taken in order; runs of small blocks are read in one go
+//! on one blocking thread and written with one flush.
 
 use std::{
     collections::VecDeque,
@@ -147,7 +147,8 @@ struct Budget {
 }
 
 impl Budget {
-    /// Waits for the peer's own part first, so that a peer that has used it up keeps nobody waiting.
+    /// Waits for the peer's own part first, so that a peer that has used it up keeps nobody
+    /// waiting.
     async fn take(peer: &Arc<Semaphore>, node: &Arc<Semaphore>, units: u32) -> Option<Self> {
         let peer = Arc::clone(peer).acquire_many_owned(units).await.ok()?;
         let node = Arc::clone(node).acquire_many_owned(units).await.ok()?;

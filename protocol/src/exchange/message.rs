@@ -102,8 +102,8 @@ pub enum Availability {
     Absent,
     /// Nothing any more: it was withdrawn.
     Gone,
-    /// It may have it, but serves too many at present: what is unanswered will stay so, and is to be
-    /// asked again.
+    /// It may have it, but serves too many at present: what is unanswered will stay so, and is to
+    /// be asked again.
     Busy {
         /// When to come back, in milliseconds.
         retry_after_ms: u32,

@@ -19,8 +19,9 @@ pub const TREE_NODES_MAX: usize = 2 * ENTRIES_MAX;
 /// Most bytes in all names and symlink targets of one tree: 64 for each of [`ENTRIES_MAX`] entries.
 pub const TREE_TEXT_BYTES_MAX: usize = 64 * ENTRIES_MAX;
 
-/// Most nodes on the way from the root to a node. A directory is at most [`HAMT_DIGITS`] nodes deep,
-/// so a tree beyond this would be refused at the end too; here it is refused before it was read.
+/// Most nodes on the way from the root to a node. A directory is at most [`HAMT_DIGITS`] nodes
+/// deep, so a tree beyond this would be refused at the end too; here it is refused before it was
+/// read.
 const NODE_DEPTH_MAX: usize = TREE_DEPTH_MAX * HAMT_DIGITS;
 
 /// Reads every directory, shard, symlink and dag-pb file root below a root.

@@ -1,10 +1,11 @@
 //! One fetch from its first provider to its last block: the asynchronous half.
 //!
 //! A [`Transfer`] owns the planner, the sessions and the wants of one fetch, and moves messages
-//! between them: needs come in from the supply, the planner says whom to ask, sessions bring blocks,
-//! landing jobs say whether they were what they claim. It does no disk work, no hashing and no
-//! look-ups itself. It ends when the supply is done and nothing is in flight, when nothing has moved
-//! for the time-out, when the disk refuses, or when it is dropped; dropping it ends all sessions.
+//! between them: needs come in from the supply, the planner says whom to ask, sessions bring
+//! blocks, landing jobs say whether they were what they claim. It does no disk work, no hashing and
+//! no look-ups itself. It ends when the supply is done and nothing is in flight, when nothing has
+//! moved for the time-out, when the disk refuses, or when it is dropped; dropping it ends all
+//! sessions.
 
 mod events;
 

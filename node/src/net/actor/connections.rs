@@ -1,4 +1,5 @@
-//! The actor's part that connects: dials, limits, who is who, and which of their addresses to believe.
+//! The actor's part that connects: dials, limits, who is who, and which of their addresses to
+//! believe.
 
 use std::time::{Duration, Instant};
 
@@ -15,8 +16,8 @@ use crate::net::scope::{Scope, believed};
 use crate::net::seeds::{SeedDial, SeedId};
 use crate::net::{ConnectError, NetEvent, OwnAddresses};
 
-/// How long a peer that speaks none of this network's protocols is left alone. Other libp2p programs on the local
-/// network are found again and again.
+/// How long a peer that speaks none of this network's protocols is left alone. Other libp2p
+/// programs on the local network are found again and again.
 const STRANGER_PAUSE: Duration = Duration::from_secs(120);
 
 /// Peers up to which those of the local network are dialled as soon as they are found.
@@ -142,7 +143,8 @@ impl Actor {
     }
 
     pub(super) fn handle_learn(&mut self, peer: PeerId, addresses: &[Multiaddr]) {
-        // Hearsay of a peer: what it may tell of was checked by who asked it, loopback is not among it.
+        // Hearsay of a peer: what it may tell of was checked by who asked it, loopback is not among
+        // it.
         let addresses = believed(&peer, addresses, Scope::Lan, ADDRESSES_MAX);
         self.book.add(peer, addresses);
     }
@@ -215,8 +217,8 @@ impl Actor {
         }
     }
 
-    /// Puts a DHT server into the routing table; a node of the public network does not take in those that only its
-    /// local network can reach.
+    /// Puts a DHT server into the routing table; a node of the public network does not take in
+    /// those that only its local network can reach.
     pub(super) fn route(&mut self, peer: PeerId, addresses: &[Multiaddr]) {
         let floor = match self.addresses.borrow().scope {
             Some(Scope::Public) => Scope::Public,
@@ -275,10 +277,11 @@ impl Actor {
         }
     }
 
-    /// Tells peers and handles where this node is: what the configuration says and what it listens on.
+    /// Tells peers and handles where this node is: what the configuration says and what it listens
+    /// on.
     ///
-    /// Listen addresses count as confirmed, for provider records carry confirmed addresses only; who hears one that
-    /// reaches less far than they do does not believe it.
+    /// Listen addresses count as confirmed, for provider records carry confirmed addresses only;
+    /// who hears one that reaches less far than they do does not believe it.
     pub(super) fn publish_addresses(&mut self) {
         let listen: Vec<Multiaddr> = self.swarm.listeners().cloned().collect();
         let local = *self.swarm.local_peer_id();

@@ -1,8 +1,9 @@
 //! Dials that run, and who waits for a peer to be connected.
 //!
-//! Owns the answers to every waiter: each is answered once, when the peer is connected by whatever means, or when a
-//! dial made for them failed. A dial that another part of the node made for the same peer is waited for; when that
-//! one fails, whose addresses were not the waiter's, one is made for the waiters.
+//! Owns the answers to every waiter: each is answered once, when the peer is connected by whatever
+//! means, or when a dial made for them failed. A dial that another part of the node made for the
+//! same peer is waited for; when that one fails, whose addresses were not the waiter's, one is made
+//! for the waiters.
 
 use std::collections::HashMap;
 
@@ -72,7 +73,8 @@ impl Dials {
         self.running.insert(id, origin);
     }
 
-    /// A connection with `peer` is there: answers its waiters, and gives the seed that the dial was made for.
+    /// A connection with `peer` is there: answers its waiters, and gives the seed that the dial was
+    /// made for.
     pub(super) fn connected(&mut self, id: ConnectionId, peer: PeerId) -> Option<SeedId> {
         for waiter in self.waiting.remove(&peer).unwrap_or_default() {
             waiter.send(Ok(peer)).ok();

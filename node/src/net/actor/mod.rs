@@ -1,8 +1,9 @@
 //! The network task: the one owner of the swarm.
 //!
-//! It moves messages and nothing else: no disk, no hashing of content, no byte of a stream passes here. Commands come
-//! through one bounded inbox, what happens in the swarm comes as events, and once a second it looks at what is due.
-//! It ends when it is told to or when the last handle is gone; every waiter then sees its channel close.
+//! It moves messages and nothing else: no disk, no hashing of content, no byte of a stream passes
+//! here. Commands come through one bounded inbox, what happens in the swarm comes as events, and
+//! once a second it looks at what is due. It ends when it is told to or when the last handle is
+//! gone; every waiter then sees its channel close.
 
 mod connections;
 mod dials;

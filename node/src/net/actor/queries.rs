@@ -89,7 +89,8 @@ impl Actor {
         }
     }
 
-    /// Gives a provider to who asked, with its addresses; those are asked for when nobody told them.
+    /// Gives a provider to who asked, with its addresses; those are asked for when nobody told
+    /// them.
     fn handle_provider(&mut self, id: QueryId, peer: PeerId) {
         if peer == *self.swarm.local_peer_id() {
             return;
@@ -171,7 +172,8 @@ impl Actor {
             addresses,
             ..
         } = record;
-        // Only the peer itself may send it, over a connection, which tells how far its word reaches.
+        // Only the peer itself may send it, over a connection, which tells how far its word
+        // reaches.
         let scope = self.peers.scope(&provider).unwrap_or(Scope::Public);
         let mut addresses = believed(&provider, &addresses, scope, ADDRESSES_MAX);
         if addresses.is_empty() {
@@ -187,8 +189,9 @@ impl Actor {
 
 /// How many peers an announcement told.
 ///
-/// The result itself proves nothing: it is a success without a single peer. The statistics count the peers that
-/// answered the search and then, once more each, the up to K nearest of them that were told.
+/// The result itself proves nothing: it is a success without a single peer. The statistics count
+/// the peers that answered the search and then, once more each, the up to K nearest of them that
+/// were told.
 fn told(stats: &QueryStats) -> usize {
     (stats.num_successes() as usize / 2).min(K_VALUE.get())
 }

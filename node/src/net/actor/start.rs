@@ -30,8 +30,8 @@ use crate::net::seeds::Seeds;
 use crate::net::transport;
 use crate::net::{NetConfig, NetDeps, NetError, OwnAddresses};
 
-/// Addresses of one peer that are dialled at once. They are sorted best first, so two tries of the better transport
-/// run before the other one's.
+/// Addresses of one peer that are dialled at once. They are sorted best first, so two tries of the
+/// better transport run before the other one's.
 const DIALS_AT_ONCE: NonZeroU8 = NonZeroU8::new(2).unwrap();
 
 /// How long listeners may take to report where they listen.
@@ -40,7 +40,8 @@ const LISTEN_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long after the last report a wildcard may still report further interfaces.
 const SETTLE: Duration = Duration::from_millis(20);
 
-/// Events after which waiting for further interfaces ends on a node that is busy from the first moment.
+/// Events after which waiting for further interfaces ends on a node that is busy from the first
+/// moment.
 const SETTLE_EVENTS_MAX: usize = 256;
 
 /// How the handle reaches the actor.
@@ -247,8 +248,8 @@ impl Actor {
 
 /// Whether another program has this port.
 ///
-/// Tried out, for the transport shares ports on purpose (`SO_REUSEPORT`, to dial from the port it listens on) and
-/// would share with a second daemon of the same user without a word.
+/// Tried out, for the transport shares ports on purpose (`SO_REUSEPORT`, to dial from the port it
+/// listens on) and would share with a second daemon of the same user without a word.
 fn is_taken(socket: Socket) -> bool {
     // The wildcard of IPv6 would cover IPv4 here; the transport's does not.
     let ip = if socket.ip == IpAddr::V6(Ipv6Addr::UNSPECIFIED) {

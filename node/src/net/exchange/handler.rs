@@ -1,7 +1,8 @@
 //! The exchange protocol on one connection: negotiates streams and gives them away.
 //!
-//! Owns the caps of its connection: inbound streams that are open, outbound streams that are being opened. No byte of
-//! content passes here. Ends with the connection; openers that still wait then hear [`OpenError::Lost`].
+//! Owns the caps of its connection: inbound streams that are open, outbound streams that are being
+//! opened. No byte of content passes here. Ends with the connection; openers that still wait then
+//! hear [`OpenError::Lost`].
 
 use std::collections::VecDeque;
 use std::convert::Infallible;
@@ -25,8 +26,8 @@ use crate::net::counters::Counters;
 /// How long the peer may take to agree to a stream.
 const OPEN_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Streams that wait to be opened on one connection. More than one peer's worth of inbound slots would only wait for
-/// refusals.
+/// Streams that wait to be opened on one connection. More than one peer's worth of inbound slots
+/// would only wait for refusals.
 const OPENING_MAX: usize = 32;
 
 /// Where an opener waits for its stream.
@@ -84,7 +85,8 @@ impl Handler {
         }
     }
 
-    /// Gives an inbound stream away, or drops it, which resets it, when a cap is reached or nobody takes it.
+    /// Gives an inbound stream away, or drops it, which resets it, when a cap is reached or nobody
+    /// takes it.
     fn handle_inbound(&self, stream: Stream) {
         let connection = Arc::clone(&self.slots).try_acquire_owned();
         let node = Arc::clone(&self.shared.node_slots).try_acquire_owned();

@@ -1,9 +1,10 @@
-//! The exchange behaviour: opens streams of `/shoal/<network>/exchange/1` on chosen connections and gives inbound
-//! ones away.
+//! The exchange behaviour: opens streams of `/shoal/<network>/exchange/1` on chosen connections and
+//! gives inbound ones away.
 //!
-//! Owns which connections there are and which are kept as neighbours. It does not dial, it does not read or write:
-//! streams go straight from the connection's task to the task that works on them, never through the swarm task.
-//! Inbound streams beyond a cap, or that nobody takes in time, are reset and counted.
+//! Owns which connections there are and which are kept as neighbours. It does not dial, it does not
+//! read or write: streams go straight from the connection's task to the task that works on them,
+//! never through the swarm task. Inbound streams beyond a cap, or that nobody takes in time, are
+//! reset and counted.
 
 mod handler;
 mod stream;
@@ -32,8 +33,8 @@ use super::config::ConnectionLimits;
 use super::counters::Counters;
 use super::scope::{Kind, Socket};
 
-/// Inbound streams that wait to be taken. The taker only spawns a task for each, so a queue that stays full means
-/// that the node is overloaded.
+/// Inbound streams that wait to be taken. The taker only spawns a task for each, so a queue that
+/// stays full means that the node is overloaded.
 pub(super) const INCOMING_MAX: usize = 64;
 
 /// The behaviour.
@@ -80,7 +81,8 @@ impl Exchange {
         (exchange, taken)
     }
 
-    /// Opens a stream to a connected peer, on its fastest and oldest connection, and answers `opener`.
+    /// Opens a stream to a connected peer, on its fastest and oldest connection, and answers
+    /// `opener`.
     ///
     /// Gives `opener` back when the peer is not connected.
     pub(super) fn open(&mut self, peer: PeerId, opener: Opener) -> Result<(), Opener> {
@@ -93,7 +95,8 @@ impl Exchange {
         Ok(())
     }
 
-    /// Keeps one connection with `peer` open although nothing uses it, as long as there are slots for neighbours.
+    /// Keeps one connection with `peer` open although nothing uses it, as long as there are slots
+    /// for neighbours.
     pub(super) fn keep(&mut self, peer: PeerId) {
         let Some(connections) = self.connections.get_mut(&peer) else {
             return;

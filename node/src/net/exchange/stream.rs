@@ -12,9 +12,9 @@ use tokio_util::compat::{Compat, FuturesAsyncReadCompatExt};
 
 /// A stream of the exchange protocol: bytes both ways, on one connection with one peer.
 ///
-/// It keeps its connection open, and an inbound one counts against the stream limits, until it is dropped. Dropping
-/// it without a shutdown resets it; a reset of the other side may read as an end, so messages carry their lengths and
-/// an end marker.
+/// It keeps its connection open, and an inbound one counts against the stream limits, until it is
+/// dropped. Dropping it without a shutdown resets it; a reset of the other side may read as an end,
+/// so messages carry their lengths and an end marker.
 #[derive(Debug)]
 pub struct ExchangeStream {
     io: Compat<Stream>,

@@ -1,6 +1,8 @@
-//! The provider records of others, in memory: who may leave how many, and which go first under pressure.
+//! The provider records of others, in memory: who may leave how many, and which go first under
+//! pressure.
 //!
-//! Pure: seconds of a clock come in as arguments. Invariants: every key has at least one holder and one place in
+//! Pure: seconds of a clock come in as arguments. Invariants: every key has at least one holder and
+//! one place in
 //! `by_distance`; a source's `records` is the number of its holders; `total` is their sum.
 
 use std::collections::{BTreeMap, HashMap};
@@ -10,8 +12,8 @@ use libp2p::{Multiaddr, PeerId};
 
 use super::Key;
 
-/// Providers that are kept of one key. An answer names 20 of them, picked at random, so a popular root spreads its
-/// fetchers over 64.
+/// Providers that are kept of one key. An answer names 20 of them, picked at random, so a popular
+/// root spreads its fetchers over 64.
 pub(super) const PROVIDERS_PER_KEY_MAX: usize = 64;
 
 /// Addresses that are kept of one provider: TCP and QUIC, both families, two interfaces.
@@ -20,7 +22,8 @@ pub(super) const ADDRESSES_PER_PROVIDER_MAX: usize = 8;
 /// Share of all records that one source may have while there is room: a quarter.
 const RELAXED_SHARE: usize = 4;
 
-/// Share of all records that one source may have when half of the room is taken: 1/64, 2048 of 128 Ki.
+/// Share of all records that one source may have when half of the room is taken: 1/64, 2048 of 128
+/// Ki.
 const STRICT_SHARE: usize = 64;
 
 /// The records of others.
@@ -142,7 +145,8 @@ impl Index {
         self.total
     }
 
-    /// Records that one source may have: generous while there is room, for one honest node may share much.
+    /// Records that one source may have: generous while there is room, for one honest node may
+    /// share much.
     fn quota(&self) -> usize {
         let share = if self.total < self.capacity / 2 {
             RELAXED_SHARE
@@ -166,7 +170,8 @@ impl Index {
         true
     }
 
-    /// Keeps the holders of one key that pass, tells of the others, and takes them out of every count.
+    /// Keeps the holders of one key that pass, tells of the others, and takes them out of every
+    /// count.
     fn retain_of(
         &mut self,
         key: Key,

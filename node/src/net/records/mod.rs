@@ -1,9 +1,10 @@
 //! The record store of the DHT: who provides what, kept across restarts.
 //!
-//! Owns this node's own provider records and those that others left here, apart from each other: strangers can
-//! neither crowd out nor count against what this node announces. Value records are refused; this network has none.
-//! Memory is the truth while running; the disk follows through the journal and is read once at start. Own records
-//! carry no addresses: whoever answers for them fills in those of that moment.
+//! Owns this node's own provider records and those that others left here, apart from each other:
+//! strangers can neither crowd out nor count against what this node announces. Value records are
+//! refused; this network has none. Memory is the truth while running; the disk follows through the
+//! journal and is read once at start. Own records carry no addresses: whoever answers for them
+//! fills in those of that moment.
 
 mod index;
 
@@ -31,7 +32,8 @@ const OWN: u8 = b'o';
 /// First byte of the key of a row of others: `f`, DHT key, peer id. Value: [`ForeignRow`].
 const FOREIGN: u8 = b'f';
 
-/// Version of both rows; rows of another version are dropped at start, for they can be announced again.
+/// Version of both rows; rows of another version are dropped at start, for they can be announced
+/// again.
 const ROW_VERSION: u8 = 1;
 
 /// When an own key was announced last.
@@ -85,8 +87,8 @@ impl Records {
         }
     }
 
-    /// Reads what was kept: records of others that have time left come back, and when own keys were announced last
-    /// is returned. Rows that have expired or make no sense are removed. Blocking.
+    /// Reads what was kept: records of others that have time left come back, and when own keys were
+    /// announced last is returned. Rows that have expired or make no sense are removed. Blocking.
     pub(super) fn load(&mut self, log: &dyn KvLog) -> io::Result<Announced> {
         let now = self.clock.now();
         let mut announced = Announced::new();
@@ -172,8 +174,8 @@ impl Records {
         self.writer.push(own_key(key), None);
     }
 
-    /// Drops records of others that have expired. Milliseconds of work with a full store; to be called every
-    /// some minutes.
+    /// Drops records of others that have expired. Milliseconds of work with a full store; to be
+    /// called every some minutes.
     pub(super) fn sweep(&mut self) {
         let now = self.clock.now();
         let writer = &self.writer;
@@ -205,7 +207,8 @@ impl RecordStore for Records {
         std::iter::empty()
     }
 
-    /// Called by the DHT for own records only: those of others are filtered first and come by [`Self::add_foreign`].
+    /// Called by the DHT for own records only: those of others are filtered first and come by
+    /// [`Self::add_foreign`].
     fn add_provider(&mut self, record: ProviderRecord) -> Result<()> {
         match parse_key(&record.key) {
             Some(key) if record.provider == self.local => {
@@ -216,7 +219,8 @@ impl RecordStore for Records {
         }
     }
 
-    /// This node first if it provides the key, then others in random order, as many as an answer takes.
+    /// This node first if it provides the key, then others in random order, as many as an answer
+    /// takes.
     fn providers(&self, key: &RecordKey) -> Vec<ProviderRecord> {
         let Some(parsed) = parse_key(key) else {
             return Vec::new();
@@ -248,7 +252,8 @@ impl RecordStore for Records {
     }
 }
 
-/// Seconds since 1970 that never go back or jump while the process runs: the wall clock is read once.
+/// Seconds since 1970 that never go back or jump while the process runs: the wall clock is read
+/// once.
 struct Clock {
     started: Instant,
     started_unix: u64,

@@ -86,7 +86,8 @@ async fn twenty_nodes_find_everything() {
     for (n, node) in (1..).zip(&mut nodes) {
         node.announce(key(n)).await;
     }
-    // Nobody is told of what it provides itself; there are fewer nodes than peers that a record lies at.
+    // Nobody is told of what it provides itself; there are fewer nodes than peers that a record
+    // lies at.
     for node in &nodes {
         node.holds(usize::from(NODES) - 1).await;
     }

@@ -1,4 +1,5 @@
-//! Real nodes over loopback: every test runs whole networks and waits for what happens, never for time to pass.
+//! Real nodes over loopback: every test runs whole networks and waits for what happens, never for
+//! time to pass.
 
 #![allow(clippy::unwrap_used)]
 

@@ -179,8 +179,8 @@ impl Library {
         self.inner.boot
     }
 
-    /// Commits `batch` together with `record` and makes the share readable: durably, unless what was
-    /// fetched is itself still to be flushed.
+    /// Commits `batch` together with `record` and makes the share readable: durably, unless what
+    /// was fetched is itself still to be flushed.
     ///
     /// A live share takes the place of earlier ones of the same source and selection, in the same
     /// commit.
