@@ -213,16 +213,10 @@ fn a_share_that_was_acknowledged_survives_kill_9() {
     assert_eq!(fs::read(&got).unwrap(), content("survives", 5 << 20));
 }
 
-#[test]
-fn a_fetch_goes_on_where_kill_9_ended_it() {
-    let dir = scratch();
-    let source = dir.path().join("big");
-    write_content(&source, "resumed", BIG);
-    let a = Daemon::start(&dir.path().join("a"), &[]);
-    let mut b = Daemon::start(&dir.path().join("b"), &[&a]);
-    let cid = a.share(&source)["cid"].as_str().unwrap().to_owned();
-    let got = dir.path().join("got");
-    let args = ["fetch", &cid, "-o", text(&got)];
+/// A daemon that was killed after it had fetched a part of `link` to `got`, and started again.
+fn killed_in_mid_fetch(home: &Path, provider: &Daemon, link: &str, got: &Path) -> Daemon {
+    let mut b = Daemon::start(home, &[provider]);
+    let args = ["fetch", link, "-o", text(got)];
     let fetch = command(b.home(), &args)
         .stdout(std::process::Stdio::piped())
         .spawn()
@@ -242,14 +236,46 @@ fn a_fetch_goes_on_where_kill_9_ended_it() {
         String::from_utf8_lossy(&lost.stdout)
     );
     assert!(!got.exists(), "nothing unfinished is in place");
+    b.restart()
+}
 
-    let b = b.restart();
+#[test]
+fn a_fetch_goes_on_where_kill_9_ended_it() {
+    let dir = scratch();
+    let source = dir.path().join("big");
+    write_content(&source, "resumed", BIG);
+    let a = Daemon::start(&dir.path().join("a"), &[]);
+    let cid = a.share(&source)["cid"].as_str().unwrap().to_owned();
+    let got = dir.path().join("got");
+    let b = killed_in_mid_fetch(&dir.path().join("b"), &a, &cid, &got);
     let fetched = b.fetch(&cid, &got);
     assert_eq!(fs::read(&got).unwrap(), content("resumed", BIG));
     let resumed = fetched["resumed_bytes"].as_u64().unwrap();
     let downloaded = fetched["downloaded_bytes"].as_u64().unwrap();
     assert!(resumed > 8 << 20, "{fetched}");
     assert_eq!(resumed + downloaded, BIG as u64, "{fetched}");
+}
+
+#[test]
+fn a_part_that_was_deleted_is_fetched_again() {
+    let dir = scratch();
+    let source = dir.path().join("big");
+    write_content(&source, "deleted", BIG);
+    let a = Daemon::start(&dir.path().join("a"), &[]);
+    let cid = a.share(&source)["cid"].as_str().unwrap().to_owned();
+    let landing = dir.path().join("landing");
+    fs::create_dir(&landing).unwrap();
+    let got = landing.join("got");
+    let b = killed_in_mid_fetch(&dir.path().join("b"), &a, &cid, &got);
+    let parts: Vec<_> = fs::read_dir(&landing).unwrap().collect();
+    assert_eq!(parts.len(), 1, "{parts:?}");
+    for part in parts {
+        fs::remove_file(part.unwrap().path()).unwrap();
+    }
+    let fetched = b.fetch(&cid, &got);
+    assert!(fs::read(&got).unwrap() == content("deleted", BIG));
+    assert_eq!(fetched["resumed_bytes"], 0, "{fetched}");
+    assert_eq!(fs::read_dir(&landing).unwrap().count(), 1);
 }
 
 #[test]

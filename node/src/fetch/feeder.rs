@@ -22,7 +22,7 @@ use super::{
     landing::{LandError, Landing, LandingFile, Target},
     supply::{Fed, Need, Resume, SKIPPED_LISTED_MAX, Supply},
 };
-use crate::store::{FileId, FileRow, FileStat, FileState};
+use crate::store::{BATCH_BYTES, FileId, FileRow, FileStat, FileState};
 
 /// File ids taken from the store at a time; what is not used is lost, and there are 2^64.
 const FILE_IDS_TAKEN: u64 = 1024;
@@ -122,7 +122,8 @@ impl<'a> Feeder<'a> {
         }
         let journalled = match &known {
             Some((id, row)) if self.is_same_file(row) => self.journalled(*id)?,
-            _ => Journalled::new(),
+            Some((id, _)) => self.forget_chunks(*id)?,
+            None => Journalled::new(),
         };
         match cid.codec() {
             Codec::Raw => {
@@ -341,6 +342,22 @@ impl Feeder<'_> {
         Ok(chunks
             .map(|it| it.map(|it| (it.offset, it.digest)))
             .collect::<Result<_, _>>()?)
+    }
+
+    /// Takes out what is journalled of a file that is not there any more, before another one in its
+    /// place is: a later run would take the old rows for the new file's.
+    fn forget_chunks(&self, id: FileId) -> Result<Journalled, FetchError> {
+        let store = &self.supply.store;
+        let mut batch = store.batch();
+        for chunk in store.chunks_of(id) {
+            let chunk = chunk?;
+            batch.remove_chunk(id, chunk.offset, &chunk.digest);
+            if batch.bytes() >= BATCH_BYTES {
+                std::mem::replace(&mut batch, store.batch()).commit(false)?;
+            }
+        }
+        batch.commit(false)?;
+        Ok(Journalled::new())
     }
 
     fn next_id(&mut self) -> Result<FileId, FetchError> {
