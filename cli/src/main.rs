@@ -10,8 +10,8 @@ mod commands;
 mod host;
 mod human;
 mod interrupt;
+mod limits;
 mod logging;
-mod memory;
 mod output;
 mod progress;
 mod session;
@@ -21,7 +21,7 @@ use std::process::ExitCode;
 use clap::Parser as _;
 
 fn main() -> ExitCode {
-    memory::keep_small();
+    limits::set_up();
     match args::Cli::try_parse() {
         Ok(cli) => app::run(cli),
         Err(error) => output::usage_error(&error),
