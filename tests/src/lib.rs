@@ -8,12 +8,14 @@ pub mod liar;
 
 use std::{
     fs,
+    io::{self, Read as _},
     path::{Path, PathBuf},
     process::{Command, Output, Stdio},
     thread,
     time::{Duration, Instant},
 };
 
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use shoal_testnet::NodeProcess;
 use tempfile::TempDir;
@@ -173,6 +175,12 @@ impl Daemon {
         self.process.kill();
     }
 
+    /// Sends it a signal.
+    pub fn signal(&self, signal: Signal) {
+        let pid = i32::try_from(self.pid()).ok().and_then(Pid::from_raw);
+        kill_process(pid.expect("a process id"), signal).expect("the process is ours");
+    }
+
     /// Kills it and starts it again with the same options; its port is a new one.
     pub fn restart(mut self) -> Self {
         self.kill();
@@ -227,7 +235,30 @@ pub fn write_content(path: &Path, seed: &str, len: usize) {
     if let Some(parent) = path.parent() {
         fs::create_dir_all(parent).expect("a directory");
     }
-    fs::write(path, content(seed, len)).expect("a file");
+    let mut bytes = blake3::Hasher::new()
+        .update(seed.as_bytes())
+        .finalize_xof()
+        .take(len as u64);
+    let mut file = fs::File::create(path).expect("a file");
+    io::copy(&mut bytes, &mut file).expect("room for the file");
+}
+
+/// Whether two files, of any size, hold the same bytes.
+pub fn assert_same_file(one: &Path, other: &Path) {
+    assert_eq!(
+        hash_file(one),
+        hash_file(other),
+        "{} and {}",
+        one.display(),
+        other.display()
+    );
+}
+
+fn hash_file(path: &Path) -> blake3::Hash {
+    let mut hasher = blake3::Hasher::new();
+    let mut file = fs::File::open(path).expect("a file");
+    io::copy(&mut file, &mut hasher).expect("a readable file");
+    hasher.finalize()
 }
 
 /// Whether two trees hold the same names, kinds, bytes and link targets.
@@ -253,8 +284,7 @@ fn listing(root: &Path, path: &Path) -> Vec<(PathBuf, String)> {
         return vec![(name, format!("link to {}", target.display()))];
     }
     if kind.is_file() {
-        let bytes = fs::read(path).expect("a readable file");
-        return vec![(name, blake3::hash(&bytes).to_hex().to_string())];
+        return vec![(name, hash_file(path).to_hex().to_string())];
     }
     let mut entries: Vec<_> = fs::read_dir(path)
         .expect("a directory")
