@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use tokio::{
     io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader},
     net::UnixStream,
-    sync::mpsc,
+    sync::{Notify, mpsc},
     task::JoinHandle,
 };
 use tokio_util::sync::CancellationToken;
@@ -31,6 +31,8 @@ const DEADLINE: Duration = Duration::from_secs(20);
 struct Scripted {
     /// Says `started` and `cancelled` of operations that wait.
     events: mpsc::UnboundedSender<&'static str>,
+    /// Lets an operation that reports its progress end.
+    seen: Arc<Notify>,
 }
 
 impl Scripted {
@@ -136,6 +138,7 @@ impl Service for Scripted {
             "panic" => panic!("as the test asked"),
             _ => {}
         }
+        let slow = request.link == "slow";
         progress.report(FetchProgress {
             phase: FetchPhase::Fetching,
             bytes: 1,
@@ -146,8 +149,9 @@ impl Service for Scripted {
             sources: 1,
             asked: 1,
         });
-        // Long enough for one line to be due, short enough to see no heartbeat.
-        tokio::time::sleep(Duration::from_millis(200)).await;
+        if slow {
+            self.seen.notified().await;
+        }
         Ok(FetchResult {
             cid: String::new(),
             path: PathBuf::from("/x"),
@@ -192,6 +196,7 @@ impl Service for Scripted {
 struct Served {
     socket: PathBuf,
     events: mpsc::UnboundedReceiver<&'static str>,
+    seen: Arc<Notify>,
     shutdown: CancellationToken,
     server: JoinHandle<()>,
     _lock: HomeLock,
@@ -205,12 +210,17 @@ impl Served {
         let listener = bind(&lock).unwrap();
         let socket = listener.path().to_owned();
         let (sender, events) = mpsc::unbounded_channel();
-        let service = Arc::new(Scripted { events: sender });
+        let seen = Arc::<Notify>::default();
+        let service = Arc::new(Scripted {
+            events: sender,
+            seen: Arc::clone(&seen),
+        });
         let shutdown = CancellationToken::new();
         let server = tokio::spawn(serve(listener, service, shutdown.clone()));
         Self {
             socket,
             events,
+            seen,
             shutdown,
             server,
             _lock: lock,
@@ -371,7 +381,29 @@ async fn what_is_not_understood_is_refused_with_a_reason() {
 #[tokio::test]
 async fn an_operation_ends_with_one_last_line() {
     let served = Served::start();
-    let (_, lines) = served.post("fetches", fetch("x")).await;
+    let body = fetch("slow").to_string();
+    let mut answer = served
+        .send("POST /api/v1/fetches", "application/json", &body)
+        .await;
+    let mut text = String::new();
+    let mut buffer = [0; 1024];
+    loop {
+        let read = tokio::time::timeout(DEADLINE, answer.read(&mut buffer)).await;
+        let count = read.expect("the answer goes on").unwrap();
+        text.push_str(std::str::from_utf8(&buffer[..count]).unwrap());
+        if text.contains("\"progress\"") {
+            served.seen.notify_one();
+        }
+        if count == 0 {
+            break;
+        }
+    }
+    let (_, lines) = text.split_once("\r\n\r\n").expect("an answer");
+    let lines = lines
+        .lines()
+        .map(|line| serde_json::from_str::<Value>(line).unwrap());
+    // A slow machine may see heartbeats in between.
+    let lines: Vec<_> = lines.filter(|line| line["event"] != "heartbeat").collect();
     assert_eq!(lines.len(), 2, "{lines:?}");
     assert_eq!(lines[0]["event"], "progress");
     assert_eq!(lines[0]["bytes_total"], 2);
