@@ -90,7 +90,7 @@ fn a_provider_of_wrong_bytes_is_out_and_its_bytes_never_reach_the_disk() {
         "5s",
     ];
     let alone = lonely.run(&args);
-    assert_ne!(alone.code, Some(0), "{alone:?}");
+    alone.fails(5, "integrity");
     assert!(
         alone.json["error"]["message"]
             .as_str()
