@@ -6,7 +6,7 @@
 //! seconds of the wall clock, so that the schedule survives restarts and notices that the machine
 //! slept; when the clock goes back, everything is announced again, a few at a time as always.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::time::Duration;
 
 use libp2p::kad::K_VALUE;
@@ -51,6 +51,8 @@ pub(super) struct Announcer {
     entries: HashMap<Key, Entry>,
     /// Keys that wait, by when they are due. A key is here if and only if its state is `Due`.
     due: BTreeSet<(u64, Key)>,
+    /// Keys whose last announcement reached nobody, and nobody was told before.
+    untold: HashSet<Key>,
     /// Latest time seen, to notice a clock that goes back.
     seen: u64,
 }
@@ -76,6 +78,7 @@ impl Announcer {
             interval,
             entries: HashMap::new(),
             due: BTreeSet::new(),
+            untold: HashSet::new(),
             seen: 0,
         }
     }
@@ -104,6 +107,7 @@ impl Announcer {
 
     /// Forgets a key. An announcement of it that is running has no further effect here.
     pub(super) fn remove(&mut self, key: &Key) {
+        self.untold.remove(key);
         if let Some(Entry {
             state: State::Due(at),
             ..
@@ -128,7 +132,7 @@ impl Announcer {
     /// [`Self::remove`].
     pub(super) fn start_next(&mut self, now: u64) -> Option<Key> {
         if now + CLOCK_SLACK_SECS < self.seen {
-            self.hurry(now, |_| true);
+            self.hurry_all(now);
             self.seen = now;
         }
         self.seen = self.seen.max(now);
@@ -170,28 +174,37 @@ impl Announcer {
         };
         if peers > 0 {
             entry.peers = Some(peers);
+            self.untold.remove(key);
+        } else if entry.peers.is_none() {
+            self.untold.insert(*key);
         }
         let at = now + pause - random % (pause / SPREAD + 1);
         entry.state = State::Due(at);
         self.due.insert((at, *key));
     }
 
-    /// Makes every key due that nobody was told of: the first peers are there.
+    /// Makes every key due that nobody could be told of: the first peers are there.
     pub(super) fn peers_appeared(&mut self, now: u64) {
-        self.hurry(now, |entry| entry.peers.is_none());
+        for key in std::mem::take(&mut self.untold) {
+            self.hurry(key, now);
+        }
     }
 
-    fn hurry(&mut self, now: u64, which: impl Fn(&Entry) -> bool) {
-        for (key, entry) in &mut self.entries {
-            if let State::Due(at) = entry.state
-                && at > now
-                && which(entry)
-            {
-                self.due.remove(&(at, *key));
-                self.due.insert((now, *key));
-                entry.state = State::Due(now);
-                entry.tries = 0;
-            }
+    fn hurry_all(&mut self, now: u64) {
+        let keys: Vec<Key> = self.entries.keys().copied().collect();
+        for key in keys {
+            self.hurry(key, now);
+        }
+    }
+
+    fn hurry(&mut self, key: Key, now: u64) {
+        if let Some(entry) = self.entries.get_mut(&key)
+            && let State::Due(at) = entry.state
+        {
+            self.due.remove(&(at, key));
+            self.due.insert((now, key));
+            entry.state = State::Due(now);
+            entry.tries = 0;
         }
     }
 }

@@ -1,5 +1,7 @@
 //! The behaviours of a node, composed.
 
+use std::time::Duration;
+
 use libp2p::identity::Keypair;
 use libp2p::swarm::NetworkBehaviour;
 use libp2p::swarm::behaviour::toggle::Toggle;
@@ -15,6 +17,13 @@ use super::records::Records;
 
 /// What this node calls itself.
 const AGENT: &str = concat!("shoal/", env!("CARGO_PKG_VERSION"));
+
+/// How often a connection is tried out.
+const PING_INTERVAL: Duration = Duration::from_secs(10);
+
+/// How long an answer may take; a slow line has bulk data queued before it. The second failure in a
+/// row closes the connection, so one that is dead is gone after 50 s at the latest.
+const PING_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// All protocols of a node. The limits come first: what they refuse, nobody else hears of.
 #[derive(NetworkBehaviour)]
@@ -45,11 +54,25 @@ impl Behaviour {
         let (exchange, incoming) =
             Exchange::new(protocols.exchange.clone(), &config.limits, counters.clone());
         let behaviour = Self {
-            limits: Limits::new(config.limits.clone(), counters.clone()),
+            limits: Limits::new(
+                config.limits.clone(),
+                config.dht.diversity,
+                counters.clone(),
+            ),
             identify: identify::Behaviour::new(identify),
-            ping: ping::Behaviour::default(),
+            ping: ping::Behaviour::new(
+                ping::Config::new()
+                    .with_interval(PING_INTERVAL)
+                    .with_timeout(PING_TIMEOUT),
+            ),
             mdns: Toggle::from(mdns_behaviour(config.mdns, local)),
-            dht: Dht::new(local, protocols.kad.clone(), records, &config.dht),
+            dht: Dht::new(
+                local,
+                protocols.kad.clone(),
+                records,
+                &config.dht,
+                counters.clone(),
+            ),
             exchange,
         };
         (behaviour, incoming)

@@ -1,11 +1,13 @@
 //! What can be configured of the network. `Default` is the only place where these numbers are
 //! written.
 
+use std::net::IpAddr;
 use std::time::Duration;
 
 use libp2p::{Multiaddr, StreamProtocol};
 
 use super::NetError;
+use super::scope::Scope;
 
 /// The port that a node listens on when none is chosen, TCP and QUIC alike.
 pub const DEFAULT_PORT: u16 = 4101;
@@ -124,8 +126,6 @@ pub struct ConnectionLimits {
     pub per_host_max: u32,
     /// Inbound connections, pending ones included, from one IPv4 /24 or one IPv6 /48.
     pub per_subnet_max: u32,
-    /// Whether hosts and subnets are limited in loopback and LAN scope too.
-    pub everywhere: bool,
     /// Inbound connections whose handshake is not done.
     pub pending_inbound_max: u32,
     /// Outbound connections whose handshake is not done.
@@ -156,7 +156,6 @@ impl Default for ConnectionLimits {
             // A quarter of the inbound connections at most: a bootstrap node is not filled from one
             // network.
             per_subnet_max: 96,
-            everywhere: false,
             pending_inbound_max: 128,
             pending_outbound_max: 128,
             handshake_timeout: Duration::from_secs(10),
@@ -181,6 +180,24 @@ pub struct DhtConfig {
     pub query_timeout: Duration,
     /// Provider records of others that this node holds.
     pub records_max: usize,
+    /// Where connections and routing table entries of one host and one subnet are limited.
+    pub diversity: Diversity,
+}
+
+/// Where one host or one subnet must not have too large a part of connections and routing table.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Diversity {
+    /// Among peers at public addresses: a local network is one subnet by nature.
+    Public,
+    /// Among all peers, for tests and for networks behind one address translation.
+    All,
+}
+
+impl Diversity {
+    /// Whether a peer at `ip` counts.
+    pub(super) fn covers(self, ip: IpAddr) -> bool {
+        self == Self::All || Scope::of_ip(ip) == Some(Scope::Public)
+    }
 }
 
 impl Default for DhtConfig {
@@ -193,6 +210,7 @@ impl Default for DhtConfig {
             query_timeout: Duration::from_secs(30),
             // About 170 bytes each in memory: 22 MiB at most.
             records_max: 128 * 1024,
+            diversity: Diversity::Public,
         }
     }
 }

@@ -65,6 +65,8 @@ counters! {
     records_refused,
     /// Provider records dropped to make room for nearer ones.
     records_evicted,
+    /// Peers that stayed out of the routing table because their subnet has its part of it.
+    routes_refused,
     /// Value records refused; this network has none.
     values_refused,
     /// Changes to remembered records or peers that were not written because the disk was too slow

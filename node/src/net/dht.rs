@@ -5,13 +5,16 @@
 //! because Kademlia believes and dials every address that any peer of a query names, keeps every
 //! address a peer ever had, and gives provider ids without the addresses that came with them.
 
+use std::net::IpAddr;
 use std::num::NonZeroUsize;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use libp2p::core::Endpoint;
 use libp2p::core::transport::PortUse;
-use libp2p::kad::{self, BucketInserts, Caching, Mode, QueryId, RecordKey, StoreInserts};
+use libp2p::kad::{
+    self, Addresses, BucketInserts, Caching, Mode, QueryId, RecordKey, StoreInserts,
+};
 use libp2p::swarm::{
     ConnectionDenied, ConnectionId, FromSwarm, NetworkBehaviour, THandler, THandlerInEvent,
     THandlerOutEvent, ToSwarm,
@@ -20,23 +23,31 @@ use libp2p::{Multiaddr, PeerId, StreamProtocol};
 
 use super::DhtStatus;
 use super::book::ADDRESSES_MAX;
-use super::config::DhtConfig;
+use super::config::{DhtConfig, Diversity};
+use super::counters::Counters;
 use super::records::{Key, Records};
-use super::scope::{Scope, believed};
+use super::scope::{Scope, Socket, believed, host_of, subnet_of, without_peer};
 
 /// The largest DHT message. 20 providers and 20 nearer peers of 40 bytes and 16 addresses of 40
 /// bytes each are 27 KiB; the 16 KiB of the default would make such answers fail.
 const MESSAGE_BYTES_MAX: usize = 64 * 1024;
 
-/// After how long the routing table is refreshed.
-const REFRESH_INTERVAL: Duration = Duration::from_secs(5 * 60);
-
 /// After how long one request to one peer has failed.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Peers of one subnet in one bucket of 20. Each bucket is asked for its part of the key space, so
+/// a cluster must not be most of any.
+const SUBNET_PEERS_PER_BUCKET_MAX: usize = 3;
+
+/// Peers of one subnet in the whole routing table, which has some hundreds of peers when it is
+/// full.
+const SUBNET_PEERS_MAX: usize = 16;
 
 /// The filtered behaviour.
 pub(super) struct Dht {
     inner: kad::Behaviour<Records>,
+    diversity: Diversity,
+    counters: Counters,
     /// The narrowest scope that a connection had so far: addresses that reach less far are of
     /// another network.
     reach: Scope,
@@ -50,13 +61,15 @@ impl Dht {
         protocol: StreamProtocol,
         records: Records,
         config: &DhtConfig,
+        counters: Counters,
     ) -> Self {
         let mut kad = kad::Config::new(protocol);
         kad.set_query_timeout(config.query_timeout)
             .set_substreams_timeout(REQUEST_TIMEOUT)
             .set_max_packet_size(MESSAGE_BYTES_MAX)
             .set_provider_record_ttl(Some(config.record_ttl))
-            .set_periodic_bootstrap_interval(Some(REFRESH_INTERVAL))
+            // Refreshing is the actor's: the built-in timer complains while there are no peers.
+            .set_periodic_bootstrap_interval(None)
             // Announcing again is the announcer's: the built-in job clones every record.
             .set_provider_publication_interval(None)
             .set_publication_interval(None)
@@ -71,6 +84,8 @@ impl Dht {
         inner.set_mode(Some(Mode::Server));
         Self {
             inner,
+            diversity: config.diversity,
+            counters,
             reach: Scope::Public,
         }
     }
@@ -89,6 +104,12 @@ impl Dht {
     /// Asks for the addresses of a peer: those nearest to it know them.
     pub(super) fn find_peer(&mut self, peer: PeerId) -> QueryId {
         self.inner.get_n_closest_peers(peer, NonZeroUsize::MIN)
+    }
+
+    /// Looks for nearer peers and fills thin parts of the routing table.
+    pub(super) fn refresh(&mut self) {
+        // An error says that there is nobody to ask; whoever comes triggers a refresh.
+        self.inner.bootstrap().ok();
     }
 
     /// Ends a query early; its result then comes soon.
@@ -116,21 +137,65 @@ impl Dht {
 
     /// Puts a DHT server with these believed addresses into the routing table, in place of what it
     /// had before.
-    pub(super) fn route(&mut self, peer: PeerId, addresses: &[Multiaddr]) {
-        if addresses.is_empty() {
+    ///
+    /// `hosts` are those it is connected from. Where diversity counts, only addresses there enter
+    /// the table: a peer that named hosts of others would make its table neighbours dial them.
+    /// Without `hosts` all enter.
+    pub(super) fn route(
+        &mut self,
+        peer: PeerId,
+        addresses: &[Multiaddr],
+        hosts: Option<&[IpAddr]>,
+    ) {
+        let diversity = self.diversity;
+        let proven = |address: &&Multiaddr| {
+            let ip = Socket::parse(address).map(|socket| socket.ip);
+            let seen = |ip| hosts.is_none_or(|hosts| hosts.contains(&host_of(ip)));
+            ip.is_some_and(|ip| !diversity.covers(ip) || seen(ip))
+        };
+        let addresses: Vec<&Multiaddr> = addresses
+            .iter()
+            .filter(proven)
+            .take(ADDRESSES_MAX)
+            .collect();
+        let Some(first) = addresses.first() else {
+            return;
+        };
+        let known = self.routed(peer);
+        if known.is_empty() && !self.is_diverse(peer, first) {
+            self.counters.routes_refused.add();
             return;
         }
-        for old in self.routed(peer) {
-            if !addresses
-                .iter()
-                .any(|address| old.clone().with_p2p(peer) == address.clone().with_p2p(peer))
-            {
+        for address in &addresses {
+            self.inner.add_address(&peer, (*address).clone());
+        }
+        for old in known {
+            if !addresses.contains(&&without_peer(&old)) {
                 self.inner.remove_address(&peer, &old);
             }
         }
-        for address in addresses.iter().take(ADDRESSES_MAX) {
-            self.inner.add_address(&peer, address.clone());
+    }
+
+    /// Whether the subnet of a new peer has not its part of the table yet.
+    fn is_diverse(&mut self, peer: PeerId, address: &Multiaddr) -> bool {
+        let Some(subnet) = subnet_at(self.diversity, address) else {
+            return true;
+        };
+        let own_bucket = self.inner.kbucket(peer).map(|bucket| bucket.range());
+        let diversity = self.diversity;
+        let (mut in_bucket, mut in_table) = (0, 0);
+        for bucket in self.inner.kbuckets() {
+            let first = |entry: &Addresses| subnet_at(diversity, entry.first());
+            let same = bucket
+                .iter()
+                .filter(|entry| first(entry.node.value) == Some(subnet))
+                .count();
+            in_table += same;
+            if own_bucket == Some(bucket.range()) {
+                in_bucket = same;
+            }
         }
+        in_bucket < SUBNET_PEERS_PER_BUCKET_MAX && in_table < SUBNET_PEERS_MAX
     }
 
     /// Takes a peer out of the routing table.
@@ -162,6 +227,12 @@ impl Dht {
             .map(|entry| entry.node.value.iter().cloned().collect())
             .unwrap_or_default()
     }
+}
+
+/// The subnet that an address counts for, if it counts.
+fn subnet_at(diversity: Diversity, address: &Multiaddr) -> Option<IpAddr> {
+    let ip = Socket::parse(address)?.ip;
+    diversity.covers(ip).then(|| subnet_of(host_of(ip)))
 }
 
 impl NetworkBehaviour for Dht {
@@ -213,6 +284,10 @@ impl NetworkBehaviour for Dht {
             && let Some(scope) = Scope::of(established.endpoint.get_remote_address())
         {
             self.reach = self.reach.min(scope);
+        }
+        // It would only ask an empty routing table; listen addresses are confirmed ones here.
+        if let FromSwarm::NewListenAddr(_) = event {
+            return;
         }
         self.inner.on_swarm_event(event);
     }

@@ -72,6 +72,9 @@ pub enum ConnectError {
     /// A limit or a ban of this node is in the way.
     #[error("refused by this node: {0}")]
     Refused(super::limits::Refusal),
+    /// The dial was given up, for the peer was disconnected or banned meanwhile.
+    #[error("given up")]
+    Aborted,
     /// The deadline passed.
     #[error("no answer in time")]
     Timeout,

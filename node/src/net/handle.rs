@@ -219,6 +219,7 @@ impl Net {
 
     /// Connects with a peer, at these addresses or any other that is known of it.
     ///
+    /// The addresses are dialled as they are: what a peer hinted at goes through [`Self::learn`].
     /// At once if it is connected already. Cancel-safe: the dial goes on, its result is dropped.
     ///
     /// # Errors
@@ -250,11 +251,16 @@ impl Net {
         }
     }
 
-    /// Takes note of where a peer is said to be, without dialling it.
+    /// Takes note of where a peer is, as `told_by` says, without dialling it.
     ///
-    /// For hints of peers: names and loopback addresses are not believed.
-    pub async fn learn(&self, peer: PeerId, addresses: Vec<Multiaddr>) {
-        self.tell(Command::Learn { peer, addresses }).await;
+    /// For hints of peers: believed are IP addresses that reach as far as the teller itself does.
+    pub async fn learn(&self, peer: PeerId, addresses: Vec<Multiaddr>, told_by: PeerId) {
+        self.tell(Command::Learn {
+            peer,
+            addresses,
+            told_by,
+        })
+        .await;
     }
 
     /// Opens an exchange stream to a peer, connecting with it first if need be, at the addresses
@@ -277,8 +283,9 @@ impl Net {
 
     /// Looks up who provides `key`; providers come as they are found, each once.
     ///
-    /// The receiver ends with the lookup, 30 s for each round at the latest, at once when nobody
-    /// can be asked. Dropping it ends the lookup.
+    /// The receiver ends with the lookup: at once when there is nobody to ask, and at the latest
+    /// after twice [`DhtConfig::query_timeout`](super::DhtConfig::query_timeout) from its turn on,
+    /// for the address of a provider may have to be asked for. Dropping it ends the lookup.
     ///
     /// # Errors
     /// [`LookupError::Busy`] when too many lookups wait.

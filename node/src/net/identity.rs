@@ -34,8 +34,8 @@ pub enum IdentityError {
     },
     /// The file does not hold an Ed25519 key. It is left as it is.
     #[error(
-        "{} does not hold an Ed25519 identity key; restore it from a backup, or move it away to start \
-         with a new identity",
+        "{} does not hold an Ed25519 identity key; restore it from a backup, or move it away to \
+         start with a new identity",
         path.display()
     )]
     Damaged {
@@ -78,7 +78,8 @@ fn load(path: &Path) -> Result<Keypair, IdentityError> {
         return Err(damaged());
     }
     if metadata.permissions().mode() & 0o077 != 0 {
-        tracing::warn!(path = %path.display(), "identity key was readable by others, mode is now 0600");
+        let path = path.display();
+        tracing::warn!(%path, "the identity key was readable by others, its mode is now 0600");
         file.set_permissions(Permissions::from_mode(MODE))
             .map_err(io)?;
     }

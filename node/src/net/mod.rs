@@ -31,7 +31,9 @@ mod tests;
 mod transport;
 
 pub use self::announce::AnnounceState;
-pub use self::config::{ConnectionLimits, DEFAULT_PORT, DhtConfig, NetConfig, default_listen};
+pub use self::config::{
+    ConnectionLimits, DEFAULT_PORT, DhtConfig, Diversity, NetConfig, default_listen,
+};
 pub use self::counters::NetCounters;
 pub use self::error::{ConnectError, LookupError, NetError, OpenError};
 pub use self::exchange::ExchangeStream;

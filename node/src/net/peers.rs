@@ -1,13 +1,14 @@
 //! Who is connected, as a person or a program is shown it.
 
 use std::collections::HashMap;
+use std::net::IpAddr;
 use std::time::{Duration, SystemTime};
 
 use libp2p::core::ConnectedPoint;
 use libp2p::swarm::ConnectionId;
 use libp2p::{Multiaddr, PeerId};
 
-use super::scope::{Scope, without_peer};
+use super::scope::{Scope, Socket, host_of, is_name, without_peer};
 
 /// The longest agent that is shown, in characters.
 const AGENT_CHARS_MAX: usize = 64;
@@ -137,6 +138,16 @@ impl Peers {
         let connections = connections.unwrap_or_default().iter();
         let dialled = connections.filter(|one| one.direction == Direction::Outbound);
         dialled.map(|one| one.address.clone()).collect()
+    }
+
+    /// The hosts that a peer is connected from; `None` when this node dialled it by a name, which
+    /// somebody chose on purpose.
+    pub(super) fn hosts(&self, peer: &PeerId) -> Option<Vec<IpAddr>> {
+        let connections = self.peers.get(peer).map(|peer| peer.connections.as_slice());
+        let connections = connections.unwrap_or_default();
+        let host = |one: &Connection| Socket::parse(&one.address).map(|socket| host_of(socket.ip));
+        let named = connections.iter().any(|one| is_name(&one.address));
+        (!named).then(|| connections.iter().filter_map(host).collect())
     }
 
     /// The widest scope at which a peer is connected: what it may tell addresses of.

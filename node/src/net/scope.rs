@@ -87,6 +87,31 @@ fn scope_v6(ip: Ipv6Addr) -> Option<Scope> {
     }
 }
 
+/// What counts as one host: an IPv4 address, or an IPv6 /64, which one machine commonly has to
+/// itself.
+pub(super) fn host_of(ip: IpAddr) -> IpAddr {
+    match ip {
+        IpAddr::V4(_) => ip,
+        IpAddr::V6(v6) => v6
+            .to_ipv4_mapped()
+            .map_or_else(|| mask_v6(v6, 64), IpAddr::V4),
+    }
+}
+
+/// What counts as one subnet: an IPv4 /24 or an IPv6 /48, which one site commonly gets.
+pub(super) fn subnet_of(ip: IpAddr) -> IpAddr {
+    match ip {
+        IpAddr::V4(v4) => IpAddr::V4(Ipv4Addr::from_bits(v4.to_bits() & !0xff)),
+        IpAddr::V6(v6) => mask_v6(v6, 48),
+    }
+}
+
+fn mask_v6(ip: Ipv6Addr, prefix_bits: u32) -> IpAddr {
+    IpAddr::V6(Ipv6Addr::from_bits(
+        ip.to_bits() & !(u128::MAX >> prefix_bits),
+    ))
+}
+
 /// The transport of an address. TCP sorts first: it is the faster path (protocols.md, measured).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Kind {
@@ -122,6 +147,15 @@ impl Socket {
             _ => None,
         }
     }
+}
+
+/// Whether an address is a name, which may resolve to anything.
+pub(super) fn is_name(address: &Multiaddr) -> bool {
+    use Protocol::{Dns, Dns4, Dns6, Dnsaddr};
+    matches!(
+        address.iter().next(),
+        Some(Dns(_) | Dns4(_) | Dns6(_) | Dnsaddr(_))
+    )
 }
 
 /// The peer named by a final `/p2p/…`, if there is one.

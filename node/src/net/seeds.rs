@@ -147,9 +147,18 @@ impl Seeds {
     }
 
     /// Remembers a peer of this network that is connected, with the addresses that are believed of
-    /// it.
-    pub(super) fn remember(&mut self, peer: PeerId, addresses: &[Multiaddr], now_unix: u64) {
-        if addresses.is_empty() {
+    /// it. Of peers that this node did not dial, only so many as leave half of the room: strangers
+    /// must not drive out those that are proven.
+    pub(super) fn remember(
+        &mut self,
+        peer: PeerId,
+        addresses: &[Multiaddr],
+        dialled: bool,
+        now_unix: u64,
+    ) {
+        let known = self.remembered.contains_key(&peer);
+        let room = dialled || known || self.remembered.len() < REMEMBERED_MAX / 2;
+        if addresses.is_empty() || !room {
             return;
         }
         if let Some(known) = self.remembered.get(&peer)
@@ -382,10 +391,10 @@ mod tests {
         let (old, new) = (PeerId::random(), PeerId::random());
         run(&log, &[], |seeds| {
             assert!(seeds.is_empty());
-            seeds.remember(new, &[address(2)], NOW);
-            seeds.remember(old, &[address(1)], NOW - 100);
-            seeds.remember(PeerId::random(), &[], NOW);
-            seeds.remember(PeerId::random(), &[address(3)], NOW - FORGET_SECS);
+            seeds.remember(new, &[address(2)], true, NOW);
+            seeds.remember(old, &[address(1)], true, NOW - 100);
+            seeds.remember(PeerId::random(), &[], true, NOW);
+            seeds.remember(PeerId::random(), &[address(3)], true, NOW - FORGET_SECS);
         });
         run(&log, &[], |seeds| {
             let now = Instant::now();
@@ -405,12 +414,18 @@ mod tests {
         let log = MemoryLog::default();
         let first = PeerId::random();
         run(&log, &[], |seeds| {
-            seeds.remember(first, &[address(1)], NOW - 1);
+            seeds.remember(first, &[address(1)], true, NOW - 1);
             for _ in 0..REMEMBERED_MAX {
-                seeds.remember(PeerId::random(), &[address(1)], NOW);
+                seeds.remember(PeerId::random(), &[address(1)], true, NOW);
             }
             assert_eq!(seeds.remembered.len(), REMEMBERED_MAX);
             assert!(!seeds.remembered.contains_key(&first));
+            let stranger = PeerId::random();
+            seeds.remember(stranger, &[address(1)], false, NOW + 1);
+            assert!(
+                !seeds.remembered.contains_key(&stranger),
+                "not dialled, no room"
+            );
             assert_eq!(
                 seeds.due(Instant::now(), 0, |_| false).len(),
                 DIALS_PER_ROUND_MAX

@@ -13,9 +13,10 @@ use libp2p::core::transport::{Boxed, OrTransport};
 use libp2p::core::upgrade::{
     InboundConnectionUpgrade, OutboundConnectionUpgrade, UpgradeInfo, Version,
 };
+use libp2p::dns::{self, ResolverConfig, ResolverOpts};
 use libp2p::futures::{AsyncRead, AsyncWrite};
 use libp2p::identity::Keypair;
-use libp2p::{PeerId, Transport, dns, noise, quic, tcp, tls, yamux};
+use libp2p::{PeerId, Transport, noise, quic, tcp, tls, yamux};
 
 use super::NetError;
 
@@ -33,9 +34,23 @@ const QUIC_CONNECTION_WINDOW_BYTES: u32 = 16 << 20;
 /// Builds the transport of a node with this identity.
 ///
 /// # Errors
-/// [`NetError::Transport`] when a certificate cannot be made or the system's resolver configuration
-/// cannot be read.
+/// [`NetError::Transport`] when a certificate cannot be made.
 pub(super) fn build(
+    keypair: &Keypair,
+    handshake_timeout: Duration,
+) -> Result<Boxed<(PeerId, StreamMuxerBox)>, NetError> {
+    let error = match dns::tokio::Transport::system(sockets(keypair, handshake_timeout)?) {
+        Ok(named) => return Ok(named.boxed()),
+        Err(error) => error,
+    };
+    tracing::warn!(%error, "no resolver configuration: only the names in the hosts file work");
+    let nobody = ResolverConfig::from_parts(None, Vec::new(), Vec::new());
+    let sockets = sockets(keypair, handshake_timeout)?;
+    Ok(dns::tokio::Transport::custom(sockets, nobody, ResolverOpts::default()).boxed())
+}
+
+/// TCP and QUIC without names.
+fn sockets(
     keypair: &Keypair,
     handshake_timeout: Duration,
 ) -> Result<Boxed<(PeerId, StreamMuxerBox)>, NetError> {
@@ -54,9 +69,9 @@ pub(super) fn build(
         .map(|(peer, muxer), _| (peer, StreamMuxerBox::new(muxer)));
     let quic = quic::tokio::Transport::new(quic_config(keypair, handshake_timeout))
         .map(|(peer, muxer), _| (peer, StreamMuxerBox::new(muxer)));
-    let either = OrTransport::new(quic, tcp).map(|either, _| either.into_inner());
-    let named = dns::tokio::Transport::system(either).map_err(|error| failed(&error))?;
-    Ok(named.boxed())
+    Ok(OrTransport::new(quic, tcp)
+        .map(|either, _| either.into_inner())
+        .boxed())
 }
 
 fn quic_config(keypair: &Keypair, handshake_timeout: Duration) -> quic::Config {
@@ -137,22 +152,20 @@ where
 
 type Upgraded<C> = BoxFuture<'static, io::Result<(PeerId, Secured<C>)>>;
 
-fn secured_tls<C: 'static>(
-    handshake: impl Future<Output = Result<(PeerId, tls::TlsStream<C>), tls::UpgradeError>>
-    + Send
-    + 'static,
-) -> Upgraded<C> {
-    handshake
-        .map_ok(|(peer, stream)| (peer, Either::Left(stream)))
-        .map_err(io::Error::other)
-        .boxed()
+fn secured_tls<C, H>(handshake: H) -> Upgraded<C>
+where
+    C: 'static,
+    H: Future<Output = Result<(PeerId, tls::TlsStream<C>), tls::UpgradeError>> + Send + 'static,
+{
+    let secured = handshake.map_ok(|(peer, stream)| (peer, Either::Left(stream)));
+    secured.map_err(io::Error::other).boxed()
 }
 
-fn secured_noise<C: 'static>(
-    handshake: impl Future<Output = Result<(PeerId, noise::Output<C>), noise::Error>> + Send + 'static,
-) -> Upgraded<C> {
-    handshake
-        .map_ok(|(peer, stream)| (peer, Either::Right(stream)))
-        .map_err(io::Error::other)
-        .boxed()
+fn secured_noise<C, H>(handshake: H) -> Upgraded<C>
+where
+    C: 'static,
+    H: Future<Output = Result<(PeerId, noise::Output<C>), noise::Error>> + Send + 'static,
+{
+    let secured = handshake.map_ok(|(peer, stream)| (peer, Either::Right(stream)));
+    secured.map_err(io::Error::other).boxed()
 }

@@ -12,7 +12,7 @@ use super::dials::{Origin, Waiter, connect_error};
 use crate::net::behaviour::BehaviourEvent;
 use crate::net::book::ADDRESSES_MAX;
 use crate::net::records::unix_now;
-use crate::net::scope::{Scope, believed};
+use crate::net::scope::{Scope, believed, is_name};
 use crate::net::seeds::{SeedDial, SeedId};
 use crate::net::{ConnectError, NetEvent, OwnAddresses};
 
@@ -81,6 +81,14 @@ impl Actor {
             }) => {
                 self.peers.measured(&peer, rtt);
             }
+            BehaviourEvent::Ping(ping::Event {
+                connection,
+                result: Err(ping::Failure::Timeout | ping::Failure::Other { .. }),
+                ..
+            }) => {
+                // The second failure in a row; nothing else notices a line that is half open.
+                self.swarm.close_connection(connection);
+            }
             BehaviourEvent::Mdns(mdns::Event::Discovered(found)) => self.handle_discovered(found),
             BehaviourEvent::Dht(event) => self.handle_dht(event),
             BehaviourEvent::Identify(_) | BehaviourEvent::Ping(_) | BehaviourEvent::Mdns(_) => {}
@@ -142,11 +150,10 @@ impl Actor {
         }
     }
 
-    pub(super) fn handle_learn(&mut self, peer: PeerId, addresses: &[Multiaddr]) {
-        // Hearsay of a peer: what it may tell of was checked by who asked it, loopback is not among
-        // it.
-        let addresses = believed(&peer, addresses, Scope::Lan, ADDRESSES_MAX);
-        self.book.add(peer, addresses);
+    pub(super) fn handle_learn(&mut self, peer: PeerId, addresses: &[Multiaddr], told_by: PeerId) {
+        let scope = self.peers.scope(&told_by).unwrap_or(Scope::Public);
+        self.book
+            .add(peer, believed(&peer, addresses, scope, ADDRESSES_MAX));
     }
 
     pub(super) fn handle_ban(&mut self, peer: PeerId, duration: Duration) {
@@ -188,8 +195,12 @@ impl Actor {
         let Some(remote) = self.peers.address(&peer, connection) else {
             return;
         };
-        // What has no scope of its own, such as a relay, counts as wide: little is believed.
-        let scope = Scope::of(remote).unwrap_or(Scope::Public);
+        // A name that somebody chose to dial: how far it reaches, the peer sees of this node. What
+        // else has no scope of its own counts as wide, so that little is believed.
+        let named = is_name(remote)
+            .then(|| Scope::of(&info.observed_addr))
+            .flatten();
+        let scope = Scope::of(remote).or(named).unwrap_or(Scope::Public);
         let server = info.protocols.contains(&self.protocols.kad);
         if !server && !info.protocols.contains(&self.protocols.exchange) {
             self.counters.strangers.add();
@@ -198,6 +209,7 @@ impl Actor {
             return;
         }
         let mut addresses = self.peers.dialled(&peer);
+        let dialled = !addresses.is_empty();
         for address in believed(&peer, &info.listen_addrs, scope, ADDRESSES_MAX) {
             if !addresses.contains(&address) {
                 addresses.push(address);
@@ -209,7 +221,7 @@ impl Actor {
         } else {
             self.swarm.behaviour_mut().dht.unroute(&peer);
         }
-        self.seeds.remember(peer, &addresses, unix_now());
+        self.seeds.remember(peer, &addresses, dialled, unix_now());
         self.book.set(peer, addresses);
         if self.peers.identified(&peer, &info.agent_version) {
             self.swarm.behaviour_mut().exchange.keep(peer);
@@ -225,7 +237,11 @@ impl Actor {
             _ => Scope::Loopback,
         };
         let addresses = believed(&peer, addresses, floor, ADDRESSES_MAX);
-        self.swarm.behaviour_mut().dht.route(peer, &addresses);
+        let hosts = self.peers.hosts(&peer);
+        self.swarm
+            .behaviour_mut()
+            .dht
+            .route(peer, &addresses, hosts.as_deref());
     }
 
     fn handle_discovered(&mut self, found: Vec<(PeerId, Multiaddr)>) {

@@ -151,11 +151,11 @@ pub(super) fn connect_error(error: DialError, peer: Option<PeerId>) -> ConnectEr
                 .map(|(address, error)| (address, root_cause(&error)));
             ConnectError::Unreachable(attempts.collect())
         }
-        DialError::NoAddresses | DialError::DialPeerConditionFalse(_) | DialError::Aborted => peer
-            .map_or_else(
-                || ConnectError::Unreachable(Vec::new()),
-                ConnectError::NoAddresses,
-            ),
+        DialError::NoAddresses => peer.map_or(
+            ConnectError::Unreachable(Vec::new()),
+            ConnectError::NoAddresses,
+        ),
+        DialError::DialPeerConditionFalse(_) | DialError::Aborted => ConnectError::Aborted,
     }
 }
 

@@ -42,6 +42,9 @@ const TICK: Duration = Duration::from_secs(1);
 /// After how many ticks records that have expired are dropped: ten minutes.
 const SWEEP_TICKS: u64 = 600;
 
+/// After how many ticks the routing table is refreshed: five minutes.
+const REFRESH_TICKS: u64 = 300;
+
 /// How long connections may take to close in good order.
 const CLOSE_TIMEOUT: Duration = Duration::from_millis(500);
 
@@ -62,6 +65,7 @@ pub(super) enum Command {
     Learn {
         peer: PeerId,
         addresses: Vec<Multiaddr>,
+        told_by: PeerId,
     },
     Lookup {
         key: Key,
@@ -145,7 +149,13 @@ impl Actor {
                 self.handle_connect(peer, addresses, waiter);
             }
             Command::Open { peer, opener } => self.handle_open(peer, opener),
-            Command::Learn { peer, addresses } => self.handle_learn(peer, &addresses),
+            Command::Learn {
+                peer,
+                addresses,
+                told_by,
+            } => {
+                self.handle_learn(peer, &addresses, told_by);
+            }
             Command::Lookup {
                 key,
                 results,
@@ -203,6 +213,9 @@ impl Actor {
         self.dial_seeds(Instant::now());
         for query in self.lookups.abandoned() {
             self.swarm.behaviour_mut().dht.finish(query);
+        }
+        if self.ticks.is_multiple_of(REFRESH_TICKS) {
+            self.swarm.behaviour_mut().dht.refresh();
         }
         if self.ticks.is_multiple_of(SWEEP_TICKS) {
             self.swarm.behaviour_mut().dht.records().sweep();

@@ -2,8 +2,8 @@
 //! pressure.
 //!
 //! Pure: seconds of a clock come in as arguments. Invariants: every key has at least one holder and
-//! one place in
-//! `by_distance`; a source's `records` is the number of its holders; `total` is their sum.
+//! one place in `by_distance`; a source's `records` is the number of its holders; `total` is their
+//! sum.
 
 use std::collections::{BTreeMap, HashMap};
 

@@ -1,7 +1,7 @@
 //! Connecting, being refused, and ending.
 
 use super::*;
-use crate::net::{ConnectError, Direction, NetError, Refusal, Scope};
+use crate::net::{ConnectError, Direction, Diversity, NetError, Refusal, Scope};
 
 async fn fails(node: &Node, address: &str) -> ConnectError {
     within("connect", node.net.connect(address.parse().unwrap()))
@@ -93,7 +93,7 @@ async fn a_banned_peer_is_disconnected_and_kept_out_for_a_time() {
 #[tokio::test]
 async fn connections_of_one_host_are_limited_where_that_applies() {
     let mut limited = config(&[]);
-    limited.limits.everywhere = true;
+    limited.dht.diversity = Diversity::All;
     limited.limits.per_host_max = 2;
     let a = Home::new().start(limited).await;
     let clients = [
@@ -108,6 +108,52 @@ async fn connections_of_one_host_are_limited_where_that_applies() {
         .unwrap_err();
     assert!(matches!(error, ConnectError::Unreachable(_)), "{error}");
     assert_eq!(a.net.counters().connections_refused, 1);
+}
+
+#[tokio::test]
+async fn one_subnet_does_not_fill_the_routing_table() {
+    const CLIENTS: usize = 20;
+    let mut limited = config(&[]);
+    limited.dht.diversity = Diversity::All;
+    limited.limits.per_host_max = 100;
+    let mut a = Home::new().start(limited).await;
+    let mut clients = Vec::new();
+    for _ in 0..CLIENTS {
+        let client = Node::new(&[&a]).await;
+        a.met(&client).await;
+        clients.push(client);
+    }
+    // At most three a bucket: twenty peers would have to fall into seven buckets evenly.
+    let peers = a.net.dht().await.peers;
+    let refused = a.net.counters().routes_refused;
+    assert!(
+        (3..CLIENTS).contains(&peers),
+        "{peers} routed, {refused} refused"
+    );
+    assert!(refused > 0);
+    assert_eq!(a.net.peers().await.len(), CLIENTS, "they stay connected");
+}
+
+#[tokio::test]
+async fn hints_are_believed_as_far_as_the_teller_reaches() {
+    let (a, b, mut c) = (
+        Node::new(&[]).await,
+        Node::new(&[]).await,
+        Node::new(&[]).await,
+    );
+    let there = b.net.addresses().external;
+    c.net.learn(b.id(), there.clone(), a.id()).await;
+    let error = within("open", c.net.open_exchange(b.id()))
+        .await
+        .unwrap_err();
+    assert!(
+        error.to_string().contains("no address"),
+        "the teller is nobody: {error}"
+    );
+    c.connect(&a).await;
+    c.met(&a).await;
+    c.net.learn(b.id(), there, a.id()).await;
+    within("open", c.net.open_exchange(b.id())).await.unwrap();
 }
 
 #[tokio::test]

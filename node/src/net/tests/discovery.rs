@@ -37,6 +37,27 @@ async fn a_stranger_finds_a_provider_and_opens_a_stream() {
 }
 
 #[tokio::test]
+async fn a_bootstrap_peer_may_be_a_name() {
+    let a = Node::new(&[]).await;
+    let named = a
+        .address()
+        .to_string()
+        .replace("/ip4/127.0.0.1/", "/dns4/localhost/");
+    let by_name = NetConfig {
+        bootstrap: vec![named.parse().unwrap()],
+        ..config(&[])
+    };
+    let mut b = Home::new().start(by_name).await;
+    b.met(&a).await;
+    b.announce(key(1)).await;
+    a.holds(1).await;
+    assert_eq!(
+        a.lookup(key(1)).await[0].addresses,
+        b.net.addresses().external
+    );
+}
+
+#[tokio::test]
 async fn what_was_announced_to_nobody_is_announced_to_the_first_peers() {
     let mut b = Node::new(&[]).await;
     b.net.announce(key(1)).await;

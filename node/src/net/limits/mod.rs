@@ -1,0 +1,170 @@
+//! Who may connect: caps on connections in total, per peer, per host and per subnet, and bans that
+//! expire.
+//!
+//! A behaviour without a protocol that only says no. It exists because libp2p's own keeps an entry
+//! for every peer ever seen and knows nothing of hosts. The pure part is [`Ledger`]: what is
+//! counted and what is refused; every entry goes with the last connection that it counts. Dials of
+//! this node are not limited by host, for whom we dial is our own choice.
+
+mod ledger;
+
+use std::convert::Infallible;
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use libp2p::core::Endpoint;
+use libp2p::core::transport::PortUse;
+use libp2p::swarm::behaviour::{
+    ConnectionClosed, ConnectionEstablished, DialFailure, ListenFailure,
+};
+use libp2p::swarm::{
+    ConnectionDenied, ConnectionId, FromSwarm, NetworkBehaviour, THandler, THandlerInEvent,
+    THandlerOutEvent, ToSwarm, dummy,
+};
+use libp2p::{Multiaddr, PeerId};
+use thiserror::Error;
+
+use self::ledger::Ledger;
+use super::config::{ConnectionLimits, Diversity};
+use super::counters::Counters;
+use super::scope::Socket;
+
+/// Why a connection was refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+pub enum Refusal {
+    /// The peer is banned for now.
+    #[error("the peer is banned")]
+    Banned,
+    /// As many connections as allowed.
+    #[error("too many connections")]
+    Established,
+    /// As many inbound connections as allowed.
+    #[error("too many inbound connections")]
+    Inbound,
+    /// As many handshakes as allowed.
+    #[error("too many handshakes at once")]
+    Pending,
+    /// As many connections with this peer as allowed.
+    #[error("too many connections with this peer")]
+    Peer,
+    /// As many inbound connections from this host as allowed.
+    #[error("too many connections from this host")]
+    Host,
+    /// As many inbound connections from this subnet as allowed.
+    #[error("too many connections from this subnet")]
+    Subnet,
+}
+
+/// The behaviour that enforces [`ConnectionLimits`] and bans.
+pub(super) struct Limits {
+    ledger: Ledger,
+    counters: Counters,
+}
+
+impl Limits {
+    pub(super) fn new(limits: ConnectionLimits, diversity: Diversity, counters: Counters) -> Self {
+        Self {
+            ledger: Ledger::new(limits, diversity),
+            counters,
+        }
+    }
+
+    /// Refuses new connections with `peer` until `duration` has passed. Existing ones are for the
+    /// caller to close.
+    pub(super) fn ban(&mut self, peer: PeerId, duration: Duration) {
+        self.ledger.ban(peer, duration, Instant::now());
+    }
+
+    fn verdict(&self, checked: Result<(), Refusal>) -> Result<(), ConnectionDenied> {
+        checked.map_err(|refusal| {
+            match refusal {
+                Refusal::Banned => self.counters.connections_banned.add(),
+                _ => self.counters.connections_refused.add(),
+            }
+            ConnectionDenied::new(refusal)
+        })
+    }
+}
+
+impl NetworkBehaviour for Limits {
+    type ConnectionHandler = dummy::ConnectionHandler;
+    type ToSwarm = Infallible;
+
+    fn handle_pending_inbound_connection(
+        &mut self,
+        id: ConnectionId,
+        _local: &Multiaddr,
+        remote: &Multiaddr,
+    ) -> Result<(), ConnectionDenied> {
+        let checked = self
+            .ledger
+            .admit_inbound(id, Socket::parse(remote).map(|socket| socket.ip));
+        self.verdict(checked)
+    }
+
+    fn handle_established_inbound_connection(
+        &mut self,
+        _id: ConnectionId,
+        peer: PeerId,
+        _local: &Multiaddr,
+        _remote: &Multiaddr,
+    ) -> Result<THandler<Self>, ConnectionDenied> {
+        self.verdict(self.ledger.check_established(&peer, true, Instant::now()))?;
+        Ok(dummy::ConnectionHandler)
+    }
+
+    fn handle_pending_outbound_connection(
+        &mut self,
+        id: ConnectionId,
+        peer: Option<PeerId>,
+        _addresses: &[Multiaddr],
+        _role: Endpoint,
+    ) -> Result<Vec<Multiaddr>, ConnectionDenied> {
+        let checked = self.ledger.admit_outbound(id, peer, Instant::now());
+        self.verdict(checked)?;
+        Ok(Vec::new())
+    }
+
+    fn handle_established_outbound_connection(
+        &mut self,
+        _id: ConnectionId,
+        peer: PeerId,
+        _address: &Multiaddr,
+        _role: Endpoint,
+        _port_use: PortUse,
+    ) -> Result<THandler<Self>, ConnectionDenied> {
+        self.verdict(self.ledger.check_established(&peer, false, Instant::now()))?;
+        Ok(dummy::ConnectionHandler)
+    }
+
+    fn on_swarm_event(&mut self, event: FromSwarm<'_>) {
+        match event {
+            FromSwarm::ConnectionEstablished(ConnectionEstablished {
+                peer_id,
+                connection_id,
+                ..
+            }) => {
+                self.ledger.establish(connection_id, peer_id);
+            }
+            FromSwarm::ConnectionClosed(ConnectionClosed { connection_id, .. })
+            | FromSwarm::DialFailure(DialFailure { connection_id, .. })
+            | FromSwarm::ListenFailure(ListenFailure { connection_id, .. }) => {
+                self.ledger.release(connection_id);
+            }
+            _ => {}
+        }
+    }
+
+    fn on_connection_handler_event(
+        &mut self,
+        _peer: PeerId,
+        _id: ConnectionId,
+        event: THandlerOutEvent<Self>,
+    ) {
+        match event {}
+    }
+
+    fn poll(&mut self, _: &mut Context<'_>) -> Poll<ToSwarm<Infallible, THandlerInEvent<Self>>> {
+        Poll::Pending
+    }
+}
