@@ -18,16 +18,16 @@ use serde::{Deserialize, Serialize};
 pub enum Scope {
     /// This machine only.
     Loopback,
-    /// The local network: private, link-local and carrier-grade ranges.
+    /// The local network: private, link-local and carrier-grade ranges, and those for
+    /// documentation, which nobody routes, so where one is in use it is a local one.
     Lan,
     /// The internet.
     Public,
 }
 
 impl Scope {
-    /// The scope of `ip`, or `None` when nobody can be dialled there: unspecified, multicast,
-    /// documentation and reserved ranges, and IPv6 link-local addresses, which mean nothing without
-    /// an interface.
+    /// The scope of `ip`, or `None` when nobody can be dialled there: unspecified, multicast and
+    /// reserved ranges, and IPv6 link-local addresses, which mean nothing without an interface.
     #[must_use]
     pub fn of_ip(ip: IpAddr) -> Option<Self> {
         match ip {
@@ -58,9 +58,9 @@ fn scope_v4(ip: Ipv4Addr) -> Option<Scope> {
     let carrier_grade = a == 100 && (64..128).contains(&b);
     if ip.is_loopback() {
         Some(Scope::Loopback)
-    } else if ip.is_private() || ip.is_link_local() || carrier_grade {
+    } else if ip.is_private() || ip.is_link_local() || ip.is_documentation() || carrier_grade {
         Some(Scope::Lan)
-    } else if a == 0 || a >= 224 || ip.is_documentation() {
+    } else if a == 0 || a >= 224 {
         None
     } else {
         Some(Scope::Public)
@@ -74,13 +74,9 @@ fn scope_v6(ip: Ipv6Addr) -> Option<Scope> {
     let documentation = ip.segments()[..2] == [0x2001, 0x0db8];
     if ip.is_loopback() {
         Some(Scope::Loopback)
-    } else if ip.is_unique_local() {
+    } else if ip.is_unique_local() || documentation {
         Some(Scope::Lan)
-    } else if ip.is_unspecified()
-        || ip.is_multicast()
-        || ip.is_unicast_link_local()
-        || documentation
-    {
+    } else if ip.is_unspecified() || ip.is_multicast() || ip.is_unicast_link_local() {
         None
     } else {
         Some(Scope::Public)
@@ -230,11 +226,11 @@ mod tests {
         check("/ip4/0.0.0.0/tcp/1", None);
         check("/ip4/224.0.0.1/tcp/1", None);
         check("/ip4/255.255.255.255/tcp/1", None);
-        check("/ip4/203.0.113.9/tcp/1", None);
+        check("/ip4/203.0.113.9/tcp/1", Some(Scope::Lan));
         check("/ip6/::/tcp/1", None);
         check("/ip6/fe80::1/tcp/1", None);
         check("/ip6/ff02::1/tcp/1", None);
-        check("/ip6/2001:db8::1/tcp/1", None);
+        check("/ip6/2001:db8::1/tcp/1", Some(Scope::Lan));
         check("/dns4/example.org/tcp/1", None);
         check("/ip4/8.8.8.8/udp/1", None);
         check("/ip4/8.8.8.8/tcp/1/ws", None);
