@@ -1,8 +1,8 @@
 //! Finding each other and content through the DHT.
 
 use super::*;
-use crate::net::AnnounceState;
 use crate::net::lookups::RUNNING_MAX;
+use crate::net::{AnnounceState, ProviderFound};
 
 #[tokio::test]
 async fn a_stranger_finds_a_provider_and_opens_a_stream() {
@@ -34,6 +34,20 @@ async fn a_stranger_finds_a_provider_and_opens_a_stream() {
         c.lookup(key(2)).await.is_empty(),
         "unknown content ends the lookup"
     );
+}
+
+#[tokio::test]
+async fn addresses_come_with_the_record_even_if_nobody_answers_there() {
+    let a = Node::new(&[]).await;
+    let mut b = Node::new(&[&a]).await;
+    b.announce(key(1)).await;
+    a.holds(1).await;
+    let (peer, addresses) = (b.id(), b.net.addresses().external);
+    b.stop().await;
+    let mut c = Node::new(&[&a]).await;
+    c.met(&a).await;
+    let found = c.lookup(key(1)).await;
+    assert_eq!(found, [ProviderFound { peer, addresses }]);
 }
 
 #[tokio::test]
