@@ -124,15 +124,24 @@ impl Dht {
         self.inner.store_mut()
     }
 
-    /// The addresses that the routing table and running queries know of a peer, filtered.
+    /// The addresses that the routing table, running queries and the records here know of a peer,
+    /// filtered.
     ///
     /// A provider's addresses are known to the query that found it and vanish with it, so they are
-    /// read while its event is handled.
+    /// read while its event is handled. Queries do not know those of the records here.
     pub(super) fn addresses(&mut self, peer: PeerId) -> Vec<Multiaddr> {
         // The id is not kept: the behaviour only looks addresses up.
         let id = ConnectionId::new_unchecked(0);
-        self.handle_pending_outbound_connection(id, Some(peer), &[], Endpoint::Dialer)
-            .unwrap_or_default()
+        let known = self.handle_pending_outbound_connection(id, Some(peer), &[], Endpoint::Dialer);
+        let mut addresses = known.unwrap_or_default();
+        // Filtered when they came.
+        for address in self.inner.store_mut().addresses(&peer) {
+            if !addresses.contains(address) {
+                addresses.push(address.clone());
+            }
+        }
+        addresses.truncate(ADDRESSES_MAX);
+        addresses
     }
 
     /// Puts a DHT server with these believed addresses into the routing table, in place of what it

@@ -116,6 +116,14 @@ impl Index {
             .collect()
     }
 
+    /// Where a provider of any key said that it is.
+    pub(super) fn addresses(&self, peer: &PeerId) -> &[Multiaddr] {
+        let source = self.sources.find(peer).and_then(|id| self.sources.get(id));
+        source
+            .map(|source| source.addresses.as_slice())
+            .unwrap_or_default()
+    }
+
     /// Removes one record; says whether there was one.
     pub(super) fn remove(&mut self, key: &Key, peer: &PeerId) -> bool {
         let Some(source) = self.sources.find(peer) else {

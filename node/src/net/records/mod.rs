@@ -157,6 +157,11 @@ impl Records {
         self.own.insert(key);
     }
 
+    /// Where a peer that left records here said that it is.
+    pub(super) fn addresses(&self, peer: &PeerId) -> &[Multiaddr] {
+        self.foreign.addresses(peer)
+    }
+
     /// Remembers that an own key was announced.
     pub(super) fn mark_announced(&mut self, key: &Key, at: u64) {
         if self.own.contains(key) {

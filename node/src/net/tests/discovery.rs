@@ -83,6 +83,7 @@ async fn what_was_announced_to_nobody_is_announced_to_the_first_peers() {
         peers: 1,
     })
     .await;
+    a.holds(1).await;
     let found = a.lookup(key(1)).await;
     assert_eq!(
         found.iter().map(|one| one.peer).collect::<Vec<_>>(),
@@ -157,13 +158,12 @@ async fn records_and_announcements_survive_a_restart() {
     assert_eq!(home.providers.rows().len(), 2, "one record of b, one of d");
     assert_eq!(own.providers.rows().len(), 1);
 
+    let (peer, addresses) = (b.id(), b.net.addresses().external);
+    b.stop().await;
     let a = home.start(config(&[])).await;
     assert_eq!(a.net.dht().await.records, 2);
     let found = a.lookup(key(1)).await;
-    assert_eq!(
-        found.iter().map(|one| one.peer).collect::<Vec<_>>(),
-        [b.id()]
-    );
+    assert_eq!(found, [ProviderFound { peer, addresses }]);
     let mut d = own.start(config(&[&a])).await;
     d.net.announce_all(vec![key(2), key(3)]).await;
     d.announce(key(3)).await;
