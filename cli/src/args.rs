@@ -1,5 +1,7 @@
 //! The command line as types; what a flag means is documented here and nowhere else.
 
+mod testnet;
+
 use std::{path::PathBuf, time::Duration};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -7,6 +9,8 @@ use shoal_node::{
     api::types::{Chunker, Hash, TIMEOUT_MS_DEFAULT},
     config::{LogFormat, Multiaddr},
 };
+
+pub(crate) use self::testnet::{LogsArgs, TestnetArgs, TestnetCommand, UpArgs};
 
 /// Share files and folders between machines, without a server.
 ///
@@ -106,6 +110,8 @@ pub(crate) enum Command {
     Connect(ConnectArgs),
     /// Show the daemon's peer id and addresses
     Id,
+    /// A network of nodes on this machine, to try things and to test
+    Testnet(TestnetArgs),
 }
 
 #[derive(Debug, Args)]
@@ -318,6 +324,8 @@ mod tests {
             true,
         );
         check("shoal ls", true);
+        check("shoal testnet up --nodes 4 --dir d --json", true);
+        check("shoal testnet --dir d kill node-03", true);
         check("shoal", false);
         check("shoal share", false);
         check("shoal share a --hash md5", false);
@@ -326,6 +334,9 @@ mod tests {
         check("shoal fetch bafy --timeout 0s", false);
         check("shoal fetch bafy --timeout soon", false);
         check("shoal status -q -v", false);
+        check("shoal testnet", false);
+        check("shoal testnet kill", false);
+        check("shoal testnet start three", false);
         check("shoal frobnicate", false);
     }
 }

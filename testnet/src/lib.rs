@@ -1,8 +1,29 @@
 //! Local networks of real Shoal nodes on one machine.
 //!
-//! A [`NodeProcess`] is one `shoal daemon` on loopback with a home of its own, as users run it.
-//! What is started here is ended here, by its own process id, also when the value is dropped.
+//! A [`Testnet`] is a folder with a manifest and the homes of nodes, each of which is an ordinary
+//! detached `shoal daemon` on loopback. It outlives the command that started it; the manifest says
+//! what there is, before it runs, so that another command can always end all of it and remove it. A
+//! [`NodeProcess`] is one node that lasts as long as a test.
+//!
+//! What is started here is ended here by the identity of its process, and only what a testnet has
+//! made is removed.
 
+mod capacity;
+mod command;
+mod error;
+mod folder;
+mod launch;
+mod log;
+mod manifest;
+mod network;
+mod node_process;
 mod process;
 
-pub use process::{NodeProcess, StartError};
+pub use capacity::Shortage;
+pub use error::Error;
+pub use launch::log_path;
+pub use log::LogLines;
+pub use manifest::{MANIFEST_FILE, Manifest, NodeEntry};
+pub use network::{Down, NODES_MAX, PEERS_READY, Testnet, nodes};
+pub use node_process::{NodeProcess, StartError};
+pub use process::ProcessId;

@@ -9,6 +9,7 @@ pub(crate) mod peers;
 pub(crate) mod share;
 pub(crate) mod status;
 pub(crate) mod stop;
+pub(crate) mod testnet;
 pub(crate) mod unshare;
 
 mod detach;

@@ -95,6 +95,15 @@ impl HomeLock {
         }
     }
 
+    /// Removes a socket that a dead node left outside of its home, for those who are about to
+    /// remove the home.
+    ///
+    /// # Errors
+    /// [`HomeError::Io`] when the home cannot be written to.
+    pub fn remove_outside_socket(&self) -> Result<(), HomeError> {
+        remove_left_behind(&self.home.join(POINTER_FILE))
+    }
+
     /// Binds the home's API socket with mode 0600, in place of one that a dead process left.
     ///
     /// There is no moment at which another user could connect: the socket gets its mode in a folder
@@ -363,6 +372,8 @@ mod tests {
             let bound = lock.bind().unwrap();
             UnixStream::connect(socket_path(&home).unwrap()).unwrap();
             assert!(bound.path == dead_path || !dead_path.exists());
+            lock.remove_outside_socket().unwrap();
+            assert_eq!(bound.path.exists(), bound.path.starts_with(lock.home()));
         }
     }
 }

@@ -1,0 +1,63 @@
+//! The command line of `shoal testnet`.
+
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand};
+
+#[derive(Debug, Args)]
+pub(crate) struct TestnetArgs {
+    /// The testnet's folder [default: shoal-testnet in the platform's data directory]
+    #[arg(long, global = true, value_name = "DIR")]
+    pub(crate) dir: Option<PathBuf>,
+    #[command(subcommand)]
+    pub(crate) command: TestnetCommand,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum TestnetCommand {
+    /// Start a network of daemons on this machine, and leave it running
+    ///
+    /// Each node is an ordinary daemon on loopback, without mDNS; its home is DIR/node-00,
+    /// DIR/node-01, …, and every command works on it with --home. DIR/testnet.json lists them.
+    Up(UpArgs),
+    /// End all nodes and remove their homes
+    Down,
+    /// Show which nodes run, and what they do
+    Status,
+    /// End a node as `kill -9` does
+    Kill(NodeArgs),
+    /// Start a node that does not run, where it listened before
+    Start(NodeArgs),
+    /// Show a node's log
+    Logs(LogsArgs),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct UpArgs {
+    /// How many nodes
+    #[arg(long, default_value_t = 10, value_name = "N")]
+    pub(crate) nodes: usize,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct NodeArgs {
+    /// The node, by its number or name: 3 or node-03
+    #[arg(value_name = "N", value_parser = node_index)]
+    pub(crate) node: usize,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct LogsArgs {
+    #[command(flatten)]
+    pub(crate) node: NodeArgs,
+    /// Go on with what it logs from now on, until Ctrl-C
+    #[arg(long, short)]
+    pub(crate) follow: bool,
+}
+
+fn node_index(text: &str) -> Result<usize, String> {
+    let digits = text.strip_prefix("node-").unwrap_or(text);
+    digits
+        .parse()
+        .map_err(|_| "a node is a number or a name, like 3 or node-03".to_owned())
+}

@@ -1,0 +1,193 @@
+//! `shoal testnet`: a network of real daemons on this machine.
+//!
+//! What starts, ends and removes nodes is in `shoal-testnet`; here are the words.
+
+mod logs;
+mod status;
+
+use std::{
+    path::{Path, PathBuf},
+    time::Instant,
+};
+
+use etcetera::BaseStrategy as _;
+use serde::Serialize;
+use shoal_node::api::{ApiError, ErrorCode};
+use shoal_testnet::{Down, Error, NodeEntry, Testnet};
+
+use crate::{
+    app::{self, App},
+    args::{TestnetArgs, TestnetCommand, UpArgs},
+    human,
+};
+
+/// In the platform's data directory, beside the home of this user's own node.
+const FOLDER_DEFAULT: &str = "shoal-testnet";
+
+/// The result of `shoal testnet up --json`.
+#[derive(Serialize)]
+struct Up {
+    dir: PathBuf,
+    manifest: PathBuf,
+    nodes: Vec<NodeEntry>,
+    elapsed_ms: u64,
+}
+
+/// The result of `shoal testnet kill` and `start --json`.
+#[derive(Serialize)]
+struct Changed {
+    #[serde(flatten)]
+    node: NodeEntry,
+    running: bool,
+    /// Whether it was otherwise before.
+    changed: bool,
+}
+
+pub(crate) async fn run(app: &App, args: TestnetArgs) -> Result<(), ApiError> {
+    let dir = match args.dir {
+        Some(dir) => app::absolute(&dir)?.into_path_buf(),
+        None => default_dir()?,
+    };
+    match args.command {
+        TestnetCommand::Up(args) => up(app, &dir, &args).await,
+        TestnetCommand::Down => down(app, &dir).await,
+        TestnetCommand::Status => status::run(app, &dir).await,
+        TestnetCommand::Kill(args) => kill(app, &dir, args.node).await,
+        TestnetCommand::Start(args) => start(app, &dir, args.node).await,
+        TestnetCommand::Logs(args) => logs::run(app, &dir, &args).await,
+    }
+}
+
+async fn up(app: &App, dir: &Path, args: &UpArgs) -> Result<(), ApiError> {
+    let start = Instant::now();
+    let interrupted = app.interrupt.cancelled();
+    let testnet = Testnet::up(dir, args.nodes, &program()?, interrupted).await?;
+    let up = Up {
+        dir: testnet.dir().to_owned(),
+        manifest: testnet.manifest_path(),
+        nodes: testnet.nodes(),
+        elapsed_ms: millis(start),
+    };
+    app.output.result(&up, |text| {
+        for node in &up.nodes {
+            let listen = node.listen.first().map(String::as_str).unwrap_or_default();
+            let listen = listen.split("/p2p/").next().unwrap_or_default();
+            text.line(format_args!(
+                "{}  {}",
+                text.bold(&node.name),
+                human::escape(listen)
+            ));
+        }
+        let nodes = human::count(up.nodes.len() as u64, "node");
+        let took = human::duration(up.elapsed_ms);
+        let place = human::path(&up.dir);
+        text.line(format_args!("{nodes} up in {took}, in {place}"));
+    });
+    let home = human::shell_quote(&up.dir.join("node-00").to_string_lossy());
+    app.output.note(format_args!(
+        "Each is an ordinary daemon: shoal --home {home} status"
+    ));
+    app.output.note(format_args!(
+        "End them all, and remove their homes: shoal testnet down{}",
+        dir_option(&up.dir)
+    ));
+    Ok(())
+}
+
+async fn down(app: &App, dir: &Path) -> Result<(), ApiError> {
+    let down = match Testnet::open(dir, &program()?).await? {
+        Some(testnet) => super::interruptible(app, async { Ok(testnet.down().await?) }).await?,
+        None => Down::default(),
+    };
+    app.output.result(&down, |text| {
+        if down.nodes == 0 {
+            return text.line(format_args!("no testnet in {}", human::path(dir)));
+        }
+        let nodes = human::count(down.nodes as u64, "node");
+        let killed = match down.killed {
+            0 => String::new(),
+            killed => format!(", {killed} of them killed"),
+        };
+        text.line(format_args!(
+            "{nodes} removed, {} ended{killed}",
+            down.stopped
+        ));
+    });
+    if down.nodes > 0 && dir.exists() {
+        app.output
+            .note(format_args!("Left {} itself.", human::path(dir)));
+    }
+    Ok(())
+}
+
+async fn kill(app: &App, dir: &Path, index: usize) -> Result<(), ApiError> {
+    let testnet = open(dir).await?;
+    let changed = testnet.kill(index).await?;
+    show(app, testnet.node(index)?, changed)
+}
+
+async fn start(app: &App, dir: &Path, index: usize) -> Result<(), ApiError> {
+    let testnet = open(dir).await?;
+    let start = async { Ok(testnet.start(index).await?) };
+    let changed = super::interruptible(app, start).await;
+    if changed.is_err() {
+        testnet.kill(index).await?;
+    }
+    show(app, testnet.node(index)?, changed?)
+}
+
+fn show(app: &App, node: NodeEntry, changed: bool) -> Result<(), ApiError> {
+    let changed = Changed {
+        running: node.is_running()?,
+        node,
+        changed,
+    };
+    app.output.result(&changed, |text| {
+        let state = match (changed.running, changed.changed) {
+            (true, true) => "started",
+            (true, false) => "runs already",
+            (false, true) => "killed",
+            (false, false) => "does not run",
+        };
+        text.line(format_args!("{} {state}", changed.node.name));
+    });
+    Ok(())
+}
+
+/// The testnet that there has to be.
+async fn open(dir: &Path) -> Result<Testnet, ApiError> {
+    let testnet = Testnet::open(dir, &program()?).await?;
+    let dir = dir.to_owned();
+    Ok(testnet.ok_or(Error::Absent { dir })?)
+}
+
+/// What the nodes run: this very program.
+fn program() -> Result<PathBuf, ApiError> {
+    std::env::current_exe()
+        .map_err(|error| ApiError::from_io(&error, format!("cannot find this program: {error}")))
+}
+
+/// The folder of this user's testnet.
+fn default_dir() -> Result<PathBuf, ApiError> {
+    let dirs = etcetera::choose_base_strategy().map_err(|_| {
+        ApiError::new(ErrorCode::Usage, "there is no home directory for this user")
+            .hint("choose a folder with --dir")
+    })?;
+    Ok(dirs.data_dir().join(FOLDER_DEFAULT))
+}
+
+/// How to name this folder to another command, unless it finds it by itself.
+fn dir_option(dir: &Path) -> String {
+    let default = default_dir().and_then(|it| {
+        it.canonicalize()
+            .map_err(|error| ApiError::from_io(&error, "there is none"))
+    });
+    match default {
+        Ok(default) if default == dir => String::new(),
+        _ => format!(" --dir {}", human::shell_quote(&dir.to_string_lossy())),
+    }
+}
+
+fn millis(since: Instant) -> u64 {
+    u64::try_from(since.elapsed().as_millis()).unwrap_or(u64::MAX)
+}

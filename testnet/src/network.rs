@@ -1,0 +1,393 @@
+//! A testnet as a whole: up, down, and its nodes one by one.
+
+use std::{
+    ffi::OsStr,
+    fs,
+    path::{Path, PathBuf},
+    sync::{Mutex, MutexGuard, PoisonError},
+    thread,
+    time::Duration,
+};
+
+use futures::{StreamExt as _, TryStreamExt as _, future::join_all, stream};
+use rustix::process::Signal;
+use serde::Serialize;
+use shoal_node::api::{ApiError, HomeLock, types};
+use tokio::time::{Instant, sleep};
+
+use crate::{
+    Error, capacity, command,
+    error::log_tail,
+    folder::Folder,
+    launch::Gated,
+    manifest::{MANIFEST_FILE, Manifest, NodeEntry},
+};
+
+/// What the manifest has room for; what a machine has room for is less.
+pub const NODES_MAX: usize = 10_000;
+
+/// A testnet is ready when each node sees so many others, or all there are: fewer and one that
+/// leaves may cut another off.
+pub const PEERS_READY: usize = 3;
+
+/// A node tries these first; one of them may have gone.
+const BOOTSTRAP_PEERS: usize = 3;
+
+/// Starting is waiting for the disk most of the time: so many at once keep the processors busy.
+const STARTS_PER_CORE: usize = 4;
+
+/// Peers are found within a second; this is for a machine that is very busy.
+const PEERS_DEADLINE: Duration = Duration::from_secs(60);
+const PEERS_POLL: Duration = Duration::from_millis(100);
+
+/// How to end a node: a signal, what it gets to obey, and what its end is called then.
+type Means = (Signal, Duration, End);
+/// What an ordered shutdown takes on a busy machine, and no longer: `down` is about to remove it.
+const STOP: Means = (Signal::TERM, Duration::from_secs(20), End::InOrder);
+/// A killed process is gone when the disk has answered it.
+const KILL: Means = (Signal::KILL, Duration::from_secs(20), End::Killed);
+
+/// A testnet that this process may change; others wait. Dropped, its nodes run on.
+#[derive(Debug)]
+pub struct Testnet {
+    folder: Folder,
+    program: PathBuf,
+    manifest: Mutex<Manifest>,
+}
+
+/// What taking a testnet down did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Down {
+    /// Nodes that there were.
+    pub nodes: usize,
+    /// Nodes that ran.
+    pub stopped: usize,
+    /// Nodes of these that had to be killed.
+    pub killed: usize,
+    /// Whether the folder itself is gone.
+    pub removed: bool,
+}
+
+/// How a node came to its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum End {
+    /// It did not run.
+    Before,
+    /// When it was asked to.
+    InOrder,
+    /// It was killed.
+    Killed,
+}
+
+impl Testnet {
+    /// Starts `nodes` nodes, each a daemon that `program` is, with homes in `dir`; returns when
+    /// each sees [`PEERS_READY`] others.
+    ///
+    /// Fails, or `interrupted`, it takes down what it has started.
+    ///
+    /// # Errors
+    /// [`Error`] says which node it is about, and what that has logged.
+    pub async fn up(
+        dir: &Path,
+        nodes: usize,
+        program: &Path,
+        interrupted: impl Future<Output = ()>,
+    ) -> Result<Self, Error> {
+        let testnet = Self::create(dir, nodes, program).await?;
+        let started = tokio::select! {
+            biased;
+            () = interrupted => Err(Error::Interrupted),
+            started = testnet.start_all(nodes) => started,
+        };
+        let Err(cause) = started else {
+            return Ok(testnet);
+        };
+        match testnet.down().await {
+            Ok(_) => Err(cause),
+            Err(remains) => Err(Error::Remains {
+                cause: Box::new(cause),
+                remains: Box::new(remains),
+            }),
+        }
+    }
+
+    /// The testnet in `dir`, whose nodes are what `program` is; none when there is none.
+    ///
+    /// # Errors
+    /// When it cannot be read, or another command keeps it.
+    pub async fn open(dir: &Path, program: &Path) -> Result<Option<Self>, Error> {
+        let Some(folder) = Folder::open(dir).await? else {
+            return Ok(None);
+        };
+        let Some(manifest) = Manifest::load(folder.path())? else {
+            if folder.is_barely_begun()? {
+                folder.clear(true)?;
+            }
+            return Ok(None);
+        };
+        Ok(Some(Self {
+            folder,
+            program: program.to_owned(),
+            manifest: Mutex::new(manifest),
+        }))
+    }
+
+    /// Its folder.
+    pub fn dir(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// Where the manifest is.
+    pub fn manifest_path(&self) -> PathBuf {
+        self.dir().join(MANIFEST_FILE)
+    }
+
+    /// Its nodes, as they are now.
+    pub fn nodes(&self) -> Vec<NodeEntry> {
+        self.manifest().nodes.clone()
+    }
+
+    /// One of its nodes.
+    ///
+    /// # Errors
+    /// [`Error::NoNode`].
+    pub fn node(&self, index: usize) -> Result<NodeEntry, Error> {
+        let manifest = self.manifest();
+        let node = manifest.nodes.get(index).cloned();
+        node.ok_or(Error::NoNode {
+            index,
+            nodes: manifest.nodes.len(),
+        })
+    }
+
+    /// Starts a node that does not run, where it listened before, and waits until it sees others.
+    /// Says whether it had to be started.
+    ///
+    /// # Errors
+    /// [`Error::Start`] with what the node said; it does not run then.
+    pub async fn start(&self, index: usize) -> Result<bool, Error> {
+        let node = self.node(index)?;
+        if node.find()?.is_some() {
+            return Ok(false);
+        }
+        let started = async {
+            self.start_node(index).await?;
+            let others = self.nodes().into_iter().filter(|it| it.name != node.name);
+            let others = others
+                .filter(|it| it.is_running().unwrap_or_default())
+                .count();
+            self.sees_peers(&node, others).await
+        };
+        if let Err(error) = started.await {
+            self.kill(index).await?;
+            return Err(error);
+        }
+        Ok(true)
+    }
+
+    /// Ends a node as `kill -9` does, and says whether it ran.
+    ///
+    /// # Errors
+    /// [`Error::Stuck`] when it does not even end then.
+    pub async fn kill(&self, index: usize) -> Result<bool, Error> {
+        let node = self.node(index)?;
+        let end = end_node(&node, &[KILL]).await?;
+        self.update(index, |node| node.process = None)?;
+        Ok(end != End::Before)
+    }
+
+    /// Ends every node, in order if it does so in time, and removes the homes, the manifest and the
+    /// folder, if that was made for it and nothing else is in it.
+    ///
+    /// # Errors
+    /// The first of what remains, of which the manifest still knows; it can be called again.
+    pub async fn down(self) -> Result<Down, Error> {
+        let (nodes, made_dir) = {
+            let manifest = self.manifest();
+            (manifest.nodes.clone(), manifest.made_dir)
+        };
+        let ends = join_all(nodes.iter().map(remove_node)).await;
+        let ends: Vec<End> = ends.into_iter().collect::<Result<_, _>>()?;
+        let count = |which: &[End]| ends.iter().filter(|end| which.contains(end)).count();
+        Ok(Down {
+            nodes: nodes.len(),
+            stopped: count(&[End::InOrder, End::Killed]),
+            killed: count(&[End::Killed]),
+            removed: self.folder.clear(made_dir)?,
+        })
+    }
+
+    /// Takes the folder and writes down what there is going to be.
+    async fn create(dir: &Path, nodes: usize, program: &Path) -> Result<Self, Error> {
+        if nodes == 0 || nodes > NODES_MAX {
+            return Err(Error::Nodes { nodes });
+        }
+        let existing = dir.ancestors().find(|path| path.exists()).unwrap_or(dir);
+        capacity::check(nodes, existing)?;
+        let (folder, made_dir) = Folder::create(dir).await?;
+        let manifest = Manifest::new(folder.path(), nodes, made_dir);
+        manifest.save(folder.path())?;
+        Ok(Self {
+            folder,
+            program: program.to_owned(),
+            manifest: Mutex::new(manifest),
+        })
+    }
+
+    /// The first alone, so that the others can be told of it; then many at once.
+    async fn start_all(&self, nodes: usize) -> Result<(), Error> {
+        let at_once = STARTS_PER_CORE * thread::available_parallelism().map_or(1, Into::into);
+        self.start_node(0).await?;
+        let starts = stream::iter((1..nodes).map(|index| self.start_node(index)));
+        starts.buffer_unordered(at_once).try_collect::<()>().await?;
+        let entries = self.nodes();
+        let ready = entries.iter().map(|node| self.sees_peers(node, nodes - 1));
+        let ready = stream::iter(ready).buffer_unordered(at_once);
+        ready.try_collect().await
+    }
+
+    /// Starts a node, and waits until it serves. What it has started is in the manifest before it
+    /// does anything.
+    async fn start_node(&self, index: usize) -> Result<(), Error> {
+        let node = self.node(index)?;
+        let mut options = vec!["--no-mdns".to_owned()];
+        for address in listen_addresses(&node) {
+            options.extend(["--listen".to_owned(), address]);
+        }
+        for address in self.bootstrap_addresses(index) {
+            options.extend(["--bootstrap".to_owned(), address]);
+        }
+        let gated = Gated::spawn(&self.program, &node.home, &options)
+            .map_err(Error::io("start a node in", &node.home))?;
+        self.update(index, |node| node.process = Some(gated.id()))?;
+        let ready = gated
+            .open()
+            .await
+            .map_err(|said| start_error(&node, said))?;
+        self.update(index, |node| {
+            node.peer_id = Some(ready.peer_id);
+            node.listen = ready.listen;
+        })
+    }
+
+    /// Waits until a node sees enough of `others` nodes.
+    async fn sees_peers(&self, node: &NodeEntry, others: usize) -> Result<(), Error> {
+        let needed = others.min(PEERS_READY);
+        let deadline = Instant::now() + PEERS_DEADLINE;
+        loop {
+            let peers: Result<types::Peers, _> =
+                command::run(&self.program, &node.home, &[OsStr::new("peers")]).await;
+            let seen = peers.map_err(|said| start_error(node, said))?.peers.len();
+            if seen >= needed {
+                return Ok(());
+            }
+            if Instant::now() > deadline {
+                return Err(Error::Peers {
+                    node: node.name.clone(),
+                    seen,
+                    needed,
+                    seconds: PEERS_DEADLINE.as_secs(),
+                    log: log_tail(&node.home),
+                });
+            }
+            sleep(PEERS_POLL).await;
+        }
+    }
+
+    /// Whom a node is told of: some of those that are ready, each node of others.
+    fn bootstrap_addresses(&self, index: usize) -> Vec<String> {
+        let manifest = self.manifest();
+        let ready = manifest.nodes.iter().enumerate();
+        let mut ready: Vec<_> = ready
+            .filter(|(other, node)| *other != index && node.process.is_some())
+            .filter_map(|(_, node)| node.listen.first())
+            .collect();
+        let places = ready.len().max(1);
+        ready.rotate_left(index % places);
+        ready.into_iter().take(BOOTSTRAP_PEERS).cloned().collect()
+    }
+
+    fn update(&self, index: usize, change: impl FnOnce(&mut NodeEntry)) -> Result<(), Error> {
+        let mut manifest = self.manifest();
+        manifest.nodes.get_mut(index).map(change);
+        manifest.save(self.dir())
+    }
+
+    fn manifest(&self) -> MutexGuard<'_, Manifest> {
+        // What is in it was whole before and after every change.
+        self.manifest.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The nodes of the testnet in `dir`, for those who only look.
+///
+/// # Errors
+/// [`Error::Absent`] when there is none.
+pub fn nodes(dir: &Path) -> Result<Vec<NodeEntry>, Error> {
+    let absent = || Error::Absent {
+        dir: dir.to_owned(),
+    };
+    let dir = dir.canonicalize().map_err(|_| absent())?;
+    let manifest = Manifest::load(&dir)?.ok_or_else(absent)?;
+    Ok(manifest.nodes)
+}
+
+/// What a node said in place of serving, with the end of its log.
+fn start_error(node: &NodeEntry, said: ApiError) -> Error {
+    Error::Start {
+        node: node.name.clone(),
+        said: Box::new(said),
+        log: log_tail(&node.home),
+    }
+}
+
+/// Where it listened before, so that others find it again; otherwise on a free port.
+fn listen_addresses(node: &NodeEntry) -> Vec<String> {
+    if node.listen.is_empty() {
+        return vec!["/ip4/127.0.0.1/tcp/0".to_owned()];
+    }
+    let plain = |address: &String| match address.split_once("/p2p/") {
+        Some((address, _)) => address.to_owned(),
+        None => address.clone(),
+    };
+    node.listen.iter().map(plain).collect()
+}
+
+/// Ends a node and removes its home.
+async fn remove_node(node: &NodeEntry) -> Result<End, Error> {
+    let end = end_node(node, &[STOP, KILL]).await?;
+    let home = node.home.clone();
+    let removed = tokio::task::spawn_blocking(move || remove_home(&home)).await;
+    let panicked = |error: tokio::task::JoinError| Error::io("remove", &node.home)(error.into());
+    removed.map_err(panicked)??;
+    Ok(end)
+}
+
+/// Ends a node by the first of `means` that does.
+async fn end_node(node: &NodeEntry, means: &[Means]) -> Result<End, Error> {
+    let Some(running) = node.find()? else {
+        return Ok(End::Before);
+    };
+    let failed = |error| Error::io("end the node in", &node.home)(error);
+    for &(signal, deadline, end) in means {
+        running.signal(signal).map_err(failed)?;
+        if running.ended(deadline).await.map_err(failed)? {
+            return Ok(end);
+        }
+    }
+    Err(Error::Stuck {
+        node: node.name.clone(),
+        pid: running.pid(),
+    })
+}
+
+/// Removes the home of a node that has ended, and the socket that it may have elsewhere. Blocking.
+fn remove_home(home: &Path) -> Result<(), Error> {
+    if !home.exists() {
+        return Ok(());
+    }
+    // Held until the home is gone, so that nobody begins to work on it.
+    let lock = HomeLock::acquire(home)?;
+    lock.remove_outside_socket()?;
+    fs::remove_dir_all(home).map_err(Error::io("remove", home))
+}
