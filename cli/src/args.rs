@@ -1,6 +1,7 @@
 //! The command line as types; what a flag means is documented here and nowhere else.
 
 mod testnet;
+mod transfers;
 
 use std::{path::PathBuf, time::Duration};
 
@@ -11,6 +12,7 @@ use shoal_node::{
 };
 
 pub(crate) use self::testnet::{LogsArgs, TestnetArgs, TestnetCommand, UpArgs};
+pub(crate) use self::transfers::TransferArgs;
 
 /// Share files and folders between machines, without a server.
 ///
@@ -98,6 +100,14 @@ pub(crate) enum Command {
     Share(ShareArgs),
     /// Fetch what a link names, verified; run it again to resume
     Fetch(FetchArgs),
+    /// List the fetches that are not over, and the last that are
+    Transfers,
+    /// Have a transfer rest; it keeps its progress, also when the daemon restarts
+    Pause(TransferArgs),
+    /// Have a transfer that rests go on
+    Resume(TransferArgs),
+    /// End a transfer and take away what it left; what has landed stays
+    Cancel(TransferArgs),
     /// List my shares, or the tree behind a link without fetching it
     Ls(LsArgs),
     /// Stop serving a share; the files stay where they are
@@ -326,6 +336,9 @@ mod tests {
         check("shoal ls", true);
         check("shoal testnet up --nodes 4 --dir d --json", true);
         check("shoal testnet --dir d kill node-03", true);
+        check("shoal transfers", true);
+        check("shoal pause 7", true);
+        check("shoal cancel", false);
         check("shoal", false);
         check("shoal share", false);
         check("shoal share a --hash md5", false);

@@ -37,7 +37,7 @@ impl Host {
             }
         };
         let socket = listener.path().to_owned();
-        let shutdown = CancellationToken::new();
+        let shutdown = node.stopping_token();
         let service = Arc::new(node.clone());
         let server = tokio::spawn(api::serve(listener, service, shutdown.clone()));
         Ok(Self {
@@ -46,6 +46,11 @@ impl Host {
             shutdown,
             socket,
         })
+    }
+
+    /// Goes on with what an earlier daemon on this home did not finish.
+    pub(crate) fn resume_transfers(&self) {
+        self.node.resume_transfers();
     }
 
     /// Where its API is.

@@ -5,6 +5,7 @@
 //! deadlines that only a broken build meets.
 
 pub mod liar;
+pub mod peer;
 
 use std::{
     fs,

@@ -16,7 +16,8 @@ use shoal_node::api::{
     types::{
         ConnectRequest, Connected, FetchProgress, FetchRequest, FetchResult, FindProgress,
         FindRequest, Found, Identity, ListProgress, ListRequest, Listing, Peers, ShareProgress,
-        ShareRequest, ShareResult, Shares, Status, Stopping, StreamEvent, UnshareRequest, Unshared,
+        ShareRequest, ShareResult, Shares, Status, Stopping, StreamEvent, Transfer, Transfers,
+        UnshareRequest, Unshared,
     },
 };
 use tokio::net::UnixStream;
@@ -109,6 +110,20 @@ impl Client {
         on_progress: impl FnMut(FetchProgress),
     ) -> Result<FetchResult, ApiError> {
         self.post("fetches", request, on_progress).await
+    }
+
+    pub(crate) async fn transfers(&self) -> Result<Transfers, ApiError> {
+        self.get("transfers").await
+    }
+
+    /// Has a transfer pause, resume or be cancelled: `what` is the last part of the path.
+    pub(crate) async fn tell_transfer(
+        &self,
+        target: &str,
+        what: &str,
+    ) -> Result<Transfer, ApiError> {
+        let url = self.url(&["transfers", target, what]);
+        events(self.http.post(url), |(): ()| {}).await
     }
 
     pub(crate) async fn list(

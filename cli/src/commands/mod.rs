@@ -10,6 +10,7 @@ pub(crate) mod share;
 pub(crate) mod status;
 pub(crate) mod stop;
 pub(crate) mod testnet;
+pub(crate) mod transfers;
 pub(crate) mod unshare;
 
 mod detach;

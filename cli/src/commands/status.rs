@@ -2,10 +2,10 @@
 
 use shoal_node::api::{
     ApiError,
-    types::{FetchPhase, Scope, Status, Transfer},
+    types::{Scope, Status},
 };
 
-use super::{interruptible, ls::share_lines, show_warnings};
+use super::{interruptible, ls::share_lines, show_warnings, transfers::transfer_lines};
 use crate::{app::App, client::Client, human, output::Text};
 
 pub(crate) async fn run(app: &App) -> Result<(), ApiError> {
@@ -54,27 +54,10 @@ fn lines(text: &mut Text, status: &Status) {
     ));
     text.line(format_args!("transfers  {}", status.transfers.len()));
     for transfer in &status.transfers {
-        transfer_line(text, transfer);
+        transfer_lines(text, transfer);
     }
     text.line(format_args!("shares     {}", status.shares.len()));
     for share in &status.shares {
         share_lines(text, share);
     }
-}
-
-fn transfer_line(text: &mut Text, transfer: &Transfer) {
-    let progress = &transfer.progress;
-    let what = match (progress.phase, progress.bytes_total) {
-        (FetchPhase::Finding, _) => "looking for providers".to_owned(),
-        (FetchPhase::Listing, _) | (FetchPhase::Fetching, None) => "reading the tree".to_owned(),
-        (FetchPhase::Landing, _) => "moving into place".to_owned(),
-        (FetchPhase::Fetching, Some(total)) => format!(
-            "{}/{} at {}/s",
-            human::size(progress.bytes),
-            human::size(total),
-            human::size(progress.rate)
-        ),
-    };
-    let name = text.bold(human::escape(&transfer.name));
-    text.line(format_args!("{name}  {what}"));
 }

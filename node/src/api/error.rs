@@ -40,6 +40,8 @@ pub enum ErrorCode {
     ChangedWhileSharing,
     /// The CID or path to unshare is not shared here.
     NotShared,
+    /// No transfer has this number, or it is past what was asked of it.
+    NoTransfer,
     /// No connection to the peer could be made.
     Unreachable,
     /// A listen address is taken by another program.
@@ -91,7 +93,7 @@ impl ErrorCode {
             Self::NoSpace => (StatusCode::INSUFFICIENT_STORAGE, 6),
             Self::NoPermission => (StatusCode::FORBIDDEN, 6),
             Self::Interrupted => (StatusCode::SERVICE_UNAVAILABLE, 130),
-            Self::PathNotFound | Self::NotShared => (StatusCode::NOT_FOUND, 1),
+            Self::PathNotFound | Self::NotShared | Self::NoTransfer => (StatusCode::NOT_FOUND, 1),
             Self::DestinationExists | Self::ChangedWhileSharing | Self::AlreadyRunning => {
                 (StatusCode::CONFLICT, 1)
             }
@@ -208,6 +210,7 @@ mod tests {
         check(ErrorCode::DestinationExists, "destination_exists", 1);
         check(ErrorCode::UnsupportedHash, "unsupported_hash", 1);
         check(ErrorCode::AlreadyRunning, "already_running", 1);
+        check(ErrorCode::NoTransfer, "no_transfer", 1);
         check(ErrorCode::DaemonLost, "daemon_lost", 1);
     }
 

@@ -16,6 +16,8 @@
 //! | `POST /api/v1/shares` | [`types::ShareRequest`] | events, [`types::ShareResult`] |
 //! | `DELETE /api/v1/shares/{cid}`, `…/shares?path=` | | events, [`types::Unshared`] |
 //! | `POST /api/v1/fetches` | [`types::FetchRequest`] | events, [`types::FetchResult`] |
+//! | `GET /api/v1/transfers` | | [`types::Transfers`] |
+//! | `POST /api/v1/transfers/{id}/pause`, `…/resume`, `…/cancel` | | events, [`types::Transfer`] |
 //! | `POST /api/v1/ls` | [`types::ListRequest`] | events, [`types::Listing`] |
 //! | `POST /api/v1/find` | [`types::FindRequest`] | events, [`types::Found`] |
 //! | `POST /api/v1/stop` | | [`types::Stopping`] |

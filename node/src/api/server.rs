@@ -77,6 +77,10 @@ fn router<S: Service>(api: Api<S>) -> Router {
         .route("/shares", get(shares).post(share).delete(unshare_path))
         .route("/shares/{cid}", delete(unshare_cid))
         .route("/fetches", post(fetch))
+        .route("/transfers", get(transfers))
+        .route("/transfers/{id}/pause", post(pause))
+        .route("/transfers/{id}/resume", post(resume))
+        .route("/transfers/{id}/cancel", post(cancel))
         .route("/ls", post(list))
         .route("/find", post(find))
         .route("/stop", post(stop));
@@ -250,6 +254,37 @@ async fn fetch<S: Service>(
 ) -> Result<Response, ApiError> {
     stream::respond(&api.operations, |progress, cancel| async move {
         api.service.fetch(request, progress, cancel).await
+    })
+}
+
+async fn transfers<S: Service>(State(api): State<Api<S>>) -> impl IntoResponse {
+    Answer(api.service.transfers().await)
+}
+
+async fn pause<S: Service>(
+    State(api): State<Api<S>>,
+    Path(id): Path<String>,
+) -> Result<Response, ApiError> {
+    stream::respond(&api.operations, |_: Quiet, _| async move {
+        api.service.pause(id).await
+    })
+}
+
+async fn resume<S: Service>(
+    State(api): State<Api<S>>,
+    Path(id): Path<String>,
+) -> Result<Response, ApiError> {
+    stream::respond(&api.operations, |_: Quiet, _| async move {
+        api.service.resume(id).await
+    })
+}
+
+async fn cancel<S: Service>(
+    State(api): State<Api<S>>,
+    Path(id): Path<String>,
+) -> Result<Response, ApiError> {
+    stream::respond(&api.operations, |_: Quiet, _| async move {
+        api.service.cancel(id).await
     })
 }
 

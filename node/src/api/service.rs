@@ -11,7 +11,7 @@ use super::{
     types::{
         ConnectRequest, Connected, FetchProgress, FetchRequest, FetchResult, FindProgress,
         FindRequest, Found, Identity, ListProgress, ListRequest, Listing, Peers, ShareProgress,
-        ShareRequest, ShareResult, Shares, Status, UnshareRequest, Unshared,
+        ShareRequest, ShareResult, Shares, Status, Transfer, Transfers, UnshareRequest, Unshared,
     },
 };
 
@@ -61,6 +61,19 @@ pub trait Service: Send + Sync + 'static {
         progress: Progress<FetchProgress>,
         cancel: CancellationToken,
     ) -> impl Future<Output = Result<FetchResult, ApiError>> + Send;
+
+    /// The fetches that are not over, and the last of those that are.
+    fn transfers(&self) -> impl Future<Output = Result<Transfers, ApiError>> + Send;
+
+    /// Has a transfer rest, its progress kept; runs until it does. `target` is its number, or the
+    /// beginning of its root.
+    fn pause(&self, target: String) -> impl Future<Output = Result<Transfer, ApiError>> + Send;
+
+    /// Has a transfer that rests go on, whether anybody waits for it or not.
+    fn resume(&self, target: String) -> impl Future<Output = Result<Transfer, ApiError>> + Send;
+
+    /// Ends a transfer and takes away what it left; answers with what it was. Runs to its end.
+    fn cancel(&self, target: String) -> impl Future<Output = Result<Transfer, ApiError>> + Send;
 
     /// Reads the tree behind a link, without the bytes of its files.
     fn list(

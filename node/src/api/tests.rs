@@ -18,8 +18,8 @@ use super::{
     types::{
         ConnectRequest, Connected, Disk, FetchPhase, FetchProgress, FetchRequest, FetchResult,
         FindProgress, FindRequest, Found, Identity, ListProgress, ListRequest, Listing, Peers,
-        Rates, Replicas, Scope, ShareProgress, ShareRequest, ShareResult, Shares, Status,
-        UnshareRequest, Unshared,
+        Rates, Replicas, Scope, ShareProgress, ShareRequest, ShareResult, Shares, Status, Transfer,
+        TransferState, Transfers, UnshareRequest, Unshared,
     },
     *,
 };
@@ -167,6 +167,28 @@ impl Service for Scripted {
         })
     }
 
+    async fn transfers(&self) -> Result<Transfers, ApiError> {
+        let transfers = vec![transfer(TransferState::Running)];
+        Ok(Transfers { transfers })
+    }
+
+    async fn pause(&self, target: String) -> Result<Transfer, ApiError> {
+        match target.as_str() {
+            "7" => Ok(transfer(TransferState::Paused {
+                reason: "asked".into(),
+            })),
+            _ => Err(ApiError::new(ErrorCode::NoTransfer, "no transfer")),
+        }
+    }
+
+    async fn resume(&self, _: String) -> Result<Transfer, ApiError> {
+        Ok(transfer(TransferState::Queued))
+    }
+
+    async fn cancel(&self, _: String) -> Result<Transfer, ApiError> {
+        Ok(transfer(TransferState::Running))
+    }
+
     async fn list(
         &self,
         _: ListRequest,
@@ -189,6 +211,27 @@ impl Service for Scripted {
         _: CancellationToken,
     ) -> Result<Found, ApiError> {
         Err(ApiError::new(ErrorCode::NotFound, "nobody has it"))
+    }
+}
+
+fn transfer(state: TransferState) -> Transfer {
+    Transfer {
+        id: 7,
+        cid: "bafy".into(),
+        name: "x".into(),
+        path: "/x".into(),
+        created: jiff::Timestamp::UNIX_EPOCH,
+        state,
+        progress: FetchProgress {
+            phase: FetchPhase::Fetching,
+            bytes: 1,
+            bytes_total: Some(2),
+            files: 0,
+            files_total: Some(1),
+            rate: 0,
+            sources: 1,
+            asked: 1,
+        },
     }
 }
 
@@ -286,7 +329,7 @@ async fn every_route_answers() {
         let (status, lines) = served.ask(&format!("GET {path}"), "", "").await;
         assert_eq!((status, lines[0].as_str()), (200, "ok"), "{path}");
     }
-    for path in ["id", "status", "peers", "shares"] {
+    for path in ["id", "status", "peers", "shares", "transfers"] {
         let (status, lines) = served.ask(&format!("GET /api/v1/{path}"), "", "").await;
         assert_eq!(status, 200, "{path}");
         assert!(
@@ -307,6 +350,9 @@ async fn every_route_answers() {
         ),
         ("POST /api/v1/ls", json!({ "link": "x" })),
         ("POST /api/v1/fetches", fetch("x")),
+        ("POST /api/v1/transfers/7/pause", Value::Null),
+        ("POST /api/v1/transfers/7/resume", Value::Null),
+        ("POST /api/v1/transfers/7/cancel", Value::Null),
         ("DELETE /api/v1/shares/known", Value::Null),
         ("DELETE /api/v1/shares?path=%2Fa%20b%2F%C3%BC", Value::Null),
     ];

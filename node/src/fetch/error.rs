@@ -53,8 +53,8 @@ pub(crate) enum FetchError {
     /// The link's name cannot be a file name here.
     #[error("the name in the link is refused: {0}")]
     Name(NameError),
-    /// The limit on simultaneous transfers is reached.
-    #[error("{0} transfers are running already")]
+    /// The limit on transfers that are not over is reached.
+    #[error("{0} transfers are unfinished already")]
     Busy(usize),
     /// The root is neither a file nor a folder.
     #[error("the link leads to a symbolic link, which cannot be fetched by itself")]
@@ -65,9 +65,47 @@ pub(crate) enum FetchError {
     /// The transfer was ended from outside.
     #[error("interrupted")]
     Cancelled,
+    /// Somebody had the transfer pause.
+    #[error("the transfer was paused")]
+    Paused,
+    /// Somebody ended the transfer for good, and nothing of it is left.
+    #[error("the transfer was cancelled")]
+    Removed,
     /// A task of this node panicked.
     #[error("internal error: {0}")]
     Internal(String),
+}
+
+impl From<tokio::task::JoinError> for FetchError {
+    fn from(error: tokio::task::JoinError) -> Self {
+        Self::Internal(error.to_string())
+    }
+}
+
+impl FetchError {
+    /// Whether the same fetch fails again as long as nobody changes what was asked for or what is
+    /// at the destination.
+    pub(super) fn is_verdict(&self) -> bool {
+        match self {
+            Self::DestinationExists(_)
+            | Self::OtherKind(_)
+            | Self::Refused(_)
+            | Self::Path(_)
+            | Self::Name(_)
+            | Self::BareSymlink
+            | Self::Internal(_) => true,
+            Self::NotFound { .. }
+            | Self::NoProgress { .. }
+            | Self::NoDestination { .. }
+            | Self::Destination(_)
+            | Self::NoSpace { .. }
+            | Self::Busy(_)
+            | Self::Store(_)
+            | Self::Cancelled
+            | Self::Paused
+            | Self::Removed => false,
+        }
+    }
 }
 
 struct AskedText<'a>(&'a Asked);

@@ -1,6 +1,10 @@
 //! The blocking ends of a fetch: opening the part, publishing it, and cleaning up.
 
-use std::{io::ErrorKind, path::Path, sync::Arc};
+use std::{
+    io::{self, ErrorKind},
+    path::Path,
+    sync::Arc,
+};
 
 use libp2p::PeerId;
 use shoal_protocol::{
@@ -9,11 +13,11 @@ use shoal_protocol::{
 };
 
 use super::{
-    FetchError, Fetched,
+    FetchError, Fetched, Inner,
     job::{Begun, Job},
     landing::Landing,
     place::Part,
-    record::{self, TransferRecord},
+    record::Place,
     supply::Fed,
 };
 use crate::store::{FileStat, FileState, ShareRecord, ShareState};
@@ -80,7 +84,7 @@ impl Job {
         self.refresh_stat(begun, &path)?;
         let mut record = ShareRecord {
             root,
-            base: path.clone(),
+            base: path,
             size: fed.bytes,
             files: fed.files,
             chunks: fed.chunks,
@@ -94,7 +98,6 @@ impl Job {
         self.inner
             .library
             .publish(self.store().batch(), record.clone())?;
-        record::forget(self.store(), &self.request.link, &path)?;
         if !self.request.sync {
             self.inner.flush_later(landing, record.id);
         }
@@ -103,19 +106,12 @@ impl Job {
 
     /// Notes what is about to be moved, so that a run after a crash can tell it from a stranger's.
     fn note_moving(&self, begun: &Begun) -> Result<(), FetchError> {
-        let part = &begun.record.base;
-        let transfer = TransferRecord {
-            share: begun.record.id,
-            part: part.clone(),
-            moving: Some(FileStat::of(&part.symlink_metadata()?)),
+        let moving = FileStat::of(&begun.record.base.symlink_metadata()?);
+        let Some(mut place) = self.inner.transfers.place(self.id) else {
+            return Err(FetchError::Internal("a fetch without a place".to_owned()));
         };
-        let path = begun.destination.path();
-        Ok(record::save(
-            self.store(),
-            &self.request.link,
-            &path,
-            &transfer,
-        )?)
+        place.moving = Some(moving);
+        Ok(self.inner.transfers.set_place(self.id, Some(place))?)
     }
 
     /// A rename changes the ctime of a single file; the index has to know the new one.
@@ -145,17 +141,12 @@ impl Job {
         if self.progress.snapshot().bytes() > 0 || (begun.resume.resumed && earlier.is_some()) {
             return Ok(begun.journal.write()?);
         }
-        let part_name = begun.record.base.file_name().unwrap_or_default().to_owned();
-        let removed = match begun.record.base.is_dir() {
-            true => Part::tree(&begun.destination, part_name).and_then(|part| part.remove()),
-            false => Part::file(&begun.destination, part_name).and_then(|part| part.remove()),
-        };
-        if let Err(error) = removed {
+        let place = self.inner.transfers.place(self.id);
+        if let Err(error) = self.inner.take_away(place) {
             tracing::warn!(%error, part = %begun.record.base.display(), "a part was not removed");
+            return Ok(());
         }
-        self.inner.library.discard(begun.record.id)?;
-        let path = begun.destination.path();
-        Ok(record::forget(self.store(), &self.request.link, &path)?)
+        Ok(self.inner.transfers.set_place(self.id, None)?)
     }
 
     pub(super) fn fetched(
@@ -178,6 +169,58 @@ impl Job {
             skipped_total: fed.skipped_total,
             from,
         }
+    }
+}
+
+impl Inner {
+    /// Takes away the part of a transfer and its rows. What is there already under the final name
+    /// is left alone, unless it is the part itself on its way. Blocking.
+    pub(super) fn take_away(&self, place: Option<Place>) -> Result<(), FetchError> {
+        let Some(place) = place else {
+            return Ok(());
+        };
+        let landing = self.store.share(place.share)?;
+        if landing.is_some_and(|share| share.state == ShareState::Landing) {
+            place.take_back()?;
+            place.remove_part()?;
+            self.library.discard(place.share)?;
+        }
+        Ok(())
+    }
+}
+
+impl Place {
+    /// Gives a part back its hidden name that was about to be published when its process ended: it
+    /// is finished like any other then.
+    pub(super) fn take_back(&self) -> io::Result<()> {
+        let there = self.destination.path().symlink_metadata();
+        let is_part = |moving: FileStat| {
+            let there = there.map(|it| FileStat::of(&it));
+            there.is_ok_and(|there| {
+                FileStat {
+                    ctime_ns: moving.ctime_ns,
+                    ..there
+                } == moving
+            })
+        };
+        if self.moving.is_some_and(is_part) {
+            self.destination.take_back(&self.part)?;
+        }
+        Ok(())
+    }
+
+    fn remove_part(&self) -> io::Result<()> {
+        let path = self.destination.parent.join(&self.part);
+        let there = match path.symlink_metadata() {
+            Ok(there) => there,
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
+            Err(error) => return Err(error),
+        };
+        let part = match there.is_dir() {
+            true => Part::tree(&self.destination, self.part.clone()),
+            false => Part::file(&self.destination, self.part.clone()),
+        };
+        part?.remove()
     }
 }
 

@@ -4,10 +4,7 @@
 //! publish -> commit. Each blocking step runs on a blocking thread. Whatever ends a fetch early
 //! leaves the journal and the part for the next run, unless nothing had been verified.
 
-use std::{
-    sync::Arc,
-    time::{Instant, SystemTime, UNIX_EPOCH},
-};
+use std::{sync::Arc, time::Instant};
 
 use shoal_protocol::{
     address::Cid,
@@ -22,15 +19,18 @@ use super::{
     journal::Journal,
     place::Destination,
     progress::{Phase, Progress},
-    record::{self, TransferRecord},
+    record::Place,
     supply::{Fed, Resume},
     transfer::Sink,
+    transfers::{Started, now_ms},
 };
-use crate::store::{BootId, FileStat, Origin, Recipe, ShareRecord, ShareState, Store};
+use crate::store::{BootId, Origin, Recipe, ShareRecord, ShareState, Store};
 
 /// One fetch on its way.
 pub(super) struct Job {
     pub(super) inner: Arc<Inner>,
+    /// The number of its transfer.
+    pub(super) id: u64,
     pub(super) request: FetchRequest,
     pub(super) progress: Arc<Progress>,
     pub(super) started: Instant,
@@ -47,12 +47,13 @@ pub(super) struct Begun {
 }
 
 impl Job {
-    pub(super) fn new(inner: Arc<Inner>, request: FetchRequest, progress: Arc<Progress>) -> Self {
+    pub(super) fn new(inner: Arc<Inner>, run: Started) -> Self {
         let (started, tasks) = (Instant::now(), TaskTracker::new());
         Self {
             inner,
-            request,
-            progress,
+            id: run.id,
+            request: run.request,
+            progress: run.progress,
             started,
             tasks,
         }
@@ -88,7 +89,7 @@ impl Job {
             Err(error) => Err(error),
         };
         if let Err(error) = &result {
-            tracing::info!(root = %job.root(), %error, "fetch ended early");
+            tracing::info!(transfer = job.id, root = %job.root(), %error, "fetch ended early");
             if let Err(error) = job.step(move |job| job.clean_up(&begun)).await {
                 tracing::warn!(%error, "an ended fetch was not cleaned up");
             }
@@ -103,7 +104,7 @@ impl Job {
     ) -> Result<T, FetchError> {
         let job = Arc::clone(self);
         let joined = self.tasks.spawn_blocking(move || step(&job)).await;
-        joined.unwrap_or_else(|error| Err(FetchError::Internal(error.to_string())))
+        joined.unwrap_or_else(|panic| Err(panic.into()))
     }
 }
 
@@ -123,7 +124,11 @@ impl Job {
         &self.inner.store
     }
 
+    /// Where it lands: once that is decided it stays so, whatever was made there since.
     fn destination(&self) -> Result<Destination, FetchError> {
+        if let Some(place) = self.inner.transfers.place(self.id) {
+            return Ok(place.destination);
+        }
         let request = &self.request;
         let name = super::destination_name(&request.link)?;
         Ok(Destination::resolve(&request.output, request.into, &name)?)
@@ -160,44 +165,36 @@ impl Job {
         })))
     }
 
-    /// The share that an earlier run of this fetch left unfinished. One that ended between moving
-    /// its part into place and recording that gets its part back, to be finished like any other.
+    /// The share that an earlier run left unfinished: one of this transfer, or of another one for
+    /// the same content and place, which ends with that.
     fn earlier(&self, destination: &Destination) -> Result<Option<ShareRecord>, FetchError> {
-        let path = destination.path();
-        let Some(transfer) = record::load(self.store(), &self.request.link, &path)? else {
+        let transfers = &self.inner.transfers;
+        let is_here = |place: &Place| place.destination == *destination;
+        let place = match transfers.place(self.id) {
+            Some(place) => Some(place),
+            None => transfers.inherit(self.id, is_here)?,
+        };
+        let Some(place) = place else {
             return Ok(None);
         };
-        let share = self.store().share(transfer.share)?;
+        let share = self.store().share(place.share)?;
         let Some(share) = share.filter(|share| share.state == ShareState::Landing) else {
             return Ok(None);
         };
-        let is_part = |moving: FileStat| {
-            let there = path.symlink_metadata().map(|it| FileStat::of(&it));
-            there.is_ok_and(|there| {
-                FileStat {
-                    ctime_ns: moving.ctime_ns,
-                    ..there
-                } == moving
-            })
-        };
-        if transfer.moving.is_some_and(is_part)
-            && let Some(part) = share.base.file_name()
-        {
-            destination.take_back(part)?;
-        }
+        place.take_back()?;
         Ok(Some(share))
     }
 
     fn new_record(&self, destination: &Destination) -> Result<ShareRecord, FetchError> {
         let id = self.store().new_share_id()?;
-        let part = destination.parent.join(destination.part_name());
+        let part = destination.part_name();
         let name = super::destination_name(&self.request.link)?;
         let record = ShareRecord {
             id,
             root: self.root().clone(),
             name: name.as_str().to_owned(),
             source: destination.path(),
-            base: part.clone(),
+            base: destination.parent.join(&part),
             selection: Vec::new(),
             origin: Origin::Fetched,
             announce: true,
@@ -209,14 +206,14 @@ impl Job {
             unflushed_boot: Some(BootId::current()),
             state: ShareState::Landing,
         };
-        // First, so that no share is left that no fetch would find.
-        let transfer = TransferRecord {
-            share: id,
+        // First, so that no share is left that no transfer knows.
+        let place = Place {
+            destination: destination.clone(),
             part,
+            share: id,
             moving: None,
         };
-        let path = destination.path();
-        record::save(self.store(), &self.request.link, &path, &transfer)?;
+        self.inner.transfers.set_place(self.id, Some(place))?;
         self.inner
             .library
             .publish(self.store().batch(), record.clone())?;
@@ -329,11 +326,4 @@ impl Job {
             from,
         })
     }
-}
-
-fn now_ms() -> u64 {
-    let now = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .unwrap_or_default();
-    u64::try_from(now.as_millis()).unwrap_or(u64::MAX)
 }

@@ -4,8 +4,11 @@
 //! [`landing`]: what is needed, what is here, what was written) and an asynchronous half
 //! ([`transfer`]: who is asked for what), joined by bounded channels. It ends with the share in the
 //! library and served, or with an error that says why; progress is kept unless there was none.
-//! Asking for the same root at the same destination again attaches to the running transfer.
+//! Which transfers there are, and what state each is in, is [`transfers`]'s: asking for the same
+//! root at the same destination again attaches to the running transfer, or goes on with the one
+//! that rests.
 
+mod attached;
 mod buffers;
 mod claims;
 mod contacts;
@@ -25,39 +28,46 @@ mod reputation;
 mod session;
 mod supply;
 mod transfer;
+mod transfers;
 
 use std::{
-    collections::HashMap,
     path::PathBuf,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU64, Ordering::Relaxed},
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
     },
     time::Duration,
 };
 
 use libp2p::{Multiaddr, PeerId};
 use shoal_protocol::{address::Cid, link::Link, name::SafeName, walk::Tree};
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::Semaphore;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use self::{
-    claims::Claims, halves::Halves, job::Job, landing::Landing, progress::Progress,
-    reputation::Reputation, transfer::Sink,
-};
 pub(crate) use self::{
+    attached::Attached,
     error::FetchError,
     find::FoundProvider,
     progress::{Phase, Snapshot},
+    transfers::{ControlError, Pause, TransferInfo, TransferState, Transfers},
+};
+use self::{
+    claims::Claims,
+    halves::Halves,
+    job::Job,
+    landing::Landing,
+    record::Place,
+    reputation::Reputation,
+    transfer::Sink,
+    transfers::{Started, Told},
 };
 use crate::{
     net::Net,
     store::{Library, ShareId, Store},
 };
 
-/// Transfers that run at a time; each takes a part of the shared buffers, so more would only be
-/// slower together.
-const TRANSFERS_MAX: usize = 16;
+/// How often the rate of a running transfer is measured.
+const RATE_INTERVAL: Duration = Duration::from_millis(500);
 
 /// What to fetch, and where to.
 #[derive(Clone, Debug)]
@@ -96,7 +106,7 @@ pub(crate) struct Fetched {
 /// The outcome that all who wait for a transfer share.
 pub(crate) type Outcome = Result<Fetched, Arc<FetchError>>;
 
-/// Runs and knows all transfers.
+/// Runs all transfers.
 #[derive(Clone)]
 pub(crate) struct Fetcher {
     inner: Arc<Inner>,
@@ -108,127 +118,166 @@ struct Inner {
     net: Net,
     buffers: Arc<Semaphore>,
     offences: Arc<Reputation>,
-    running: Mutex<HashMap<Key, Arc<Running>>>,
+    transfers: Transfers,
     claims: Arc<Claims>,
-    next_id: AtomicU64,
-    downloaded_bytes: AtomicU64,
+    /// Whether what is stopped with the node goes on with the next one.
+    resumes: AtomicBool,
     tasks: TaskTracker,
+    /// Fires when the node is asked to stop, before `shutdown`.
+    stopping: CancellationToken,
     shutdown: CancellationToken,
 }
 
-/// What makes two requests the same transfer: what is fetched, where to, and what is promised.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-struct Key {
-    root: Cid,
-    path: Vec<SafeName>,
-    output: PathBuf,
-    into: bool,
-    overwrite: bool,
-    sync: bool,
-}
+impl FetchRequest {
+    /// Whether both are content with one run.
+    fn is_same(&self, other: &Self) -> bool {
+        let how = |it: &Self| (it.overwrite, it.sync);
+        self.is_same_place(other) && how(self) == how(other)
+    }
 
-impl Key {
-    fn of(request: &FetchRequest) -> Self {
-        Self {
-            root: request.link.root.clone(),
-            path: request.link.path.clone(),
-            output: request.output.clone(),
-            into: request.into,
-            overwrite: request.overwrite,
-            sync: request.sync,
-        }
+    /// Whether both are about the same content at the same place, as it was spelled.
+    fn is_same_place(&self, other: &Self) -> bool {
+        let place = |it: &Self| (it.output.clone(), it.into);
+        self.is_same_content(other) && place(self) == place(other)
+    }
+
+    /// Whether both land the same.
+    fn is_same_content(&self, other: &Self) -> bool {
+        self.link.root == other.link.root && self.link.path == other.link.path
     }
 }
 
-struct Running {
-    id: u64,
-    request: FetchRequest,
-    progress: Arc<Progress>,
-    /// Cancelled when the last one who waits is gone, or by shutdown.
-    cancel: CancellationToken,
-    /// How many wait. Nobody joins any more once the last one has left.
-    waiting: Mutex<usize>,
-    outcome: watch::Receiver<Option<Outcome>>,
-}
-
-/// A transfer as it is listed.
-#[derive(Clone, Debug)]
-pub(crate) struct TransferInfo {
-    pub(crate) id: u64,
-    pub(crate) root: Cid,
-    pub(crate) output: PathBuf,
-    pub(crate) progress: Snapshot,
+/// What a [`Fetcher`] works with.
+pub(crate) struct Deps {
+    pub(crate) store: Store,
+    pub(crate) library: Library,
+    pub(crate) net: Net,
+    pub(crate) transfers: Transfers,
+    /// Fires when the node is asked to stop.
+    pub(crate) stopping: CancellationToken,
+    /// Ends all transfers.
+    pub(crate) shutdown: CancellationToken,
 }
 
 impl Fetcher {
-    pub(crate) fn new(
-        store: Store,
-        library: Library,
-        net: Net,
-        shutdown: CancellationToken,
-    ) -> Self {
-        let inner = Inner {
-            store,
-            library,
-            net,
+    /// A fetcher that runs nothing yet, but takes away what earlier processes began to.
+    pub(crate) fn new(deps: Deps) -> Self {
+        let inner = Arc::new(Inner {
+            store: deps.store,
+            library: deps.library,
+            net: deps.net,
             buffers: buffers::budget(),
             offences: Arc::default(),
-            running: Mutex::default(),
+            transfers: deps.transfers,
             claims: Arc::default(),
-            next_id: AtomicU64::new(1),
-            downloaded_bytes: AtomicU64::new(0),
+            resumes: AtomicBool::new(false),
             tasks: TaskTracker::new(),
-            shutdown,
-        };
-        Self {
-            inner: Arc::new(inner),
+            stopping: deps.stopping,
+            shutdown: deps.shutdown,
+        });
+        for (id, place) in inner.transfers.half_removed() {
+            let inner = Arc::clone(&inner);
+            inner
+                .tasks
+                .clone()
+                .spawn_blocking(move || inner.remove(id, place));
+        }
+        Self { inner }
+    }
+
+    /// Goes on with what ended with an earlier process, and leaves what this one does not finish
+    /// to the next: what a daemon does.
+    pub(crate) fn resume_stopped(&self) {
+        self.inner.resumes.store(true, Relaxed);
+        self.inner.transfers.resume_stopped();
+        self.inner.start_queued();
+    }
+
+    /// Starts a transfer, goes on with one that rests, or attaches to the one that does the same.
+    ///
+    /// # Errors
+    /// [`FetchError::Busy`] when too many are unfinished, and [`FetchError::Cancelled`] when this
+    /// node shuts down.
+    pub(crate) fn fetch(&self, request: FetchRequest) -> Result<Attached, FetchError> {
+        let ticket = self.inner.transfers.open(request)?;
+        let attached = Attached::new(Arc::clone(&self.inner), ticket);
+        self.inner.start_queued();
+        Ok(attached)
+    }
+
+    /// All transfers: those that are not over, and the last of those that are; oldest first.
+    pub(crate) fn transfers(&self) -> Vec<TransferInfo> {
+        self.inner.transfers.list()
+    }
+
+    /// Has the transfer that `target` names rest, its progress kept; returns when it does.
+    ///
+    /// # Errors
+    /// [`ControlError`] when there is no such transfer, or nothing to pause.
+    pub(crate) async fn pause(&self, target: &str) -> Result<TransferInfo, ControlError> {
+        let transfers = &self.inner.transfers;
+        let id = transfers.resolve(target)?;
+        if let Told::Ending(mut outcome) = transfers.pause(id)?
+            && let Ok(fetched) = outcome.wait_for(Option::is_some).await
+            && let Some(Ok(_)) = *fetched
+        {
+            return Err(ControlError::Done(id));
+        }
+        self.info(id)
+    }
+
+    /// Goes on with the transfer that `target` names, whether anybody waits for it or not.
+    ///
+    /// # Errors
+    /// [`ControlError`] when there is no such transfer, or it is done.
+    pub(crate) fn resume(&self, target: &str) -> Result<TransferInfo, ControlError> {
+        let id = self.inner.transfers.resolve(target)?;
+        self.inner.transfers.resume(id)?;
+        self.inner.start_queued();
+        self.info(id)
+    }
+
+    /// Ends the transfer that `target` names and takes away all that it left; returns it as it was.
+    ///
+    /// # Errors
+    /// [`ControlError`] when there is no such transfer, when it was done before it could be ended,
+    /// and when something cannot be taken away.
+    pub(crate) async fn cancel(&self, target: &str) -> Result<TransferInfo, ControlError> {
+        let transfers = &self.inner.transfers;
+        let id = transfers.resolve(target)?;
+        let info = self.info(id)?;
+        loop {
+            let mut outcome = match transfers.remove(id)? {
+                Told::Now => return Ok(info),
+                Told::Remove(place) => {
+                    let inner = Arc::clone(&self.inner);
+                    let removing = self
+                        .inner
+                        .tasks
+                        .spawn_blocking(move || inner.remove(id, place));
+                    let removed = removing.await.unwrap_or_else(|panic| Err(panic.into()));
+                    let failed = |error| ControlError::Removal(Arc::new(error));
+                    return removed.map(|()| info).map_err(failed);
+                }
+                Told::Ending(outcome) => outcome,
+            };
+            let ended = outcome.wait_for(Option::is_some).await.map(|it| it.clone());
+            match ended {
+                Ok(Some(Ok(_))) => return Err(ControlError::Done(id)),
+                Ok(Some(Err(error))) => match error.as_ref() {
+                    FetchError::Removed => return Ok(info),
+                    // It came to rest before it heard that it is to go.
+                    FetchError::Cancelled | FetchError::Paused => {}
+                    _ => return Err(ControlError::Removal(error)),
+                },
+                _ => return Err(ControlError::Unknown(id.to_string())),
+            }
         }
     }
 
-    /// Starts a transfer, or attaches to the one that is running already.
-    ///
-    /// # Errors
-    /// [`FetchError::Busy`] when [`TRANSFERS_MAX`] are running, and [`FetchError::Cancelled`] when
-    /// this node shuts down.
-    pub(crate) fn fetch(&self, request: FetchRequest) -> Result<Attached, FetchError> {
-        let key = Key::of(&request);
-        let mut running = self.inner.lock_running();
-        if self.inner.tasks.is_closed() {
-            return Err(FetchError::Cancelled);
-        }
-        if let Some(attached) = running.get(&key).and_then(Attached::join) {
-            return Ok(attached);
-        }
-        if running.len() >= TRANSFERS_MAX {
-            return Err(FetchError::Busy(TRANSFERS_MAX));
-        }
-        let (outcome_sender, outcome) = watch::channel(None);
-        let transfer = Arc::new(Running {
-            id: self.inner.next_id.fetch_add(1, Relaxed),
-            request: request.clone(),
-            progress: Arc::default(),
-            cancel: self.inner.shutdown.child_token(),
-            waiting: Mutex::new(1),
-            outcome,
-        });
-        running.insert(key.clone(), Arc::clone(&transfer));
-        let listed = Listed {
-            inner: Arc::clone(&self.inner),
-            key,
-            transfer: Arc::clone(&transfer),
-        };
-        let progress = Arc::clone(&transfer.progress);
-        let job = Job::new(Arc::clone(&self.inner), request, progress);
-        let cancel = transfer.cancel.clone();
-        self.inner.tasks.spawn(async move {
-            let result = job.run(cancel).await;
-            drop(listed);
-            outcome_sender.send_replace(Some(result.map_err(Arc::new)));
-        });
-        Ok(Attached {
-            transfer,
-            left: false,
-        })
+    fn info(&self, id: u64) -> Result<TransferInfo, ControlError> {
+        let info = self.inner.transfers.info(id);
+        info.ok_or_else(|| ControlError::Unknown(id.to_string()))
     }
 
     /// Reads the tree behind a link, without the bytes of its files.
@@ -274,44 +323,73 @@ impl Fetcher {
         found.unwrap_or(Err(FetchError::Cancelled))
     }
 
-    /// The transfers that are running, oldest first.
-    pub(crate) fn transfers(&self) -> Vec<TransferInfo> {
-        let running = self.inner.lock_running();
-        let mut transfers: Vec<_> = running
-            .values()
-            .map(|transfer| TransferInfo {
-                id: transfer.id,
-                root: transfer.request.link.root.clone(),
-                output: transfer.request.output.clone(),
-                progress: transfer.progress.snapshot(),
-            })
-            .collect();
-        transfers.sort_by_key(|transfer| transfer.id);
-        transfers
-    }
-
     /// Chunk payload that was fetched and verified since the process started.
     pub(crate) fn downloaded_bytes(&self) -> u64 {
-        let running: u64 = self
-            .inner
-            .lock_running()
-            .values()
-            .map(|it| it.progress.snapshot().downloaded)
-            .sum();
-        running + self.inner.downloaded_bytes.load(Relaxed)
+        self.inner.transfers.downloaded_bytes()
     }
 
     /// Waits until every transfer and every flush has ended; the token was cancelled before.
     pub(crate) async fn ended(&self) {
-        {
-            let _running = self.inner.lock_running();
-            self.inner.tasks.close();
-        }
+        self.inner.transfers.close();
+        self.inner.tasks.close();
         self.inner.tasks.wait().await;
     }
 }
 
 impl Inner {
+    /// Begins runs as long as there are some that wait, and room for them.
+    fn start_queued(self: &Arc<Self>) {
+        while let Some(started) = self.transfers.start_next() {
+            let inner = Arc::clone(self);
+            self.tasks.spawn(async move { inner.run(started).await });
+        }
+    }
+
+    /// Runs a transfer to its end, and the next one after it.
+    async fn run(self: Arc<Self>, started: Started) {
+        let (id, progress) = (started.id, Arc::clone(&started.progress));
+        let cancel = started.cancel.clone();
+        let job = Job::new(Arc::clone(&self), started);
+        let mut running = self.tasks.spawn(job.run(cancel));
+        let mut ticks = tokio::time::interval(RATE_INTERVAL);
+        let joined = loop {
+            tokio::select! {
+                joined = &mut running => break joined,
+                _ = ticks.tick() => progress.measure(),
+            }
+        };
+        let mut result = joined.unwrap_or_else(|panic| Err(panic.into()));
+        let inner = Arc::clone(&self);
+        let ending = self.tasks.spawn_blocking(move || {
+            if result.is_err()
+                && let Some(place) = inner.transfers.is_to_be_removed(id)
+            {
+                let removed = inner.take_away(place);
+                result = removed.and(Err(FetchError::Removed));
+            }
+            inner.transfers.ended(id, result);
+        });
+        if let Err(panic) = ending.await {
+            tracing::error!(transfer = id, %panic, "a transfer did not come to rest");
+        }
+        self.start_queued();
+    }
+
+    /// Takes away what a transfer left that is nobody's any more. Blocking.
+    fn remove(&self, id: u64, place: Option<Place>) -> Result<(), FetchError> {
+        let taken = self.take_away(place);
+        self.transfers.removed(id, &taken);
+        taken
+    }
+
+    /// Why a transfer rests that nobody waits for any more.
+    fn left(&self) -> Pause {
+        match self.stopping.is_cancelled() && self.resumes.load(Relaxed) {
+            true => Pause::Stopped,
+            false => Pause::Interrupted,
+        }
+    }
+
     /// Brings a landed share to the disk in the background, and records that it is there.
     fn flush_later(self: &Arc<Self>, landing: Arc<Landing>, share: ShareId) {
         let inner = Arc::clone(self);
@@ -323,93 +401,6 @@ impl Inner {
                 tracing::warn!(%error, "a fetched share could not be flushed to disk");
             }
         });
-    }
-
-    fn lock_running(&self) -> MutexGuard<'_, HashMap<Key, Arc<Running>>> {
-        self.running.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// A transfer's place in the list of those that run; given back when dropped, also by a panic.
-struct Listed {
-    inner: Arc<Inner>,
-    key: Key,
-    transfer: Arc<Running>,
-}
-
-impl Drop for Listed {
-    fn drop(&mut self) {
-        let mut running = self.inner.lock_running();
-        // One that was asked for again after this one was cancelled has taken its place.
-        let is_this = |it: &Arc<Running>| it.id == self.transfer.id;
-        if running.get(&self.key).is_some_and(is_this) {
-            running.remove(&self.key);
-        }
-        let downloaded = self.transfer.progress.snapshot().downloaded;
-        self.inner.downloaded_bytes.fetch_add(downloaded, Relaxed);
-    }
-}
-
-/// One who waits for a transfer. The transfer is paused when the last one leaves or is dropped.
-pub(crate) struct Attached {
-    transfer: Arc<Running>,
-    left: bool,
-}
-
-impl Attached {
-    /// Joins those who wait for a transfer, unless it was paused.
-    fn join(transfer: &Arc<Running>) -> Option<Self> {
-        let mut waiting = transfer.lock_waiting();
-        if transfer.cancel.is_cancelled() {
-            return None;
-        }
-        *waiting += 1;
-        Some(Self {
-            transfer: Arc::clone(transfer),
-            left: false,
-        })
-    }
-
-    /// How far the transfer is.
-    pub(crate) fn progress(&self) -> Snapshot {
-        self.transfer.progress.snapshot()
-    }
-
-    /// Waits for the outcome. Cancel-safe.
-    pub(crate) async fn outcome(&mut self) -> Outcome {
-        let mut outcome = self.transfer.outcome.clone();
-        match outcome.wait_for(Option::is_some).await.map(|it| it.clone()) {
-            Ok(Some(outcome)) => outcome,
-            _ => Err(Arc::new(FetchError::Internal(
-                "the transfer's task ended".to_owned(),
-            ))),
-        }
-    }
-
-    /// Waits for the transfer no longer; true when nobody else does, and it is paused now.
-    pub(crate) fn leave(&mut self) -> bool {
-        if std::mem::replace(&mut self.left, true) {
-            return false;
-        }
-        let mut waiting = self.transfer.lock_waiting();
-        *waiting = waiting.saturating_sub(1);
-        let last = *waiting == 0;
-        if last {
-            self.transfer.cancel.cancel();
-        }
-        last
-    }
-}
-
-impl Running {
-    fn lock_waiting(&self) -> MutexGuard<'_, usize> {
-        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Drop for Attached {
-    fn drop(&mut self) {
-        self.leave();
     }
 }
 

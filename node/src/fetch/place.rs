@@ -21,6 +21,7 @@ use rustix::{
     fs::{AtFlags, CWD, FileType, Mode, OFlags, RenameFlags},
     io::Errno,
 };
+use serde::{Deserialize, Serialize};
 use shoal_protocol::name::SafeName;
 
 /// Directory handles kept open while landing a tree; a file tree is landed directory by directory,
@@ -28,7 +29,7 @@ use shoal_protocol::name::SafeName;
 const DIRECTORY_HANDLES_MAX: usize = 128;
 
 /// The final place of a fetch: an existing parent directory and a name in it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Destination {
     pub(crate) parent: PathBuf,
     pub(crate) name: OsString,

@@ -1,6 +1,12 @@
 //! What a transfer has done so far, readable from anywhere at any time.
 
-use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering::Relaxed};
+use std::{
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering::Relaxed},
+    },
+    time::Instant,
+};
 
 /// What a transfer is busy with.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -29,6 +35,8 @@ pub(crate) struct Progress {
     downloaded: AtomicU64,
     resumed: AtomicU64,
     local: AtomicU64,
+    rate: AtomicU64,
+    meter: Mutex<Meter>,
 }
 
 /// The counters at one moment.
@@ -48,6 +56,13 @@ pub(crate) struct Snapshot {
 }
 
 impl Progress {
+    /// Takes the rate; to be called at regular intervals.
+    pub(super) fn measure(&self) {
+        let bytes = self.snapshot().bytes();
+        let mut meter = self.meter.lock().unwrap_or_else(PoisonError::into_inner);
+        self.rate.store(meter.rate(bytes, Instant::now()), Relaxed);
+    }
+
     pub(super) fn phase(&self, phase: Phase) {
         self.phase.store(phase as u8, Relaxed);
     }
@@ -98,6 +113,32 @@ impl Progress {
             local: self.local.load(Relaxed),
         }
     }
+
+    /// Verified bytes per second, lately.
+    pub(crate) fn rate(&self) -> u64 {
+        self.rate.load(Relaxed)
+    }
+}
+
+/// The rate of a counter between two looks, smoothed over a few of them.
+#[derive(Debug, Default)]
+struct Meter {
+    last: Option<(Instant, u64)>,
+    rate: u64,
+}
+
+impl Meter {
+    fn rate(&mut self, total: u64, now: Instant) -> u64 {
+        if let Some((then, before)) = self.last {
+            let millis = u64::try_from((now - then).as_millis())
+                .unwrap_or(u64::MAX)
+                .max(1);
+            let latest = total.saturating_sub(before).saturating_mul(1000) / millis;
+            self.rate = (self.rate.saturating_add(latest)) / 2;
+        }
+        self.last = Some((now, total));
+        self.rate
+    }
 }
 
 impl Snapshot {
@@ -109,5 +150,23 @@ impl Snapshot {
     /// Verified bytes in place, wherever they came from.
     pub(crate) fn bytes(&self) -> u64 {
         self.downloaded + self.resumed + self.local
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn a_rate_follows_within_a_few_looks() {
+        let (mut meter, mut now) = (Meter::default(), Instant::now());
+        assert_eq!(meter.rate(1000, now), 0);
+        for look in 1..8 {
+            now += Duration::from_millis(500);
+            meter.rate(1000 + look * 500, now);
+        }
+        assert!((990..=1000).contains(&meter.rate), "{}", meter.rate);
     }
 }

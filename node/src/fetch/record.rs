@@ -1,109 +1,320 @@
-//! The record by which a repeated fetch finds its earlier run.
+//! Unfinished transfers as the database keeps them.
+//!
+//! | key                   | value                                                      |
+//! | --------------------- | ---------------------------------------------------------- |
+//! | `t`, number 8 BE      | a version byte and a [`TransferRecord`]                     |
+//! | `n`                   | the next number, 8 BE: none is given twice                  |
+//!
+//! A record is there before anything of its transfer is on the disk, and goes when nothing of it is
+//! left but what was asked for. Rows of another layout are left alone.
 
-use std::path::{Path, PathBuf};
+use std::{ffi::OsString, path::PathBuf, time::Duration};
 
+use libp2p::Multiaddr;
 use serde::{Deserialize, Serialize};
 use shoal_protocol::link::Link;
 
-use crate::store::{FileStat, ShareId, Store, StoreError, TableName};
+use super::{
+    FetchRequest, Pause,
+    place::Destination,
+    progress::{Phase, Snapshot},
+};
+use crate::store::{FileStat, ShareId, Store, StoreError, TableChange, TableName};
 
-/// The layout that is written; another one is treated as if there were no earlier run.
-const VERSION: u8 = 1;
+/// The layout that is written.
+const VERSION: u8 = 2;
+const NEXT_KEY: &[u8] = b"n";
+const RECORD_PREFIX: u8 = b't';
+/// Rows read at a time while loading.
+const SCAN_ROWS: usize = 256;
 
-/// One unfinished fetch.
+/// One unfinished transfer.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct TransferRecord {
+    pub(super) request: StoredRequest,
+    pub(super) created_ms: u64,
+    pub(super) fate: Fate,
+    pub(super) place: Option<Place>,
+    pub(super) reached: Reached,
+}
+
+/// What a transfer was asked to do. A link is written without its peers, which follow as text.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct StoredRequest {
+    link: String,
+    peers: Vec<String>,
+    output: PathBuf,
+    into: bool,
+    overwrite: bool,
+    sync: bool,
+    timeout_ms: u64,
+}
+
+/// What becomes of a transfer at the next start.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) enum Fate {
+    /// A daemon goes on with it.
+    Active,
+    /// It waits until somebody asks for it.
+    Paused(Pause),
+    /// The same, although it will fail again unless something changes.
+    Failed(String),
+    /// It was cancelled; what is left of it is taken away.
+    Removing,
+}
+
+/// Where a transfer lands, once that is decided.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Place {
+    pub(super) destination: Destination,
+    /// The name of the hidden part, beside the destination.
+    pub(super) part: OsString,
     /// The share that the landed rows belong to.
     pub(super) share: ShareId,
-    /// The hidden part.
-    pub(super) part: PathBuf,
     /// What the system says of the part, once it is about to be moved into place.
     pub(super) moving: Option<FileStat>,
 }
 
-/// The place of a record: what is fetched (the path in the link too, or two parts of one root would
-/// share their rows), and where to. Names hold no zero byte.
-fn key(link: &Link, destination: &Path) -> Vec<u8> {
-    use std::os::unix::ffi::OsStrExt as _;
-    let mut key = link.root.to_bytes();
-    for name in &link.path {
-        key.push(b'/');
-        key.extend_from_slice(name.as_str().as_bytes());
+/// How far a transfer was when it last came to rest.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Reached {
+    pub(super) bytes: u64,
+    files: u64,
+    /// Bytes and files of the whole, once the tree was read.
+    totals: Option<(u64, u64)>,
+}
+
+impl Reached {
+    pub(super) fn at(progress: &Snapshot) -> Self {
+        let totals = (progress.bytes_total, progress.files_total);
+        Self {
+            bytes: progress.bytes(),
+            files: progress.files,
+            totals: progress.totals_known().then_some(totals),
+        }
     }
-    key.push(0);
-    key.extend_from_slice(destination.as_os_str().as_bytes());
-    key
+
+    /// The same, as a run that has not gone on yet.
+    pub(super) fn snapshot(&self) -> Snapshot {
+        let (bytes_total, files_total) = self.totals.unwrap_or_default();
+        Snapshot {
+            phase: match self.totals {
+                Some(_) => Phase::Fetching,
+                None => Phase::Finding,
+            },
+            bytes_total,
+            files_total,
+            files: self.files,
+            resumed: self.bytes,
+            ..Snapshot::default()
+        }
+    }
 }
 
-/// Reads the record of an earlier run, if there is one.
-pub(super) fn load(
-    store: &Store,
-    link: &Link,
-    destination: &Path,
-) -> Result<Option<TransferRecord>, StoreError> {
-    let value = store
-        .table(TableName::Transfers)
-        .get(&key(link, destination))?;
-    Ok(value.and_then(|value| match value.split_first() {
-        Some((&VERSION, body)) => postcard::from_bytes(body).ok(),
+impl StoredRequest {
+    pub(super) fn of(request: &FetchRequest) -> Self {
+        let FetchRequest {
+            link,
+            output,
+            into,
+            peers,
+            overwrite,
+            sync,
+            timeout,
+        } = request;
+        let peers = peers.iter().map(ToString::to_string);
+        let bare = Link {
+            peers: Vec::new(),
+            ..link.clone()
+        };
+        Self {
+            link: bare.to_string(),
+            peers: peers.chain(link.peers.iter().cloned()).collect(),
+            output: output.clone(),
+            into: *into,
+            overwrite: *overwrite,
+            sync: *sync,
+            timeout_ms: u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX),
+        }
+    }
+
+    /// The request again; none for a link that this build does not read.
+    pub(super) fn request(&self) -> Option<FetchRequest> {
+        let peers = self.peers.iter();
+        Some(FetchRequest {
+            link: self.link.parse().ok()?,
+            output: self.output.clone(),
+            into: self.into,
+            peers: peers
+                .filter_map(|it| it.parse::<Multiaddr>().ok())
+                .collect(),
+            overwrite: self.overwrite,
+            sync: self.sync,
+            timeout: Duration::from_millis(self.timeout_ms),
+        })
+    }
+}
+
+/// The records of one home.
+#[derive(Clone)]
+pub(super) struct Records {
+    store: Store,
+}
+
+impl Records {
+    pub(super) fn new(store: Store) -> Self {
+        Self { store }
+    }
+
+    /// Every record that this build reads, by number, and the next number to give.
+    pub(super) fn load(&self) -> Result<(Vec<(u64, TransferRecord)>, u64), StoreError> {
+        let table = self.store.table(TableName::Transfers);
+        let (mut records, mut from) = (Vec::new(), Vec::new());
+        loop {
+            let rows = table.scan(&[RECORD_PREFIX], &from, SCAN_ROWS)?;
+            records.extend(rows.iter().filter_map(|(key, value)| read(key, value)));
+            match rows.last() {
+                Some((last, _)) if rows.len() == SCAN_ROWS => {
+                    from.clone_from(last);
+                    from.push(0);
+                }
+                _ => break,
+            }
+        }
+        let next = table.get(NEXT_KEY)?;
+        let next = next.and_then(|value| Some(u64::from_be_bytes(value.try_into().ok()?)));
+        // A counter that was lost must not lead to a number that is in use.
+        let unused = records.last().map_or(1, |(last, _)| last + 1);
+        Ok((records, next.unwrap_or(1).max(unused)))
+    }
+
+    /// Writes a record together with the next number to give.
+    pub(super) fn add(
+        &self,
+        id: u64,
+        next_id: u64,
+        record: &TransferRecord,
+    ) -> Result<(), StoreError> {
+        let next = TableChange::Put {
+            key: NEXT_KEY.to_vec(),
+            value: next_id.to_be_bytes().to_vec(),
+        };
+        let record = TableChange::Put {
+            key: key(id),
+            value: encode(record)?,
+        };
+        self.store
+            .table(TableName::Transfers)
+            .write(&[next, record], false)
+    }
+
+    pub(super) fn save(&self, id: u64, record: &TransferRecord) -> Result<(), StoreError> {
+        self.store
+            .table(TableName::Transfers)
+            .put(&key(id), &encode(record)?)
+    }
+
+    pub(super) fn forget(&self, id: u64) -> Result<(), StoreError> {
+        self.store.table(TableName::Transfers).delete(&key(id))
+    }
+}
+
+fn key(id: u64) -> Vec<u8> {
+    [&[RECORD_PREFIX][..], &id.to_be_bytes()].concat()
+}
+
+fn encode(record: &TransferRecord) -> Result<Vec<u8>, StoreError> {
+    postcard::to_extend(record, vec![VERSION]).map_err(|error| StoreError::Damaged {
+        detail: format!("a transfer cannot be encoded: {error}"),
+    })
+}
+
+fn read(key: &[u8], value: &[u8]) -> Option<(u64, TransferRecord)> {
+    let id = u64::from_be_bytes(key.get(1..)?.try_into().ok()?);
+    match value.split_first()? {
+        (&VERSION, body) => Some((id, postcard::from_bytes(body).ok()?)),
         _ => None,
-    }))
-}
-
-/// Writes the record of a run that begins.
-pub(super) fn save(
-    store: &Store,
-    link: &Link,
-    destination: &Path,
-    record: &TransferRecord,
-) -> Result<(), StoreError> {
-    let value =
-        postcard::to_extend(record, vec![VERSION]).map_err(|error| StoreError::Damaged {
-            detail: format!("a transfer cannot be encoded: {error}"),
-        })?;
-    store
-        .table(TableName::Transfers)
-        .put(&key(link, destination), &value)
-}
-
-/// Forgets a run.
-pub(super) fn forget(store: &Store, link: &Link, destination: &Path) -> Result<(), StoreError> {
-    store
-        .table(TableName::Transfers)
-        .delete(&key(link, destination))
+    }
 }
 
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
 
-    use shoal_protocol::{
-        address::{Cid, Digest, HashFn},
-        name::SafeName,
-    };
+    use shoal_protocol::address::{Cid, Digest, HashFn};
 
     use super::*;
 
+    fn record() -> TransferRecord {
+        let request = FetchRequest {
+            link: Link {
+                path: vec!["a".parse().unwrap()],
+                peers: vec!["/ip4/127.0.0.1/tcp/2".into()],
+                ..Link::new(Cid::raw(Digest::of(HashFn::Blake3, b"x")))
+            },
+            output: "/x".into(),
+            into: true,
+            peers: vec!["/ip4/127.0.0.1/tcp/1".parse().unwrap()],
+            overwrite: false,
+            sync: true,
+            timeout: Duration::from_secs(7),
+        };
+        TransferRecord {
+            request: StoredRequest::of(&request),
+            created_ms: 5,
+            fate: Fate::Paused(Pause::Problem("full".into())),
+            place: None,
+            reached: Reached::default(),
+        }
+    }
+
     #[test]
-    fn a_run_is_found_by_root_path_and_destination() {
+    fn records_survive_and_numbers_are_given_once() {
         let home = tempfile::tempdir().unwrap();
         let store = Store::open(home.path()).unwrap();
-        let whole = Link::new(Cid::raw(Digest::of(HashFn::Blake3, b"x")));
-        let part = Link {
-            path: vec![SafeName::parse("a").unwrap()],
-            ..whole.clone()
+        let records = Records::new(store.clone());
+        assert_eq!(records.load().unwrap(), (Vec::new(), 1));
+        for id in 1..=300 {
+            records.add(id, id + 1, &record()).unwrap();
+        }
+        let placed = TransferRecord {
+            place: Some(Place {
+                destination: Destination {
+                    parent: "/x".into(),
+                    name: "y".into(),
+                },
+                part: ".y.part".into(),
+                share: store.new_share_id().unwrap(),
+                moving: Some(FileStat::default()),
+            }),
+            ..record()
         };
-        let record = TransferRecord {
-            share: store.new_share_id().unwrap(),
-            part: "/x/.y.part".into(),
-            moving: Some(FileStat::default()),
-        };
-        save(&store, &whole, Path::new("/x/y"), &record).unwrap();
-        let found = |link, path| load(&store, link, Path::new(path)).unwrap();
-        assert_eq!(found(&whole, "/x/y"), Some(record));
-        assert_eq!(found(&whole, "/x/z"), None);
-        assert_eq!(found(&part, "/x/y"), None);
-        forget(&store, &whole, Path::new("/x/y")).unwrap();
-        assert_eq!(found(&whole, "/x/y"), None);
+        records.save(7, &placed).unwrap();
+        let (loaded, next) = records.load().unwrap();
+        assert_eq!((loaded.len(), next), (300, 301));
+        assert_eq!(loaded[6], (7, placed));
+
+        (1..=300).for_each(|id| records.forget(id).unwrap());
+        assert_eq!(records.load().unwrap(), (Vec::new(), 301));
+    }
+
+    #[test]
+    fn rows_of_another_layout_are_left_alone() {
+        let home = tempfile::tempdir().unwrap();
+        let store = Store::open(home.path()).unwrap();
+        let table = store.table(TableName::Transfers);
+        table.put(&key(4), &[VERSION + 1, 1, 2]).unwrap();
+        table.put(b"tx", &[VERSION]).unwrap();
+        let (loaded, _) = Records::new(store).load().unwrap();
+        assert!(loaded.is_empty());
+        assert!(table.get(&key(4)).unwrap().is_some());
+    }
+
+    #[test]
+    fn a_request_comes_back_with_all_its_peers() {
+        let request = record().request.request().unwrap();
+        assert_eq!(request.peers.len(), 2);
+        assert_eq!(request.link.path[0].as_str(), "a");
+        assert_eq!(StoredRequest::of(&request), record().request);
     }
 }

@@ -14,7 +14,7 @@ use shoal_protocol::{
 
 use crate::{
     api::types as api,
-    fetch::{Fetched, FoundProvider, Snapshot, TransferInfo},
+    fetch::{Fetched, FoundProvider, Snapshot, TransferInfo, TransferState},
     net::{self, PeerInfo, Scope, without_peer},
     share::Shared,
     store::{Recipe, ShareRecord, ShareState},
@@ -157,15 +157,26 @@ pub(super) fn fetched(fetched: &Fetched) -> api::FetchResult {
 }
 
 pub(super) fn transfer(info: &TransferInfo) -> api::Transfer {
-    let name = info
-        .output
-        .file_name()
-        .map_or_else(String::new, |it| it.to_string_lossy().into());
+    let name = info.path.file_name();
+    let created = i64::try_from(info.created_ms).unwrap_or(i64::MAX);
     api::Transfer {
         id: info.id,
         cid: info.root.to_string(),
-        name,
-        progress: progress(&info.progress, 0),
+        name: name.map_or_else(String::new, |it| it.to_string_lossy().into()),
+        path: info.path.clone(),
+        created: Timestamp::from_millisecond(created).unwrap_or(Timestamp::MAX),
+        state: match &info.state {
+            TransferState::Queued => api::TransferState::Queued,
+            TransferState::Running => api::TransferState::Running,
+            TransferState::Done => api::TransferState::Done,
+            TransferState::Paused(why) => api::TransferState::Paused {
+                reason: why.to_string(),
+            },
+            TransferState::Failed(reason) => api::TransferState::Failed {
+                reason: reason.clone(),
+            },
+        },
+        progress: progress(&info.progress, info.rate),
     }
 }
 

@@ -5,7 +5,7 @@ use shoal_protocol::{address::AddressError, link::LinkError, unixfs::DagError, w
 use super::NodeError;
 use crate::{
     api::{ApiError, ErrorCode},
-    fetch::FetchError,
+    fetch::{ControlError, FetchError},
     net::{ConnectError, NetError},
     share::ShareError,
     store::{StoreError, UnshareError},
@@ -155,7 +155,7 @@ impl From<&FetchError> for ApiError {
             FetchError::OtherKind(_) => Self::new(ErrorCode::DestinationExists, message)
                 .hint("choose another place with -o, or move what is there away"),
             FetchError::Destination(error) => Self::from_io(error, message)
-                .hint("what was fetched is kept: run the same fetch again to go on"),
+                .hint("what was fetched is kept: mend it, and run the same fetch again to go on"),
             FetchError::NoSpace { .. } => Self::new(ErrorCode::NoSpace, message)
                 .hint("free some space, or choose another disk with -o"),
             FetchError::Refused(error) | FetchError::Path(PathError::Dag(error)) => {
@@ -167,17 +167,35 @@ impl From<&FetchError> for ApiError {
             FetchError::Name(_) => {
                 Self::new(ErrorCode::BadName, message).hint("choose a name of your own with -o")
             }
-            FetchError::Busy(_) => {
-                Self::new(ErrorCode::Busy, message).hint("wait until one of them is done")
-            }
+            FetchError::Busy(_) => Self::new(ErrorCode::Busy, message)
+                .hint("`shoal transfers` lists them; `shoal cancel ID` ends one for good"),
             FetchError::BareSymlink => Self::new(ErrorCode::BadName, message),
             FetchError::Store(error) => error.into(),
             FetchError::Internal(_) => {
                 Self::new(ErrorCode::Internal, message).hint("the daemon's log says more")
             }
+            FetchError::Paused => Self::new(ErrorCode::Interrupted, message)
+                .hint("`shoal resume` or the same fetch goes on"),
+            FetchError::Removed => Self::new(ErrorCode::Interrupted, message)
+                .hint("nothing of it is left; the same fetch begins anew"),
             FetchError::Cancelled => Self::new(ErrorCode::Interrupted, message)
                 .hint("run the same command again to go on where it stopped"),
         }
+    }
+}
+
+impl From<ControlError> for ApiError {
+    fn from(error: ControlError) -> Self {
+        let message = error.to_string();
+        let hint = match error {
+            ControlError::Unknown(_) => "`shoal transfers` lists them with their numbers",
+            ControlError::Ambiguous { .. } => "name one of them by its number",
+            ControlError::Done(_) => "it is shared from where it landed; `shoal unshare` ends that",
+            ControlError::Failed(_) => "`shoal resume` tries again, `shoal cancel` clears it away",
+            ControlError::Removal(error) => return Self::from(error.as_ref()),
+            ControlError::Store(error) => return error.into(),
+        };
+        Self::new(ErrorCode::NoTransfer, message).hint(hint)
     }
 }
 

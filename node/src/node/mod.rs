@@ -26,7 +26,7 @@ use self::{offers::Offers, tables::TableLog};
 use crate::{
     api::{HomeError, HomeLock},
     config::Config,
-    fetch::Fetcher,
+    fetch::{self, Fetcher, Transfers},
     net::{ExchangeStream, Net, NetConfig, NetDeps, NetError},
     serve::{ServeStats, Server, Withdrawn},
     store::{Library, Store, StoreError, TableName},
@@ -71,6 +71,8 @@ struct Inner {
     rates: watch::Rates,
     recheck: watch::Recheck,
     tasks: TaskTracker,
+    /// Fires when the node is asked to stop: nothing new begins any more.
+    stopping: CancellationToken,
     shutdown: CancellationToken,
     /// Held while shutting down, so that a second call waits for the first.
     ended: Mutex<bool>,
@@ -85,14 +87,20 @@ impl Node {
         let lock = HomeLock::acquire(home)?;
         let home = lock.home().to_owned();
         let offers = Arc::<Offers>::default();
+        let (stopping, shutdown) = (CancellationToken::new(), CancellationToken::new());
         let opened = {
             let (home, offers) = (home.clone(), Arc::clone(&offers));
-            tokio::task::spawn_blocking(move || open(&home, offers)).await
+            let shutdown = shutdown.clone();
+            tokio::task::spawn_blocking(move || open(&home, offers, shutdown)).await
         };
-        let (library, keypair) = opened.map_err(|it| NodeError::Identity(it.to_string()))??;
+        let opened = opened.map_err(|it| NodeError::Identity(it.to_string()))??;
+        let Opened {
+            library,
+            transfers,
+            keypair,
+        } = opened;
         let (net, streams) = start_net(&config, &keypair, &library).await?;
 
-        let shutdown = CancellationToken::new();
         let tasks = TaskTracker::new();
         let (served, withdrawn) = (Arc::<ServeStats>::default(), Arc::<Withdrawn>::default());
         let server = Server::new(
@@ -103,8 +111,14 @@ impl Node {
         );
         tasks.spawn(server.run(streams));
         tasks.spawn(offers.follow(library.clone(), net.clone(), withdrawn, shutdown.clone()));
-        let store = library.store().clone();
-        let fetcher = Fetcher::new(store, library.clone(), net.clone(), shutdown.clone());
+        let fetcher = Fetcher::new(fetch::Deps {
+            store: library.store().clone(),
+            library: library.clone(),
+            net: net.clone(),
+            transfers,
+            stopping: stopping.clone(),
+            shutdown: shutdown.clone(),
+        });
         let recheck = watch::Recheck::start(&tasks, library.clone(), shutdown.clone());
         let rates = watch::Rates::start(&tasks, &fetcher, &served, shutdown.clone());
         let inner = Inner {
@@ -119,6 +133,7 @@ impl Node {
             rates,
             recheck,
             tasks,
+            stopping,
             shutdown,
             ended: Mutex::new(false),
         };
@@ -139,6 +154,19 @@ impl NodeHandle {
         &self.inner.lock
     }
 
+    /// Goes on with the transfers that an earlier process did not finish, and leaves what this one
+    /// does not finish to the next: what a daemon does, and a node that lasts as long as one
+    /// command does not.
+    pub fn resume_transfers(&self) {
+        self.inner.fetcher.resume_stopped();
+    }
+
+    /// To be cancelled when the node is asked to stop, before [`NodeHandle::shutdown`]: whoever
+    /// stops to wait for a transfer from then on does so because the node ends.
+    pub fn stopping_token(&self) -> CancellationToken {
+        self.inner.stopping.clone()
+    }
+
     /// Fires when the node begins to shut down.
     pub fn shutdown_token(&self) -> CancellationToken {
         self.inner.shutdown.clone()
@@ -147,6 +175,7 @@ impl NodeHandle {
     /// Ends the node in order and waits until nothing of it runs. Calling it again waits too.
     pub async fn shutdown(&self) {
         let inner = &self.inner;
+        inner.stopping.cancel();
         inner.shutdown.cancel();
         let mut ended = inner.ended.lock().await;
         if *ended {
@@ -162,13 +191,29 @@ impl NodeHandle {
     }
 }
 
+/// What lies on disk.
+struct Opened {
+    library: Library,
+    transfers: Transfers,
+    keypair: Keypair,
+}
+
 /// Opens what lies on disk. Blocking.
-fn open(home: &Path, offers: Arc<Offers>) -> Result<(Library, Keypair), NodeError> {
+fn open(
+    home: &Path,
+    offers: Arc<Offers>,
+    shutdown: CancellationToken,
+) -> Result<Opened, NodeError> {
     let store = Store::open(home)?;
+    let transfers = Transfers::load(&store, shutdown)?;
     let library = Library::open(store, move |event| offers.note(&event))?;
     let keypair = crate::net::identity::load_or_create(home)
         .map_err(|error| NodeError::Identity(error.to_string()))?;
-    Ok((library, keypair))
+    Ok(Opened {
+        library,
+        transfers,
+        keypair,
+    })
 }
 
 async fn start_net(

@@ -71,6 +71,7 @@ impl Service for NodeHandle {
                 .fetcher
                 .transfers()
                 .iter()
+                .filter(|transfer| !transfer.over)
                 .map(answers::transfer)
                 .collect(),
             replicas: api::Replicas::default(),
@@ -200,7 +201,6 @@ impl Service for NodeHandle {
             .fetcher
             .fetch(request)
             .map_err(|error| ApiError::from(&error))?;
-        let mut meter = Meter::default();
         let mut ticks = tokio::time::interval(PROGRESS_INTERVAL);
         let outcome = loop {
             tokio::select! {
@@ -214,15 +214,35 @@ impl Service for NodeHandle {
                 }
                 _ = ticks.tick() => {
                     let at = attached.progress();
-                    let rate = meter.rate(at.bytes());
-                    progress.report(answers::progress(&at, rate));
+                    progress.report(answers::progress(&at, attached.rate()));
                 }
             }
         };
         match outcome {
             Ok(fetched) => Ok(answers::fetched(&fetched)),
-            Err(error) => Err(error.as_ref().into()),
+            Err(error) => Err(self.kept_as(attached.id(), error.as_ref().into())),
         }
+    }
+
+    async fn transfers(&self) -> Result<api::Transfers, ApiError> {
+        let transfers = self.inner.fetcher.transfers();
+        Ok(api::Transfers {
+            transfers: transfers.iter().map(answers::transfer).collect(),
+        })
+    }
+
+    async fn pause(&self, target: String) -> Result<api::Transfer, ApiError> {
+        let paused = self.inner.fetcher.pause(&target).await?;
+        Ok(answers::transfer(&paused))
+    }
+
+    async fn resume(&self, target: String) -> Result<api::Transfer, ApiError> {
+        Ok(answers::transfer(&self.inner.fetcher.resume(&target)?))
+    }
+
+    async fn cancel(&self, target: String) -> Result<api::Transfer, ApiError> {
+        let cancelled = self.inner.fetcher.cancel(&target).await?;
+        Ok(answers::transfer(&cancelled))
     }
 
     async fn list(
@@ -274,6 +294,16 @@ impl Service for NodeHandle {
 }
 
 impl NodeHandle {
+    /// The failure of a transfer, with its number if something of it is left to go on with.
+    fn kept_as(&self, id: u64, error: ApiError) -> ApiError {
+        let transfers = self.inner.fetcher.transfers();
+        let kept = transfers.iter().any(|it| it.id == id && !it.over);
+        match error.hint.clone().filter(|_| kept) {
+            Some(hint) => error.hint(format!("{hint}; it is transfer {id}")),
+            None => error,
+        }
+    }
+
     async fn connected(&self) -> Vec<api::Peer> {
         let mut peers: Vec<_> = self
             .inner
@@ -309,28 +339,6 @@ impl NodeHandle {
     }
 }
 
-/// The rate of a counter between two looks, smoothed over about a second.
-#[derive(Default)]
-struct Meter {
-    last: Option<(Instant, u64)>,
-    rate: u64,
-}
-
-impl Meter {
-    fn rate(&mut self, total: u64) -> u64 {
-        let now = Instant::now();
-        if let Some((then, before)) = self.last {
-            let millis = u64::try_from((now - then).as_millis())
-                .unwrap_or(u64::MAX)
-                .max(1);
-            let latest = total.saturating_sub(before).saturating_mul(1000) / millis;
-            self.rate = (self.rate.saturating_mul(4).saturating_add(latest)) / 5;
-        }
-        self.last = Some((now, total));
-        self.rate
-    }
-}
-
 fn hashing(at: &share::Progress) -> api::ShareProgress {
     api::ShareProgress {
         phase: api::SharePhase::Hashing,
@@ -358,17 +366,4 @@ fn interrupted() -> ApiError {
 
 fn internal(panic: &tokio::task::JoinError) -> ApiError {
     ApiError::new(ErrorCode::Internal, panic.to_string()).hint("the daemon's log says more")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_meter_needs_two_looks() {
-        let mut meter = Meter::default();
-        assert_eq!(meter.rate(1000), 0);
-        std::thread::yield_now();
-        assert!(meter.rate(2000) > 0);
-    }
 }

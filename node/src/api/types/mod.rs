@@ -6,6 +6,7 @@
 mod fetch;
 mod node;
 mod share;
+mod transfer;
 
 use std::path::{Path, PathBuf};
 
@@ -20,12 +21,13 @@ pub use fetch::{
 };
 pub use node::{
     ConnectRequest, Connected, Direction, Disk, Identity, Peer, Peers, Rates, Replicas, Scope,
-    Status, Stopping, Transfer,
+    Status, Stopping,
 };
 pub use share::{
     Chunker, Hash, Preserve, ShareInfo, SharePhase, ShareProgress, ShareRequest, ShareResult,
     ShareState, Shares, Skipped, UnshareRequest, Unshared,
 };
+pub use transfer::{Transfer, TransferState, Transfers};
 
 /// A path that means the same in every process: the caller's working directory is nothing that a
 /// daemon knows.

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use libp2p::{Multiaddr, PeerId};
 use serde::{Deserialize, Serialize};
 
-use super::{FetchProgress, ShareInfo};
+use super::{ShareInfo, Transfer};
 
 /// Whom to connect to.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -90,7 +90,7 @@ pub struct Status {
     pub peers: Vec<Peer>,
     /// What it offers.
     pub shares: Vec<ShareInfo>,
-    /// The fetches in progress.
+    /// The fetches that are not over: queued, running, paused, or failed with something left.
     pub transfers: Vec<Transfer>,
     /// What it holds for others.
     pub replicas: Replicas,
@@ -116,20 +116,6 @@ pub enum Scope {
     Lan,
     /// Everybody.
     Public,
-}
-
-/// A fetch in progress.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Transfer {
-    /// Its number, unique in this home.
-    pub id: u64,
-    /// The root.
-    pub cid: String,
-    /// Its name.
-    pub name: String,
-    /// How far it is.
-    #[serde(flatten)]
-    pub progress: FetchProgress,
 }
 
 /// What the node holds for others.

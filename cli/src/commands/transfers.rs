@@ -1,0 +1,126 @@
+//! `shoal transfers`, `pause`, `resume` and `cancel`: the daemon's fetches as things.
+
+use shoal_node::api::{
+    ApiError,
+    types::{FetchPhase, FetchProgress, Transfer, TransferState},
+};
+
+use super::interruptible;
+use crate::{app::App, args::TransferArgs, client::Client, human, output::Text};
+
+pub(crate) async fn list(app: &App) -> Result<(), ApiError> {
+    let client = Client::connect(&app.home).await?;
+    let listed = interruptible(app, client.transfers()).await?;
+    if listed.transfers.is_empty() {
+        app.output
+            .note("There are no transfers: `shoal fetch LINK` begins one.");
+    }
+    app.output.result(&listed, |text| {
+        for transfer in &listed.transfers {
+            transfer_lines(text, transfer);
+        }
+    });
+    Ok(())
+}
+
+pub(crate) async fn pause(app: &App, args: TransferArgs) -> Result<(), ApiError> {
+    tell(app, &args, "pause").await?;
+    app.output
+        .note("Paused: `shoal resume` or the same fetch goes on.");
+    Ok(())
+}
+
+pub(crate) async fn resume(app: &App, args: TransferArgs) -> Result<(), ApiError> {
+    tell(app, &args, "resume").await?;
+    app.output
+        .note("It goes on: `shoal transfers` shows how far it is.");
+    Ok(())
+}
+
+pub(crate) async fn cancel(app: &App, args: TransferArgs) -> Result<(), ApiError> {
+    tell(app, &args, "cancel").await?;
+    app.output.note("Cancelled: nothing of it is left.");
+    Ok(())
+}
+
+async fn tell(app: &App, args: &TransferArgs, what: &str) -> Result<(), ApiError> {
+    let client = Client::connect(&app.home).await?;
+    let target = target(&args.transfer);
+    let transfer = interruptible(app, client.tell_transfer(&target, what)).await?;
+    app.output
+        .result(&transfer, |text| transfer_lines(text, &transfer));
+    Ok(())
+}
+
+/// What the daemon knows transfers by: a number, or (the beginning of) a root as it prints it.
+fn target(word: &str) -> String {
+    match ApiError::parse_link(word) {
+        Ok(link) => link.root.to_string(),
+        Err(_) => word.to_owned(),
+    }
+}
+
+/// Two lines that read well at any width, and a third if it does not get on by itself.
+pub(super) fn transfer_lines(text: &mut Text, transfer: &Transfer) {
+    let name = text.bold(human::escape(&transfer.name));
+    let id = transfer.id;
+    text.line(format_args!("{id}  {name}  {}", what(transfer)));
+    text.line(format_args!("  {}", text.dim(human::path(&transfer.path))));
+    let (TransferState::Paused { reason } | TransferState::Failed { reason }) = &transfer.state
+    else {
+        return;
+    };
+    text.line(format_args!(
+        "  {} `shoal resume {id}` goes on, `shoal cancel {id}` clears it away.",
+        text.alert(format_args!("{}.", human::escape(reason))),
+    ));
+}
+
+fn what(transfer: &Transfer) -> String {
+    let progress = &transfer.progress;
+    match &transfer.state {
+        TransferState::Queued => "waits for its turn".to_owned(),
+        TransferState::Running => running(progress),
+        TransferState::Paused { .. } => format!("paused at {}", amount(progress)),
+        TransferState::Failed { .. } => "failed".to_owned(),
+        TransferState::Done => format!("done, {}", human::size(progress.bytes)),
+    }
+}
+
+fn running(progress: &FetchProgress) -> String {
+    match (progress.phase, progress.bytes_total) {
+        (FetchPhase::Finding, _) => "looking for providers".to_owned(),
+        (FetchPhase::Listing, _) | (FetchPhase::Fetching, None) => "reading the tree".to_owned(),
+        (FetchPhase::Landing, _) => "moving into place".to_owned(),
+        (FetchPhase::Fetching, Some(_)) => format!(
+            "{} at {}/s from {}",
+            amount(progress),
+            human::size(progress.rate),
+            human::count(progress.sources.into(), "source"),
+        ),
+    }
+}
+
+fn amount(progress: &FetchProgress) -> String {
+    let bytes = human::size(progress.bytes);
+    match progress.bytes_total {
+        Some(total) => format!("{bytes} of {}", human::size(total)),
+        None => bytes,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_transfer_is_named_by_number_root_or_link() {
+        const CID: &str = "bafkr4ifpcne3t6mptuzuqtcjltsmtsg5p2wvqsnelpc5gm2yurh6psvs6m";
+        let check = |word: &str, expected: &str| assert_eq!(target(word), expected);
+        check("7", "7");
+        check("bafkr4i", "bafkr4i");
+        check(CID, CID);
+        check(&format!("shoal:{CID}/a?name=x"), CID);
+        check(&format!("ipfs://{CID}"), CID);
+    }
+}

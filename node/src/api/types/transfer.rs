@@ -1,0 +1,58 @@
+//! Fetches as things: listed, paused, resumed, cancelled.
+
+use std::path::PathBuf;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use super::FetchProgress;
+
+/// The transfers of a home.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Transfers {
+    /// Each that is not over, and the last of those that are; oldest first.
+    pub transfers: Vec<Transfer>,
+}
+
+/// One fetch, from its request until it is done or cancelled.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Transfer {
+    /// Its number, given once in this home.
+    pub id: u64,
+    /// The root.
+    pub cid: String,
+    /// The name of what it makes.
+    pub name: String,
+    /// Where it lands, or landed.
+    pub path: PathBuf,
+    /// When it was first asked for.
+    pub created: Timestamp,
+    /// The one state that it is in.
+    #[serde(flatten)]
+    pub state: TransferState,
+    /// How far it is.
+    #[serde(flatten)]
+    pub progress: FetchProgress,
+}
+
+/// The state of a transfer: the field `state`, and `reason` with why it rests.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "state", rename_all = "lowercase")]
+pub enum TransferState {
+    /// It begins when there is room.
+    Queued,
+    /// It runs.
+    Running,
+    /// It keeps its progress and goes on when it is resumed.
+    Paused {
+        /// Why.
+        reason: String,
+    },
+    /// Everything is in its place.
+    Done,
+    /// It fails again unless what was asked for, or what is at the destination, changes.
+    Failed {
+        /// Why.
+        reason: String,
+    },
+}

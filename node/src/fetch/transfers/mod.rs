@@ -1,0 +1,524 @@
+//! All transfers of a home, each in exactly one state, and the only place that moves one.
+//!
+//! ```text
+//!            +----------------- resume, the same fetch again -----------------+
+//!            v                                                                |
+//!         queued ---> running ---> done                                       |
+//!            |           |                                                    |
+//!            +-----------+---> paused (why), failed (why) --------------------+
+//!            any but done ---> removing ---> gone
+//! ```
+//!
+//! What is not over has a row in the database, so it survives every end of the process; what is
+//! over (done, or failed with nothing left behind) is only remembered here, for listing. Rows are
+//! written without waiting for the disk, which takes microseconds, so it is done under the lock:
+//! what is listed and what the next start finds are the same. Running a transfer and cleaning up
+//! after it are its owner's, the [`Fetcher`](super::Fetcher).
+
+mod table;
+#[cfg(test)]
+mod tests;
+
+use std::{
+    path::PathBuf,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use serde::{Deserialize, Serialize};
+use shoal_protocol::address::Cid;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+pub(super) use self::table::now_ms;
+use self::table::{Ending, Entry, Run, State, Table};
+use super::{
+    FetchError, FetchRequest, Fetched, Outcome,
+    progress::{Progress, Snapshot},
+    record::{Place, Records},
+};
+use crate::store::{Store, StoreError};
+
+/// Transfers that run at a time; each takes a part of the shared buffers, so more would only be
+/// slower together. More of them wait.
+pub(super) const RUNNING_MAX: usize = 16;
+
+/// Transfers that are not over, in any state: about 1 KiB each in memory and in the database.
+pub(super) const UNFINISHED_MAX: usize = 1024;
+
+/// Transfers that are over and still listed.
+const FINISHED_MAX: usize = 64;
+
+/// Why a transfer rests although it could go on.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Pause {
+    /// Somebody asked for it.
+    Asked,
+    /// Nobody waited for it any more.
+    Interrupted,
+    /// The node was stopped; the next daemon goes on with it.
+    Stopped,
+    /// Something was in the way that may not be there next time.
+    Problem(String),
+}
+
+impl std::fmt::Display for Pause {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Asked => "asked to pause",
+            Self::Interrupted => "interrupted",
+            Self::Stopped => "the node was stopped",
+            Self::Problem(what) => what,
+        })
+    }
+}
+
+/// The state of a transfer as it is listed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum TransferState {
+    Queued,
+    Running,
+    Paused(Pause),
+    Done,
+    Failed(String),
+}
+
+/// A transfer as it is listed.
+#[derive(Clone, Debug)]
+pub(crate) struct TransferInfo {
+    pub(crate) id: u64,
+    pub(crate) root: Cid,
+    /// Where it lands, or landed; what was asked for until that is decided.
+    pub(crate) path: PathBuf,
+    pub(crate) created_ms: u64,
+    pub(crate) state: TransferState,
+    /// Whether nothing of it is left to go on with or to clean up.
+    pub(crate) over: bool,
+    pub(crate) progress: Snapshot,
+    /// Verified bytes per second, lately.
+    pub(crate) rate: u64,
+}
+
+/// Why a transfer did not do as it was told.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ControlError {
+    /// No transfer has this number, or a root that begins so.
+    #[error("there is no transfer {0:?}")]
+    Unknown(String),
+    /// Several transfers have a root that begins so.
+    #[error("{target:?} may be any of the transfers {}", numbers(ids))]
+    Ambiguous { target: String, ids: Vec<u64> },
+    /// It has come to its end.
+    #[error("transfer {0} is done already")]
+    Done(u64),
+    /// It has failed, and does nothing that could be paused.
+    #[error("transfer {0} has failed already")]
+    Failed(u64),
+    /// What it left could not be taken away.
+    #[error("{0}")]
+    Removal(Arc<FetchError>),
+    /// The index failed.
+    #[error("the store failed: {0}")]
+    Store(#[from] StoreError),
+}
+
+fn numbers(ids: &[u64]) -> String {
+    let ids: Vec<_> = ids.iter().map(u64::to_string).collect();
+    ids.join(", ")
+}
+
+/// What [`Transfers::pause`] and [`Transfers::remove`] leave to be waited for.
+pub(super) enum Told {
+    /// It rests, or is gone, already.
+    Now,
+    /// Its run has been told, and ends with this outcome.
+    Ending(watch::Receiver<Option<Outcome>>),
+    /// It is nobody's any more: take away what it left, then say so with [`Transfers::removed`].
+    Remove(Option<Place>),
+}
+
+/// A run to be carried out.
+pub(super) struct Started {
+    pub(super) id: u64,
+    pub(super) request: FetchRequest,
+    pub(super) progress: Arc<Progress>,
+    pub(super) cancel: CancellationToken,
+}
+
+/// What one who waits for a run holds of it.
+pub(super) struct Ticket {
+    pub(super) id: u64,
+    pub(super) serial: u64,
+    pub(super) progress: Arc<Progress>,
+    pub(super) outcome: watch::Receiver<Option<Outcome>>,
+}
+
+/// The transfers of a home.
+pub(crate) struct Transfers {
+    records: Records,
+    /// Cancelled when the node shuts down, and every run with it.
+    shutdown: CancellationToken,
+    table: Mutex<Table>,
+}
+
+impl Transfers {
+    /// Reads what earlier processes left. Nothing runs yet.
+    pub(crate) fn load(store: &Store, shutdown: CancellationToken) -> Result<Self, StoreError> {
+        let records = Records::new(store.clone());
+        let (found, next_id) = records.load()?;
+        let table = Table::load(found, next_id);
+        Ok(Self {
+            records,
+            shutdown,
+            table: Mutex::new(table),
+        })
+    }
+
+    /// Joins the run that does what is asked for, queues the transfer that did not come to its end,
+    /// or makes a new one.
+    pub(super) fn open(&self, request: FetchRequest) -> Result<Ticket, FetchError> {
+        let mut table = self.lock();
+        if table.closed {
+            return Err(FetchError::Cancelled);
+        }
+        let joins = |entry: &Entry| {
+            let joinable = entry.run().is_some_and(Run::is_joinable);
+            joinable && entry.request.is_same(&request)
+        };
+        if let Some(id) = table.find(joins) {
+            return table.join(id).ok_or(FetchError::Cancelled);
+        }
+        let goes_on = |entry: &Entry| entry.is_resumable() && entry.request.is_same_place(&request);
+        let id = match table.find(goes_on) {
+            Some(id) => id,
+            None if table.unfinished() >= UNFINISHED_MAX => {
+                return Err(FetchError::Busy(UNFINISHED_MAX));
+            }
+            None => table.insert(request.clone()),
+        };
+        table.queue(id, Some(request), &self.shutdown);
+        if let Err(error) = self.persist_new(&table, id) {
+            // What is not recorded would be lost with the process, and its part with it.
+            table.refuse(id, &error);
+            return Err(error.into());
+        }
+        table.join(id).ok_or(FetchError::Cancelled)
+    }
+
+    /// The next run to be carried out, if there is one and room for it.
+    pub(super) fn start_next(&self) -> Option<Started> {
+        let mut table = self.lock();
+        if table.closed || table.running() >= RUNNING_MAX {
+            return None;
+        }
+        let id = table.find(|entry| matches!(entry.state, State::Queued(_)))?;
+        let entry = table.entries.get_mut(&id)?;
+        let (progress, cancel) = {
+            let run = entry.run()?;
+            (Arc::clone(&run.progress), run.cancel.clone())
+        };
+        entry.change(id, |state| match state {
+            State::Queued(run) => State::Running(run),
+            other => other,
+        });
+        Some(Started {
+            id,
+            request: entry.request.clone(),
+            progress,
+            cancel,
+        })
+    }
+
+    /// Queues every transfer that ended with its process and was not paused.
+    pub(super) fn resume_stopped(&self) {
+        let mut table = self.lock();
+        let stopped = |entry: &Entry| matches!(entry.state, State::Paused(Pause::Stopped));
+        while let Some(id) = table.find(stopped) {
+            table.queue(id, None, &self.shutdown);
+        }
+    }
+
+    /// The transfers whose removal was begun and not ended.
+    pub(super) fn half_removed(&self) -> Vec<(u64, Option<Place>)> {
+        let table = self.lock();
+        let entries = table.entries.iter();
+        let removing = entries.filter(|(_, entry)| matches!(entry.state, State::Removing));
+        removing
+            .map(|(id, entry)| (*id, entry.place.clone()))
+            .collect()
+    }
+
+    /// The number that a person's word for a transfer stands for: the number itself, or the
+    /// beginning of the root of one transfer, of one that is not over if there is one.
+    pub(super) fn resolve(&self, target: &str) -> Result<u64, ControlError> {
+        let table = self.lock();
+        let unknown = || ControlError::Unknown(target.to_owned());
+        if let Ok(id) = target.parse() {
+            let known = table.entries.get(&id).filter(|entry| entry.is_listed());
+            return known.map(|_| id).ok_or_else(unknown);
+        }
+        let matching = |over: bool| {
+            let entries = table.entries.iter();
+            let named = entries.filter(|(_, entry)| {
+                let root = entry.request.link.root.to_string();
+                entry.is_listed() && entry.is_over() == over && root.starts_with(target)
+            });
+            named.map(|(id, _)| *id).collect::<Vec<_>>()
+        };
+        let mut ids = matching(false);
+        if ids.is_empty() {
+            ids = matching(true);
+        }
+        match ids.as_slice() {
+            [] => Err(unknown()),
+            [id] if !target.is_empty() => Ok(*id),
+            _ => Err(ControlError::Ambiguous {
+                target: target.to_owned(),
+                ids,
+            }),
+        }
+    }
+
+    /// Has a transfer rest until it is asked for again.
+    pub(super) fn pause(&self, id: u64) -> Result<Told, ControlError> {
+        let mut table = self.lock();
+        let entry = table.known(id)?;
+        match &mut entry.state {
+            State::Done => return Err(ControlError::Done(id)),
+            State::Failed(_) => return Err(ControlError::Failed(id)),
+            State::Removing => return Err(ControlError::Unknown(id.to_string())),
+            State::Running(run) => return Ok(run.end(Ending::Pause(Pause::Asked))),
+            State::Queued(_) | State::Paused(_) => entry.rest(id, Pause::Asked),
+        }
+        self.persist(entry, id)?;
+        Ok(Told::Now)
+    }
+
+    /// Queues a transfer that rests, although nobody waits for it.
+    pub(super) fn resume(&self, id: u64) -> Result<(), ControlError> {
+        let mut table = self.lock();
+        let entry = table.known(id)?;
+        match &entry.state {
+            State::Done => return Err(ControlError::Done(id)),
+            State::Removing => return Err(ControlError::Unknown(id.to_string())),
+            // One that is being paused comes to rest first, and is asked again then.
+            State::Queued(_) | State::Running(_) => return Ok(()),
+            State::Paused(_) | State::Failed(_) => {}
+        }
+        table.queue(id, None, &self.shutdown);
+        Ok(self.persist(table.known(id)?, id)?)
+    }
+
+    /// Ends a transfer for good.
+    pub(super) fn remove(&self, id: u64) -> Result<Told, ControlError> {
+        let mut table = self.lock();
+        let entry = table.known(id)?;
+        match &mut entry.state {
+            State::Removing => return Err(ControlError::Unknown(id.to_string())),
+            State::Running(run) => return Ok(run.end(Ending::Remove)),
+            State::Queued(run) => run.tell(Err(FetchError::Removed)),
+            State::Paused(_) | State::Failed(_) | State::Done => {}
+        }
+        if entry.is_over() {
+            table.entries.remove(&id);
+            return Ok(Told::Now);
+        }
+        entry.change(id, |_| State::Removing);
+        self.persist(entry, id)?;
+        Ok(Told::Remove(entry.place.clone()))
+    }
+
+    /// What a removed transfer left was taken away, or could not be.
+    pub(super) fn removed(&self, id: u64, result: &Result<(), FetchError>) {
+        let mut table = self.lock();
+        match result {
+            Ok(()) => {
+                table.entries.remove(&id);
+                self.note(self.records.forget(id), id);
+            }
+            Err(error) => {
+                let Some(entry) = table.entries.get_mut(&id) else {
+                    return;
+                };
+                let left = format!("what it left could not be removed: {error}");
+                entry.change(id, |_| State::Failed(left));
+                self.note(self.persist(entry, id), id);
+            }
+        }
+    }
+
+    /// Whether a run was told to leave nothing behind.
+    pub(super) fn is_to_be_removed(&self, id: u64) -> Option<Option<Place>> {
+        let table = self.lock();
+        let entry = table.entries.get(&id)?;
+        let removes = matches!(entry.run()?.ending, Some(Ending::Remove));
+        removes.then(|| entry.place.clone())
+    }
+
+    /// A run has ended: its transfer comes to rest, and those who wait are told.
+    pub(super) fn ended(&self, id: u64, result: Result<Fetched, FetchError>) {
+        let mut table = self.lock();
+        let Some(mut entry) = table.entries.remove(&id) else {
+            return;
+        };
+        let Some(run) = entry.take_run() else {
+            table.entries.insert(id, entry);
+            return;
+        };
+        let at = run.progress.snapshot();
+        table.downloaded_bytes += at.downloaded;
+        entry.reach(&at);
+        let result = match (result, &run.ending) {
+            // Whoever stopped it is told so, and not that it stopped.
+            (Err(FetchError::Cancelled), Some(Ending::Pause(Pause::Asked))) => {
+                Err(FetchError::Paused)
+            }
+            (result, _) => result,
+        };
+        let gone = matches!(result, Err(FetchError::Removed));
+        let state = match &result {
+            Ok(fetched) => {
+                (entry.place, entry.landed) = (None, Some(fetched.path.clone()));
+                State::Done
+            }
+            Err(FetchError::Cancelled | FetchError::Paused) => match &run.ending {
+                Some(Ending::Pause(why)) => State::Paused(why.clone()),
+                _ => State::Paused(Pause::Stopped),
+            },
+            Err(error) if entry.place.is_some() && !error.is_verdict() => {
+                State::Paused(Pause::Problem(error.to_string()))
+            }
+            Err(error) => State::Failed(error.to_string()),
+        };
+        entry.change(id, |_| state);
+        if gone {
+            self.note(self.records.forget(id), id);
+        } else {
+            self.note(self.persist(&entry, id), id);
+            table.entries.insert(id, entry);
+            table.forget_oldest();
+        }
+        drop(table);
+        run.tell(result);
+    }
+
+    /// One who waited for a run does so no longer. True when nobody does now, and it comes to rest.
+    pub(super) fn leave(&self, id: u64, serial: u64, why: Pause) -> bool {
+        let mut table = self.lock();
+        let Some(entry) = table.entries.get_mut(&id) else {
+            return false;
+        };
+        let Some(run) = entry.run_mut().filter(|run| run.serial == serial) else {
+            return false;
+        };
+        run.waiting = run.waiting.saturating_sub(1);
+        if run.waiting > 0 {
+            return false;
+        }
+        if matches!(entry.state, State::Queued(_)) {
+            entry.rest(id, why);
+            self.note(self.persist(entry, id), id);
+        } else if let Some(run) = entry.run_mut() {
+            run.end(Ending::Pause(why));
+        }
+        true
+    }
+
+    /// Where a transfer lands.
+    pub(super) fn place(&self, id: u64) -> Option<Place> {
+        self.lock().entries.get(&id)?.place.clone()
+    }
+
+    /// Records where a transfer lands; none when nothing of it is left there.
+    pub(super) fn set_place(&self, id: u64, place: Option<Place>) -> Result<(), StoreError> {
+        let mut table = self.lock();
+        let Some(entry) = table.entries.get_mut(&id) else {
+            return Ok(());
+        };
+        entry.place = place;
+        self.persist(entry, id)
+    }
+
+    /// Takes over what another transfer of the same content left at the same place, whoever spelled
+    /// it how. That transfer is no more. The caller holds the claim on the place.
+    pub(super) fn inherit(
+        &self,
+        id: u64,
+        is_place: impl Fn(&Place) -> bool,
+    ) -> Result<Option<Place>, StoreError> {
+        let mut table = self.lock();
+        let Some(request) = table.entries.get(&id).map(|it| it.request.clone()) else {
+            return Ok(None);
+        };
+        let left = |entry: &Entry| {
+            let same = entry.is_resumable() && entry.request.is_same_content(&request);
+            same && entry.place.as_ref().is_some_and(&is_place)
+        };
+        let Some(other) = table.find(left) else {
+            return Ok(None);
+        };
+        let place = table.entries.remove(&other).and_then(|it| it.place);
+        if let Some(entry) = table.entries.get_mut(&id) {
+            entry.place.clone_from(&place);
+            self.persist(entry, id)?;
+        }
+        self.records.forget(other)?;
+        Ok(place)
+    }
+
+    /// All transfers that are listed, oldest first.
+    pub(super) fn list(&self) -> Vec<TransferInfo> {
+        let table = self.lock();
+        let entries = table.entries.iter();
+        entries.filter_map(|(id, entry)| entry.info(*id)).collect()
+    }
+
+    pub(super) fn info(&self, id: u64) -> Option<TransferInfo> {
+        self.lock().entries.get(&id)?.info(id)
+    }
+
+    /// Chunk payload that was fetched and verified since the process started.
+    pub(super) fn downloaded_bytes(&self) -> u64 {
+        let table = self.lock();
+        let runs = table.entries.values().filter_map(Entry::run);
+        let running: u64 = runs.map(|run| run.progress.snapshot().downloaded).sum();
+        running + table.downloaded_bytes
+    }
+
+    /// Lets nothing begin any more. What is queued goes on at the next start.
+    pub(super) fn close(&self) {
+        let mut table = self.lock();
+        table.closed = true;
+        for (id, entry) in &mut table.entries {
+            if let State::Queued(run) = &entry.state {
+                run.tell(Err(FetchError::Cancelled));
+                entry.change(*id, |_| State::Paused(Pause::Stopped));
+            }
+        }
+    }
+
+    fn persist_new(&self, table: &Table, id: u64) -> Result<(), StoreError> {
+        match table.entries.get(&id).and_then(Entry::record) {
+            Some(record) => self.records.add(id, table.next_id, &record),
+            None => Ok(()),
+        }
+    }
+
+    fn persist(&self, entry: &Entry, id: u64) -> Result<(), StoreError> {
+        match entry.record() {
+            Some(record) => self.records.save(id, &record),
+            None => self.records.forget(id),
+        }
+    }
+
+    /// What cannot be written now, on a full disk for instance, is found by the next start as it
+    /// was: at worst a transfer goes on that was paused.
+    fn note(&self, written: Result<(), StoreError>, id: u64) {
+        if let Err(error) = written {
+            tracing::warn!(transfer = id, %error, "a transfer's state was not recorded");
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Table> {
+        self.table.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
