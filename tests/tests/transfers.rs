@@ -337,6 +337,7 @@ impl Drop for SmallDisk {
 }
 
 #[test]
+#[expect(clippy::print_stderr, reason = "a skipped test says so")]
 fn a_full_disk_pauses_a_transfer_that_goes_on_when_there_is_room() {
     let setting = Setting::new("full");
     let Some(disk) = SmallDisk::mount(&setting.dir.path().join("disk"), WHOLE + 8 * MIB) else {

@@ -43,7 +43,8 @@ async fn fetch(
     )
     .await
     .map_err(|error| match error.code {
-        ErrorCode::Interrupted => {
+        // This command was; a transfer that was paused by another one says so itself.
+        ErrorCode::Interrupted if error.hint.is_none() => {
             error.hint("what was fetched is kept; run the same command to resume")
         }
         _ => error,
