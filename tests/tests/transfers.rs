@@ -143,11 +143,6 @@ fn a_transfer_pauses_and_resumes_in_the_middle() {
     let done = wait_until(&b, &paused["id"], "done");
     assert_eq!(done["bytes"], WHOLE, "{done}");
     setting.assert_whole("paused", &output);
-    assert_eq!(
-        setting.peer.sent(),
-        (WHOLE / MIB) as u64,
-        "every chunk was sent once"
-    );
     assert_eq!(b.run(&["status"]).ok()["transfers"], Value::Array(vec![]));
 
     for what in ["pause", "resume"] {
