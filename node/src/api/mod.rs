@@ -21,12 +21,16 @@
 //! | `POST /api/v1/ls` | [`types::ListRequest`] | events, [`types::Listing`] |
 //! | `POST /api/v1/find` | [`types::FindRequest`] | events, [`types::Found`] |
 //! | `POST /api/v1/stop` | | [`types::Stopping`] |
+//! | `GET /api/v1/events` | | server-sent [`types::Occurrence`]s |
+//! | `GET /api/v1/openapi.json` | | this table as a document |
+//! | `GET /metrics` | | OpenMetrics text |
 //! | `GET /healthz`, `GET /readyz` | | 200 when alive, when taking requests |
 
 mod body;
 mod error;
 mod home;
 mod listener;
+mod routes;
 mod server;
 mod service;
 mod stream;

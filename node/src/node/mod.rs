@@ -7,6 +7,8 @@
 
 mod answers;
 mod errors;
+mod measure;
+mod observe;
 mod offers;
 mod service;
 mod tables;
@@ -14,7 +16,7 @@ mod watch;
 
 use std::{
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{Arc, Once},
     time::Instant,
 };
 
@@ -22,10 +24,11 @@ use libp2p::{PeerId, identity::Keypair};
 use tokio::sync::{Mutex, mpsc};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use self::{offers::Offers, tables::TableLog};
+use self::{observe::Observer, offers::Offers, tables::TableLog};
 use crate::{
     api::{HomeError, HomeLock},
     config::Config,
+    events::{Event, Events},
     fetch::{self, Fetcher, Transfers},
     net::{ExchangeStream, Net, NetConfig, NetDeps, NetError},
     serve::{ServeStats, Server, Withdrawn},
@@ -70,6 +73,10 @@ struct Inner {
     served: Arc<ServeStats>,
     rates: watch::Rates,
     recheck: watch::Recheck,
+    events: Events,
+    observed: Arc<Observer>,
+    /// Listeners are told of the end once.
+    told_end: Once,
     tasks: TaskTracker,
     /// Fires when the node is asked to stop: nothing new begins any more.
     stopping: CancellationToken,
@@ -87,11 +94,13 @@ impl Node {
         let lock = HomeLock::acquire(home)?;
         let home = lock.home().to_owned();
         let offers = Arc::<Offers>::default();
+        let events = Events::default();
+        let observed = Arc::new(Observer::new(events.clone()));
         let (stopping, shutdown) = (CancellationToken::new(), CancellationToken::new());
         let opened = {
             let (home, offers) = (home.clone(), Arc::clone(&offers));
-            let shutdown = shutdown.clone();
-            tokio::task::spawn_blocking(move || open(&home, offers, shutdown)).await
+            let (observed, shutdown) = (Arc::clone(&observed), shutdown.clone());
+            tokio::task::spawn_blocking(move || open(&home, offers, observed, shutdown)).await
         };
         let opened = opened.map_err(|it| NodeError::Identity(it.to_string()))??;
         let Opened {
@@ -99,7 +108,7 @@ impl Node {
             transfers,
             keypair,
         } = opened;
-        let (net, streams) = start_net(&config, &keypair, &library).await?;
+        let (net, streams) = start_net(&config, &keypair, &library, &offers).await?;
 
         let tasks = TaskTracker::new();
         let (served, withdrawn) = (Arc::<ServeStats>::default(), Arc::<Withdrawn>::default());
@@ -110,7 +119,8 @@ impl Node {
             shutdown.clone(),
         );
         tasks.spawn(server.run(streams));
-        tasks.spawn(offers.follow(library.clone(), net.clone(), withdrawn, shutdown.clone()));
+        let following = Arc::clone(&offers);
+        tasks.spawn(following.follow(library.clone(), net.clone(), withdrawn, shutdown.clone()));
         let fetcher = Fetcher::new(fetch::Deps {
             store: library.store().clone(),
             library: library.clone(),
@@ -119,6 +129,7 @@ impl Node {
             stopping: stopping.clone(),
             shutdown: shutdown.clone(),
         });
+        observe::start(&tasks, &events, (&net, &offers), &fetcher, &shutdown);
         let recheck = watch::Recheck::start(&tasks, library.clone(), shutdown.clone());
         let rates = watch::Rates::start(&tasks, &fetcher, &served, shutdown.clone());
         let inner = Inner {
@@ -132,11 +143,18 @@ impl Node {
             served,
             rates,
             recheck,
+            events,
+            observed,
+            told_end: Once::new(),
             tasks,
             stopping,
             shutdown,
             ended: Mutex::new(false),
         };
+        inner.events.publish(Event::NodeReady {
+            peer_id: inner.net.peer_id(),
+            addresses: inner.net.dial_addresses(),
+        });
         Ok(NodeHandle {
             inner: Arc::new(inner),
         })
@@ -182,12 +200,20 @@ impl NodeHandle {
             return;
         }
         inner.fetcher.ended().await;
+        inner.tell_stopping();
         if let Err(error) = inner.net.shutdown().await {
             tracing::error!(%error, "the network did not end in order");
         }
         inner.tasks.close();
         inner.tasks.wait().await;
         *ended = true;
+    }
+}
+
+impl Inner {
+    fn tell_stopping(&self) {
+        self.told_end
+            .call_once(|| self.events.publish(Event::NodeStopping));
     }
 }
 
@@ -202,11 +228,16 @@ struct Opened {
 fn open(
     home: &Path,
     offers: Arc<Offers>,
+    observed: Arc<Observer>,
     shutdown: CancellationToken,
 ) -> Result<Opened, NodeError> {
     let store = Store::open(home)?;
-    let transfers = Transfers::load(&store, shutdown)?;
-    let library = Library::open(store, move |event| offers.note(&event))?;
+    let on_fetch = Arc::clone(&observed);
+    let transfers = Transfers::load(&store, move |event| on_fetch.fetcher(&event), shutdown)?;
+    let library = Library::open(store, move |event| {
+        offers.note(&event);
+        observed.library(&event);
+    })?;
     let keypair = crate::net::identity::load_or_create(home)
         .map_err(|error| NodeError::Identity(error.to_string()))?;
     Ok(Opened {
@@ -220,6 +251,7 @@ async fn start_net(
     config: &Config,
     keypair: &Keypair,
     library: &Library,
+    offers: &Offers,
 ) -> Result<(Net, mpsc::Receiver<ExchangeStream>), NodeError> {
     let net_config = NetConfig {
         network: config.network.name.to_string(),
@@ -229,11 +261,7 @@ async fn start_net(
         mdns: config.network.mdns,
         ..NetConfig::default()
     };
-    let keys = library
-        .shares()
-        .iter()
-        .filter_map(|share| offers::announced_key(share))
-        .collect();
+    let keys = offers.keys(&library.shares());
     let deps = NetDeps {
         providers: Arc::new(TableLog::new(library.store().table(TableName::Providers))),
         peers: Arc::new(TableLog::new(library.store().table(TableName::Peers))),

@@ -113,7 +113,7 @@ impl Rates {
                 measured.up.store(up.add(served.uploaded_bytes()), Relaxed);
                 measured
                     .down
-                    .store(down.add(fetcher.downloaded_bytes()), Relaxed);
+                    .store(down.add(fetcher.totals().downloaded), Relaxed);
             }
         });
         rates

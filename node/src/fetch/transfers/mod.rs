@@ -20,6 +20,7 @@ mod table;
 mod tests;
 
 use std::{
+    collections::BTreeMap,
     path::PathBuf,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
@@ -33,10 +34,13 @@ pub(super) use self::table::now_ms;
 use self::table::{Ending, Entry, Run, State, Table};
 use super::{
     FetchError, FetchRequest, Fetched, Outcome,
-    progress::{Progress, Snapshot},
+    progress::{Progress, Snapshot, Totals},
     record::{Place, Records},
 };
-use crate::store::{Store, StoreError};
+use crate::{
+    metrics::Numbers,
+    store::{Store, StoreError},
+};
 
 /// Transfers that run at a time; each takes a part of the shared buffers, so more would only be
 /// slower together. More of them wait.
@@ -97,6 +101,30 @@ pub(crate) struct TransferInfo {
     /// Verified bytes per second, lately.
     pub(crate) rate: u64,
 }
+
+/// What is told of transfers: on the thread that moves one, under the lock of the table, before
+/// anybody learns of it otherwise. Whoever is told must not wait or call back.
+pub(crate) enum FetchEvent<'a> {
+    /// A transfer is in another state.
+    Changed(TransferInfo),
+    /// A transfer is ended for good; what it left is being taken away.
+    Removed {
+        /// Its number.
+        id: u64,
+        /// Its root.
+        root: &'a Cid,
+    },
+    /// A run has come to its end.
+    Ended {
+        /// The number of its transfer.
+        id: u64,
+        /// What came of it.
+        result: &'a Result<Fetched, FetchError>,
+    },
+}
+
+/// Who is told.
+pub(super) type Tell = Arc<dyn Fn(FetchEvent<'_>) + Send + Sync>;
 
 /// Why a transfer did not do as it was told.
 #[derive(Debug, thiserror::Error)]
@@ -162,10 +190,14 @@ pub(crate) struct Transfers {
 
 impl Transfers {
     /// Reads what earlier processes left. Nothing runs yet.
-    pub(crate) fn load(store: &Store, shutdown: CancellationToken) -> Result<Self, StoreError> {
+    pub(crate) fn load(
+        store: &Store,
+        on_event: impl Fn(FetchEvent<'_>) + Send + Sync + 'static,
+        shutdown: CancellationToken,
+    ) -> Result<Self, StoreError> {
         let records = Records::new(store.clone());
         let (found, next_id) = records.load()?;
-        let table = Table::load(found, next_id);
+        let table = Table::load(found, next_id, Arc::new(on_event));
         Ok(Self {
             records,
             shutdown,
@@ -191,6 +223,7 @@ impl Transfers {
         let id = match table.find(goes_on) {
             Some(id) => id,
             None if table.unfinished() >= UNFINISHED_MAX => {
+                table.refused += 1;
                 return Err(FetchError::Busy(UNFINISHED_MAX));
             }
             None => table.insert(request.clone()),
@@ -365,7 +398,7 @@ impl Transfers {
             return;
         };
         let at = run.progress.snapshot();
-        table.downloaded_bytes += at.downloaded;
+        table.ended.add(&at);
         entry.reach(&at);
         let result = match (result, &run.ending) {
             // Whoever stopped it is told so, and not that it stopped.
@@ -390,6 +423,10 @@ impl Transfers {
             Err(error) => State::Failed(error.to_string()),
         };
         entry.change(id, |_| state);
+        (table.tell)(FetchEvent::Ended {
+            id,
+            result: &result,
+        });
         if gone {
             self.note(self.records.forget(id), id);
         } else {
@@ -476,12 +513,34 @@ impl Transfers {
         self.lock().entries.get(&id)?.info(id)
     }
 
-    /// Chunk payload that was fetched and verified since the process started.
-    pub(super) fn downloaded_bytes(&self) -> u64 {
+    /// Chunk payload that was verified since the process started.
+    pub(super) fn totals(&self) -> Totals {
         let table = self.lock();
+        let mut totals = table.ended;
         let runs = table.entries.values().filter_map(Entry::run);
-        let running: u64 = runs.map(|run| run.progress.snapshot().downloaded).sum();
-        running + table.downloaded_bytes
+        runs.for_each(|run| totals.add(&run.progress.snapshot()));
+        totals
+    }
+
+    /// Adds its numbers.
+    pub(super) fn measure(&self, numbers: &mut Numbers) {
+        let table = self.lock();
+        let states = ["queued", "running", "paused", "failed", "removing"];
+        let mut counts = BTreeMap::from(states.map(|state| (state, 0)));
+        for entry in table.entries.values().filter(|entry| !entry.is_over()) {
+            *counts.entry(entry.state.name()).or_default() += 1;
+        }
+        numbers.gauges(
+            "shoal_transfers",
+            "Fetches that are not over, by state.",
+            "state",
+            counts,
+        );
+        numbers.counter(
+            "shoal_transfers_refused",
+            "Fetches refused because as many as may were not over.",
+            table.refused,
+        );
     }
 
     /// Lets nothing begin any more. What is queued goes on at the next start.
