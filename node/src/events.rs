@@ -196,7 +196,7 @@ fn log_transfer(sequence: u64, event: &str, transfer: &Transfer, message: &str) 
     let phase = &transfer.progress.phase;
     if event == "transfer_progress" {
         tracing::debug!(
-            sequence, event, id, cid, %path, state, ?phase, bytes, bytes_total, files, files_total,
+            sequence, event, id, cid, %path, state, %phase, bytes, bytes_total, files, files_total,
             rate, sources, asked, "{message}"
         );
     } else {

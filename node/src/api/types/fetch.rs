@@ -1,6 +1,6 @@
 //! Fetching, and looking at what could be fetched: listing a tree, finding its providers.
 
-use std::path::PathBuf;
+use std::{fmt, path::PathBuf};
 
 use libp2p::{Multiaddr, PeerId};
 use serde::{Deserialize, Serialize};
@@ -81,6 +81,13 @@ pub enum FetchPhase {
     Fetching,
     /// Renaming into place and recording.
     Landing,
+}
+
+impl fmt::Display for FetchPhase {
+    /// As in JSON.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.serialize(f)
+    }
 }
 
 /// A fetch that is done.

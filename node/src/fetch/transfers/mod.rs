@@ -18,9 +18,9 @@
 mod table;
 #[cfg(test)]
 mod tests;
+mod told;
 
 use std::{
-    collections::BTreeMap,
     path::PathBuf,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
@@ -31,16 +31,17 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 pub(super) use self::table::now_ms;
-use self::table::{Ending, Entry, Run, State, Table};
+pub(crate) use self::told::FetchEvent;
+use self::{
+    table::{Ending, Entry, Run, State, Table},
+    told::Tell,
+};
 use super::{
     FetchError, FetchRequest, Fetched, Outcome,
-    progress::{Progress, Snapshot, Totals},
+    progress::{Progress, Snapshot},
     record::{Place, Records},
 };
-use crate::{
-    metrics::Numbers,
-    store::{Store, StoreError},
-};
+use crate::store::{Store, StoreError};
 
 /// Transfers that run at a time; each takes a part of the shared buffers, so more would only be
 /// slower together. More of them wait.
@@ -101,30 +102,6 @@ pub(crate) struct TransferInfo {
     /// Verified bytes per second, lately.
     pub(crate) rate: u64,
 }
-
-/// What is told of transfers: on the thread that moves one, under the lock of the table, before
-/// anybody learns of it otherwise. Whoever is told must not wait or call back.
-pub(crate) enum FetchEvent<'a> {
-    /// A transfer is in another state.
-    Changed(TransferInfo),
-    /// A transfer is ended for good; what it left is being taken away.
-    Removed {
-        /// Its number.
-        id: u64,
-        /// Its root.
-        root: &'a Cid,
-    },
-    /// A run has come to its end.
-    Ended {
-        /// The number of its transfer.
-        id: u64,
-        /// What came of it.
-        result: &'a Result<Fetched, FetchError>,
-    },
-}
-
-/// Who is told.
-pub(super) type Tell = Arc<dyn Fn(FetchEvent<'_>) + Send + Sync>;
 
 /// Why a transfer did not do as it was told.
 #[derive(Debug, thiserror::Error)]
@@ -511,36 +488,6 @@ impl Transfers {
 
     pub(super) fn info(&self, id: u64) -> Option<TransferInfo> {
         self.lock().entries.get(&id)?.info(id)
-    }
-
-    /// Chunk payload that was verified since the process started.
-    pub(super) fn totals(&self) -> Totals {
-        let table = self.lock();
-        let mut totals = table.ended;
-        let runs = table.entries.values().filter_map(Entry::run);
-        runs.for_each(|run| totals.add(&run.progress.snapshot()));
-        totals
-    }
-
-    /// Adds its numbers.
-    pub(super) fn measure(&self, numbers: &mut Numbers) {
-        let table = self.lock();
-        let states = ["queued", "running", "paused", "failed", "removing"];
-        let mut counts = BTreeMap::from(states.map(|state| (state, 0)));
-        for entry in table.entries.values().filter(|entry| !entry.is_over()) {
-            *counts.entry(entry.state.name()).or_default() += 1;
-        }
-        numbers.gauges(
-            "shoal_transfers",
-            "Fetches that are not over, by state.",
-            "state",
-            counts,
-        );
-        numbers.counter(
-            "shoal_transfers_refused",
-            "Fetches refused because as many as may were not over.",
-            table.refused,
-        );
     }
 
     /// Lets nothing begin any more. What is queued goes on at the next start.
