@@ -11,7 +11,7 @@ use shoal_node::{
     config::{LogFormat, Multiaddr},
 };
 
-pub(crate) use self::testnet::{LogsArgs, TestnetArgs, TestnetCommand, UpArgs};
+pub(crate) use self::testnet::{DemoArgs, LogsArgs, TestnetArgs, TestnetCommand, UpArgs};
 pub(crate) use self::transfers::TransferArgs;
 
 /// Share files and folders between machines, without a server.
@@ -339,6 +339,8 @@ mod tests {
         check("shoal transfers", true);
         check("shoal pause 7", true);
         check("shoal cancel", false);
+        check("shoal testnet demo", true);
+        check("shoal testnet demo --json --keep --nodes 3 photos", true);
         check("shoal", false);
         check("shoal share", false);
         check("shoal share a --hash md5", false);
@@ -349,6 +351,7 @@ mod tests {
         check("shoal status -q -v", false);
         check("shoal testnet", false);
         check("shoal testnet kill", false);
+        check("shoal testnet demo --nodes 2", false);
         check("shoal testnet start three", false);
         check("shoal frobnicate", false);
     }

@@ -22,6 +22,12 @@ pub enum Error {
         /// What the system said.
         source: io::Error,
     },
+    /// The folder is not this user's, who so cannot know what is in it.
+    #[error("{} belongs to another user", .dir.display())]
+    Foreign {
+        /// The folder.
+        dir: PathBuf,
+    },
     /// The folder is used for something else.
     #[error("{} is not empty, and holds no testnet", .dir.display())]
     NotEmpty {
@@ -65,10 +71,12 @@ pub enum Error {
         nodes: usize,
     },
     /// So many nodes there cannot be.
-    #[error("a testnet has 1 to {} nodes, not {nodes}", crate::NODES_MAX)]
+    #[error("there have to be {min} to {} nodes, not {nodes}", crate::NODES_MAX)]
     Nodes {
         /// How many were asked for.
         nodes: usize,
+        /// How many it takes.
+        min: usize,
     },
     /// The machine is too small.
     #[error(transparent)]
@@ -96,6 +104,24 @@ pub enum Error {
         seconds: u64,
         /// The end of its log.
         log: String,
+    },
+    /// A node did not do what it was told.
+    #[error("{node} failed: {said}{}", tail(.log))]
+    Command {
+        /// Its name.
+        node: String,
+        /// What it said.
+        said: Box<ApiError>,
+        /// The end of its log.
+        log: String,
+    },
+    /// A copy is not what the original is.
+    #[error("the copy of {node} is not what was shared: {}", at(.path))]
+    Different {
+        /// Who has the copy.
+        node: String,
+        /// Where they differ, relative to what was shared.
+        path: PathBuf,
     },
     /// A process does not end.
     #[error("{node} (process {pid}) does not end")]
@@ -148,7 +174,9 @@ impl Error {
             Self::Manifest { .. } => ErrorCode::Config,
             Self::NoNode { .. } | Self::Nodes { .. } => ErrorCode::Usage,
             Self::TooMany(_) => ErrorCode::TooLarge,
-            Self::Start { said, .. } => said.code,
+            Self::Start { said, .. } | Self::Command { said, .. } => said.code,
+            Self::Foreign { .. } => ErrorCode::NoPermission,
+            Self::Different { .. } => ErrorCode::Integrity,
             Self::Remains { cause, .. } => cause.code(),
             Self::Peers { .. } | Self::Stuck { .. } | Self::Home(_) => ErrorCode::Internal,
             Self::Interrupted => ErrorCode::Interrupted,
@@ -157,7 +185,7 @@ impl Error {
 
     fn hint(&self) -> Option<String> {
         Some(match self {
-            Self::Io { .. } | Self::NotEmpty { .. } => {
+            Self::Io { .. } | Self::NotEmpty { .. } | Self::Foreign { .. } => {
                 "choose a new folder with --dir; the folder that it is in has to be there"
                     .to_owned()
             }
@@ -178,7 +206,8 @@ impl Error {
             Self::TooMany(shortage) => {
                 format!("this machine has room for --nodes {}", shortage.fit)
             }
-            Self::Start { said, .. } => return said.hint.clone(),
+            Self::Start { said, .. } | Self::Command { said, .. } => return said.hint.clone(),
+            Self::Different { .. } => "did it change in the meantime? try again".to_owned(),
             Self::Peers { .. } => "is the machine very busy? try fewer nodes".to_owned(),
             Self::Stuck { pid, .. } => format!("see what process {pid} waits for"),
             Self::Remains { .. } => "try again with `shoal testnet down`".to_owned(),
@@ -207,6 +236,13 @@ fn nodes_run(nodes: usize) -> String {
         0 => "none of its nodes runs".to_owned(),
         1 => "1 of its nodes runs".to_owned(),
         more => format!("{more} of its nodes run"),
+    }
+}
+
+fn at(path: &Path) -> String {
+    match path.as_os_str().is_empty() {
+        true => "they differ".to_owned(),
+        false => format!("see {}", path.display()),
     }
 }
 

@@ -1,7 +1,8 @@
 //! The folder of a testnet: one command at a time changes what is in it.
 //!
 //! The lock is on the folder itself and held by the system for the life of the process, so that
-//! nothing stays behind. Nothing is removed here that a testnet did not make.
+//! nothing stays behind. Nothing is removed here that a testnet did not make, and no folder of another
+//! user is used.
 
 use std::{
     fs::{self, DirBuilder, File, TryLockError},
@@ -11,6 +12,7 @@ use std::{
     time::Duration,
 };
 
+use rustix::process::geteuid;
 use tokio::time::{Instant, sleep};
 
 use crate::{
@@ -108,6 +110,10 @@ impl Folder {
         loop {
             let resolved = path.canonicalize().map_err(failed)?;
             let lock = File::open(&resolved).map_err(failed)?;
+            // Whoever owns it could put other homes into it, and other processes into the manifest.
+            if lock.metadata().map_err(failed)?.uid() != geteuid().as_raw() {
+                return Err(Error::Foreign { dir: resolved });
+            }
             match lock.try_lock() {
                 // Another command may have removed it in the meantime, and a third one made it.
                 Ok(()) if is_at(&lock, &resolved).map_err(failed)? => {
@@ -144,6 +150,8 @@ fn is_at(file: &File, path: &Path) -> io::Result<bool> {
 mod tests {
     #![allow(clippy::unwrap_used)]
 
+    use std::os::unix::fs::chown;
+
     use super::*;
 
     #[tokio::test]
@@ -179,5 +187,19 @@ mod tests {
         let folder = Folder::open(&path).await.unwrap().unwrap();
         assert!(!folder.clear(true).unwrap(), "what is in it stays");
         assert!(path.join("mine").exists());
+    }
+
+    #[tokio::test]
+    async fn a_folder_of_another_user_is_not_used() {
+        let dir = tempfile::tempdir().unwrap();
+        // Root can make one; for others there is that of root.
+        let path = match chown(dir.path(), Some(4711), None) {
+            Ok(()) => dir.path(),
+            Err(_) => Path::new("/usr"),
+        };
+        let error = Folder::create(path).await.unwrap_err();
+        assert!(matches!(error, Error::Foreign { .. }), "{error}");
+        let error = Folder::open(path).await.unwrap_err();
+        assert!(matches!(error, Error::Foreign { .. }), "{error}");
     }
 }

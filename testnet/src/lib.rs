@@ -10,6 +10,8 @@
 
 mod capacity;
 mod command;
+mod demo;
+mod end;
 mod error;
 mod folder;
 mod launch;
@@ -20,6 +22,7 @@ mod node_process;
 mod process;
 
 pub use capacity::Shortage;
+pub use demo::{DEMO_NODES_MIN, DemoFetch, DemoReport, DemoSource, DemoStep, demo};
 pub use error::Error;
 pub use launch::log_path;
 pub use log::LogLines;

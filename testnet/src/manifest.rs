@@ -19,6 +19,9 @@ use crate::{
 /// The manifest's file in the folder of a testnet.
 pub const MANIFEST_FILE: &str = "testnet.json";
 
+/// What belongs to a testnet and to none of its homes, in which nothing can be shared or fetched.
+pub(crate) const FILES_DIR: &str = "files";
+
 /// What it is called until it is complete.
 pub(crate) const STAGED_FILE: &str = ".testnet.json.new";
 
@@ -35,6 +38,9 @@ pub struct Manifest {
     version: u32,
     /// Whether `up` made the folder, so that `down` removes it.
     pub(crate) made_dir: bool,
+    /// Whether there may be a [`FILES_DIR`] in it, which `down` removes with all that it holds.
+    #[serde(default)]
+    pub(crate) made_files: bool,
     /// Every node there may be, in order.
     pub nodes: Vec<NodeEntry>,
 }
@@ -86,6 +92,7 @@ impl Manifest {
         Self {
             version: VERSION,
             made_dir,
+            made_files: false,
             nodes: (0..nodes).map(entry).collect(),
         }
     }

@@ -2,7 +2,9 @@
 
 use std::{
     ffi::OsStr,
-    fs,
+    fs::DirBuilder,
+    io,
+    os::unix::fs::DirBuilderExt as _,
     path::{Path, PathBuf},
     sync::{Mutex, MutexGuard, PoisonError},
     thread,
@@ -10,17 +12,17 @@ use std::{
 };
 
 use futures::{StreamExt as _, TryStreamExt as _, future::join_all, stream};
-use rustix::process::Signal;
-use serde::Serialize;
-use shoal_node::api::{ApiError, HomeLock, types};
+use serde::{Serialize, de::DeserializeOwned};
+use shoal_node::api::{ApiError, ErrorCode, types};
 use tokio::time::{Instant, sleep};
 
 use crate::{
     Error, capacity, command,
+    end::{End, KILL, end_node, remove_node},
     error::log_tail,
     folder::Folder,
     launch::Gated,
-    manifest::{MANIFEST_FILE, Manifest, NodeEntry},
+    manifest::{FILES_DIR, MANIFEST_FILE, Manifest, NodeEntry, is_absent},
 };
 
 /// What the manifest has room for; what a machine has room for is less.
@@ -39,13 +41,6 @@ const STARTS_PER_CORE: usize = 4;
 /// Peers are found within a second; this is for a machine that is very busy.
 const PEERS_DEADLINE: Duration = Duration::from_secs(60);
 const PEERS_POLL: Duration = Duration::from_millis(100);
-
-/// How to end a node: a signal, what it gets to obey, and what its end is called then.
-type Means = (Signal, Duration, End);
-/// What an ordered shutdown takes on a busy machine, and no longer: `down` is about to remove it.
-const STOP: Means = (Signal::TERM, Duration::from_secs(20), End::InOrder);
-/// A killed process is gone when the disk has answered it.
-const KILL: Means = (Signal::KILL, Duration::from_secs(20), End::Killed);
 
 /// A testnet that this process may change; others wait. Dropped, its nodes run on.
 #[derive(Debug)]
@@ -68,17 +63,6 @@ pub struct Down {
     pub removed: bool,
 }
 
-/// How a node came to its end.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum End {
-    /// It did not run.
-    Before,
-    /// When it was asked to.
-    InOrder,
-    /// It was killed.
-    Killed,
-}
-
 impl Testnet {
     /// Starts `nodes` nodes, each a daemon that `program` is, with homes in `dir`; returns when
     /// each sees [`PEERS_READY`] others.
@@ -99,15 +83,9 @@ impl Testnet {
             () = interrupted => Err(Error::Interrupted),
             started = testnet.start_all(nodes) => started,
         };
-        let Err(cause) = started else {
-            return Ok(testnet);
-        };
-        match testnet.down().await {
-            Ok(_) => Err(cause),
-            Err(remains) => Err(Error::Remains {
-                cause: Box::new(cause),
-                remains: Box::new(remains),
-            }),
+        match started {
+            Ok(()) => Ok(testnet),
+            Err(cause) => Err(testnet.down_after(cause).await),
         }
     }
 
@@ -202,12 +180,21 @@ impl Testnet {
     /// # Errors
     /// The first of what remains, of which the manifest still knows; it can be called again.
     pub async fn down(self) -> Result<Down, Error> {
-        let (nodes, made_dir) = {
-            let manifest = self.manifest();
-            (manifest.nodes.clone(), manifest.made_dir)
-        };
+        let Manifest {
+            nodes,
+            made_dir,
+            made_files,
+            ..
+        } = self.manifest().clone();
         let ends = join_all(nodes.iter().map(remove_node)).await;
         let ends: Vec<End> = ends.into_iter().collect::<Result<_, _>>()?;
+        if made_files {
+            let files = self.dir().join(FILES_DIR);
+            match tokio::fs::remove_dir_all(&files).await {
+                Err(error) if !is_absent(&error) => return Err(Error::io("remove", &files)(error)),
+                _ => {}
+            }
+        }
         let count = |which: &[End]| ends.iter().filter(|end| which.contains(end)).count();
         Ok(Down {
             nodes: nodes.len(),
@@ -217,10 +204,63 @@ impl Testnet {
         })
     }
 
+    /// Takes it down because of `cause`, and says what came of that.
+    pub async fn down_after(self, cause: Error) -> Error {
+        match self.down().await {
+            Ok(_) => cause,
+            Err(remains) => Error::Remains {
+                cause: Box::new(cause),
+                remains: Box::new(remains),
+            },
+        }
+    }
+
+    /// Makes a folder for what is shared and fetched; it goes with the testnet.
+    pub(crate) fn make_files_dir(&self) -> Result<PathBuf, Error> {
+        let dir = self.dir().join(FILES_DIR);
+        let failed = |error| Error::io("make the folder", &dir)(error);
+        if dir.symlink_metadata().is_ok() {
+            return Err(failed(io::ErrorKind::AlreadyExists.into()));
+        }
+        let mut manifest = self.manifest();
+        manifest.made_files = true;
+        manifest.save(self.dir())?;
+        DirBuilder::new().mode(0o700).create(&dir).map_err(failed)?;
+        Ok(dir)
+    }
+
+    /// Runs a command on a node, and reads the document that it prints.
+    pub(crate) async fn run<T: DeserializeOwned>(
+        &self,
+        node: &NodeEntry,
+        arguments: &[&OsStr],
+    ) -> Result<T, Error> {
+        let failed = |said| Error::Command {
+            node: node.name.clone(),
+            said: Box::new(said),
+            log: log_tail(&node.home),
+        };
+        let gone = || failed(ApiError::new(ErrorCode::DaemonLost, "it does not run"));
+        let running = node.find()?.ok_or_else(gone)?;
+        // Without a daemon the command would do the work itself, as a node outside the testnet.
+        tokio::select! {
+            result = command::run(&self.program, &node.home, arguments) => result.map_err(failed),
+            _ = running.end() => Err(gone()),
+        }
+    }
+
+    /// The name of the node with this peer id; the peer id itself, if it is none of these.
+    pub(crate) fn name_of(&self, peer_id: &str) -> String {
+        let manifest = self.manifest();
+        let mut nodes = manifest.nodes.iter();
+        let node = nodes.find(|node| node.peer_id.as_deref() == Some(peer_id));
+        node.map_or(peer_id, |node| &node.name).to_owned()
+    }
+
     /// Takes the folder and writes down what there is going to be.
     async fn create(dir: &Path, nodes: usize, program: &Path) -> Result<Self, Error> {
         if nodes == 0 || nodes > NODES_MAX {
-            return Err(Error::Nodes { nodes });
+            return Err(Error::Nodes { nodes, min: 1 });
         }
         let existing = dir.ancestors().find(|path| path.exists()).unwrap_or(dir);
         capacity::check(nodes, existing)?;
@@ -351,43 +391,4 @@ fn listen_addresses(node: &NodeEntry) -> Vec<String> {
         None => address.clone(),
     };
     node.listen.iter().map(plain).collect()
-}
-
-/// Ends a node and removes its home.
-async fn remove_node(node: &NodeEntry) -> Result<End, Error> {
-    let end = end_node(node, &[STOP, KILL]).await?;
-    let home = node.home.clone();
-    let removed = tokio::task::spawn_blocking(move || remove_home(&home)).await;
-    let panicked = |error: tokio::task::JoinError| Error::io("remove", &node.home)(error.into());
-    removed.map_err(panicked)??;
-    Ok(end)
-}
-
-/// Ends a node by the first of `means` that does.
-async fn end_node(node: &NodeEntry, means: &[Means]) -> Result<End, Error> {
-    let Some(running) = node.find()? else {
-        return Ok(End::Before);
-    };
-    let failed = |error| Error::io("end the node in", &node.home)(error);
-    for &(signal, deadline, end) in means {
-        running.signal(signal).map_err(failed)?;
-        if running.ended(deadline).await.map_err(failed)? {
-            return Ok(end);
-        }
-    }
-    Err(Error::Stuck {
-        node: node.name.clone(),
-        pid: running.pid(),
-    })
-}
-
-/// Removes the home of a node that has ended, and the socket that it may have elsewhere. Blocking.
-fn remove_home(home: &Path) -> Result<(), Error> {
-    if !home.exists() {
-        return Ok(());
-    }
-    // Held until the home is gone, so that nobody begins to work on it.
-    let lock = HomeLock::acquire(home)?;
-    lock.remove_outside_socket()?;
-    fs::remove_dir_all(home).map_err(Error::io("remove", home))
 }

@@ -20,6 +20,9 @@ use rustix::{
 };
 use serde::{Deserialize, Serialize};
 
+/// Whoever does not wait for an end any more leaves a thread that does, for no longer than this.
+const END_POLL: Duration = Duration::from_millis(200);
+
 /// Which process is meant, also after it has ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ProcessId {
@@ -93,6 +96,12 @@ impl Running {
     pub(crate) async fn ended(&self, deadline: Duration) -> io::Result<bool> {
         let pidfd = Arc::clone(&self.pidfd);
         tokio::task::spawn_blocking(move || wait(&pidfd, deadline)).await?
+    }
+
+    /// Waits until it has ended, for as long as it takes.
+    pub(crate) async fn end(&self) -> io::Result<()> {
+        while !self.ended(END_POLL).await? {}
+        Ok(())
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::{
     fs, io,
+    os::unix::fs::symlink,
     path::{Path, PathBuf},
     process::Command,
     time::{Duration, Instant},
@@ -9,12 +10,12 @@ use std::{
 
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
-use shoal_tests::{Ran, command, scratch, text, wait_for};
+use shoal_tests::{Ran, command, scratch, text, wait_for, write_content};
 use tempfile::TempDir;
 
 /// A folder for a testnet, and for the sockets of homes whose path is too long for one.
 struct Place {
-    _scratch: TempDir,
+    scratch: TempDir,
     dir: PathBuf,
     runtime: PathBuf,
 }
@@ -32,7 +33,7 @@ impl Place {
         Self {
             dir: root.join(name),
             runtime,
-            _scratch: scratch,
+            scratch,
         }
     }
 
@@ -312,4 +313,108 @@ fn sockets_of_homes_with_long_paths_go_too() {
     place.run(&["down"]).ok();
     place.assert_nothing_is_left();
     check_killed_up(&place, 3, || place.listed() >= 2);
+}
+
+/// A small folder to share.
+fn letters(place: &Place) -> PathBuf {
+    let folder = place.scratch.path().join("letters");
+    fs::create_dir_all(folder.join("old/empty")).expect("a directory");
+    write_content(&folder.join("one"), "one", 3 << 20);
+    fs::write(folder.join("old/two"), "two").expect("a file");
+    symlink("old/two", folder.join("link")).expect("a link");
+    folder
+}
+
+#[test]
+fn a_demo_shows_that_a_late_node_gets_all_of_it_although_the_origin_is_gone() {
+    let place = Place::new();
+    let letters = letters(&place);
+    let shown = place.run(&["demo", "--nodes", "4", text(&letters)]).ok();
+    assert_eq!(shown["nodes"], 4);
+    assert_eq!(shown["bytes"], (3 << 20) + 3);
+    assert_eq!(shown["identical"], true);
+    assert_eq!((&shown["files"], &shown["kept"]), (&2.into(), &Value::Null));
+    assert!(
+        shown["cid"]
+            .as_str()
+            .is_some_and(|cid| cid.starts_with('b'))
+    );
+    let fetches = shown["fetches"].as_array().expect("a list");
+    let nodes: Vec<_> = fetches.iter().map(|fetch| &fetch["node"]).collect();
+    assert_eq!(nodes, ["node-01", "node-02", "node-03"]);
+    for fetch in fetches {
+        let late = fetch["node"] == "node-03";
+        assert_eq!(fetch["origin_runs"], !late, "{fetch}");
+        let from = fetch["from"].as_array().expect("a list");
+        let bytes: u64 = from.iter().filter_map(|it| it["bytes"].as_u64()).sum();
+        assert!(bytes >= 3 << 20, "{fetch}");
+        let origin = from.iter().any(|source| source["node"] == "node-00");
+        assert!(
+            !(late && origin),
+            "a node that is gone gives nothing: {fetch}"
+        );
+    }
+    place.assert_nothing_is_left();
+    assert_eq!(entries(&letters).len(), 3, "what was shared is as it was");
+}
+
+#[test]
+fn a_demo_that_is_kept_runs_on_and_is_taken_down_as_any_testnet() {
+    let place = Place::new();
+    let letters = letters(&place);
+    let shown = place
+        .run(&["demo", "--nodes", "3", "--keep", text(&letters)])
+        .ok();
+    assert_eq!(shown["kept"], text(&place.dir));
+    assert_eq!(
+        place.run(&["status"]).ok()["running"],
+        2,
+        "the origin is gone"
+    );
+    let copy = place.dir.join("files/node-02/letters/link");
+    assert_eq!(fs::read(copy).expect("a copy"), b"two");
+    place.run(&["down"]).ok();
+    place.assert_nothing_is_left();
+}
+
+#[test]
+fn a_demo_that_cannot_be_is_refused_before_anything_is_done() {
+    let place = Place::new();
+    place.run(&["demo", "--nodes", "2"]).fails(2, "usage");
+    let missing = place.scratch.path().join("missing");
+    let refused = place.run(&["demo", text(&missing)]);
+    refused.fails(1, "path_not_found");
+    assert!(!place.dir.exists());
+}
+
+#[test]
+fn a_demo_that_is_interrupted_leaves_nothing() {
+    let place = Place::new();
+    let check = |signal: Signal, moment: &dyn Fn() -> bool| {
+        let mut demo = place
+            .command(&["demo"])
+            .stdout(std::process::Stdio::piped())
+            .spawn()
+            .expect("it runs");
+        wait_for("the moment", || moment().then_some(()));
+        kill_process(Pid::from_child(&demo), signal).expect("the process is ours");
+        if signal == Signal::KILL {
+            demo.wait().expect("it ends");
+            place.run(&["down"]).ok();
+        } else {
+            let ended = demo.wait_with_output().expect("it ends");
+            Ran::new(&ended).fails(130, "interrupted");
+        }
+        place.assert_nothing_is_left();
+    };
+    let files = place.dir.join("files");
+    let starting = || place.listed() > 1;
+    let sharing = || files.exists();
+    let fetching = || files.join("node-01").exists();
+    check(Signal::INT, &starting);
+    check(Signal::INT, &sharing);
+    check(Signal::INT, &fetching);
+    check(Signal::TERM, &fetching);
+    check(Signal::KILL, &sharing);
+    check(Signal::KILL, &fetching);
 }

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
+use shoal_testnet::{DEMO_NODES_MIN, NODES_MAX};
 
 #[derive(Debug, Args)]
 pub(crate) struct TestnetArgs {
@@ -30,6 +31,12 @@ pub(crate) enum TestnetCommand {
     Start(NodeArgs),
     /// Show a node's log
     Logs(LogsArgs),
+    /// Show on a few nodes what shoal does, and remove them again
+    ///
+    /// The first node shares PATH, the others fetch it by its address; then the first is killed, and
+    /// the last one still gets it, from the others. The copies are compared with the original.
+    /// Without --dir the nodes are in a folder of their own in the system's temporary directory.
+    Demo(DemoArgs),
 }
 
 #[derive(Debug, Args)]
@@ -53,6 +60,27 @@ pub(crate) struct LogsArgs {
     /// Go on with what it logs from now on, until Ctrl-C
     #[arg(long, short)]
     pub(crate) follow: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct DemoArgs {
+    /// What to share; it is only read [default: a folder that is made for it]
+    #[arg(value_name = "PATH")]
+    pub(crate) path: Option<PathBuf>,
+    /// How many nodes
+    #[arg(long, default_value_t = 5, value_name = "N", value_parser = demo_nodes)]
+    pub(crate) nodes: usize,
+    /// Leave the nodes running, with what they fetched
+    #[arg(long)]
+    pub(crate) keep: bool,
+}
+
+fn demo_nodes(text: &str) -> Result<usize, String> {
+    let nodes = text.parse().map_err(|_| "it is no number".to_owned())?;
+    match nodes {
+        DEMO_NODES_MIN..=NODES_MAX => Ok(nodes),
+        _ => Err(format!("it takes {DEMO_NODES_MIN} to {NODES_MAX}")),
+    }
 }
 
 fn node_index(text: &str) -> Result<usize, String> {

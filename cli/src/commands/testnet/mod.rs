@@ -2,6 +2,7 @@
 //!
 //! What starts, ends and removes nodes is in `shoal-testnet`; here are the words.
 
+mod demo;
 mod logs;
 mod status;
 
@@ -44,9 +45,10 @@ struct Changed {
 }
 
 pub(crate) async fn run(app: &App, args: TestnetArgs) -> Result<(), ApiError> {
-    let dir = match args.dir {
-        Some(dir) => app::absolute(&dir)?.into_path_buf(),
-        None => default_dir()?,
+    let dir = match (args.dir, &args.command) {
+        (Some(dir), _) => app::absolute(&dir)?.into_path_buf(),
+        (None, TestnetCommand::Demo(_)) => demo::own_dir(),
+        (None, _) => default_dir()?,
     };
     match args.command {
         TestnetCommand::Up(args) => up(app, &dir, &args).await,
@@ -55,6 +57,7 @@ pub(crate) async fn run(app: &App, args: TestnetArgs) -> Result<(), ApiError> {
         TestnetCommand::Kill(args) => kill(app, &dir, args.node).await,
         TestnetCommand::Start(args) => start(app, &dir, args.node).await,
         TestnetCommand::Logs(args) => logs::run(app, &dir, &args).await,
+        TestnetCommand::Demo(args) => demo::run(app, &dir, &args).await,
     }
 }
 
