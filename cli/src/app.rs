@@ -76,6 +76,7 @@ async fn dispatch(app: &App, global: Global, command: Command) -> Result<(), Api
         Command::Find(args) => commands::find::run(app, args).await,
         Command::Peers => commands::peers::list(app).await,
         Command::Connect(args) => commands::peers::connect(app, args).await,
+        Command::Limits(args) => commands::limits::run(app, args).await,
         Command::Id => commands::peers::id(app).await,
         Command::Testnet(args) => commands::testnet::run(app, args).await,
     }

@@ -1,5 +1,6 @@
 //! The command line as types; what a flag means is documented here and nowhere else.
 
+mod limits;
 mod testnet;
 mod transfers;
 
@@ -11,6 +12,7 @@ use shoal_node::{
     config::{LogFormat, Multiaddr},
 };
 
+pub(crate) use self::limits::{LimitsArgs, RateFlags};
 pub(crate) use self::testnet::{LogsArgs, TestnetArgs, TestnetCommand, UpArgs};
 pub(crate) use self::transfers::TransferArgs;
 
@@ -118,6 +120,8 @@ pub(crate) enum Command {
     Peers,
     /// Connect the daemon to a peer
     Connect(ConnectArgs),
+    /// Show what the daemon may use of the line, and change it while it runs
+    Limits(LimitsArgs),
     /// Show the daemon's peer id and addresses
     Id,
     /// A network of nodes on this machine, to try things and to test
@@ -135,6 +139,8 @@ pub(crate) struct DaemonArgs {
     /// Do not look for peers on the local network
     #[arg(long)]
     pub(crate) no_mdns: bool,
+    #[command(flatten)]
+    pub(crate) rates: RateFlags,
     /// Return once it is ready, and leave it running in the background
     #[arg(long)]
     pub(crate) detach: bool,
@@ -333,6 +339,10 @@ mod tests {
             "shoal daemon --listen /ip4/127.0.0.1/tcp/0 --no-mdns --detach",
             true,
         );
+        check("shoal daemon --up 20mbit --down off", true);
+        check("shoal limits --up off --down 5MB/s --monthly 500GB", true);
+        check("shoal limits --up 5", false);
+        check("shoal limits --reset --up off", false);
         check("shoal ls", true);
         check("shoal testnet up --nodes 4 --dir d --json", true);
         check("shoal testnet --dir d kill node-03", true);

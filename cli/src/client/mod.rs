@@ -15,9 +15,9 @@ use shoal_node::api::{
     self, ApiError, ErrorBody, ErrorCode, HEARTBEAT_INTERVAL,
     types::{
         ConnectRequest, Connected, FetchProgress, FetchRequest, FetchResult, FindProgress,
-        FindRequest, Found, Identity, ListProgress, ListRequest, Listing, Peers, ShareProgress,
-        ShareRequest, ShareResult, Shares, Status, Stopping, StreamEvent, Transfer, Transfers,
-        UnshareRequest, Unshared,
+        FindRequest, Found, Identity, Limits, LimitsChange, ListProgress, ListRequest, Listing,
+        Peers, ShareProgress, ShareRequest, ShareResult, Shares, Status, Stopping, StreamEvent,
+        Transfer, Transfers, UnshareRequest, Unshared,
     },
 };
 use tokio::net::UnixStream;
@@ -73,6 +73,14 @@ impl Client {
 
     pub(crate) async fn shares(&self) -> Result<Shares, ApiError> {
         self.get("shares").await
+    }
+
+    pub(crate) async fn limits(&self) -> Result<Limits, ApiError> {
+        self.get("limits").await
+    }
+
+    pub(crate) async fn change_limits(&self, change: &LimitsChange) -> Result<Limits, ApiError> {
+        unary(self.http.patch(self.url(&["limits"])).json(change)).await
     }
 
     pub(crate) async fn stop(&self) -> Result<Stopping, ApiError> {

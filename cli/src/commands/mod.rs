@@ -4,6 +4,7 @@
 pub(crate) mod daemon;
 pub(crate) mod fetch;
 pub(crate) mod find;
+pub(crate) mod limits;
 pub(crate) mod ls;
 pub(crate) mod peers;
 pub(crate) mod share;

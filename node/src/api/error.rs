@@ -56,6 +56,8 @@ pub enum ErrorCode {
     TooLarge,
     /// A limit on simultaneous work is reached; the same request may succeed later.
     Busy,
+    /// The month's traffic budget is used up.
+    BudgetSpent,
     /// The node is shutting down.
     ShuttingDown,
     /// The daemon went away in the middle of a command.
@@ -103,6 +105,7 @@ impl ErrorCode {
             Self::Unreachable => (StatusCode::BAD_GATEWAY, 1),
             Self::TooLarge => (StatusCode::PAYLOAD_TOO_LARGE, 1),
             Self::NoRoute => (StatusCode::NOT_FOUND, 1),
+            Self::BudgetSpent => (StatusCode::TOO_MANY_REQUESTS, 1),
             Self::Busy | Self::ShuttingDown | Self::DaemonLost => {
                 (StatusCode::SERVICE_UNAVAILABLE, 1)
             }
@@ -212,6 +215,7 @@ mod tests {
         check(ErrorCode::AlreadyRunning, "already_running", 1);
         check(ErrorCode::NoTransfer, "no_transfer", 1);
         check(ErrorCode::DaemonLost, "daemon_lost", 1);
+        check(ErrorCode::BudgetSpent, "budget_spent", 1);
     }
 
     fn check_link(text: &str, code: ErrorCode, message: &str) {

@@ -20,6 +20,8 @@
 //! | `POST /api/v1/transfers/{id}/pause`, `…/resume`, `…/cancel` | | events, [`types::Transfer`] |
 //! | `POST /api/v1/ls` | [`types::ListRequest`] | events, [`types::Listing`] |
 //! | `POST /api/v1/find` | [`types::FindRequest`] | events, [`types::Found`] |
+//! | `GET /api/v1/limits` | | [`types::Limits`] |
+//! | `PATCH /api/v1/limits` | [`types::LimitsChange`] | [`types::Limits`] |
 //! | `POST /api/v1/stop` | | [`types::Stopping`] |
 //! | `GET /healthz`, `GET /readyz` | | 200 when alive, when taking requests |
 

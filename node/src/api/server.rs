@@ -27,8 +27,8 @@ use super::{
     listener::ApiListener,
     stream,
     types::{
-        AbsolutePath, ConnectRequest, FetchRequest, FindRequest, ListRequest, ShareRequest,
-        Stopping, UnshareRequest,
+        AbsolutePath, ConnectRequest, FetchRequest, FindRequest, LimitsChange, ListRequest,
+        ShareRequest, Stopping, UnshareRequest,
     },
 };
 
@@ -83,6 +83,7 @@ fn router<S: Service>(api: Api<S>) -> Router {
         .route("/transfers/{id}/cancel", post(cancel))
         .route("/ls", post(list))
         .route("/find", post(find))
+        .route("/limits", get(limits).patch(change_limits))
         .route("/stop", post(stop));
     Router::new()
         .nest("/api/v1", v1)
@@ -304,6 +305,17 @@ async fn find<S: Service>(
     stream::respond(&api.operations, |progress, cancel| async move {
         api.service.find(request, progress, cancel).await
     })
+}
+
+async fn limits<S: Service>(State(api): State<Api<S>>) -> impl IntoResponse {
+    Answer(api.service.limits().await)
+}
+
+async fn change_limits<S: Service>(
+    State(api): State<Api<S>>,
+    JsonBody(change): JsonBody<LimitsChange>,
+) -> impl IntoResponse {
+    Answer(api.service.change_limits(change).await)
 }
 
 async fn stop<S: Service>(State(api): State<Api<S>>) -> impl IntoResponse {

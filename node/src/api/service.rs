@@ -10,8 +10,9 @@ use super::{
     ApiError,
     types::{
         ConnectRequest, Connected, FetchProgress, FetchRequest, FetchResult, FindProgress,
-        FindRequest, Found, Identity, ListProgress, ListRequest, Listing, Peers, ShareProgress,
-        ShareRequest, ShareResult, Shares, Status, Transfer, Transfers, UnshareRequest, Unshared,
+        FindRequest, Found, Identity, Limits, LimitsChange, ListProgress, ListRequest, Listing,
+        Peers, ShareProgress, ShareRequest, ShareResult, Shares, Status, Transfer, Transfers,
+        UnshareRequest, Unshared,
     },
 };
 
@@ -32,6 +33,15 @@ pub trait Service: Send + Sync + 'static {
 
     /// What it offers.
     fn shares(&self) -> impl Future<Output = Result<Shares, ApiError>> + Send;
+
+    /// The budgets and their use.
+    fn limits(&self) -> impl Future<Output = Result<Limits, ApiError>> + Send;
+
+    /// Changes the budgets, now and for later runs; says what holds then.
+    fn change_limits(
+        &self,
+        change: LimitsChange,
+    ) -> impl Future<Output = Result<Limits, ApiError>> + Send;
 
     /// Dials a peer and says who it is; succeeds at once when already connected.
     fn connect(

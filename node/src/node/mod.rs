@@ -6,6 +6,7 @@
 //! streams, then the network, then the store; the next start needs no repair.
 
 mod answers;
+mod budgets;
 mod errors;
 mod offers;
 mod service;
@@ -27,6 +28,7 @@ use crate::{
     api::{HomeError, HomeLock},
     config::Config,
     fetch::{self, Fetcher, Transfers},
+    limits::{Flags, Kept, Limits},
     net::{ExchangeStream, Net, NetConfig, NetDeps, NetError},
     serve::{ServeStats, Server, Withdrawn},
     store::{Library, Store, StoreError, TableName},
@@ -67,6 +69,7 @@ struct Inner {
     library: Library,
     net: Net,
     fetcher: Fetcher,
+    limits: Limits,
     served: Arc<ServeStats>,
     rates: watch::Rates,
     recheck: watch::Recheck,
@@ -91,22 +94,27 @@ impl Node {
         let opened = {
             let (home, offers) = (home.clone(), Arc::clone(&offers));
             let shutdown = shutdown.clone();
-            tokio::task::spawn_blocking(move || open(&home, offers, shutdown)).await
+            let flags = config.limits.flags;
+            tokio::task::spawn_blocking(move || open(&home, offers, flags, shutdown)).await
         };
         let opened = opened.map_err(|it| NodeError::Identity(it.to_string()))??;
         let Opened {
             library,
             transfers,
             keypair,
+            kept,
         } = opened;
         let (net, streams) = start_net(&config, &keypair, &library).await?;
 
         let tasks = TaskTracker::new();
+        let limits = Limits::new(config.limits.clone(), kept, net.traffic());
+        limits.start(&tasks, &shutdown);
         let (served, withdrawn) = (Arc::<ServeStats>::default(), Arc::<Withdrawn>::default());
         let server = Server::new(
             library.clone(),
             Arc::clone(&withdrawn),
             Arc::clone(&served),
+            limits.clone(),
             shutdown.clone(),
         );
         tasks.spawn(server.run(streams));
@@ -115,12 +123,13 @@ impl Node {
             store: library.store().clone(),
             library: library.clone(),
             net: net.clone(),
+            limits: limits.clone(),
             transfers,
             stopping: stopping.clone(),
             shutdown: shutdown.clone(),
         });
         let recheck = watch::Recheck::start(&tasks, library.clone(), shutdown.clone());
-        let rates = watch::Rates::start(&tasks, &fetcher, &served, shutdown.clone());
+        let rates = watch::Rates::start(&tasks, net.traffic(), shutdown.clone());
         let inner = Inner {
             home,
             lock,
@@ -129,6 +138,7 @@ impl Node {
             library,
             net,
             fetcher,
+            limits,
             served,
             rates,
             recheck,
@@ -196,15 +206,18 @@ struct Opened {
     library: Library,
     transfers: Transfers,
     keypair: Keypair,
+    kept: Kept,
 }
 
 /// Opens what lies on disk. Blocking.
 fn open(
     home: &Path,
     offers: Arc<Offers>,
+    flags: Flags,
     shutdown: CancellationToken,
 ) -> Result<Opened, NodeError> {
     let store = Store::open(home)?;
+    let kept = Kept::open(store.table(TableName::Node), flags)?;
     let transfers = Transfers::load(&store, shutdown)?;
     let library = Library::open(store, move |event| offers.note(&event))?;
     let keypair = crate::net::identity::load_or_create(home)
@@ -213,6 +226,7 @@ fn open(
         library,
         transfers,
         keypair,
+        kept,
     })
 }
 

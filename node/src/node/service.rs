@@ -8,7 +8,7 @@ use std::{
 use shoal_protocol::{address::Cid, link::Link};
 use tokio_util::sync::CancellationToken;
 
-use super::{NodeHandle, answers};
+use super::{NodeHandle, answers, budgets};
 use crate::{
     api::{ApiError, ErrorCode, Progress, Service, types as api},
     fetch::{self, FetchError},
@@ -51,6 +51,8 @@ impl Service for NodeHandle {
             );
         }
         let (up, down) = inner.rates.current();
+        let limits = self.limits_now();
+        warnings.extend(budgets::warning(&limits));
         Ok(api::Status {
             peer_id: self.peer_id(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -78,6 +80,7 @@ impl Service for NodeHandle {
             uploaded_bytes: inner.served.uploaded_bytes(),
             downloaded_bytes: inner.fetcher.downloaded_bytes(),
             rates: api::Rates { up, down },
+            limits,
             disk: answers::disk(&inner.home),
             warnings,
         })
@@ -94,6 +97,14 @@ impl Service for NodeHandle {
         Ok(api::Shares {
             shares: shares.iter().map(|it| answers::share_info(it)).collect(),
         })
+    }
+
+    async fn limits(&self) -> Result<api::Limits, ApiError> {
+        Ok(self.limits_now())
+    }
+
+    async fn change_limits(&self, change: api::LimitsChange) -> Result<api::Limits, ApiError> {
+        self.limits_change(change).await
     }
 
     async fn connect(

@@ -4,6 +4,7 @@
 //! strings as IPFS and libp2p print them. Requests refuse unknown fields, results may gain some.
 
 mod fetch;
+mod limits;
 mod node;
 mod share;
 mod transfer;
@@ -19,6 +20,7 @@ pub use fetch::{
     FindRequest, Found, ListEntry, ListProgress, ListRequest, Listing, Provider, Source,
     TIMEOUT_MS_DEFAULT,
 };
+pub use limits::{LimitSource, Limits, LimitsChange, MonthlyLimit, RateLimit};
 pub use node::{
     ConnectRequest, Connected, Direction, Disk, Identity, Peer, Peers, Rates, Replicas, Scope,
     Status, Stopping,
