@@ -99,9 +99,8 @@ impl ErrorCode {
             Self::DestinationExists | Self::ChangedWhileSharing | Self::AlreadyRunning => {
                 (StatusCode::CONFLICT, 1)
             }
-            Self::UnsupportedHash | Self::BadName | Self::Config => {
-                (StatusCode::UNPROCESSABLE_ENTITY, 1)
-            }
+            Self::UnsupportedHash | Self::BadName => (StatusCode::UNPROCESSABLE_ENTITY, 1),
+            Self::Config => (StatusCode::UNPROCESSABLE_ENTITY, 2),
             Self::Unreachable => (StatusCode::BAD_GATEWAY, 1),
             Self::TooLarge => (StatusCode::PAYLOAD_TOO_LARGE, 1),
             Self::NoRoute => (StatusCode::NOT_FOUND, 1),
@@ -215,6 +214,7 @@ mod tests {
         check(ErrorCode::AlreadyRunning, "already_running", 1);
         check(ErrorCode::NoTransfer, "no_transfer", 1);
         check(ErrorCode::DaemonLost, "daemon_lost", 1);
+        check(ErrorCode::Config, "config", 2);
         check(ErrorCode::BudgetSpent, "budget_spent", 1);
     }
 

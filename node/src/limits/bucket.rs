@@ -4,9 +4,9 @@
 //! rate, and every byte that is seen on the wire is taken from it, whoever it belonged to. Traffic
 //! that nobody can hold back (the DHT, pings, headers, what was in flight already) puts it into
 //! debt, which the others pay by waiting. *Let through* is what was granted and has not been seen
-//! on the wire yet, so that a crowd of waiters does not spend the same level at once. It is
-//! forgotten at a multiple of the rate, for some of it never shows: a stream that was reset, or the
-//! end of a download, whose bytes are here already.
+//! on the wire yet, so that a crowd of waiters does not spend the same level twice. It is forgotten
+//! after a second, for some of it never shows: a stream that was reset, or the end of a download,
+//! whose bytes are here already.
 //!
 //! Those who wait are served in the order of their [`Class`], within it in turn, a small quantum at
 //! a time. Time and the wire's counters come in as arguments; nothing here blocks or wakes anybody.
@@ -38,15 +38,18 @@ const QUANTUM_PER_SECOND: u64 = 64;
 const QUANTUM_BYTES_MIN: u64 = 1 << 10;
 const QUANTUM_BYTES_MAX: u64 = 64 << 10;
 
-/// The most that is saved up while nobody sends is what moves in 1/8 s: 0.4% of a 30 s window.
-const BURST_PER_SECOND: u64 = 8;
+/// The most that is saved up while nobody sends is what moves in 1/4 s: 0.8% of a 30 s window, and
+/// longer than a busy machine keeps a task waiting.
+const BURST_PER_SECOND: u64 = 4;
 
 /// The most debt is what moves in 8 s, so that a flood holds up others no longer than that after
 /// its end. What is in flight of a fetch is less, see [`in_flight_max`].
 const DEBT_SECONDS: u64 = 8;
 
-/// What was let through and not seen is forgotten at this multiple of the rate.
-const FORGET_FACTOR: u64 = 4;
+/// What was let through is remembered for this many spans of this long: a second, several round
+/// trips between reading less and receiving less.
+const SPANS: usize = 8;
+const SPAN: Duration = Duration::from_millis(125);
 
 /// What a fetch under a limit has in flight: what moves in one second, so that the debt it makes
 /// when it starts is paid in that time; two chunks at least, so that one is asked for while the
@@ -68,7 +71,10 @@ pub(super) struct Bucket {
     level: i64,
     /// Byte-nanoseconds that did not make a whole byte yet.
     carry: u64,
-    let_through: u64,
+    /// What was let through and not seen yet, by the span in which it was, the newest first.
+    let_through: [u64; SPANS],
+    /// When the newest span began.
+    span: Duration,
     now: Duration,
     waiting: [BTreeMap<Ticket, u64>; CLASSES],
     tickets: u64,
@@ -82,7 +88,8 @@ impl Bucket {
             rate: None,
             level: 0,
             carry: 0,
-            let_through: 0,
+            let_through: [0; SPANS],
+            span: now,
             now,
             waiting: Default::default(),
             tickets: 0,
@@ -99,7 +106,7 @@ impl Bucket {
         self.advance(0, now);
         if self.rate.is_none() {
             self.level = rate.map_or(0, |rate| signed(quantum(rate)));
-            self.let_through = 0;
+            self.let_through = [0; SPANS];
         }
         self.rate = rate;
         self.carry = 0;
@@ -120,8 +127,7 @@ impl Bucket {
             .level
             .saturating_add(signed(earned))
             .saturating_sub(signed(wire));
-        let forgotten = earned.saturating_mul(FORGET_FACTOR).saturating_add(wire);
-        self.let_through = self.let_through.saturating_sub(forgotten);
+        self.forget(wire);
         self.clamp();
     }
 
@@ -132,7 +138,7 @@ impl Bucket {
         };
         let grant = bytes.min(quantum(rate));
         if self.waiting.iter().all(BTreeMap::is_empty) && self.available() >= signed(grant) {
-            self.let_through = self.let_through.saturating_add(grant);
+            self.let_through[0] = self.let_through[0].saturating_add(grant);
             return Ok(grant);
         }
         self.tickets += 1;
@@ -153,7 +159,7 @@ impl Bucket {
                 break;
             }
             self.waiting[class].remove(&ticket);
-            self.let_through = self.let_through.saturating_add(grant);
+            self.let_through[0] = self.let_through[0].saturating_add(grant);
             self.turns = self.turns.wrapping_add(1);
             served.push((ticket, grant));
         }
@@ -176,11 +182,7 @@ impl Bucket {
         };
         let missing = signed(bytes.min(quantum(rate))).saturating_sub(self.available());
         let missing = u64::try_from(missing).unwrap_or(0);
-        let gain = match self.let_through {
-            0 => rate,
-            _ => rate.saturating_mul(1 + FORGET_FACTOR),
-        };
-        let wait = (u128::from(missing) * NANOS).div_ceil(u128::from(gain));
+        let wait = (u128::from(missing) * NANOS).div_ceil(u128::from(rate));
         let wait = Duration::from_nanos(u64::try_from(wait).unwrap_or(u64::MAX));
         Some(self.now.saturating_add(wait))
     }
@@ -198,8 +200,32 @@ impl Bucket {
         }
     }
 
+    /// Forgets what was let through where it is old, and where it was seen: the oldest first.
+    fn forget(&mut self, wire: u64) {
+        let passed = self.now.saturating_sub(self.span).as_nanos() / SPAN.as_nanos();
+        let passed = u32::try_from(passed).unwrap_or(u32::MAX);
+        let gone = usize::try_from(passed).unwrap_or(SPANS).min(SPANS);
+        self.let_through.rotate_right(gone);
+        self.let_through[..gone].fill(0);
+        self.span = self.span.saturating_add(SPAN.saturating_mul(passed));
+        let mut seen = wire;
+        for span in self.let_through.iter_mut().rev() {
+            let of_span = seen.min(*span);
+            *span -= of_span;
+            seen -= of_span;
+        }
+    }
+
+    fn unseen(&self) -> i64 {
+        let all = self
+            .let_through
+            .iter()
+            .fold(0_u64, |all, span| all.saturating_add(*span));
+        signed(all)
+    }
+
     fn available(&self) -> i64 {
-        self.level.saturating_sub(signed(self.let_through))
+        self.level.saturating_sub(self.unseen())
     }
 
     fn clamp(&mut self) {
@@ -208,7 +234,9 @@ impl Bucket {
         };
         let burst = (rate / BURST_PER_SECOND).max(2 * quantum(rate));
         let debt = signed(rate.saturating_mul(DEBT_SECONDS));
-        self.level = self.level.clamp(-debt, signed(burst));
+        // What was let through is not taken from the level yet, so it is no saving.
+        let most = signed(burst).saturating_add(self.unseen());
+        self.level = self.level.clamp(-debt, most);
     }
 }
 

@@ -231,7 +231,7 @@ mod tests {
         check_rate("5MB/s", Some(5_000_000), "5MB/s");
         check_rate("5MB", Some(5_000_000), "5MB/s");
         check_rate("2MiB/s", Some(2 << 20), "2MiB/s");
-        check_rate("1.5mbit", Some(187_500), "187500B/s");
+        check_rate("1.5mbit", Some(187_500), "1500kbit");
         check_rate("512 KiB/s", Some(512 << 10), "512KiB/s");
         check_rate("12345B/s", Some(12_345), "12345B/s");
     }

@@ -189,7 +189,7 @@ fn nothing_is_saved_up_while_nobody_sends() {
         moved: 0,
     });
     let moved = world.run(SECOND);
-    assert!(moved <= 1_000_000 + 125_000 + 20_000, "{moved}");
+    assert!(moved <= 1_000_000 + 250_000 + 20_000, "{moved}");
 }
 
 #[test]
