@@ -3,14 +3,14 @@
 //! A limit counts bytes on the sockets, whatever they are for. It holds back bulk only: what is
 //! served and what is fetched waits for its turn in small pieces, before it is written and before
 //! it is read, and pays for everything else that moves. So the DHT, pings and requests are never
-//! late because of a limit, and the sum is exact all the same ([`bucket`]).
+//! late because of a limit, and the sum is exact all the same (`bucket`).
 //!
 //! What is in force is the newest word: what was set while a node runs, which is kept over restarts
-//! ([`kept`]); else a flag of this start; else the schedule; else the configuration. Used up, the
-//! month's budget ends serving and fetching with [`Spent`]; the rest goes on.
+//! (`kept`); else a flag of this start; else the schedule; else the configuration. Used up, the
+//! month's budget ends serving and fetching with `Spent`; the rest goes on.
 //!
-//! [`Limits`] is cheap to clone. Two tasks work for it until shutdown: one lets through whose turn
-//! it is, the other keeps the books, at most [`SAVE_INTERVAL`] behind.
+//! `Limits` is cheap to clone. Two tasks work for it until shutdown: one lets through whose turn it
+//! is, the other keeps the books; `kill -9` loses half a minute of them.
 
 mod books;
 mod bucket;
