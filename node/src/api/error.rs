@@ -9,9 +9,10 @@ use std::{fmt, io};
 use axum::http::StatusCode;
 use serde::{Deserialize, Serialize};
 use shoal_protocol::link::{Link, LinkError};
+use utoipa::ToSchema;
 
 /// What kind of failure it was; closed, so that scripts can match on it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum ErrorCode {
     /// The request or the command line makes no sense; also a malformed link, CID or address.
@@ -116,8 +117,15 @@ impl ErrorCode {
     }
 }
 
+impl fmt::Display for ErrorCode {
+    /// As in JSON.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.serialize(f)
+    }
+}
+
 /// A failure as the API sends it and the command line prints it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct ApiError {
     /// The kind of failure.
     pub code: ErrorCode,
@@ -177,7 +185,7 @@ impl fmt::Display for ApiError {
 impl std::error::Error for ApiError {}
 
 /// The body of every answer that is not a success: `{"error":{"code","message","hint"}}`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct ErrorBody {
     /// The failure.
     pub error: ApiError,

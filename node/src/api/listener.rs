@@ -18,9 +18,9 @@ use tokio::{
 
 use super::home::{Bound, HomeError, HomeLock};
 
-/// Connections at once: the operations there may be, as many short requests beside them. More wait
-/// in the backlog.
-const CONNECTIONS_MAX: usize = 128;
+/// Connections at once: the operations there may be, as many short requests beside them, and 32
+/// listeners to events. More wait in the backlog.
+const CONNECTIONS_MAX: usize = 160;
 
 /// When the process is out of file descriptors, accepting again at once would only burn the
 /// processor.

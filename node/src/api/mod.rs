@@ -23,12 +23,16 @@
 //! | `GET /api/v1/limits` | | [`types::Limits`] |
 //! | `PATCH /api/v1/limits` | [`types::LimitsChange`] | [`types::Limits`] |
 //! | `POST /api/v1/stop` | | [`types::Stopping`] |
+//! | `GET /api/v1/events` | | server-sent [`types::Occurrence`]s |
+//! | `GET /api/v1/openapi.json` | | this table as a document |
+//! | `GET /metrics` | | OpenMetrics text |
 //! | `GET /healthz`, `GET /readyz` | | 200 when alive, when taking requests |
 
 mod body;
 mod error;
 mod home;
 mod listener;
+mod routes;
 mod server;
 mod service;
 mod stream;

@@ -15,6 +15,7 @@ use super::{
         UnshareRequest, Unshared,
     },
 };
+use crate::{events::EventReader, metrics::Numbers};
 
 /// The operations of a node that people and programs can ask for.
 ///
@@ -27,6 +28,15 @@ pub trait Service: Send + Sync + 'static {
 
     /// How it is doing.
     fn status(&self) -> impl Future<Output = Result<Status, ApiError>> + Send;
+
+    /// What happens from now on, or after the event with the number `after`.
+    fn events(&self, after: Option<u64>) -> EventReader;
+
+    /// All its numbers.
+    fn metrics(&self) -> impl Future<Output = Result<Numbers, ApiError>> + Send;
+
+    /// The API has ended its operations and is going to end: tells those who listen to events.
+    fn stopping(&self);
 
     /// Whom it is connected to.
     fn peers(&self) -> impl Future<Output = Result<Peers, ApiError>> + Send;

@@ -39,7 +39,7 @@ where
     R: Serialize + Send + 'static,
     F: Future<Output = Result<R, ApiError>> + Send + 'static,
 {
-    let room = operations.room()?;
+    let room = operations.take_room()?;
     let cancel = operations.shutdown().child_token();
     let (sender, progress) = Progress::channel();
     let running = operation(sender, cancel.clone());

@@ -18,3 +18,9 @@ pub(crate) const TRANSFER_IN_FLIGHT_BYTES: u64 = 32 * 1024 * 1024;
 pub(crate) fn budget() -> Arc<Semaphore> {
     Arc::new(Semaphore::new((BUFFER_BYTES_MAX / UNIT_BYTES) as usize))
 }
+
+/// How much of a [`budget`] is taken.
+pub(crate) fn taken_bytes(budget: &Semaphore) -> u64 {
+    let free = budget.available_permits() as u64 * u64::from(UNIT_BYTES);
+    u64::from(BUFFER_BYTES_MAX).saturating_sub(free)
+}

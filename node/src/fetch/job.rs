@@ -88,11 +88,10 @@ impl Job {
             }
             Err(error) => Err(error),
         };
-        if let Err(error) = &result {
-            tracing::info!(transfer = job.id, root = %job.root(), %error, "fetch ended early");
-            if let Err(error) = job.step(move |job| job.clean_up(&begun)).await {
-                tracing::warn!(%error, "an ended fetch was not cleaned up");
-            }
+        if result.is_err()
+            && let Err(error) = job.step(move |job| job.clean_up(&begun)).await
+        {
+            tracing::warn!(transfer = job.id, %error, "an ended fetch was not cleaned up");
         }
         result
     }

@@ -48,8 +48,8 @@ pub(crate) use self::{
     attached::Attached,
     error::FetchError,
     find::FoundProvider,
-    progress::{Phase, Snapshot},
-    transfers::{ControlError, Pause, TransferInfo, TransferState, Transfers},
+    progress::{Phase, Snapshot, Totals},
+    transfers::{ControlError, FetchEvent, Pause, TransferInfo, TransferState, Transfers},
 };
 use self::{
     claims::Claims,
@@ -63,6 +63,7 @@ use self::{
 };
 use crate::{
     limits::Limits,
+    metrics::Numbers,
     net::Net,
     store::{Library, ShareId, Store},
 };
@@ -327,9 +328,21 @@ impl Fetcher {
         found.unwrap_or(Err(FetchError::Cancelled))
     }
 
-    /// Chunk payload that was fetched and verified since the process started.
-    pub(crate) fn downloaded_bytes(&self) -> u64 {
-        self.inner.transfers.downloaded_bytes()
+    /// Chunk payload that was verified since the process started.
+    pub(crate) fn totals(&self) -> Totals {
+        self.inner.transfers.totals()
+    }
+
+    /// Adds its numbers, but for the bytes and what is told as events.
+    pub(crate) fn measure(&self, numbers: &mut Numbers) {
+        let inner = &self.inner;
+        inner.transfers.measure(numbers);
+        numbers.gauge(
+            "shoal_fetch_buffers_bytes",
+            "Memory of blocks that came from peers and are not landed yet.",
+            buffers::taken_bytes(&inner.buffers),
+        );
+        inner.offences.measure(numbers);
     }
 
     /// Waits until every transfer and every flush has ended; the token was cancelled before.

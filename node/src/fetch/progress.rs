@@ -141,6 +141,22 @@ impl Meter {
     }
 }
 
+/// Chunk payload by where it came from, over many runs.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Totals {
+    pub(crate) downloaded: u64,
+    pub(crate) resumed: u64,
+    pub(crate) local: u64,
+}
+
+impl Totals {
+    pub(super) fn add(&mut self, of: &Snapshot) {
+        self.downloaded += of.downloaded;
+        self.resumed += of.resumed;
+        self.local += of.local;
+    }
+}
+
 impl Snapshot {
     /// Whether the tree was read, and its totals with it.
     pub(crate) fn totals_known(&self) -> bool {

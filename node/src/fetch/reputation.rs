@@ -5,12 +5,17 @@
 
 use std::{
     collections::{HashMap, HashSet},
-    sync::{Mutex, PoisonError},
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
     time::Duration,
 };
 
 use libp2p::PeerId;
 use shoal_protocol::address::Cid;
+
+use crate::metrics::Numbers;
 
 /// How long a peer stays banned that served bad bytes for several roots.
 pub(crate) const BAN_TIME: Duration = Duration::from_secs(60 * 60);
@@ -23,6 +28,8 @@ const PEERS_REMEMBERED_MAX: usize = 4096;
 #[derive(Debug, Default)]
 pub(crate) struct Reputation {
     bad_roots: Mutex<HashMap<PeerId, HashSet<Cid>>>,
+    bad_blocks: AtomicU64,
+    bans: AtomicU64,
 }
 
 impl Reputation {
@@ -39,7 +46,24 @@ impl Reputation {
         if roots.len() < BAD_ROOTS_TO_BAN {
             roots.insert(root.clone());
         }
-        roots.len() >= BAD_ROOTS_TO_BAN
+        let ban = roots.len() >= BAD_ROOTS_TO_BAN;
+        self.bad_blocks.fetch_add(1, Relaxed);
+        self.bans.fetch_add(u64::from(ban), Relaxed);
+        ban
+    }
+
+    /// Adds its numbers.
+    pub(crate) fn measure(&self, numbers: &mut Numbers) {
+        numbers.counter(
+            "shoal_fetch_bad_blocks",
+            "Blocks that were not what their address says.",
+            self.bad_blocks.load(Relaxed),
+        );
+        numbers.counter(
+            "shoal_fetch_bans",
+            "Bans of peers that served such blocks for several roots.",
+            self.bans.load(Relaxed),
+        );
     }
 
     /// Whether the peer served bad bytes for this root before.

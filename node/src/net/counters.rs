@@ -34,6 +34,13 @@ macro_rules! counters {
             $($(#[$doc])* pub $name: u64,)*
         }
 
+        impl NetCounters {
+            /// Each count with its name.
+            pub(crate) fn each(&self) -> impl Iterator<Item = (&'static str, u64)> {
+                [$((stringify!($name), self.$name),)*].into_iter()
+            }
+        }
+
         impl Counters {
             pub(super) fn snapshot(&self) -> NetCounters {
                 NetCounters { $($name: self.0.$name.value(),)* }

@@ -8,6 +8,8 @@
 mod answers;
 mod budgets;
 mod errors;
+mod measure;
+mod observe;
 mod offers;
 mod service;
 mod tables;
@@ -15,7 +17,7 @@ mod watch;
 
 use std::{
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{Arc, Once},
     time::Instant,
 };
 
@@ -23,10 +25,11 @@ use libp2p::{PeerId, identity::Keypair};
 use tokio::sync::{Mutex, mpsc};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use self::{offers::Offers, tables::TableLog};
+use self::{observe::Observer, offers::Offers, tables::TableLog};
 use crate::{
     api::{HomeError, HomeLock},
     config::Config,
+    events::{Event, Events},
     fetch::{self, Fetcher, Transfers},
     limits::{Flags, Kept, Limits},
     net::{ExchangeStream, Net, NetConfig, NetDeps, NetError},
@@ -73,6 +76,10 @@ struct Inner {
     served: Arc<ServeStats>,
     rates: watch::Rates,
     recheck: watch::Recheck,
+    events: Events,
+    observed: Arc<Observer>,
+    /// Listeners are told of the end once.
+    told_end: Once,
     tasks: TaskTracker,
     /// Fires when the node is asked to stop: nothing new begins any more.
     stopping: CancellationToken,
@@ -90,12 +97,15 @@ impl Node {
         let lock = HomeLock::acquire(home)?;
         let home = lock.home().to_owned();
         let offers = Arc::<Offers>::default();
+        let events = Events::default();
+        let observed = Arc::new(Observer::new(events.clone()));
         let (stopping, shutdown) = (CancellationToken::new(), CancellationToken::new());
         let opened = {
             let (home, offers) = (home.clone(), Arc::clone(&offers));
-            let shutdown = shutdown.clone();
+            let (observed, shutdown) = (Arc::clone(&observed), shutdown.clone());
             let flags = config.limits.flags;
-            tokio::task::spawn_blocking(move || open(&home, offers, flags, shutdown)).await
+            tokio::task::spawn_blocking(move || open(&home, offers, observed, flags, shutdown))
+                .await
         };
         let opened = opened.map_err(|it| NodeError::Identity(it.to_string()))??;
         let Opened {
@@ -104,7 +114,7 @@ impl Node {
             keypair,
             kept,
         } = opened;
-        let (net, streams) = start_net(&config, &keypair, &library).await?;
+        let (net, streams) = start_net(&config, &keypair, &library, &offers).await?;
 
         let tasks = TaskTracker::new();
         let limits = Limits::new(config.limits.clone(), kept, net.traffic());
@@ -118,7 +128,8 @@ impl Node {
             shutdown.clone(),
         );
         tasks.spawn(server.run(streams));
-        tasks.spawn(offers.follow(library.clone(), net.clone(), withdrawn, shutdown.clone()));
+        let following = Arc::clone(&offers);
+        tasks.spawn(following.follow(library.clone(), net.clone(), withdrawn, shutdown.clone()));
         let fetcher = Fetcher::new(fetch::Deps {
             store: library.store().clone(),
             library: library.clone(),
@@ -128,6 +139,7 @@ impl Node {
             stopping: stopping.clone(),
             shutdown: shutdown.clone(),
         });
+        observe::start(&tasks, &events, (&net, &offers), &fetcher, &shutdown);
         let recheck = watch::Recheck::start(&tasks, library.clone(), shutdown.clone());
         let rates = watch::Rates::start(&tasks, net.traffic(), shutdown.clone());
         let inner = Inner {
@@ -142,11 +154,18 @@ impl Node {
             served,
             rates,
             recheck,
+            events,
+            observed,
+            told_end: Once::new(),
             tasks,
             stopping,
             shutdown,
             ended: Mutex::new(false),
         };
+        inner.events.publish(Event::NodeReady {
+            peer_id: inner.net.peer_id(),
+            addresses: inner.net.dial_addresses(),
+        });
         Ok(NodeHandle {
             inner: Arc::new(inner),
         })
@@ -192,12 +211,20 @@ impl NodeHandle {
             return;
         }
         inner.fetcher.ended().await;
+        inner.tell_stopping();
         if let Err(error) = inner.net.shutdown().await {
             tracing::error!(%error, "the network did not end in order");
         }
         inner.tasks.close();
         inner.tasks.wait().await;
         *ended = true;
+    }
+}
+
+impl Inner {
+    fn tell_stopping(&self) {
+        self.told_end
+            .call_once(|| self.events.publish(Event::NodeStopping));
     }
 }
 
@@ -213,13 +240,18 @@ struct Opened {
 fn open(
     home: &Path,
     offers: Arc<Offers>,
+    observed: Arc<Observer>,
     flags: Flags,
     shutdown: CancellationToken,
 ) -> Result<Opened, NodeError> {
     let store = Store::open(home)?;
     let kept = Kept::open(store.table(TableName::Node), flags)?;
-    let transfers = Transfers::load(&store, shutdown)?;
-    let library = Library::open(store, move |event| offers.note(&event))?;
+    let on_fetch = Arc::clone(&observed);
+    let transfers = Transfers::load(&store, move |event| on_fetch.fetcher(&event), shutdown)?;
+    let library = Library::open(store, move |event| {
+        offers.note(&event);
+        observed.library(&event);
+    })?;
     let keypair = crate::net::identity::load_or_create(home)
         .map_err(|error| NodeError::Identity(error.to_string()))?;
     Ok(Opened {
@@ -234,6 +266,7 @@ async fn start_net(
     config: &Config,
     keypair: &Keypair,
     library: &Library,
+    offers: &Offers,
 ) -> Result<(Net, mpsc::Receiver<ExchangeStream>), NodeError> {
     let net_config = NetConfig {
         network: config.network.name.to_string(),
@@ -243,11 +276,7 @@ async fn start_net(
         mdns: config.network.mdns,
         ..NetConfig::default()
     };
-    let keys = library
-        .shares()
-        .iter()
-        .filter_map(|share| offers::announced_key(share))
-        .collect();
+    let keys = offers.keys(&library.shares());
     let deps = NetDeps {
         providers: Arc::new(TableLog::new(library.store().table(TableName::Providers))),
         peers: Arc::new(TableLog::new(library.store().table(TableName::Peers))),

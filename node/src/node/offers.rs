@@ -4,8 +4,8 @@
 //! the set of roots to look at again is passed on: it cannot grow beyond what is shared.
 
 use std::{
-    collections::BTreeSet,
-    sync::{Arc, Mutex, PoisonError},
+    collections::{BTreeSet, HashMap},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use shoal_protocol::{address::Cid, dht};
@@ -13,7 +13,7 @@ use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    net::Net,
+    net::{Key, Net},
     serve::Withdrawn,
     store::{Library, LibraryEvent, ShareRecord, ShareState},
 };
@@ -22,6 +22,8 @@ use crate::{
 #[derive(Default)]
 pub(super) struct Offers {
     dirty: Mutex<BTreeSet<Cid>>,
+    /// The announced roots of which no peer was told in this run yet, by their keys.
+    untold: Mutex<HashMap<Key, Cid>>,
     changed: Notify,
 }
 
@@ -34,6 +36,26 @@ impl Offers {
         let mut dirty = self.dirty.lock().unwrap_or_else(PoisonError::into_inner);
         dirty.insert(share.root.clone());
         self.changed.notify_one();
+    }
+
+    /// The keys of all `shares` that are to be found in the DHT.
+    pub(super) fn keys(&self, shares: &[Arc<ShareRecord>]) -> Vec<Key> {
+        let mut untold = self.untold();
+        let announced = shares.iter().filter_map(|share| {
+            let key = announced_key(share)?;
+            untold.insert(key, share.root.clone());
+            Some(key)
+        });
+        announced.collect()
+    }
+
+    /// Peers were told of `key`: the root that it stands for, the first time in this run.
+    pub(super) fn told(&self, key: &Key) -> Option<Cid> {
+        self.untold().remove(key)
+    }
+
+    fn untold(&self) -> MutexGuard<'_, HashMap<Key, Cid>> {
+        self.untold.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Announces and withdraws until `shutdown`.
@@ -50,7 +72,7 @@ impl Offers {
                 std::mem::take(&mut *dirty)
             };
             for root in dirty {
-                bring_in_step(&library, &net, &withdrawn, &root).await;
+                self.bring_in_step(&library, &net, &withdrawn, &root).await;
             }
             tokio::select! {
                 () = shutdown.cancelled() => return,
@@ -61,7 +83,7 @@ impl Offers {
 }
 
 /// The DHT key of a share that is to be found there.
-pub(super) fn announced_key(share: &ShareRecord) -> Option<[u8; 32]> {
+fn announced_key(share: &ShareRecord) -> Option<Key> {
     let announce = share.announce && share.state == ShareState::Live;
     share
         .root
@@ -70,17 +92,22 @@ pub(super) fn announced_key(share: &ShareRecord) -> Option<[u8; 32]> {
         .map(|digest| dht::key(&digest))
 }
 
-async fn bring_in_step(library: &Library, net: &Net, withdrawn: &Withdrawn, root: &Cid) {
-    let shares = library.shares_of(root);
-    // One share of a root is enough, whatever became of another.
-    if let Some(key) = shares.iter().find_map(|share| announced_key(share)) {
-        net.announce(key).await;
-        return;
-    }
-    if let Some(digest) = root.digest() {
-        net.withdraw(dht::key(&digest)).await;
-    }
-    if !shares.iter().any(|share| share.state == ShareState::Live) {
-        withdrawn.note(root);
+impl Offers {
+    async fn bring_in_step(&self, library: &Library, net: &Net, withdrawn: &Withdrawn, root: &Cid) {
+        let shares = library.shares_of(root);
+        // One share of a root is enough, whatever became of another.
+        if let Some(key) = shares.iter().find_map(|share| announced_key(share)) {
+            self.untold().insert(key, root.clone());
+            net.announce(key).await;
+            return;
+        }
+        if let Some(digest) = root.digest() {
+            let key = dht::key(&digest);
+            self.untold().remove(&key);
+            net.withdraw(key).await;
+        }
+        if !shares.iter().any(|share| share.state == ShareState::Live) {
+            withdrawn.note(root);
+        }
     }
 }

@@ -11,7 +11,9 @@ use tokio_util::sync::CancellationToken;
 use super::{NodeHandle, answers, budgets};
 use crate::{
     api::{ApiError, ErrorCode, Progress, Service, types as api},
+    events::EventReader,
     fetch::{self, FetchError},
+    metrics::Numbers,
     net::{NetEvent, Scope},
     share,
     store::UnshareTarget,
@@ -78,12 +80,24 @@ impl Service for NodeHandle {
                 .collect(),
             replicas: api::Replicas::default(),
             uploaded_bytes: inner.served.uploaded_bytes(),
-            downloaded_bytes: inner.fetcher.downloaded_bytes(),
+            downloaded_bytes: inner.fetcher.totals().downloaded,
             rates: api::Rates { up, down },
             limits,
             disk: answers::disk(&inner.home),
             warnings,
         })
+    }
+
+    fn events(&self, after: Option<u64>) -> EventReader {
+        self.inner.events.read(after)
+    }
+
+    async fn metrics(&self) -> Result<Numbers, ApiError> {
+        Ok(self.measure().await)
+    }
+
+    fn stopping(&self) {
+        self.inner.tell_stopping();
     }
 
     async fn peers(&self) -> Result<api::Peers, ApiError> {

@@ -22,6 +22,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
     limits::Limits,
+    metrics::Numbers,
     net::ExchangeStream,
     store::{Held, Library},
 };
@@ -43,6 +44,7 @@ const PEER_BUFFER_BYTES_MAX: u32 = 6 * 1024 * 1024;
 #[derive(Debug, Default)]
 pub(crate) struct ServeStats {
     uploaded_bytes: AtomicU64,
+    streams: AtomicU64,
     refused_streams: AtomicU64,
 }
 
@@ -50,6 +52,20 @@ impl ServeStats {
     /// Chunk payload written to peers.
     pub(crate) fn uploaded_bytes(&self) -> u64 {
         self.uploaded_bytes.load(Relaxed)
+    }
+
+    /// Adds its numbers, but for the bytes.
+    pub(crate) fn measure(&self, numbers: &mut Numbers) {
+        numbers.gauge(
+            "shoal_serve_streams",
+            "Streams that are being served.",
+            self.streams.load(Relaxed),
+        );
+        numbers.counter(
+            "shoal_serve_streams_refused",
+            "Streams refused because the peer or the node has as many as it may.",
+            self.refused_streams.load(Relaxed),
+        );
     }
 }
 
@@ -190,6 +206,7 @@ impl Slot {
             return None;
         }
         of_peer.streams += 1;
+        server.stats.streams.fetch_add(1, Relaxed);
         let buffers = Arc::clone(&of_peer.buffers);
         Some(Self {
             server: Arc::clone(server),
@@ -201,6 +218,7 @@ impl Slot {
 
 impl Drop for Slot {
     fn drop(&mut self) {
+        self.server.stats.streams.fetch_sub(1, Relaxed);
         let mut peers = self.server.lock_peers();
         if let Some(peer) = peers.get_mut(&self.peer) {
             peer.streams -= 1;

@@ -1,14 +1,15 @@
 //! Fetching, and looking at what could be fetched: listing a tree, finding its providers.
 
-use std::path::PathBuf;
+use std::{fmt, path::PathBuf};
 
 use libp2p::{Multiaddr, PeerId};
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use super::AbsolutePath;
 
 /// What to fetch and where to.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct FetchRequest {
     /// The link as it was given.
@@ -17,6 +18,7 @@ pub struct FetchRequest {
     pub destination: Destination,
     /// Peers to ask first, besides those in the link.
     #[serde(default)]
+    #[schema(value_type = Vec<String>)]
     pub peers: Vec<Multiaddr>,
     /// Replace what is there; folders are merged file by file.
     #[serde(default)]
@@ -37,7 +39,7 @@ fn timeout_ms_default() -> u64 {
 }
 
 /// Where a fetch lands.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Destination {
     /// In this folder, under the share's name; the folder is made when it is missing.
@@ -47,7 +49,7 @@ pub enum Destination {
 }
 
 /// How far a fetch is.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct FetchProgress {
     /// What is being done.
     pub phase: FetchPhase,
@@ -68,7 +70,7 @@ pub struct FetchProgress {
 }
 
 /// What a fetch is busy with.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum FetchPhase {
     /// Looking for providers.
@@ -81,12 +83,20 @@ pub enum FetchPhase {
     Landing,
 }
 
+impl fmt::Display for FetchPhase {
+    /// As in JSON.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.serialize(f)
+    }
+}
+
 /// A fetch that is done.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct FetchResult {
     /// The root.
     pub cid: String,
     /// Where it landed.
+    #[schema(value_type = String)]
     pub path: PathBuf,
     /// Bytes of all files.
     pub size: u64,
@@ -109,22 +119,24 @@ pub struct FetchResult {
 }
 
 /// What one peer contributed to a fetch.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Source {
     /// Who.
+    #[schema(value_type = String)]
     pub peer: PeerId,
     /// Verified bytes.
     pub bytes: u64,
 }
 
 /// Whose tree to list without fetching its files.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ListRequest {
     /// The link as it was given.
     pub link: String,
     /// Peers to ask first, besides those in the link.
     #[serde(default)]
+    #[schema(value_type = Vec<String>)]
     pub peers: Vec<Multiaddr>,
     /// Longest time without progress before it gives up.
     #[serde(default = "timeout_ms_default")]
@@ -132,7 +144,7 @@ pub struct ListRequest {
 }
 
 /// How far a listing is.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct ListProgress {
     /// Entries seen so far.
     pub entries: u64,
@@ -141,7 +153,7 @@ pub struct ListProgress {
 }
 
 /// The tree behind a link.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Listing {
     /// The root.
     pub cid: String,
@@ -156,7 +168,7 @@ pub struct Listing {
 }
 
 /// One name in a tree.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct ListEntry {
     /// Its path below the root, parts joined by `/`; empty when the root is a bare file.
     pub path: String,
@@ -170,7 +182,7 @@ pub struct ListEntry {
 }
 
 /// What an entry of a tree is: the field `kind`, and `target` for links.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(tag = "kind", rename_all = "lowercase")]
 pub enum EntryKind {
     /// A file.
@@ -185,7 +197,7 @@ pub enum EntryKind {
 }
 
 /// Whose providers to look for.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct FindRequest {
     /// The link as it was given.
@@ -196,7 +208,7 @@ pub struct FindRequest {
 }
 
 /// How far a search is.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct FindProgress {
     /// Providers found so far.
     pub providers: u32,
@@ -205,7 +217,7 @@ pub struct FindProgress {
 }
 
 /// Who provides a root.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Found {
     /// The root.
     pub cid: String,
@@ -216,11 +228,13 @@ pub struct Found {
 }
 
 /// A peer that says it can serve (part of) a root.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Provider {
     /// Who.
+    #[schema(value_type = String)]
     pub peer: PeerId,
     /// Where it can be reached.
+    #[schema(value_type = Vec<String>)]
     pub addresses: Vec<Multiaddr>,
     /// Whether it has everything; unknown when it did not answer.
     pub complete: Option<bool>,

@@ -2,11 +2,12 @@
 
 use jiff::Timestamp;
 use serde::{Deserialize, Deserializer, Serialize};
+use utoipa::ToSchema;
 
 use crate::limits::{Rate, Size};
 
 /// The limits in force, and what is used of them; all bytes on the sockets count.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Limits {
     /// What may be sent.
     pub up: RateLimit,
@@ -17,9 +18,10 @@ pub struct Limits {
 }
 
 /// A limit on bytes per second.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct RateLimit {
     /// As people write it: `20mbit`, `5MB/s`, `off`.
+    #[schema(value_type = String)]
     pub limit: Rate,
     /// The same in bytes per second; none when there is no limit.
     pub bytes_per_second: Option<u64>,
@@ -30,9 +32,10 @@ pub struct RateLimit {
 }
 
 /// A limit on the bytes of a month, and its use.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct MonthlyLimit {
     /// As people write it: `500GB`, `off`.
+    #[schema(value_type = String)]
     pub limit: Size,
     /// The same in bytes; none when there is no limit.
     pub bytes: Option<u64>,
@@ -43,15 +46,17 @@ pub struct MonthlyLimit {
     /// What was received this month.
     pub down: u64,
     /// When this month began.
+    #[schema(value_type = String, format = DateTime)]
     pub since: Timestamp,
     /// When the next month begins, with nothing used.
+    #[schema(value_type = String, format = DateTime)]
     pub resets: Timestamp,
     /// It is used up: nothing is served or fetched.
     pub spent: bool,
 }
 
 /// Who set a limit; the later ones cover the earlier ones.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum LimitSource {
     /// Nobody.
@@ -67,7 +72,7 @@ pub enum LimitSource {
 }
 
 /// A change of limits. What is left out stays; null goes back to the configuration.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct LimitsChange {
     /// What may be sent.
@@ -76,6 +81,7 @@ pub struct LimitsChange {
         deserialize_with = "present",
         skip_serializing_if = "Option::is_none"
     )]
+    #[schema(value_type = Option<String>)]
     pub up: Option<Option<Rate>>,
     /// What may be received.
     #[serde(
@@ -83,6 +89,7 @@ pub struct LimitsChange {
         deserialize_with = "present",
         skip_serializing_if = "Option::is_none"
     )]
+    #[schema(value_type = Option<String>)]
     pub down: Option<Option<Rate>>,
     /// What may be sent and received in a month.
     #[serde(
@@ -90,6 +97,7 @@ pub struct LimitsChange {
         deserialize_with = "present",
         skip_serializing_if = "Option::is_none"
     )]
+    #[schema(value_type = Option<String>)]
     pub monthly: Option<Option<Size>>,
 }
 

@@ -3,6 +3,7 @@
 //! Sizes are bytes, durations milliseconds, times RFC 3339; CIDs, peer ids and addresses are
 //! strings as IPFS and libp2p print them. Requests refuse unknown fields, results may gain some.
 
+mod event;
 mod fetch;
 mod limits;
 mod node;
@@ -12,9 +13,11 @@ mod transfer;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use super::ApiError;
 
+pub use event::{Event, Occurrence};
 pub use fetch::{
     Destination, EntryKind, FetchPhase, FetchProgress, FetchRequest, FetchResult, FindProgress,
     FindRequest, Found, ListEntry, ListProgress, ListRequest, Listing, Provider, Source,
@@ -33,8 +36,9 @@ pub use transfer::{Transfer, TransferState, Transfers};
 
 /// A path that means the same in every process: the caller's working directory is nothing that a
 /// daemon knows.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(try_from = "PathBuf")]
+#[schema(value_type = String)]
 pub struct AbsolutePath(PathBuf);
 
 impl AbsolutePath {
@@ -61,8 +65,12 @@ impl TryFrom<PathBuf> for AbsolutePath {
     }
 }
 
+/// The progress of what has none to tell; never sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct NoProgress {}
+
 /// One line of a streamed answer.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(tag = "event", rename_all = "lowercase")]
 pub enum StreamEvent<P, R> {
     /// How far it is; at most a few a second, only the latest counts.

@@ -4,39 +4,45 @@ use std::path::PathBuf;
 
 use libp2p::{Multiaddr, PeerId};
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use super::{Limits, ShareInfo, Transfer};
 
 /// Whom to connect to.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ConnectRequest {
     /// Where it listens, best with its peer id at the end (`/p2p/…`).
+    #[schema(value_type = String)]
     pub address: Multiaddr,
 }
 
 /// A peer that this node is now connected to.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Connected {
     /// Who it turned out to be.
+    #[schema(value_type = String)]
     pub peer_id: PeerId,
     /// The address that was dialled.
+    #[schema(value_type = String)]
     pub address: Multiaddr,
 }
 
 /// The peers that this node is connected to.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Peers {
     /// Each of them, nearest first.
     pub peers: Vec<Peer>,
 }
 
 /// A peer that this node is connected to.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Peer {
     /// Who.
+    #[schema(value_type = String)]
     pub peer_id: PeerId,
     /// The addresses in use.
+    #[schema(value_type = Vec<String>)]
     pub addresses: Vec<Multiaddr>,
     /// What it says it runs.
     pub agent: Option<String>,
@@ -49,7 +55,7 @@ pub struct Peer {
 }
 
 /// Who dialled.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Direction {
     /// The other peer.
@@ -59,22 +65,26 @@ pub enum Direction {
 }
 
 /// Who this node is.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Identity {
     /// Its peer id.
+    #[schema(value_type = String)]
     pub peer_id: PeerId,
     /// Where it can be reached, each with the peer id at the end.
+    #[schema(value_type = Vec<String>)]
     pub addresses: Vec<Multiaddr>,
     /// Its home.
+    #[schema(value_type = String)]
     pub home: PathBuf,
     /// The program's version.
     pub version: String,
 }
 
 /// How the node is doing.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Status {
     /// Who this node is.
+    #[schema(value_type = String)]
     pub peer_id: PeerId,
     /// The program's version.
     pub version: String,
@@ -83,6 +93,7 @@ pub struct Status {
     /// Time since it started.
     pub uptime_ms: u64,
     /// Where it can be reached, each with the peer id at the end.
+    #[schema(value_type = Vec<String>)]
     pub addresses: Vec<Multiaddr>,
     /// Who can reach it.
     pub scope: Scope,
@@ -109,7 +120,7 @@ pub struct Status {
 }
 
 /// The widest circle that can reach a node.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Scope {
     /// Programs on the same machine.
@@ -121,7 +132,7 @@ pub enum Scope {
 }
 
 /// What the node holds for others.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Replicas {
     /// Bytes held.
     pub bytes: u64,
@@ -130,7 +141,7 @@ pub struct Replicas {
 }
 
 /// Bytes per second.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Rates {
     /// Sent.
     pub up: u64,
@@ -139,7 +150,7 @@ pub struct Rates {
 }
 
 /// The space of a disk.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Disk {
     /// Bytes free for this user.
     pub free: u64,
@@ -148,7 +159,7 @@ pub struct Disk {
 }
 
 /// The answer to a request to stop.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Stopping {
     /// The process that is going to end.
     pub pid: u32,

@@ -4,11 +4,12 @@ use std::path::PathBuf;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use super::AbsolutePath;
 
 /// What to share and how.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ShareRequest {
     /// Files and folders, at least one; several become one folder that holds them.
@@ -40,7 +41,7 @@ pub struct ShareRequest {
 }
 
 /// How file bytes are cut into chunks.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Chunker {
     /// Chunks of 1 MiB: the published profile.
@@ -51,7 +52,7 @@ pub enum Chunker {
 }
 
 /// The hash function of new addresses.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub enum Hash {
     /// BLAKE3-256.
     #[default]
@@ -63,7 +64,7 @@ pub enum Hash {
 }
 
 /// File attributes that are kept; each changes the address.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Preserve {
     /// Keep the permission bits.
@@ -73,7 +74,7 @@ pub struct Preserve {
 }
 
 /// How far a share is.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct ShareProgress {
     /// What is being done.
     pub phase: SharePhase,
@@ -88,7 +89,7 @@ pub struct ShareProgress {
 }
 
 /// What a share is busy with.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum SharePhase {
     /// Looking for files.
@@ -102,7 +103,7 @@ pub enum SharePhase {
 }
 
 /// A share that is being served.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct ShareResult {
     /// The root.
     pub cid: String,
@@ -125,7 +126,7 @@ pub struct ShareResult {
 }
 
 /// Something that is not part of a share although it lies in a shared folder.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Skipped {
     /// Its path, relative to the shared folder.
     pub path: String,
@@ -134,7 +135,7 @@ pub struct Skipped {
 }
 
 /// What to stop sharing.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum UnshareRequest {
     /// Every share of this root.
@@ -144,33 +145,35 @@ pub enum UnshareRequest {
 }
 
 /// The shares that are no longer served.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Unshared {
     /// Each of them, as it was.
     pub removed: Vec<ShareInfo>,
 }
 
 /// The node's shares.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Shares {
     /// Each of them, oldest first.
     pub shares: Vec<ShareInfo>,
 }
 
 /// One root that this node offers on purpose.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct ShareInfo {
     /// The root.
     pub cid: String,
     /// The share's name.
     pub name: String,
     /// Where its bytes are.
+    #[schema(value_type = String)]
     pub path: PathBuf,
     /// Bytes of all files.
     pub size: u64,
     /// Files.
     pub files: u64,
     /// When it was shared.
+    #[schema(value_type = String, format = DateTime)]
     pub created: Timestamp,
     /// Whether the DHT is told about it.
     pub announce: bool,
@@ -180,7 +183,7 @@ pub struct ShareInfo {
 }
 
 /// Whether a share is served: the field `state`, and `changed` with what is no longer as it was.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(tag = "state", rename_all = "lowercase")]
 pub enum ShareState {
     /// Served.

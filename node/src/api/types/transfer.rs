@@ -4,18 +4,19 @@ use std::path::PathBuf;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use super::FetchProgress;
 
 /// The transfers of a home.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Transfers {
     /// Each that is not over, and the last of those that are; oldest first.
     pub transfers: Vec<Transfer>,
 }
 
 /// One fetch, from its request until it is done or cancelled.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Transfer {
     /// Its number, given once in this home.
     pub id: u64,
@@ -24,8 +25,10 @@ pub struct Transfer {
     /// The name of what it makes.
     pub name: String,
     /// Where it lands, or landed.
+    #[schema(value_type = String)]
     pub path: PathBuf,
     /// When it was first asked for.
+    #[schema(value_type = String, format = DateTime)]
     pub created: Timestamp,
     /// The one state that it is in.
     #[serde(flatten)]
@@ -36,7 +39,7 @@ pub struct Transfer {
 }
 
 /// The state of a transfer: the field `state`, and `reason` with why it rests.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(tag = "state", rename_all = "lowercase")]
 pub enum TransferState {
     /// It begins when there is room.

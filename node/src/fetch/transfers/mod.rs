@@ -18,6 +18,7 @@
 mod table;
 #[cfg(test)]
 mod tests;
+mod told;
 
 use std::{
     path::PathBuf,
@@ -30,7 +31,11 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 pub(super) use self::table::now_ms;
-use self::table::{Ending, Entry, Run, State, Table};
+pub(crate) use self::told::FetchEvent;
+use self::{
+    table::{Ending, Entry, Run, State, Table},
+    told::Tell,
+};
 use super::{
     FetchError, FetchRequest, Fetched, Outcome,
     progress::{Progress, Snapshot},
@@ -162,10 +167,14 @@ pub(crate) struct Transfers {
 
 impl Transfers {
     /// Reads what earlier processes left. Nothing runs yet.
-    pub(crate) fn load(store: &Store, shutdown: CancellationToken) -> Result<Self, StoreError> {
+    pub(crate) fn load(
+        store: &Store,
+        on_event: impl Fn(FetchEvent<'_>) + Send + Sync + 'static,
+        shutdown: CancellationToken,
+    ) -> Result<Self, StoreError> {
         let records = Records::new(store.clone());
         let (found, next_id) = records.load()?;
-        let table = Table::load(found, next_id);
+        let table = Table::load(found, next_id, Arc::new(on_event));
         Ok(Self {
             records,
             shutdown,
@@ -191,6 +200,7 @@ impl Transfers {
         let id = match table.find(goes_on) {
             Some(id) => id,
             None if table.unfinished() >= UNFINISHED_MAX => {
+                table.refused += 1;
                 return Err(FetchError::Busy(UNFINISHED_MAX));
             }
             None => table.insert(request.clone()),
@@ -365,7 +375,7 @@ impl Transfers {
             return;
         };
         let at = run.progress.snapshot();
-        table.downloaded_bytes += at.downloaded;
+        table.ended.add(&at);
         entry.reach(&at);
         let result = match (result, &run.ending) {
             // Whoever stopped it is told so, and not that it stopped.
@@ -390,6 +400,10 @@ impl Transfers {
             Err(error) => State::Failed(error.to_string()),
         };
         entry.change(id, |_| state);
+        (table.tell)(FetchEvent::Ended {
+            id,
+            result: &result,
+        });
         if gone {
             self.note(self.records.forget(id), id);
         } else {
@@ -474,14 +488,6 @@ impl Transfers {
 
     pub(super) fn info(&self, id: u64) -> Option<TransferInfo> {
         self.lock().entries.get(&id)?.info(id)
-    }
-
-    /// Chunk payload that was fetched and verified since the process started.
-    pub(super) fn downloaded_bytes(&self) -> u64 {
-        let table = self.lock();
-        let runs = table.entries.values().filter_map(Entry::run);
-        let running: u64 = runs.map(|run| run.progress.snapshot().downloaded).sum();
-        running + table.downloaded_bytes
     }
 
     /// Lets nothing begin any more. What is queued goes on at the next start.

@@ -13,10 +13,10 @@ use tokio_util::sync::CancellationToken;
 use super::{
     super::{
         FetchError, FetchRequest, Fetched, Outcome,
-        progress::{Progress, Snapshot},
+        progress::{Progress, Snapshot, Totals},
         record::{Fate, Place, Reached, StoredRequest, TransferRecord},
     },
-    ControlError, FINISHED_MAX, Pause, Ticket, Told, TransferInfo, TransferState,
+    ControlError, FINISHED_MAX, FetchEvent, Pause, Tell, Ticket, Told, TransferInfo, TransferState,
 };
 use crate::store::StoreError;
 
@@ -25,7 +25,10 @@ pub(super) struct Table {
     pub(super) next_id: u64,
     next_serial: u64,
     /// Chunk payload of runs that have ended.
-    pub(super) downloaded_bytes: u64,
+    pub(super) ended: Totals,
+    /// Transfers that were one too many.
+    pub(super) refused: u64,
+    pub(super) tell: Tell,
     /// No run begins any more.
     pub(super) closed: bool,
 }
@@ -39,6 +42,7 @@ pub(super) struct Entry {
     pub(super) landed: Option<PathBuf>,
     reached: Reached,
     pub(super) state: State,
+    tell: Tell,
 }
 
 /// Where a transfer is in its life.
@@ -73,15 +77,17 @@ pub(super) enum Ending {
 
 impl Table {
     /// The table of what earlier processes left.
-    pub(super) fn load(found: Vec<(u64, TransferRecord)>, next_id: u64) -> Self {
+    pub(super) fn load(found: Vec<(u64, TransferRecord)>, next_id: u64, tell: Tell) -> Self {
         let entries = found
             .into_iter()
-            .filter_map(|(id, record)| Some((id, Entry::from_record(record)?)));
+            .filter_map(|(id, record)| Some((id, Entry::from_record(record, &tell)?)));
         Self {
             entries: entries.collect(),
             next_id,
             next_serial: 0,
-            downloaded_bytes: 0,
+            ended: Totals::default(),
+            refused: 0,
+            tell,
             closed: false,
         }
     }
@@ -119,6 +125,7 @@ impl Table {
             landed: None,
             reached: Reached::default(),
             state: State::Paused(Pause::Stopped),
+            tell: Arc::clone(&self.tell),
         };
         self.entries.insert(id, entry);
         id
@@ -181,7 +188,7 @@ impl Table {
 }
 
 impl Entry {
-    fn from_record(record: TransferRecord) -> Option<Self> {
+    fn from_record(record: TransferRecord, tell: &Tell) -> Option<Self> {
         Some(Self {
             request: record.request.request()?,
             created_ms: record.created_ms,
@@ -194,6 +201,7 @@ impl Entry {
                 Fate::Failed(why) => State::Failed(why),
                 Fate::Removing => State::Removing,
             },
+            tell: Arc::clone(tell),
         })
     }
 
@@ -273,20 +281,16 @@ impl Entry {
         self.change(id, |_| State::Paused(why));
     }
 
-    /// The one place where a transfer's state changes once it is in the table.
+    /// The one place where a transfer's state changes once it is in the table. That it is done is
+    /// told by its run, which knows what came of it.
     pub(super) fn change(&mut self, id: u64, next: impl FnOnce(State) -> State) {
         self.state = next(std::mem::replace(&mut self.state, State::Removing));
         let root = &self.request.link.root;
-        let (state, why) = match &self.state {
-            State::Queued(_) => ("queued", ""),
-            State::Running(_) => ("running", ""),
-            State::Paused(Pause::Problem(why)) => ("paused", why.as_str()),
-            State::Paused(_) => ("paused", ""),
-            State::Failed(why) => ("failed", why.as_str()),
-            State::Done => ("done", ""),
-            State::Removing => ("removing", ""),
-        };
-        tracing::info!(transfer = id, %root, state, why, "a transfer changed its state");
+        match (&self.state, self.info(id)) {
+            (State::Done, _) => {}
+            (_, Some(info)) => (self.tell)(FetchEvent::Changed(info)),
+            (_, None) => (self.tell)(FetchEvent::Removed { id, root }),
+        }
     }
 
     /// Notes how far a run came. One that ended before it had looked at what was there says
@@ -322,6 +326,20 @@ impl Entry {
             },
             rate: self.run().map_or(0, |run| run.progress.rate()),
         })
+    }
+}
+
+impl State {
+    /// Its name in lists.
+    pub(super) fn name(&self) -> &'static str {
+        match self {
+            Self::Queued(_) => "queued",
+            Self::Running(_) => "running",
+            Self::Paused(_) => "paused",
+            Self::Failed(_) => "failed",
+            Self::Done => "done",
+            Self::Removing => "removing",
+        }
     }
 }
 

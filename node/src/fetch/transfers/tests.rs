@@ -17,7 +17,7 @@ fn store(home: &tempfile::TempDir) -> Store {
 }
 
 fn load(store: &Store) -> Transfers {
-    Transfers::load(store, CancellationToken::new()).unwrap()
+    Transfers::load(store, |_| {}, CancellationToken::new()).unwrap()
 }
 
 fn root(content: &str) -> Cid {

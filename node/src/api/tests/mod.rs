@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod observe;
+
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use libp2p::PeerId;
@@ -24,7 +26,11 @@ use super::{
     },
     *,
 };
-use crate::limits::{Rate, Size};
+use crate::{
+    events::{Event, EventReader, Events},
+    limits::{Rate, Size},
+    metrics::Numbers,
+};
 
 /// Anything that takes longer hangs.
 const DEADLINE: Duration = Duration::from_secs(20);
@@ -35,6 +41,7 @@ struct Scripted {
     events: mpsc::UnboundedSender<&'static str>,
     /// Lets an operation that reports its progress end.
     seen: Arc<Notify>,
+    bus: Events,
 }
 
 impl Scripted {
@@ -108,6 +115,20 @@ impl Service for Scripted {
         let mut limits = scripted_limits();
         limits.up.limit = change.up.flatten().unwrap_or_default();
         Ok(limits)
+    }
+
+    fn events(&self, after: Option<u64>) -> EventReader {
+        self.bus.read(after)
+    }
+
+    async fn metrics(&self) -> Result<Numbers, ApiError> {
+        let mut numbers = Numbers::default();
+        numbers.counter("shoal_things", "Things.", 7);
+        Ok(numbers)
+    }
+
+    fn stopping(&self) {
+        self.bus.publish(Event::NodeStopping);
     }
 
     async fn peers(&self) -> Result<Peers, ApiError> {
@@ -276,6 +297,7 @@ struct Served {
     socket: PathBuf,
     events: mpsc::UnboundedReceiver<&'static str>,
     seen: Arc<Notify>,
+    bus: Events,
     shutdown: CancellationToken,
     server: JoinHandle<()>,
     _lock: HomeLock,
@@ -290,9 +312,11 @@ impl Served {
         let socket = listener.path().to_owned();
         let (sender, events) = mpsc::unbounded_channel();
         let seen = Arc::<Notify>::default();
+        let bus = Events::default();
         let service = Arc::new(Scripted {
             events: sender,
             seen: Arc::clone(&seen),
+            bus: bus.clone(),
         });
         let shutdown = CancellationToken::new();
         let server = tokio::spawn(serve(listener, service, shutdown.clone()));
@@ -300,6 +324,7 @@ impl Served {
             socket,
             events,
             seen,
+            bus,
             shutdown,
             server,
             _lock: lock,

@@ -1,0 +1,97 @@
+//! Fetches as things: listed, paused, resumed, cancelled.
+
+use axum::{
+    extract::{Path, State},
+    response::{IntoResponse, Response},
+};
+
+use super::{Answer, Api, Quiet};
+use crate::api::{
+    ApiError, ErrorBody, Service, stream,
+    types::{NoProgress, StreamEvent, Transfer, Transfers},
+};
+
+/// The fetches of this home.
+#[utoipa::path(get, path = "/transfers", responses(
+    (
+        status = 200,
+        description = "Those that are not over, and the last of those that are; oldest first",
+        body = Transfers,
+    ),
+    (status = "default", description = "The failure", body = ErrorBody),
+))]
+pub(super) async fn transfers<S: Service>(State(api): State<Api<S>>) -> impl IntoResponse {
+    Answer(api.service.transfers().await)
+}
+
+/// Has a transfer rest, its progress kept.
+#[utoipa::path(
+    post,
+    path = "/transfers/{id}/pause",
+    params(("id" = String, Path, description = "Its number, or the beginning of its root")),
+    responses(
+        (
+            status = 200,
+            description = "The transfer as it rests",
+            content_type = "application/x-ndjson",
+            item_schema = StreamEvent<NoProgress, Transfer>,
+        ),
+        (status = "default", description = "The failure", body = ErrorBody),
+    ),
+)]
+pub(super) async fn pause<S: Service>(
+    State(api): State<Api<S>>,
+    Path(id): Path<String>,
+) -> Result<Response, ApiError> {
+    stream::respond(&api.operations, |_: Quiet, _| async move {
+        api.service.pause(id).await
+    })
+}
+
+/// Has a transfer that rests go on.
+#[utoipa::path(
+    post,
+    path = "/transfers/{id}/resume",
+    params(("id" = String, Path, description = "Its number, or the beginning of its root")),
+    responses(
+        (
+            status = 200,
+            description = "The transfer as it goes on",
+            content_type = "application/x-ndjson",
+            item_schema = StreamEvent<NoProgress, Transfer>,
+        ),
+        (status = "default", description = "The failure", body = ErrorBody),
+    ),
+)]
+pub(super) async fn resume<S: Service>(
+    State(api): State<Api<S>>,
+    Path(id): Path<String>,
+) -> Result<Response, ApiError> {
+    stream::respond(&api.operations, |_: Quiet, _| async move {
+        api.service.resume(id).await
+    })
+}
+
+/// Ends a transfer and takes away what it left.
+#[utoipa::path(
+    post,
+    path = "/transfers/{id}/cancel",
+    params(("id" = String, Path, description = "Its number, or the beginning of its root")),
+    responses(
+        (
+            status = 200,
+            description = "The transfer as it was",
+            content_type = "application/x-ndjson",
+            item_schema = StreamEvent<NoProgress, Transfer>,
+        ),
+        (status = "default", description = "The failure", body = ErrorBody),
+    ),
+)]
+pub(super) async fn cancel<S: Service>(
+    State(api): State<Api<S>>,
+    Path(id): Path<String>,
+) -> Result<Response, ApiError> {
+    stream::respond(&api.operations, |_: Quiet, _| async move {
+        api.service.cancel(id).await
+    })
+}
