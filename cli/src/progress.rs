@@ -29,18 +29,20 @@ impl Bar {
     }
 
     pub(crate) fn share(&self, progress: &ShareProgress) {
-        match progress.phase {
-            SharePhase::Walking => {
-                let files = human::count(progress.files_total, "file");
-                self.say(format!("looking for files: {files}"));
+        match (progress.phase, progress.bytes_total) {
+            (SharePhase::Walking, _) => self.say("looking for files".to_owned()),
+            (SharePhase::Copying | SharePhase::Hashing, Some(total)) => {
+                let message = share_message(progress, total);
+                self.advance(progress.bytes, total, message);
             }
-            SharePhase::Hashing => {
-                let sizes = amounts(progress.bytes, progress.bytes_total);
-                let message = format!("{sizes} {}/{} files", progress.files, progress.files_total);
-                self.advance(progress.bytes, progress.bytes_total, message);
+            // No guesses: until all files are counted there is no total.
+            (SharePhase::Copying | SharePhase::Hashing, None) => {
+                let rate = human::size(progress.rate);
+                let files = human::count(progress.files, "file");
+                self.say(format!("{rate}/s {} {files}", human::size(progress.bytes)));
             }
-            SharePhase::Committing => self.say("writing the index".to_owned()),
-            SharePhase::Announcing => self.say("announcing".to_owned()),
+            (SharePhase::Committing, _) => self.say("writing the index".to_owned()),
+            (SharePhase::Announcing, _) => self.say("announcing".to_owned()),
         }
     }
 
@@ -51,9 +53,7 @@ impl Bar {
             (FetchPhase::Listing, _) => self.say("reading the tree".to_owned()),
             (FetchPhase::Landing, _) => self.say("moving into place".to_owned()),
             (FetchPhase::Fetching, Some(total)) => {
-                let left = total.saturating_sub(progress.bytes).saturating_mul(1000);
-                let eta = left.checked_div(progress.rate);
-                let eta = eta.map_or(String::new(), |ms| format!("{} left ", human::duration(ms)));
+                let eta = time_left(progress.bytes, total, progress.rate);
                 let rate = human::size(progress.rate);
                 let sources = human::count(progress.sources.into(), "source");
                 let files = match progress.files_total {
@@ -93,6 +93,30 @@ impl Bar {
         self.0.set_message(message);
         self.0.set_style(bar());
     }
+}
+
+fn share_message(progress: &ShareProgress, total: u64) -> String {
+    let eta = time_left(progress.bytes, total, progress.rate);
+    let rate = human::size(progress.rate);
+    let sizes = amounts(progress.bytes, total);
+    let files = match progress.files_total {
+        Some(total) if total > 1 => format!(" {}/{total} files", progress.files),
+        _ => String::new(),
+    };
+    let copying = match progress.phase {
+        SharePhase::Copying => "copying ",
+        _ => "",
+    };
+    format!("{copying}{eta}{rate}/s {sizes}{files}")
+}
+
+/// `12 s left `, or nothing while there is no rate to tell it by.
+fn time_left(done: u64, total: u64, rate: u64) -> String {
+    let left_ms = total
+        .saturating_sub(done)
+        .saturating_mul(1000)
+        .checked_div(rate);
+    left_ms.map_or(String::new(), |ms| format!("{} left ", human::duration(ms)))
 }
 
 fn amounts(done: u64, total: u64) -> String {

@@ -10,7 +10,9 @@ pub mod api;
 pub mod config;
 pub mod events;
 mod fetch;
+mod meter;
 pub mod metrics;
+
 pub mod net;
 mod node;
 mod serve;

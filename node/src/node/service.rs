@@ -1,6 +1,7 @@
 //! What people can ask of a node: the API's operations on the parts.
 
 use std::{
+    cell::Cell,
     sync::atomic::{AtomicU32, Ordering::Relaxed},
     time::{Duration, Instant},
 };
@@ -13,6 +14,7 @@ use crate::{
     api::{ApiError, ErrorCode, Progress, Service, types as api},
     events::EventReader,
     fetch::{self, FetchError},
+    meter::Meter,
     metrics::Numbers,
     net::{NetEvent, Scope},
     share,
@@ -147,7 +149,13 @@ impl Service for NodeHandle {
         };
         let (report, stop) = (progress.clone(), cancel.clone());
         let sharing = tokio::task::spawn_blocking(move || {
-            let on_progress = |at: share::Progress| report.report(hashing(&at));
+            let meter = Cell::new(Meter::default());
+            let on_progress = |at: share::Progress| {
+                let mut measured = meter.take();
+                let rate = measured.rate(at.bytes, Instant::now());
+                meter.set(measured);
+                report.report(answers::sharing(&at, rate));
+            };
             share::share(&library, &wanted, &on_progress, &stop)
         });
         let shared = sharing.await.map_err(|panic| internal(&panic))??;
@@ -155,14 +163,7 @@ impl Service for NodeHandle {
         let link = answers::link(&shared.record, &self.inner.net.dial_addresses());
         let mut result = answers::shared(&shared, &link, elapsed_ms);
         if request.wait && shared.record.announce {
-            let bytes = shared.record.size;
-            progress.report(api::ShareProgress {
-                phase: api::SharePhase::Announcing,
-                files: shared.record.files,
-                files_total: shared.record.files,
-                bytes,
-                bytes_total: bytes,
-            });
+            progress.report(answers::announcing(&shared.record));
             let announced = self.announced(&shared.record.root);
             if cancel
                 .run_until_cancelled(announced)
@@ -350,16 +351,6 @@ impl NodeHandle {
         };
         let waited = tokio::time::timeout(ANNOUNCE_PATIENCE, waiting).await;
         waited.map_err(|_| ApiError::new(ErrorCode::NotFound, "nobody took the announcement"))
-    }
-}
-
-fn hashing(at: &share::Progress) -> api::ShareProgress {
-    api::ShareProgress {
-        phase: api::SharePhase::Hashing,
-        files: at.files,
-        files_total: at.files,
-        bytes: at.bytes,
-        bytes_total: at.bytes,
     }
 }
 
