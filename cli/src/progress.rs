@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
 use shoal_node::api::types::{
-    FetchPhase, FetchProgress, FindProgress, ListProgress, SharePhase, ShareProgress,
+    FetchPhase, FetchProgress, FindProgress, GcPhase, GcProgress, ListProgress, SharePhase,
+    ShareProgress, VerifyProgress,
 };
 
 use crate::{human, output::Output};
@@ -66,6 +67,29 @@ impl Bar {
             }
             (FetchPhase::Fetching, None) => self.say(human::size(progress.bytes)),
         }
+    }
+
+    pub(crate) fn verify(&self, progress: &VerifyProgress) {
+        let (done, total) = (progress.bytes, progress.bytes_total);
+        let bad = match progress.bad {
+            0 => String::new(),
+            bad => format!("{bad} BAD "),
+        };
+        let eta = time_left(done, total, progress.rate);
+        let rate = human::size(progress.rate);
+        let sizes = amounts(done, total);
+        let name = human::escape(&progress.name);
+        self.advance(done, total, format!("{bad}{eta}{rate}/s {sizes} {name}"));
+    }
+
+    pub(crate) fn gc(&self, progress: &GcProgress) {
+        self.say(match progress.phase {
+            GcPhase::Rows | GcPhase::Blocks => {
+                format!("looked at {}", human::count(progress.rows, "row"))
+            }
+            GcPhase::Copies => "looking at copies".to_owned(),
+            GcPhase::Compacting => "giving space back".to_owned(),
+        });
     }
 
     pub(crate) fn list(&self, progress: &ListProgress) {

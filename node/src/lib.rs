@@ -12,7 +12,6 @@ pub mod events;
 mod fetch;
 mod meter;
 pub mod metrics;
-
 pub mod net;
 mod node;
 mod serve;

@@ -306,6 +306,24 @@ impl Service for NodeHandle {
             asked: asked.load(Relaxed),
         })
     }
+
+    async fn verify(
+        &self,
+        request: api::VerifyRequest,
+        progress: Progress<api::VerifyProgress>,
+        cancel: CancellationToken,
+    ) -> Result<api::Verified, ApiError> {
+        self.verify_shares(request, progress, cancel).await
+    }
+
+    async fn gc(
+        &self,
+        request: api::GcRequest,
+        progress: Progress<api::GcProgress>,
+        cancel: CancellationToken,
+    ) -> Result<api::Collected, ApiError> {
+        self.collect_garbage(request, progress, cancel).await
+    }
 }
 
 impl NodeHandle {
@@ -365,10 +383,10 @@ async fn cancelled_or<T>(
     }
 }
 
-fn interrupted() -> ApiError {
+pub(super) fn interrupted() -> ApiError {
     ApiError::from(&FetchError::Cancelled)
 }
 
-fn internal(panic: &tokio::task::JoinError) -> ApiError {
+pub(super) fn internal(panic: &tokio::task::JoinError) -> ApiError {
     ApiError::new(ErrorCode::Internal, panic.to_string()).hint("the daemon's log says more")
 }

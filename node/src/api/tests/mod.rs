@@ -18,10 +18,11 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     types::{
-        ConnectRequest, Connected, Disk, FetchPhase, FetchProgress, FetchRequest, FetchResult,
-        FindProgress, FindRequest, Found, Identity, ListProgress, ListRequest, Listing, Peers,
-        Rates, Replicas, Scope, ShareProgress, ShareRequest, ShareResult, Shares, Status, Transfer,
-        TransferState, Transfers, UnshareRequest, Unshared,
+        Collected, ConnectRequest, Connected, Disk, FetchPhase, FetchProgress, FetchRequest,
+        FetchResult, FindProgress, FindRequest, Found, GcProgress, GcRequest, Identity,
+        ListProgress, ListRequest, Listing, Peers, Rates, Replicas, Scope, ShareProgress,
+        ShareRequest, ShareResult, Shares, Status, Transfer, TransferState, Transfers,
+        UnshareRequest, Unshared, Verified, VerifyProgress, VerifyRequest,
     },
     *,
 };
@@ -225,6 +226,43 @@ impl Service for Scripted {
         })
     }
 
+    async fn verify(
+        &self,
+        request: VerifyRequest,
+        _: Progress<VerifyProgress>,
+        _: CancellationToken,
+    ) -> Result<Verified, ApiError> {
+        Ok(Verified {
+            intact: request.link.is_none(),
+            shares: Vec::new(),
+            files: Vec::new(),
+            files_unlisted: 0,
+            hashed_bytes: 0,
+            elapsed_ms: 0,
+        })
+    }
+
+    async fn gc(
+        &self,
+        request: GcRequest,
+        _: Progress<GcProgress>,
+        _: CancellationToken,
+    ) -> Result<Collected, ApiError> {
+        Ok(Collected {
+            dry_run: request.dry_run,
+            shares: 0,
+            rows: 0,
+            blocks: 0,
+            block_bytes: 0,
+            copies: 0,
+            copy_bytes: 0,
+            database_bytes_before: 0,
+            database_bytes_after: 0,
+            freed_bytes: 0,
+            elapsed_ms: 0,
+        })
+    }
+
     async fn find(
         &self,
         _: FindRequest,
@@ -378,6 +416,8 @@ async fn every_route_answers() {
         ("POST /api/v1/transfers/7/pause", Value::Null),
         ("POST /api/v1/transfers/7/resume", Value::Null),
         ("POST /api/v1/transfers/7/cancel", Value::Null),
+        ("POST /api/v1/verify", json!({})),
+        ("POST /api/v1/gc", json!({ "dry_run": true })),
         ("DELETE /api/v1/shares/known", Value::Null),
         ("DELETE /api/v1/shares?path=%2Fa%20b%2F%C3%BC", Value::Null),
     ];
