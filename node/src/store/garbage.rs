@@ -17,17 +17,16 @@ use std::collections::HashSet;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::AtomicBool;
 
 use rocksdb::{BottommostLevelCompaction, CompactOptions};
 use shoal_protocol::address::Digest;
 use tokio_util::sync::CancellationToken;
 
 use super::layout::{self, Family};
-use super::rows::{self, FileId, FileRow, ShareId, ShareState};
+use super::rows::{self, FileId, FileRow, ShareId, ShareRecord, ShareState};
 use super::{BATCH_BYTES, Batch, Store, StoreError, keys, open};
 
-/// Blocks that are deleted while commits are held up; see [`Store::remove_rows`].
+/// Blocks that are deleted while commits are held up; as many as when a share goes.
 const BLOCKS_PER_STEP: usize = 256;
 
 /// Rows between two looks at whether to stop and two reports of progress: some milliseconds.
@@ -157,20 +156,18 @@ impl Collection<'_> {
         }
     }
 
-    /// The rows of shares that are going. The collecting thread may be at the same ones: every step
-    /// can be repeated.
+    /// Shares that are going, and that the collecting thread has not come to.
     fn shares(&mut self) -> Result<(), Stop> {
         self.pause(GarbagePhase::Rows)?;
-        let mut going = self.store.shares()?;
-        going.retain(|share| share.state == ShareState::Removing);
-        for share in going {
-            self.pause(GarbagePhase::Rows)?;
-            self.found.shares += 1;
-            if !self.dry_run {
-                self.store.remove_rows(share.id, &AtomicBool::new(false))?;
-            }
-        }
-        Ok(())
+        self.found.shares = if self.dry_run {
+            let shares = self.store.shares()?;
+            let going = |share: &&ShareRecord| share.state == ShareState::Removing;
+            shares.iter().filter(going).count() as u64
+        } else {
+            let cancelled = || self.cancel.is_cancelled();
+            self.store.collect_removed(&cancelled)?
+        };
+        self.pause(GarbagePhase::Rows)
     }
 
     /// Rows of files whose share is not there.
@@ -315,11 +312,18 @@ impl Collection<'_> {
             }
             self.pause(GarbagePhase::Copies)?;
             let failed = |error| StoreError::io(&path, error);
-            self.found.copies += 1;
-            self.found.copy_bytes += bytes_below(&path).map_err(failed)?;
-            if !self.dry_run {
-                fs::remove_dir_all(&path).map_err(failed)?;
+            let bytes = bytes_below(&path).map_err(failed)?;
+            let removed = match self.dry_run {
+                true => path.symlink_metadata().map(drop),
+                false => fs::remove_dir_all(&path),
+            };
+            match removed {
+                // The collecting thread had it in hand.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+                removed => removed.map_err(failed)?,
             }
+            self.found.copies += 1;
+            self.found.copy_bytes += bytes;
         }
         Ok(())
     }

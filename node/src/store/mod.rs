@@ -10,8 +10,8 @@
 //! database holds DAG nodes. The store ends when its last clone is dropped: the database is closed
 //! and its lock released. It needs no orderly end, every committed batch survives `kill -9`.
 //!
-//! Lock order, outermost first: the library's guard of changes, the collection guard, the library's
-//! view. None is held while a file is read.
+//! Lock order, outermost first: the guard of shares that are going, the library's guard of changes,
+//! the collection guard, the library's view. None is held while a file is read.
 
 mod batch;
 mod boot;
@@ -30,7 +30,7 @@ mod table;
 mod tests;
 
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use rocksdb::{BoundColumnFamily, DB};
 use shoal_protocol::address::{Cid, Digest};
@@ -69,6 +69,8 @@ struct Inner {
     /// Held shared by every commit and alone by the collector, so that a block whose last reference
     /// goes is not deleted under a commit that refers to it again.
     collection: RwLock<()>,
+    /// Held by whoever takes out the shares that are going.
+    collecting: Mutex<()>,
     home: PathBuf,
 }
 
@@ -86,6 +88,7 @@ impl Store {
             ids: Ids::after(first_new_id),
             first_new_id,
             collection: RwLock::new(()),
+            collecting: Mutex::default(),
             home: home.to_owned(),
         };
         Ok(Self {
