@@ -234,11 +234,7 @@ impl Service for Scripted {
     ) -> Result<Verified, ApiError> {
         Ok(Verified {
             intact: request.link.is_none(),
-            shares: Vec::new(),
-            files: Vec::new(),
-            files_unlisted: 0,
-            hashed_bytes: 0,
-            elapsed_ms: 0,
+            ..Verified::default()
         })
     }
 
@@ -250,16 +246,7 @@ impl Service for Scripted {
     ) -> Result<Collected, ApiError> {
         Ok(Collected {
             dry_run: request.dry_run,
-            shares: 0,
-            rows: 0,
-            blocks: 0,
-            block_bytes: 0,
-            copies: 0,
-            copy_bytes: 0,
-            database_bytes_before: 0,
-            database_bytes_after: 0,
-            freed_bytes: 0,
-            elapsed_ms: 0,
+            ..Collected::default()
         })
     }
 

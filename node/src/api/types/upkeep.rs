@@ -35,7 +35,7 @@ pub struct VerifyProgress {
 }
 
 /// What a verification found.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Verified {
     /// Whether everything is as it was shared.
     pub intact: bool,
@@ -136,7 +136,7 @@ pub enum GcPhase {
 }
 
 /// What was taken out, or would be.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Collected {
     /// Whether it was only looked at.
     pub dry_run: bool,
