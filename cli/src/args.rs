@@ -126,6 +126,13 @@ pub(crate) enum Command {
     Id,
     /// A network of nodes on this machine, to try things and to test
     Testnet(TestnetArgs),
+    /// Read everything that is shared and compare it with its addresses
+    ///
+    /// What changed is not served any more. Ends with exit code 5 when something is not as it was
+    /// shared.
+    Verify(VerifyArgs),
+    /// Take out what nothing needs, and give its space back
+    Gc(GcArgs),
 }
 
 #[derive(Debug, Args)]
@@ -301,6 +308,20 @@ pub(crate) struct ConnectArgs {
     /// Where the peer listens, like /ip4/192.0.2.7/tcp/4101/p2p/12D3Koo…
     #[arg(value_name = "MULTIADDR")]
     pub(crate) address: Multiaddr,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct VerifyArgs {
+    /// Only the shares of this CID or link
+    #[arg(value_name = "CID")]
+    pub(crate) link: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct GcArgs {
+    /// Only say what would be taken out
+    #[arg(long)]
+    pub(crate) dry_run: bool,
 }
 
 #[cfg(test)]

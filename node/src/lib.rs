@@ -12,6 +12,7 @@ pub mod config;
 pub mod events;
 mod fetch;
 pub mod limits;
+mod meter;
 pub mod metrics;
 pub mod net;
 mod node;

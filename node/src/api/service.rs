@@ -9,10 +9,11 @@ use tokio_util::sync::CancellationToken;
 use super::{
     ApiError,
     types::{
-        ConnectRequest, Connected, FetchProgress, FetchRequest, FetchResult, FindProgress,
-        FindRequest, Found, Identity, Limits, LimitsChange, ListProgress, ListRequest, Listing,
-        Peers, ShareProgress, ShareRequest, ShareResult, Shares, Status, Transfer, Transfers,
-        UnshareRequest, Unshared,
+        Collected, ConnectRequest, Connected, FetchProgress, FetchRequest, FetchResult,
+        FindProgress, FindRequest, Found, GcProgress, GcRequest, Identity, Limits, LimitsChange,
+        ListProgress, ListRequest, Listing, Peers, ShareProgress, ShareRequest, ShareResult,
+        Shares, Status, Transfer, Transfers, UnshareRequest, Unshared, Verified, VerifyProgress,
+        VerifyRequest,
     },
 };
 use crate::{events::EventReader, metrics::Numbers};
@@ -110,6 +111,22 @@ pub trait Service: Send + Sync + 'static {
         progress: Progress<FindProgress>,
         cancel: CancellationToken,
     ) -> impl Future<Output = Result<Found, ApiError>> + Send;
+
+    /// Reads and hashes what is shared; cancelled, what was found until then counts.
+    fn verify(
+        &self,
+        request: VerifyRequest,
+        progress: Progress<VerifyProgress>,
+        cancel: CancellationToken,
+    ) -> impl Future<Output = Result<Verified, ApiError>> + Send;
+
+    /// Takes out what nothing needs; cancelled, what was taken out until then stays out.
+    fn gc(
+        &self,
+        request: GcRequest,
+        progress: Progress<GcProgress>,
+        cancel: CancellationToken,
+    ) -> impl Future<Output = Result<Collected, ApiError>> + Send;
 }
 
 /// Where an operation says how far it is; cheap, never waits, keeps only the latest.

@@ -13,6 +13,7 @@ mod observe;
 mod offers;
 mod service;
 mod tables;
+mod upkeep;
 mod watch;
 
 use std::{

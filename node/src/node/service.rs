@@ -1,6 +1,7 @@
 //! What people can ask of a node: the API's operations on the parts.
 
 use std::{
+    cell::Cell,
     sync::atomic::{AtomicU32, Ordering::Relaxed},
     time::{Duration, Instant},
 };
@@ -13,6 +14,7 @@ use crate::{
     api::{ApiError, ErrorCode, Progress, Service, types as api},
     events::EventReader,
     fetch::{self, FetchError},
+    meter::Meter,
     metrics::Numbers,
     net::{NetEvent, Scope},
     share,
@@ -158,7 +160,13 @@ impl Service for NodeHandle {
         };
         let (report, stop) = (progress.clone(), cancel.clone());
         let sharing = tokio::task::spawn_blocking(move || {
-            let on_progress = |at: share::Progress| report.report(hashing(&at));
+            let meter = Cell::new(Meter::default());
+            let on_progress = |at: share::Progress| {
+                let mut measured = meter.take();
+                let rate = measured.rate(at.bytes, Instant::now());
+                meter.set(measured);
+                report.report(answers::sharing(&at, rate));
+            };
             share::share(&library, &wanted, &on_progress, &stop)
         });
         let shared = sharing.await.map_err(|panic| internal(&panic))??;
@@ -166,14 +174,7 @@ impl Service for NodeHandle {
         let link = answers::link(&shared.record, &self.inner.net.dial_addresses());
         let mut result = answers::shared(&shared, &link, elapsed_ms);
         if request.wait && shared.record.announce {
-            let bytes = shared.record.size;
-            progress.report(api::ShareProgress {
-                phase: api::SharePhase::Announcing,
-                files: shared.record.files,
-                files_total: shared.record.files,
-                bytes,
-                bytes_total: bytes,
-            });
+            progress.report(answers::announcing(&shared.record));
             let announced = self.announced(&shared.record.root);
             if cancel
                 .run_until_cancelled(announced)
@@ -316,6 +317,24 @@ impl Service for NodeHandle {
             asked: asked.load(Relaxed),
         })
     }
+
+    async fn verify(
+        &self,
+        request: api::VerifyRequest,
+        progress: Progress<api::VerifyProgress>,
+        cancel: CancellationToken,
+    ) -> Result<api::Verified, ApiError> {
+        self.verify_shares(request, progress, cancel).await
+    }
+
+    async fn gc(
+        &self,
+        request: api::GcRequest,
+        progress: Progress<api::GcProgress>,
+        cancel: CancellationToken,
+    ) -> Result<api::Collected, ApiError> {
+        self.collect_garbage(request, progress, cancel).await
+    }
 }
 
 impl NodeHandle {
@@ -364,16 +383,6 @@ impl NodeHandle {
     }
 }
 
-fn hashing(at: &share::Progress) -> api::ShareProgress {
-    api::ShareProgress {
-        phase: api::SharePhase::Hashing,
-        files: at.files,
-        files_total: at.files,
-        bytes: at.bytes,
-        bytes_total: at.bytes,
-    }
-}
-
 async fn cancelled_or<T>(
     cancel: &CancellationToken,
     work: impl Future<Output = Result<T, FetchError>>,
@@ -385,10 +394,10 @@ async fn cancelled_or<T>(
     }
 }
 
-fn interrupted() -> ApiError {
+pub(super) fn interrupted() -> ApiError {
     ApiError::from(&FetchError::Cancelled)
 }
 
-fn internal(panic: &tokio::task::JoinError) -> ApiError {
+pub(super) fn internal(panic: &tokio::task::JoinError) -> ApiError {
     ApiError::new(ErrorCode::Internal, panic.to_string()).hint("the daemon's log says more")
 }

@@ -45,6 +45,13 @@ const BLOB_BYTES_MIN: u64 = 4 << 10;
 /// Size of one blob file.
 const BLOB_FILE_BYTES: u64 = 64 << 20;
 
+/// Options of the family of blocks under which a compaction rewrites every blob file, so that the
+/// space of all deleted blocks comes back; and RocksDB's usual ones, under which it rewrites the
+/// oldest quarter of them.
+pub(super) const BLOB_GC_ALL: [(&str, &str); 1] = [("blob_garbage_collection_age_cutoff", "1.0")];
+pub(super) const BLOB_GC_USUAL: [(&str, &str); 1] =
+    [("blob_garbage_collection_age_cutoff", "0.25")];
+
 /// RocksDB's own text log: two files of at most 1 MiB.
 const INFO_LOG_BYTES: usize = MIB;
 const INFO_LOG_FILES: usize = 2;

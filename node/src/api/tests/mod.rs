@@ -18,11 +18,12 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     types::{
-        ConnectRequest, Connected, Disk, FetchPhase, FetchProgress, FetchRequest, FetchResult,
-        FindProgress, FindRequest, Found, Identity, LimitSource, Limits, LimitsChange,
-        ListProgress, ListRequest, Listing, MonthlyLimit, Peers, RateLimit, Rates, Replicas, Scope,
-        ShareProgress, ShareRequest, ShareResult, Shares, Status, Transfer, TransferState,
-        Transfers, UnshareRequest, Unshared,
+        Collected, ConnectRequest, Connected, Disk, FetchPhase, FetchProgress, FetchRequest,
+        FetchResult, FindProgress, FindRequest, Found, GcProgress, GcRequest, Identity,
+        LimitSource, Limits, LimitsChange, ListProgress, ListRequest, Listing, MonthlyLimit, Peers,
+        RateLimit, Rates, Replicas, Scope, ShareProgress, ShareRequest, ShareResult, Shares,
+        Status, Transfer, TransferState, Transfers, UnshareRequest, Unshared, Verified,
+        VerifyProgress, VerifyRequest,
     },
     *,
 };
@@ -261,6 +262,30 @@ impl Service for Scripted {
         })
     }
 
+    async fn verify(
+        &self,
+        request: VerifyRequest,
+        _: Progress<VerifyProgress>,
+        _: CancellationToken,
+    ) -> Result<Verified, ApiError> {
+        Ok(Verified {
+            intact: request.link.is_none(),
+            ..Verified::default()
+        })
+    }
+
+    async fn gc(
+        &self,
+        request: GcRequest,
+        _: Progress<GcProgress>,
+        _: CancellationToken,
+    ) -> Result<Collected, ApiError> {
+        Ok(Collected {
+            dry_run: request.dry_run,
+            ..Collected::default()
+        })
+    }
+
     async fn find(
         &self,
         _: FindRequest,
@@ -414,6 +439,8 @@ async fn every_route_answers() {
         ("POST /api/v1/transfers/7/pause", Value::Null),
         ("POST /api/v1/transfers/7/resume", Value::Null),
         ("POST /api/v1/transfers/7/cancel", Value::Null),
+        ("POST /api/v1/verify", json!({})),
+        ("POST /api/v1/gc", json!({ "dry_run": true })),
         ("DELETE /api/v1/shares/known", Value::Null),
         ("DELETE /api/v1/shares?path=%2Fa%20b%2F%C3%BC", Value::Null),
     ];

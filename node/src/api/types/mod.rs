@@ -9,6 +9,7 @@ mod limits;
 mod node;
 mod share;
 mod transfer;
+mod upkeep;
 
 use std::path::{Path, PathBuf};
 
@@ -33,6 +34,10 @@ pub use share::{
     ShareState, Shares, Skipped, UnshareRequest, Unshared,
 };
 pub use transfer::{Transfer, TransferState, Transfers};
+pub use upkeep::{
+    Collected, FileVerdict, GcPhase, GcProgress, GcRequest, Verified, VerifiedFile, VerifiedShare,
+    VerifyProgress, VerifyRequest,
+};
 
 /// A path that means the same in every process: the caller's working directory is nothing that a
 /// daemon knows.
