@@ -33,12 +33,12 @@ pub(crate) struct App {
 pub(crate) fn run(cli: Cli) -> ExitCode {
     let output = Output::new(&cli.global);
     match run_command(cli, output) {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         Err(error) => output.error(&error),
     }
 }
 
-fn run_command(cli: Cli, output: Output) -> Result<(), ApiError> {
+fn run_command(cli: Cli, output: Output) -> Result<ExitCode, ApiError> {
     let home = home(&cli.global)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
@@ -56,12 +56,14 @@ fn run_command(cli: Cli, output: Output) -> Result<(), ApiError> {
     result
 }
 
-async fn dispatch(app: &App, global: Global, command: Command) -> Result<(), ApiError> {
+async fn dispatch(app: &App, global: Global, command: Command) -> Result<ExitCode, ApiError> {
     if let Command::Daemon(args) = command {
-        return commands::daemon::run(app, &global, args).await;
+        commands::daemon::run(app, &global, args).await?;
+        return Ok(ExitCode::SUCCESS);
     }
     logging::for_command(&global);
     match command {
+        Command::Verify(args) => return commands::verify::run(app, args).await,
         Command::Daemon(_) => Ok(()),
         Command::Stop => commands::stop::run(app).await,
         Command::Status => commands::status::run(app).await,
@@ -76,9 +78,12 @@ async fn dispatch(app: &App, global: Global, command: Command) -> Result<(), Api
         Command::Find(args) => commands::find::run(app, args).await,
         Command::Peers => commands::peers::list(app).await,
         Command::Connect(args) => commands::peers::connect(app, args).await,
+        Command::Limits(args) => commands::limits::run(app, args).await,
         Command::Id => commands::peers::id(app).await,
         Command::Testnet(args) => commands::testnet::run(app, args).await,
-    }
+        Command::Gc(args) => commands::gc::run(app, args).await,
+    }?;
+    Ok(ExitCode::SUCCESS)
 }
 
 /// The home that was asked for, or the platform's place for it.

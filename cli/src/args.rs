@@ -1,5 +1,6 @@
 //! The command line as types; what a flag means is documented here and nowhere else.
 
+mod limits;
 mod testnet;
 mod transfers;
 
@@ -11,6 +12,7 @@ use shoal_node::{
     config::{LogFormat, Multiaddr},
 };
 
+pub(crate) use self::limits::{LimitsArgs, RateFlags};
 pub(crate) use self::testnet::{DemoArgs, LogsArgs, TestnetArgs, TestnetCommand, UpArgs};
 pub(crate) use self::transfers::TransferArgs;
 
@@ -118,10 +120,19 @@ pub(crate) enum Command {
     Peers,
     /// Connect the daemon to a peer
     Connect(ConnectArgs),
+    /// Show what the daemon may use of the line, and change it while it runs
+    Limits(LimitsArgs),
     /// Show the daemon's peer id and addresses
     Id,
     /// A network of nodes on this machine, to try things and to test
     Testnet(TestnetArgs),
+    /// Read everything that is shared and compare it with its addresses
+    ///
+    /// What changed is not served any more. Ends with exit code 5 when something is not as it was
+    /// shared.
+    Verify(VerifyArgs),
+    /// Take out what nothing needs, and give its space back
+    Gc(GcArgs),
 }
 
 #[derive(Debug, Args)]
@@ -135,6 +146,8 @@ pub(crate) struct DaemonArgs {
     /// Do not look for peers on the local network
     #[arg(long)]
     pub(crate) no_mdns: bool,
+    #[command(flatten)]
+    pub(crate) rates: RateFlags,
     /// Return once it is ready, and leave it running in the background
     #[arg(long)]
     pub(crate) detach: bool,
@@ -297,6 +310,20 @@ pub(crate) struct ConnectArgs {
     pub(crate) address: Multiaddr,
 }
 
+#[derive(Debug, Args)]
+pub(crate) struct VerifyArgs {
+    /// Only the shares of this CID or link
+    #[arg(value_name = "CID")]
+    pub(crate) link: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct GcArgs {
+    /// Only say what would be taken out
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+}
+
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
@@ -333,6 +360,10 @@ mod tests {
             "shoal daemon --listen /ip4/127.0.0.1/tcp/0 --no-mdns --detach",
             true,
         );
+        check("shoal daemon --up 20mbit --down off", true);
+        check("shoal limits --up off --down 5MB/s --monthly 500GB", true);
+        check("shoal limits --up 5", false);
+        check("shoal limits --reset --up off", false);
         check("shoal ls", true);
         check("shoal testnet up --nodes 4 --dir d --json", true);
         check("shoal testnet --dir d kill node-03", true);

@@ -92,6 +92,28 @@ impl Output {
         ExitCode::from(error.code.exit())
     }
 
+    /// The result of a command that has one and fails nevertheless: one JSON document has both.
+    pub(crate) fn failed_result<T: Serialize>(
+        &self,
+        document: &T,
+        error: &ApiError,
+        text: impl FnOnce(&mut Text),
+    ) -> ExitCode {
+        /// A result with the error beside its fields.
+        #[derive(Serialize)]
+        struct Failed<'a, T> {
+            error: &'a ApiError,
+            #[serde(flatten)]
+            document: &'a T,
+        }
+        if self.json {
+            print_json(&Failed { error, document });
+            return ExitCode::from(error.code.exit());
+        }
+        self.result(document, text);
+        self.error(error)
+    }
+
     /// Whether a progress bar has somebody to look at it.
     pub(crate) fn shows_progress(&self) -> bool {
         !self.quiet && io::stderr().is_terminal()

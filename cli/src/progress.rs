@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
 use shoal_node::api::types::{
-    FetchPhase, FetchProgress, FindProgress, ListProgress, SharePhase, ShareProgress,
+    FetchPhase, FetchProgress, FindProgress, GcPhase, GcProgress, ListProgress, SharePhase,
+    ShareProgress, VerifyProgress,
 };
 
 use crate::{human, output::Output};
@@ -29,18 +30,20 @@ impl Bar {
     }
 
     pub(crate) fn share(&self, progress: &ShareProgress) {
-        match progress.phase {
-            SharePhase::Walking => {
-                let files = human::count(progress.files_total, "file");
-                self.say(format!("looking for files: {files}"));
+        match (progress.phase, progress.bytes_total) {
+            (SharePhase::Walking, _) => self.say("looking for files".to_owned()),
+            (SharePhase::Copying | SharePhase::Hashing, Some(total)) => {
+                let message = share_message(progress, total);
+                self.advance(progress.bytes, total, message);
             }
-            SharePhase::Hashing => {
-                let sizes = amounts(progress.bytes, progress.bytes_total);
-                let message = format!("{sizes} {}/{} files", progress.files, progress.files_total);
-                self.advance(progress.bytes, progress.bytes_total, message);
+            // No guesses: until all files are counted there is no total.
+            (SharePhase::Copying | SharePhase::Hashing, None) => {
+                let rate = human::size(progress.rate);
+                let files = human::count(progress.files, "file");
+                self.say(format!("{rate}/s {} {files}", human::size(progress.bytes)));
             }
-            SharePhase::Committing => self.say("writing the index".to_owned()),
-            SharePhase::Announcing => self.say("announcing".to_owned()),
+            (SharePhase::Committing, _) => self.say("writing the index".to_owned()),
+            (SharePhase::Announcing, _) => self.say("announcing".to_owned()),
         }
     }
 
@@ -51,9 +54,7 @@ impl Bar {
             (FetchPhase::Listing, _) => self.say("reading the tree".to_owned()),
             (FetchPhase::Landing, _) => self.say("moving into place".to_owned()),
             (FetchPhase::Fetching, Some(total)) => {
-                let left = total.saturating_sub(progress.bytes).saturating_mul(1000);
-                let eta = left.checked_div(progress.rate);
-                let eta = eta.map_or(String::new(), |ms| format!("{} left ", human::duration(ms)));
+                let eta = time_left(progress.bytes, total, progress.rate);
                 let rate = human::size(progress.rate);
                 let sources = human::count(progress.sources.into(), "source");
                 let files = match progress.files_total {
@@ -66,6 +67,29 @@ impl Bar {
             }
             (FetchPhase::Fetching, None) => self.say(human::size(progress.bytes)),
         }
+    }
+
+    pub(crate) fn verify(&self, progress: &VerifyProgress) {
+        let (done, total) = (progress.bytes, progress.bytes_total);
+        let bad = match progress.bad {
+            0 => String::new(),
+            bad => format!("{bad} BAD "),
+        };
+        let eta = time_left(done, total, progress.rate);
+        let rate = human::size(progress.rate);
+        let sizes = amounts(done, total);
+        let name = human::escape(&progress.name);
+        self.advance(done, total, format!("{bad}{eta}{rate}/s {sizes} {name}"));
+    }
+
+    pub(crate) fn gc(&self, progress: &GcProgress) {
+        self.say(match progress.phase {
+            GcPhase::Rows | GcPhase::Blocks => {
+                format!("looked at {}", human::count(progress.rows, "row"))
+            }
+            GcPhase::Copies => "looking at copies".to_owned(),
+            GcPhase::Compacting => "giving space back".to_owned(),
+        });
     }
 
     pub(crate) fn list(&self, progress: &ListProgress) {
@@ -93,6 +117,30 @@ impl Bar {
         self.0.set_message(message);
         self.0.set_style(bar());
     }
+}
+
+fn share_message(progress: &ShareProgress, total: u64) -> String {
+    let eta = time_left(progress.bytes, total, progress.rate);
+    let rate = human::size(progress.rate);
+    let sizes = amounts(progress.bytes, total);
+    let files = match progress.files_total {
+        Some(total) if total > 1 => format!(" {}/{total} files", progress.files),
+        _ => String::new(),
+    };
+    let copying = match progress.phase {
+        SharePhase::Copying => "copying ",
+        _ => "",
+    };
+    format!("{copying}{eta}{rate}/s {sizes}{files}")
+}
+
+/// `12 s left `, or nothing while there is no rate to tell it by.
+fn time_left(done: u64, total: u64, rate: u64) -> String {
+    let left_ms = total
+        .saturating_sub(done)
+        .saturating_mul(1000)
+        .checked_div(rate);
+    left_ms.map_or(String::new(), |ms| format!("{} left ", human::duration(ms)))
 }
 
 fn amounts(done: u64, total: u64) -> String {

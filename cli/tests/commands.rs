@@ -134,7 +134,7 @@ fn a_wrong_configuration_is_refused_by_name() {
     let home = tempfile::tempdir().unwrap();
     std::fs::write(home.path().join("config.toml"), "[network]\nlisen = []\n").unwrap();
     let (status, document) = run_json(home.path(), "daemon");
-    assert_eq!((status, &document["error"]["code"]), (1, &"config".into()));
+    assert_eq!((status, &document["error"]["code"]), (2, &"config".into()));
     assert!(
         document["error"]["message"]
             .as_str()

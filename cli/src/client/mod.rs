@@ -14,10 +14,11 @@ use serde::{Serialize, de::DeserializeOwned};
 use shoal_node::api::{
     self, ApiError, ErrorBody, ErrorCode, HEARTBEAT_INTERVAL,
     types::{
-        ConnectRequest, Connected, FetchProgress, FetchRequest, FetchResult, FindProgress,
-        FindRequest, Found, Identity, ListProgress, ListRequest, Listing, Peers, ShareProgress,
-        ShareRequest, ShareResult, Shares, Status, Stopping, StreamEvent, Transfer, Transfers,
-        UnshareRequest, Unshared,
+        Collected, ConnectRequest, Connected, FetchProgress, FetchRequest, FetchResult,
+        FindProgress, FindRequest, Found, GcProgress, GcRequest, Identity, Limits, LimitsChange,
+        ListProgress, ListRequest, Listing, Peers, ShareProgress, ShareRequest, ShareResult,
+        Shares, Status, Stopping, StreamEvent, Transfer, Transfers, UnshareRequest, Unshared,
+        Verified, VerifyProgress, VerifyRequest,
     },
 };
 use tokio::net::UnixStream;
@@ -73,6 +74,14 @@ impl Client {
 
     pub(crate) async fn shares(&self) -> Result<Shares, ApiError> {
         self.get("shares").await
+    }
+
+    pub(crate) async fn limits(&self) -> Result<Limits, ApiError> {
+        self.get("limits").await
+    }
+
+    pub(crate) async fn change_limits(&self, change: &LimitsChange) -> Result<Limits, ApiError> {
+        unary(self.http.patch(self.url(&["limits"])).json(change)).await
     }
 
     pub(crate) async fn stop(&self) -> Result<Stopping, ApiError> {
@@ -140,6 +149,22 @@ impl Client {
         on_progress: impl FnMut(FindProgress),
     ) -> Result<Found, ApiError> {
         self.post("find", request, on_progress).await
+    }
+
+    pub(crate) async fn verify(
+        &self,
+        request: &VerifyRequest,
+        on_progress: impl FnMut(VerifyProgress),
+    ) -> Result<Verified, ApiError> {
+        self.post("verify", request, on_progress).await
+    }
+
+    pub(crate) async fn gc(
+        &self,
+        request: &GcRequest,
+        on_progress: impl FnMut(GcProgress),
+    ) -> Result<Collected, ApiError> {
+        self.post("gc", request, on_progress).await
     }
 
     async fn get<R: DeserializeOwned>(&self, path: &str) -> Result<R, ApiError> {

@@ -69,6 +69,7 @@ fn overrides(global: &Global, args: &DaemonArgs) -> Overrides {
         listen: args.listen.clone(),
         bootstrap: args.bootstrap.clone(),
         no_mdns: args.no_mdns,
+        limits: args.rates.into(),
         log_format: global.log_format.map(Into::into),
     }
 }

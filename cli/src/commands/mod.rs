@@ -4,6 +4,8 @@
 pub(crate) mod daemon;
 pub(crate) mod fetch;
 pub(crate) mod find;
+pub(crate) mod gc;
+pub(crate) mod limits;
 pub(crate) mod ls;
 pub(crate) mod peers;
 pub(crate) mod share;
@@ -12,6 +14,7 @@ pub(crate) mod stop;
 pub(crate) mod testnet;
 pub(crate) mod transfers;
 pub(crate) mod unshare;
+pub(crate) mod verify;
 
 mod detach;
 

@@ -57,6 +57,8 @@ pub enum ErrorCode {
     TooLarge,
     /// A limit on simultaneous work is reached; the same request may succeed later.
     Busy,
+    /// The month's traffic budget is used up.
+    BudgetSpent,
     /// The node is shutting down.
     ShuttingDown,
     /// The daemon went away in the middle of a command.
@@ -98,12 +100,12 @@ impl ErrorCode {
             Self::DestinationExists | Self::ChangedWhileSharing | Self::AlreadyRunning => {
                 (StatusCode::CONFLICT, 1)
             }
-            Self::UnsupportedHash | Self::BadName | Self::Config => {
-                (StatusCode::UNPROCESSABLE_ENTITY, 1)
-            }
+            Self::UnsupportedHash | Self::BadName => (StatusCode::UNPROCESSABLE_ENTITY, 1),
+            Self::Config => (StatusCode::UNPROCESSABLE_ENTITY, 2),
             Self::Unreachable => (StatusCode::BAD_GATEWAY, 1),
             Self::TooLarge => (StatusCode::PAYLOAD_TOO_LARGE, 1),
             Self::NoRoute => (StatusCode::NOT_FOUND, 1),
+            Self::BudgetSpent => (StatusCode::TOO_MANY_REQUESTS, 1),
             Self::Busy | Self::ShuttingDown | Self::DaemonLost => {
                 (StatusCode::SERVICE_UNAVAILABLE, 1)
             }
@@ -220,6 +222,8 @@ mod tests {
         check(ErrorCode::AlreadyRunning, "already_running", 1);
         check(ErrorCode::NoTransfer, "no_transfer", 1);
         check(ErrorCode::DaemonLost, "daemon_lost", 1);
+        check(ErrorCode::Config, "config", 2);
+        check(ErrorCode::BudgetSpent, "budget_spent", 1);
     }
 
     fn check_link(text: &str, code: ErrorCode, message: &str) {

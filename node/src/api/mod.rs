@@ -20,6 +20,10 @@
 //! | `POST /api/v1/transfers/{id}/pause`, `…/resume`, `…/cancel` | | events, [`types::Transfer`] |
 //! | `POST /api/v1/ls` | [`types::ListRequest`] | events, [`types::Listing`] |
 //! | `POST /api/v1/find` | [`types::FindRequest`] | events, [`types::Found`] |
+//! | `GET /api/v1/limits` | | [`types::Limits`] |
+//! | `PATCH /api/v1/limits` | [`types::LimitsChange`] | [`types::Limits`] |
+//! | `POST /api/v1/verify` | [`types::VerifyRequest`] | events, [`types::Verified`] |
+//! | `POST /api/v1/gc` | [`types::GcRequest`] | events, [`types::Collected`] |
 //! | `POST /api/v1/stop` | | [`types::Stopping`] |
 //! | `GET /api/v1/events` | | server-sent [`types::Occurrence`]s |
 //! | `GET /api/v1/openapi.json` | | this table as a document |

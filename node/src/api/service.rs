@@ -9,9 +9,11 @@ use tokio_util::sync::CancellationToken;
 use super::{
     ApiError,
     types::{
-        ConnectRequest, Connected, FetchProgress, FetchRequest, FetchResult, FindProgress,
-        FindRequest, Found, Identity, ListProgress, ListRequest, Listing, Peers, ShareProgress,
-        ShareRequest, ShareResult, Shares, Status, Transfer, Transfers, UnshareRequest, Unshared,
+        Collected, ConnectRequest, Connected, FetchProgress, FetchRequest, FetchResult,
+        FindProgress, FindRequest, Found, GcProgress, GcRequest, Identity, Limits, LimitsChange,
+        ListProgress, ListRequest, Listing, Peers, ShareProgress, ShareRequest, ShareResult,
+        Shares, Status, Transfer, Transfers, UnshareRequest, Unshared, Verified, VerifyProgress,
+        VerifyRequest,
     },
 };
 use crate::{events::EventReader, metrics::Numbers};
@@ -42,6 +44,15 @@ pub trait Service: Send + Sync + 'static {
 
     /// What it offers.
     fn shares(&self) -> impl Future<Output = Result<Shares, ApiError>> + Send;
+
+    /// The budgets and their use.
+    fn limits(&self) -> impl Future<Output = Result<Limits, ApiError>> + Send;
+
+    /// Changes the budgets, now and for later runs; says what holds then.
+    fn change_limits(
+        &self,
+        change: LimitsChange,
+    ) -> impl Future<Output = Result<Limits, ApiError>> + Send;
 
     /// Dials a peer and says who it is; succeeds at once when already connected.
     fn connect(
@@ -100,6 +111,22 @@ pub trait Service: Send + Sync + 'static {
         progress: Progress<FindProgress>,
         cancel: CancellationToken,
     ) -> impl Future<Output = Result<Found, ApiError>> + Send;
+
+    /// Reads and hashes what is shared; cancelled, what was found until then counts.
+    fn verify(
+        &self,
+        request: VerifyRequest,
+        progress: Progress<VerifyProgress>,
+        cancel: CancellationToken,
+    ) -> impl Future<Output = Result<Verified, ApiError>> + Send;
+
+    /// Takes out what nothing needs; cancelled, what was taken out until then stays out.
+    fn gc(
+        &self,
+        request: GcRequest,
+        progress: Progress<GcProgress>,
+        cancel: CancellationToken,
+    ) -> impl Future<Output = Result<Collected, ApiError>> + Send;
 }
 
 /// Where an operation says how far it is; cheap, never waits, keeps only the latest.

@@ -8,7 +8,10 @@ use std::{
 use toml::{Table, Value};
 
 use super::{Config, LogFormat, Multiaddr, suggest::closest};
-use crate::api::{ApiError, ErrorCode};
+use crate::{
+    api::{ApiError, ErrorCode},
+    limits::Flags,
+};
 
 /// The file in a home that holds its configuration.
 pub const FILE_NAME: &str = "config.toml";
@@ -29,6 +32,8 @@ pub struct Overrides {
     pub no_mdns: bool,
     /// Sets the form of log lines.
     pub log_format: Option<LogFormat>,
+    /// Sets rates.
+    pub limits: Flags,
 }
 
 impl Config {
@@ -68,6 +73,7 @@ impl Config {
         }
         self.network.mdns &= !flags.no_mdns;
         self.log.format = flags.log_format.unwrap_or(self.log.format);
+        self.limits.flags = flags.limits;
     }
 }
 

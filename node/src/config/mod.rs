@@ -13,6 +13,8 @@ use std::{fmt, net::Ipv4Addr, net::Ipv6Addr, str::FromStr};
 use libp2p::multiaddr::Protocol;
 use serde::{Deserialize, Serialize};
 
+use crate::limits::LimitsConfig;
+
 pub use layers::{ConfigError, FILE_NAME, Overrides};
 pub use libp2p::Multiaddr;
 
@@ -22,6 +24,8 @@ pub use libp2p::Multiaddr;
 pub struct Config {
     /// Where it listens and whom it looks for.
     pub network: NetworkConfig,
+    /// How much of the line it may use.
+    pub limits: LimitsConfig,
     /// What it writes about itself.
     pub log: LogConfig,
 }

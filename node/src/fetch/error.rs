@@ -5,7 +5,7 @@ use std::{fmt, io, path::PathBuf, time::Duration};
 use libp2p::PeerId;
 use shoal_protocol::{address::Cid, name::NameError, unixfs::DagError, walk::PathError};
 
-use crate::store::StoreError;
+use crate::{limits::Spent, store::StoreError};
 
 /// Who was asked for a root and what came of it.
 pub(crate) type Asked = Vec<(PeerId, String)>;
@@ -59,6 +59,9 @@ pub(crate) enum FetchError {
     /// The root is neither a file nor a folder.
     #[error("the link leads to a symbolic link, which cannot be fetched by itself")]
     BareSymlink,
+    /// This month's traffic budget is used up.
+    #[error(transparent)]
+    Spent(#[from] Spent),
     /// The index failed.
     #[error("the store failed: {0}")]
     Store(#[from] StoreError),
@@ -100,6 +103,7 @@ impl FetchError {
             | Self::Destination(_)
             | Self::NoSpace { .. }
             | Self::Busy(_)
+            | Self::Spent(_)
             | Self::Store(_)
             | Self::Cancelled
             | Self::Paused

@@ -145,12 +145,13 @@ impl Inner {
             let stream = contacts::open(&self.net, candidate).await?;
             let (events, mut inbox) = mpsc::channel(1);
             let start = Instant::now();
-            let buffers = Arc::clone(&self.buffers);
+            let (buffers, limits) = (Arc::clone(&self.buffers), self.limits.clone());
             let source = Source {
                 provider: ProviderId(0),
                 serial: Serial(0),
             };
-            let _session = Session::start(source, stream, root, buffers, events, &self.tasks);
+            let tasks = &self.tasks;
+            let _session = Session::start(source, stream, root, buffers, limits, events, tasks);
             while let Some((_, event)) = inbox.recv().await {
                 match event {
                     SessionEvent::Available(availability) => {

@@ -58,6 +58,7 @@ impl Inner {
             buffers: Arc::clone(&self.buffers),
             progress: Arc::clone(progress),
             offences: Arc::clone(&self.offences),
+            limits: self.limits.clone(),
             net: self.net.clone(),
             tasks: tasks.clone(),
             timeout,

@@ -62,6 +62,7 @@ use self::{
     transfers::{Started, Told},
 };
 use crate::{
+    limits::Limits,
     metrics::Numbers,
     net::Net,
     store::{Library, ShareId, Store},
@@ -117,6 +118,7 @@ struct Inner {
     store: Store,
     library: Library,
     net: Net,
+    limits: Limits,
     buffers: Arc<Semaphore>,
     offences: Arc<Reputation>,
     transfers: Transfers,
@@ -153,6 +155,7 @@ pub(crate) struct Deps {
     pub(crate) store: Store,
     pub(crate) library: Library,
     pub(crate) net: Net,
+    pub(crate) limits: Limits,
     pub(crate) transfers: Transfers,
     /// Fires when the node is asked to stop.
     pub(crate) stopping: CancellationToken,
@@ -167,6 +170,7 @@ impl Fetcher {
             store: deps.store,
             library: deps.library,
             net: deps.net,
+            limits: deps.limits,
             buffers: buffers::budget(),
             offences: Arc::default(),
             transfers: deps.transfers,

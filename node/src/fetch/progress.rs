@@ -8,6 +8,8 @@ use std::{
     time::Instant,
 };
 
+use crate::meter::Meter;
+
 /// What a transfer is busy with.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(u8)]
@@ -120,27 +122,6 @@ impl Progress {
     }
 }
 
-/// The rate of a counter between two looks, smoothed over a few of them.
-#[derive(Debug, Default)]
-struct Meter {
-    last: Option<(Instant, u64)>,
-    rate: u64,
-}
-
-impl Meter {
-    fn rate(&mut self, total: u64, now: Instant) -> u64 {
-        if let Some((then, before)) = self.last {
-            let millis = u64::try_from((now - then).as_millis())
-                .unwrap_or(u64::MAX)
-                .max(1);
-            let latest = total.saturating_sub(before).saturating_mul(1000) / millis;
-            self.rate = (self.rate.saturating_add(latest)) / 2;
-        }
-        self.last = Some((now, total));
-        self.rate
-    }
-}
-
 /// Chunk payload by where it came from, over many runs.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Totals {
@@ -166,23 +147,5 @@ impl Snapshot {
     /// Verified bytes in place, wherever they came from.
     pub(crate) fn bytes(&self) -> u64 {
         self.downloaded + self.resumed + self.local
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::time::Duration;
-
-    use super::*;
-
-    #[test]
-    fn a_rate_follows_within_a_few_looks() {
-        let (mut meter, mut now) = (Meter::default(), Instant::now());
-        assert_eq!(meter.rate(1000, now), 0);
-        for look in 1..8 {
-            now += Duration::from_millis(500);
-            meter.rate(1000 + look * 500, now);
-        }
-        assert!((990..=1000).contains(&meter.rate), "{}", meter.rate);
     }
 }

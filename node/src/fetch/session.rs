@@ -29,7 +29,10 @@ use tokio_util::{
     task::TaskTracker,
 };
 
-use crate::net::ExchangeStream;
+use crate::{
+    limits::{Class, Limits},
+    net::ExchangeStream,
+};
 
 /// Bytes read from the muxer at a time; payloads larger than this bypass the buffer.
 const READ_BUFFER_BYTES: usize = 256 * 1024;
@@ -122,6 +125,7 @@ impl Session {
         stream: ExchangeStream,
         root: Cid,
         buffers: Arc<Semaphore>,
+        limits: Limits,
         events: mpsc::Sender<Told>,
         tasks: &TaskTracker,
     ) -> Self {
@@ -131,6 +135,7 @@ impl Session {
         let worker = Worker {
             source,
             buffers,
+            limits,
             events,
             asked: Mutex::default(),
         };
@@ -168,6 +173,7 @@ struct Asked {
 struct Worker {
     source: Source,
     buffers: Arc<Semaphore>,
+    limits: Limits,
     events: mpsc::Sender<Told>,
     asked: Mutex<Asked>,
 }
@@ -317,10 +323,12 @@ impl Worker {
         let mut filled = 0;
         let mut reported = 0;
         while filled < bytes.len() {
-            let count = reader
-                .read(&mut bytes[filled..])
-                .await
-                .map_err(|e| lost(&e))?;
+            let rest = &mut bytes[filled..];
+            // Reading less makes the provider send less. The transfer notices a spent budget.
+            let allowed = self.limits.receive(Class::User, rest.len()).await;
+            let allowed = allowed.map_err(|_| SessionEnd::Dropped)?;
+            let count = reader.read(&mut rest[..allowed]).await;
+            let count = count.map_err(|e| lost(&e))?;
             if count == 0 {
                 return Err(SessionEnd::Lost("the stream ended inside a block".into()));
             }

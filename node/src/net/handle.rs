@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 use super::actor::{self, Command, Ends};
 use super::counters::Counters;
 use super::lookups::PROVIDERS_PER_LOOKUP_MAX;
+use super::meter::Traffic;
 use super::scope::{Scope, peer_of};
 use super::{
     AnnounceState, ConnectError, ExchangeStream, Key, KvLog, LookupError, NetConfig, NetCounters,
@@ -98,6 +99,7 @@ pub struct Net {
     events: broadcast::Sender<NetEvent>,
     addresses: watch::Receiver<OwnAddresses>,
     counters: Counters,
+    traffic: Traffic,
     shutdown: CancellationToken,
     task: Arc<Task>,
 }
@@ -126,13 +128,14 @@ impl Net {
         let (published, addresses) = watch::channel(OwnAddresses::default());
         let (ended, _) = watch::channel(None);
         let shutdown = CancellationToken::new();
-        let counters = Counters::default();
+        let (counters, traffic) = (Counters::default(), Traffic::default());
         let ends = Ends {
             inbox,
             shutdown: shutdown.clone(),
             events: events.clone(),
             addresses: published,
             counters: counters.clone(),
+            traffic: traffic.clone(),
         };
         // On the heap: a whole swarm is built in it.
         let (actor, incoming) = Box::pin(actor::start(config, keypair, deps, ends)).await?;
@@ -143,6 +146,7 @@ impl Net {
             events,
             addresses,
             counters,
+            traffic,
             shutdown,
             task: Arc::new(Task { running, ended }),
         };
@@ -175,6 +179,12 @@ impl Net {
     #[must_use]
     pub fn scope(&self) -> Option<Scope> {
         self.addresses.borrow().scope
+    }
+
+    /// What has passed the sockets, a count that goes on.
+    #[must_use]
+    pub(crate) fn traffic(&self) -> Traffic {
+        self.traffic.clone()
     }
 
     /// What was refused, dropped or lost so far.

@@ -19,6 +19,7 @@ use libp2p::identity::Keypair;
 use libp2p::{PeerId, Transport, noise, quic, tcp, tls, yamux};
 
 use super::NetError;
+use super::meter::Traffic;
 
 /// Streams of all protocols on one TCP connection; a peer that opens more loses the connection.
 /// yamux grants each 256 KiB at first, so a peer that is not read from can make us hold 32 MiB at
@@ -38,14 +39,15 @@ const QUIC_CONNECTION_WINDOW_BYTES: u32 = 16 << 20;
 pub(super) fn build(
     keypair: &Keypair,
     handshake_timeout: Duration,
+    traffic: &Traffic,
 ) -> Result<Boxed<(PeerId, StreamMuxerBox)>, NetError> {
-    let error = match dns::tokio::Transport::system(sockets(keypair, handshake_timeout)?) {
+    let error = match dns::tokio::Transport::system(sockets(keypair, handshake_timeout, traffic)?) {
         Ok(named) => return Ok(named.boxed()),
         Err(error) => error,
     };
     tracing::warn!(%error, "no resolver configuration: only the names in the hosts file work");
     let nobody = ResolverConfig::from_parts(None, Vec::new(), Vec::new());
-    let sockets = sockets(keypair, handshake_timeout)?;
+    let sockets = sockets(keypair, handshake_timeout, traffic)?;
     Ok(dns::tokio::Transport::custom(sockets, nobody, ResolverOpts::default()).boxed())
 }
 
@@ -53,6 +55,7 @@ pub(super) fn build(
 fn sockets(
     keypair: &Keypair,
     handshake_timeout: Duration,
+    traffic: &Traffic,
 ) -> Result<Boxed<(PeerId, StreamMuxerBox)>, NetError> {
     let failed = |error: &dyn std::error::Error| NetError::Transport(error.to_string());
     let security = Security {
@@ -61,14 +64,16 @@ fn sockets(
     };
     let mut muxer = yamux::Config::default();
     muxer.set_max_num_streams(STREAMS_PER_CONNECTION_MAX.into());
+    let (on_tcp, on_quic) = (traffic.clone(), traffic.clone());
     let tcp = tcp::tokio::Transport::new(tcp::Config::new().nodelay(true))
+        .map(move |socket, _| on_tcp.tcp(socket))
         .upgrade(Version::V1Lazy)
         .authenticate(security)
         .multiplex(muxer)
         .timeout(handshake_timeout)
         .map(|(peer, muxer), _| (peer, StreamMuxerBox::new(muxer)));
     let quic = quic::tokio::Transport::new(quic_config(keypair, handshake_timeout))
-        .map(|(peer, muxer), _| (peer, StreamMuxerBox::new(muxer)));
+        .map(move |(peer, muxer), _| (peer, StreamMuxerBox::new(on_quic.quic(muxer))));
     Ok(OrTransport::new(quic, tcp)
         .map(|either, _| either.into_inner())
         .boxed())

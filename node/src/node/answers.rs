@@ -16,7 +16,7 @@ use crate::{
     api::types as api,
     fetch::{Fetched, FoundProvider, Snapshot, TransferInfo, TransferState},
     net::{self, PeerInfo, Scope, without_peer},
-    share::Shared,
+    share::{self, Shared},
     store::{Recipe, ShareRecord, ShareState},
 };
 
@@ -59,6 +59,35 @@ fn changed(path: &str, kind: &dyn std::fmt::Display) -> String {
         format!("it {kind}")
     } else {
         format!("{} {kind}", escaped(path))
+    }
+}
+
+/// How far a share is that is being made, at `rate` bytes per second.
+pub(super) fn sharing(at: &share::Progress, rate: u64) -> api::ShareProgress {
+    api::ShareProgress {
+        phase: match at.phase {
+            _ if (at.files, at.bytes, at.totals) == (0, 0, None) => api::SharePhase::Walking,
+            share::Phase::Copying => api::SharePhase::Copying,
+            share::Phase::Hashing => api::SharePhase::Hashing,
+            share::Phase::Committing => api::SharePhase::Committing,
+        },
+        files: at.files,
+        files_total: at.totals.map(|totals| totals.files),
+        bytes: at.bytes,
+        bytes_total: at.totals.map(|totals| totals.bytes),
+        rate,
+    }
+}
+
+/// A share that is made and waits for somebody to be told of it.
+pub(super) fn announcing(share: &ShareRecord) -> api::ShareProgress {
+    api::ShareProgress {
+        phase: api::SharePhase::Announcing,
+        files: share.files,
+        files_total: Some(share.files),
+        bytes: share.size,
+        bytes_total: Some(share.size),
+        rate: 0,
     }
 }
 

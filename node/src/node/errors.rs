@@ -169,6 +169,9 @@ impl From<&FetchError> for ApiError {
             }
             FetchError::Busy(_) => Self::new(ErrorCode::Busy, message)
                 .hint("`shoal transfers` lists them; `shoal cancel ID` ends one for good"),
+            FetchError::Spent(_) => Self::new(ErrorCode::BudgetSpent, message).hint(
+                "what was fetched is kept; raise the budget with `shoal limits --monthly SIZE|off`",
+            ),
             FetchError::BareSymlink => Self::new(ErrorCode::BadName, message),
             FetchError::Store(error) => error.into(),
             FetchError::Internal(_) => {

@@ -6,12 +6,14 @@
 //! streams, then the network, then the store; the next start needs no repair.
 
 mod answers;
+mod budgets;
 mod errors;
 mod measure;
 mod observe;
 mod offers;
 mod service;
 mod tables;
+mod upkeep;
 mod watch;
 
 use std::{
@@ -30,6 +32,7 @@ use crate::{
     config::Config,
     events::{Event, Events},
     fetch::{self, Fetcher, Transfers},
+    limits::{Flags, Kept, Limits},
     net::{ExchangeStream, Net, NetConfig, NetDeps, NetError},
     serve::{ServeStats, Server, Withdrawn},
     store::{Library, Store, StoreError, TableName},
@@ -70,6 +73,7 @@ struct Inner {
     library: Library,
     net: Net,
     fetcher: Fetcher,
+    limits: Limits,
     served: Arc<ServeStats>,
     rates: watch::Rates,
     recheck: watch::Recheck,
@@ -100,22 +104,28 @@ impl Node {
         let opened = {
             let (home, offers) = (home.clone(), Arc::clone(&offers));
             let (observed, shutdown) = (Arc::clone(&observed), shutdown.clone());
-            tokio::task::spawn_blocking(move || open(&home, offers, observed, shutdown)).await
+            let flags = config.limits.flags;
+            tokio::task::spawn_blocking(move || open(&home, offers, observed, flags, shutdown))
+                .await
         };
         let opened = opened.map_err(|it| NodeError::Identity(it.to_string()))??;
         let Opened {
             library,
             transfers,
             keypair,
+            kept,
         } = opened;
         let (net, streams) = start_net(&config, &keypair, &library, &offers).await?;
 
         let tasks = TaskTracker::new();
+        let limits = Limits::new(config.limits.clone(), kept, net.traffic());
+        limits.start(&tasks, &shutdown);
         let (served, withdrawn) = (Arc::<ServeStats>::default(), Arc::<Withdrawn>::default());
         let server = Server::new(
             library.clone(),
             Arc::clone(&withdrawn),
             Arc::clone(&served),
+            limits.clone(),
             shutdown.clone(),
         );
         tasks.spawn(server.run(streams));
@@ -125,13 +135,14 @@ impl Node {
             store: library.store().clone(),
             library: library.clone(),
             net: net.clone(),
+            limits: limits.clone(),
             transfers,
             stopping: stopping.clone(),
             shutdown: shutdown.clone(),
         });
         observe::start(&tasks, &events, (&net, &offers), &fetcher, &shutdown);
         let recheck = watch::Recheck::start(&tasks, library.clone(), shutdown.clone());
-        let rates = watch::Rates::start(&tasks, &fetcher, &served, shutdown.clone());
+        let rates = watch::Rates::start(&tasks, net.traffic(), shutdown.clone());
         let inner = Inner {
             home,
             lock,
@@ -140,6 +151,7 @@ impl Node {
             library,
             net,
             fetcher,
+            limits,
             served,
             rates,
             recheck,
@@ -222,6 +234,7 @@ struct Opened {
     library: Library,
     transfers: Transfers,
     keypair: Keypair,
+    kept: Kept,
 }
 
 /// Opens what lies on disk. Blocking.
@@ -229,9 +242,11 @@ fn open(
     home: &Path,
     offers: Arc<Offers>,
     observed: Arc<Observer>,
+    flags: Flags,
     shutdown: CancellationToken,
 ) -> Result<Opened, NodeError> {
     let store = Store::open(home)?;
+    let kept = Kept::open(store.table(TableName::Node), flags)?;
     let on_fetch = Arc::clone(&observed);
     let transfers = Transfers::load(&store, move |event| on_fetch.fetcher(&event), shutdown)?;
     let library = Library::open(store, move |event| {
@@ -244,6 +259,7 @@ fn open(
         library,
         transfers,
         keypair,
+        kept,
     })
 }
 

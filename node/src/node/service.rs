@@ -1,6 +1,7 @@
 //! What people can ask of a node: the API's operations on the parts.
 
 use std::{
+    cell::Cell,
     sync::atomic::{AtomicU32, Ordering::Relaxed},
     time::{Duration, Instant},
 };
@@ -8,11 +9,12 @@ use std::{
 use shoal_protocol::{address::Cid, link::Link};
 use tokio_util::sync::CancellationToken;
 
-use super::{NodeHandle, answers};
+use super::{NodeHandle, answers, budgets};
 use crate::{
     api::{ApiError, ErrorCode, Progress, Service, types as api},
     events::EventReader,
     fetch::{self, FetchError},
+    meter::Meter,
     metrics::Numbers,
     net::{NetEvent, Scope},
     share,
@@ -53,6 +55,8 @@ impl Service for NodeHandle {
             );
         }
         let (up, down) = inner.rates.current();
+        let limits = self.limits_now();
+        warnings.extend(budgets::warning(&limits));
         Ok(api::Status {
             peer_id: self.peer_id(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -80,6 +84,7 @@ impl Service for NodeHandle {
             uploaded_bytes: inner.served.uploaded_bytes(),
             downloaded_bytes: inner.fetcher.totals().downloaded,
             rates: api::Rates { up, down },
+            limits,
             disk: answers::disk(&inner.home),
             warnings,
         })
@@ -108,6 +113,14 @@ impl Service for NodeHandle {
         Ok(api::Shares {
             shares: shares.iter().map(|it| answers::share_info(it)).collect(),
         })
+    }
+
+    async fn limits(&self) -> Result<api::Limits, ApiError> {
+        Ok(self.limits_now())
+    }
+
+    async fn change_limits(&self, change: api::LimitsChange) -> Result<api::Limits, ApiError> {
+        self.limits_change(change).await
     }
 
     async fn connect(
@@ -147,7 +160,13 @@ impl Service for NodeHandle {
         };
         let (report, stop) = (progress.clone(), cancel.clone());
         let sharing = tokio::task::spawn_blocking(move || {
-            let on_progress = |at: share::Progress| report.report(hashing(&at));
+            let meter = Cell::new(Meter::default());
+            let on_progress = |at: share::Progress| {
+                let mut measured = meter.take();
+                let rate = measured.rate(at.bytes, Instant::now());
+                meter.set(measured);
+                report.report(answers::sharing(&at, rate));
+            };
             share::share(&library, &wanted, &on_progress, &stop)
         });
         let shared = sharing.await.map_err(|panic| internal(&panic))??;
@@ -155,14 +174,7 @@ impl Service for NodeHandle {
         let link = answers::link(&shared.record, &self.inner.net.dial_addresses());
         let mut result = answers::shared(&shared, &link, elapsed_ms);
         if request.wait && shared.record.announce {
-            let bytes = shared.record.size;
-            progress.report(api::ShareProgress {
-                phase: api::SharePhase::Announcing,
-                files: shared.record.files,
-                files_total: shared.record.files,
-                bytes,
-                bytes_total: bytes,
-            });
+            progress.report(answers::announcing(&shared.record));
             let announced = self.announced(&shared.record.root);
             if cancel
                 .run_until_cancelled(announced)
@@ -305,6 +317,24 @@ impl Service for NodeHandle {
             asked: asked.load(Relaxed),
         })
     }
+
+    async fn verify(
+        &self,
+        request: api::VerifyRequest,
+        progress: Progress<api::VerifyProgress>,
+        cancel: CancellationToken,
+    ) -> Result<api::Verified, ApiError> {
+        self.verify_shares(request, progress, cancel).await
+    }
+
+    async fn gc(
+        &self,
+        request: api::GcRequest,
+        progress: Progress<api::GcProgress>,
+        cancel: CancellationToken,
+    ) -> Result<api::Collected, ApiError> {
+        self.collect_garbage(request, progress, cancel).await
+    }
 }
 
 impl NodeHandle {
@@ -353,16 +383,6 @@ impl NodeHandle {
     }
 }
 
-fn hashing(at: &share::Progress) -> api::ShareProgress {
-    api::ShareProgress {
-        phase: api::SharePhase::Hashing,
-        files: at.files,
-        files_total: at.files,
-        bytes: at.bytes,
-        bytes_total: at.bytes,
-    }
-}
-
 async fn cancelled_or<T>(
     cancel: &CancellationToken,
     work: impl Future<Output = Result<T, FetchError>>,
@@ -374,10 +394,10 @@ async fn cancelled_or<T>(
     }
 }
 
-fn interrupted() -> ApiError {
+pub(super) fn interrupted() -> ApiError {
     ApiError::from(&FetchError::Cancelled)
 }
 
-fn internal(panic: &tokio::task::JoinError) -> ApiError {
+pub(super) fn internal(panic: &tokio::task::JoinError) -> ApiError {
     ApiError::new(ErrorCode::Internal, panic.to_string()).hint("the daemon's log says more")
 }

@@ -11,7 +11,10 @@ use std::{
 use tokio::sync::{Notify, watch};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use crate::{fetch::Fetcher, serve::ServeStats, store::Library};
+use crate::{
+    net::{Traffic, Way},
+    store::Library,
+};
 
 /// Between two looks at the files of all shares when nobody asks; a look is one stat a file.
 const RECHECK_INTERVAL: Duration = Duration::from_secs(300);
@@ -83,7 +86,7 @@ fn recheck_all(library: &Library, cancel: &CancellationToken) {
     }
 }
 
-/// Chunk payload per second, smoothed.
+/// Bytes on the sockets per second, smoothed.
 #[derive(Clone)]
 pub(super) struct Rates {
     up: Arc<AtomicU64>,
@@ -93,15 +96,14 @@ pub(super) struct Rates {
 impl Rates {
     pub(super) fn start(
         tasks: &TaskTracker,
-        fetcher: &Fetcher,
-        served: &Arc<ServeStats>,
+        traffic: Traffic,
         shutdown: CancellationToken,
     ) -> Self {
         let rates = Self {
             up: Arc::default(),
             down: Arc::default(),
         };
-        let (fetcher, served, measured) = (fetcher.clone(), Arc::clone(served), rates.clone());
+        let measured = rates.clone();
         tasks.spawn(async move {
             let mut ticks = tokio::time::interval(RATE_INTERVAL);
             let (mut up, mut down) = (Average::default(), Average::default());
@@ -110,10 +112,9 @@ impl Rates {
                     () = shutdown.cancelled() => return,
                     _ = ticks.tick() => {}
                 }
-                measured.up.store(up.add(served.uploaded_bytes()), Relaxed);
-                measured
-                    .down
-                    .store(down.add(fetcher.totals().downloaded), Relaxed);
+                measured.up.store(up.add(traffic.bytes(Way::Up)), Relaxed);
+                let received = traffic.bytes(Way::Down);
+                measured.down.store(down.add(received), Relaxed);
             }
         });
         rates

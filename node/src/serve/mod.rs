@@ -21,6 +21,7 @@ use tokio::sync::{Semaphore, mpsc};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
+    limits::Limits,
     metrics::Numbers,
     net::ExchangeStream,
     store::{Held, Library},
@@ -115,6 +116,7 @@ pub(crate) struct Server {
     library: Library,
     withdrawn: Arc<Withdrawn>,
     stats: Arc<ServeStats>,
+    limits: Limits,
     buffers: Arc<Semaphore>,
     peers: Mutex<HashMap<PeerId, Peer>>,
     workers: TaskTracker,
@@ -126,12 +128,14 @@ impl Server {
         library: Library,
         withdrawn: Arc<Withdrawn>,
         stats: Arc<ServeStats>,
+        limits: Limits,
         shutdown: CancellationToken,
     ) -> Self {
         Self {
             library,
             withdrawn,
             stats,
+            limits,
             buffers: Arc::new(Semaphore::new(units(SERVE_BUFFER_BYTES_MAX))),
             peers: Mutex::default(),
             workers: TaskTracker::new(),

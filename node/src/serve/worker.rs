@@ -23,6 +23,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{ServeStats, Server, Withdrawn};
 use crate::{
+    limits::{Class, Limits, Spent},
     net::ExchangeStream,
     store::{Library, ReadError},
 };
@@ -41,6 +42,9 @@ const COALESCE_BYTES_MAX: usize = 64 * 1024;
 const PIECE_BYTES: usize = 64 * 1024;
 /// A client that takes less than a piece in this time is gone or hostile.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
+/// When a client may come back whom the month's budget does not allow any more: the longest rest
+/// that clients take, for a month begins anew or a budget is raised without a word to them.
+const SPENT_RETRY_MS: u32 = 60_000;
 /// A client must open within this.
 const OPEN_TIMEOUT: Duration = Duration::from_secs(10);
 /// A stream on which nothing is asked for this long is closed.
@@ -61,6 +65,9 @@ pub(super) enum Ended {
     /// The client broke the protocol.
     #[error("the client broke the protocol: {0}")]
     Protocol(String),
+    /// This month's traffic budget is used up.
+    #[error(transparent)]
+    Spent(#[from] Spent),
     /// The client was silent or did not read.
     #[error("the client was too slow")]
     TooSlow,
@@ -77,6 +84,7 @@ pub(super) struct Worker {
     library: Library,
     withdrawn: Arc<Withdrawn>,
     stats: Arc<ServeStats>,
+    limits: Limits,
     buffers: Arc<Semaphore>,
     peer_buffers: Arc<Semaphore>,
     shutdown: CancellationToken,
@@ -168,6 +176,7 @@ impl Worker {
             library: server.library.clone(),
             withdrawn: Arc::clone(&server.withdrawn),
             stats: Arc::clone(&server.stats),
+            limits: server.limits.clone(),
             buffers: Arc::clone(&server.buffers),
             peer_buffers,
             shutdown: server.shutdown.clone(),
@@ -186,6 +195,7 @@ impl Worker {
             // The status has said why.
             Ended::NotServed => Reason::Done,
             Ended::Protocol(_) => Reason::Protocol,
+            Ended::Spent(_) => Reason::Busy,
             Ended::TooSlow => Reason::TooSlow,
             Ended::Lost => return ended,
         };
@@ -205,7 +215,7 @@ impl Worker {
             Ok(Err(ended)) => return ended,
             Err(_) => return Ended::TooSlow,
         };
-        let availability = self.withdrawn.availability(&self.library, &root);
+        let availability = self.availability(&root);
         let served = availability == Availability::Complete;
         if write(writer, &Response::Status(availability))
             .await
@@ -221,6 +231,15 @@ impl Worker {
             () = self.shutdown.cancelled() => Ended::ShuttingDown,
             ended = self.read(reader) => ended,
             ended = self.answer(&root, writer) => ended,
+        }
+    }
+
+    fn availability(&self, root: &Cid) -> Availability {
+        match self.limits.spent() {
+            Some(_) => Availability::Busy {
+                retry_after_ms: SPENT_RETRY_MS,
+            },
+            None => self.withdrawn.availability(&self.library, root),
         }
     }
 
@@ -344,9 +363,9 @@ impl Worker {
                     if bytes.len() < COALESCE_BYTES_MAX {
                         frames.extend_from_slice(&bytes);
                     } else {
-                        write_pieces(writer, &frames).await?;
+                        self.write_pieces(writer, &frames).await?;
                         frames.clear();
-                        write_pieces(writer, &bytes).await?;
+                        self.write_pieces(writer, &bytes).await?;
                     }
                     self.stats
                         .uploaded_bytes
@@ -355,9 +374,22 @@ impl Worker {
                 Err(why) => encode(&Response::Missing { id, why }, &mut frames),
             }
         }
-        write_pieces(writer, &frames).await?;
+        self.write_pieces(writer, &frames).await?;
         deadline(writer.flush()).await?;
         self.lock_queue().answered(count);
+        Ok(())
+    }
+
+    /// Writes in pieces, each as large as the limits let through and under the deadline, so that it
+    /// bounds a stall and not a slow link or our own limit.
+    async fn write_pieces(&self, writer: &mut Writer, bytes: &[u8]) -> Result<(), Ended> {
+        let mut rest = bytes;
+        while !rest.is_empty() {
+            let wish = rest.len().min(PIECE_BYTES);
+            let (piece, after) = rest.split_at(self.limits.send(Class::Serve, wish).await?);
+            deadline(writer.write_all(piece)).await?;
+            rest = after;
+        }
         Ok(())
     }
 
@@ -417,7 +449,7 @@ async fn read_request(reader: &mut Reader) -> Result<Option<Request>, Ended> {
 async fn write(writer: &mut Writer, response: &Response) -> Result<(), Ended> {
     let mut frame = Vec::new();
     encode(response, &mut frame);
-    write_pieces(writer, &frame).await?;
+    deadline(writer.write_all(&frame)).await?;
     deadline(writer.flush()).await
 }
 
@@ -426,14 +458,6 @@ fn encode(response: &Response, frames: &mut Vec<u8>) {
     if let Err(error) = exchange::encode(response, frames) {
         tracing::error!(%error, "an answer could not be encoded");
     }
-}
-
-/// Writes in pieces, each under the deadline, so that it bounds a stall and not a slow link.
-async fn write_pieces(writer: &mut Writer, bytes: &[u8]) -> Result<(), Ended> {
-    for piece in bytes.chunks(PIECE_BYTES) {
-        deadline(writer.write_all(piece)).await?;
-    }
-    Ok(())
 }
 
 async fn deadline(io: impl Future<Output = io::Result<()>>) -> Result<(), Ended> {

@@ -249,22 +249,27 @@ impl Builder<'_, '_> {
             offset: 0,
             dag: FileBuilder::new(self.recipe.hash, found.attributes),
         };
-        let stat = match found.chunks {
+        let mut row = FileRow {
+            share: self.target.share,
+            path: below,
+            stat: found.stat,
+            state: FileState::Stable,
+        };
+        row.stat = match found.chunks {
             Some(chunks) => {
                 self.add_chunks(&mut file, chunks);
                 found.stat
             }
-            None => self.large(&mut file, &below, found.stat)?,
-        };
-        let row = FileRow {
-            share: self.target.share,
-            path: below,
-            stat,
-            state: FileState::Stable,
+            None => {
+                // Its chunks are committed before it is read to its end, and rows are taken out by
+                // file: without this one, nobody would find them after a failure.
+                self.target.batch.put_file(id, &row)?;
+                self.large(&mut file, &row.path, found.stat)?
+            }
         };
         self.target.batch.put_file(id, &row)?;
         self.files += 1;
-        self.unflushed |= stat.may_be_unflushed(SystemTime::now());
+        self.unflushed |= row.stat.may_be_unflushed(SystemTime::now());
         self.meter.file();
         Ok(file.dag.finish(&mut |block| self.target.keep(&block)))
     }

@@ -12,9 +12,9 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{AtFlags, CWD, Timespec, Timestamps, utimensat};
 use tokio_util::sync::CancellationToken;
 
-use super::ShareError;
 use super::place::{Place, last_name};
 use super::walk::{Step, Walk};
+use super::{Meter, ShareError};
 use crate::store::FileStat;
 
 /// Folders of a copy while it is taken, so that it can be written whatever the originals' bits are.
@@ -25,6 +25,7 @@ pub(super) fn take(
     place: &Place,
     walk: &mut Walk<'_>,
     to: &Path,
+    meter: &mut Meter<'_>,
     cancel: &CancellationToken,
 ) -> Result<Place, ShareError> {
     fs::create_dir_all(to).map_err(|error| writing(to, error))?;
@@ -37,7 +38,10 @@ pub(super) fn take(
         if cancel.is_cancelled() {
             return Err(ShareError::Cancelled);
         }
-        copy.step(step)?;
+        if let Some(bytes) = copy.step(step)? {
+            meter.bytes(bytes);
+            meter.file();
+        }
     }
     flush(to).map_err(|error| writing(to, error))?;
     let base = to
@@ -67,7 +71,8 @@ struct Copy<'a> {
 }
 
 impl Copy<'_> {
-    fn step(&mut self, step: Step) -> Result<(), ShareError> {
+    /// Does one step of the walk; for a file, says how many bytes it has.
+    fn step(&mut self, step: Step) -> Result<Option<u64>, ShareError> {
         match step {
             Step::Enter { name, below } => {
                 self.here.push(name);
@@ -83,7 +88,8 @@ impl Copy<'_> {
                 self.here.pop();
             }
             Step::File { name, below } => {
-                copy_file(&self.place.path(&below), &self.here.join(name))?;
+                let from = self.place.path(&below);
+                return copy_file(&from, &self.here.join(name)).map(Some);
             }
             Step::Symlink {
                 name,
@@ -95,12 +101,12 @@ impl Copy<'_> {
                 keep_attributes(&self.place.path(&below), &to)?;
             }
         }
-        Ok(())
+        Ok(None)
     }
 }
 
-/// Copies one file, and makes sure that it did not change meanwhile.
-fn copy_file(from: &Path, to: &Path) -> Result<(), ShareError> {
+/// Copies one file, makes sure that it did not change meanwhile, and says how long it is.
+fn copy_file(from: &Path, to: &Path) -> Result<u64, ShareError> {
     let stat = || {
         from.symlink_metadata()
             .map(|metadata| FileStat::of(&metadata))
@@ -111,7 +117,8 @@ fn copy_file(from: &Path, to: &Path) -> Result<(), ShareError> {
     if stat().map_err(failed)? != before {
         return Err(ShareError::ChangedWhileSharing(from.to_owned()));
     }
-    keep_attributes(from, to)
+    keep_attributes(from, to)?;
+    Ok(before.size)
 }
 
 /// Gives the copy the original's times and permission bits, which may become part of its address.

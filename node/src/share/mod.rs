@@ -12,14 +12,16 @@ mod build;
 mod copy;
 mod error;
 mod hash;
+mod meter;
 mod place;
+mod survey;
 #[cfg(test)]
 mod tests;
 mod walk;
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use shoal_protocol::address::{Cid, Digest};
 use shoal_protocol::name::SafeName;
@@ -27,13 +29,14 @@ use tokio_util::sync::CancellationToken;
 
 use crate::store::{Library, Origin, Recipe, ShareId, ShareRecord, ShareState};
 use build::Target;
+use meter::Meter;
 use place::Place;
+use survey::Survey;
 use walk::{Excludes, LeftOut, Walk};
 
 pub use error::ShareError;
-
-/// Time between two reports of progress.
-const PROGRESS_INTERVAL: Duration = Duration::from_millis(100);
+pub use meter::{Phase, Progress};
+pub use survey::Totals;
 
 /// What to share and how.
 #[derive(Debug, Clone, Default)]
@@ -94,15 +97,6 @@ impl std::fmt::Display for SkipReason {
     }
 }
 
-/// How far a call of [`share`] has come.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Progress {
-    /// Files that are done.
-    pub files: u64,
-    /// Bytes that were hashed.
-    pub bytes: u64,
-}
-
 /// Shares `request` and returns when the share is recorded durably and can be served.
 ///
 /// Sharing the same place again replaces the earlier share. `on_progress` is called about ten times
@@ -120,18 +114,31 @@ pub fn share(
         source.name = checked_name(name)?;
     }
     let staged = Staged::begin(library, &source, request)?;
-    let mut meter = Meter::new(on_progress);
-    if !request.copy {
-        return staged.finish(&source, &excludes, &mut meter, cancel);
-    }
-    let mut walk = Walk::new(&source, &excludes);
-    let copy = copy::take(
-        &source,
-        &mut walk,
-        &library.store().copy_dir(staged.record.id),
-        cancel,
-    )?;
-    let mut shared = staged.finish(&copy, &Excludes::none(), &mut meter, cancel)?;
+    std::thread::scope(|scope| {
+        let survey = Survey::start(scope, &source, &excludes, cancel)
+            .map_err(|error| ShareError::io(&source.base, error))?;
+        let mut meter = Meter::new(on_progress, survey);
+        if request.copy {
+            copied(staged, &source, &excludes, &mut meter, cancel)
+        } else {
+            staged.finish(&source, &excludes, &mut meter, cancel)
+        }
+    })
+}
+
+/// Takes a copy of `source` and shares that.
+fn copied(
+    staged: Staged<'_>,
+    source: &Place,
+    excludes: &Excludes,
+    meter: &mut Meter<'_>,
+    cancel: &CancellationToken,
+) -> Result<Shared, ShareError> {
+    let to = staged.library.store().copy_dir(staged.record.id);
+    let mut walk = Walk::new(source, excludes);
+    meter.begin(Phase::Copying);
+    let copy = copy::take(source, &mut walk, &to, meter, cancel)?;
+    let mut shared = staged.finish(&copy, &Excludes::none(), meter, cancel)?;
     let LeftOut { listed, total } = walk.left_out();
     shared.skipped = listed;
     shared.skipped_total = total;
@@ -195,6 +202,7 @@ impl<'a> Staged<'a> {
     ) -> Result<Shared, ShareError> {
         let store = self.library.store();
         let share: ShareId = self.record.id;
+        meter.begin(Phase::Hashing);
         let mut walk = Walk::new(place, excludes);
         let mut target = Target {
             store: store.clone(),
@@ -216,9 +224,9 @@ impl<'a> Staged<'a> {
             state: ShareState::Live,
             ..self.record.clone()
         };
+        meter.end(Phase::Committing, tree_totals(&record));
         let record = self.library.publish(target.batch, record)?;
         self.finished = true;
-        meter.report();
         let LeftOut {
             listed: skipped,
             total: skipped_total,
@@ -243,43 +251,11 @@ impl Drop for Staged<'_> {
     }
 }
 
-/// Counts what was done and reports it from time to time.
-struct Meter<'a> {
-    on_progress: &'a dyn Fn(Progress),
-    interval: Duration,
-    progress: Progress,
-    reported: Instant,
-}
-
-impl<'a> Meter<'a> {
-    fn new(on_progress: &'a dyn Fn(Progress)) -> Self {
-        Self {
-            on_progress,
-            interval: PROGRESS_INTERVAL,
-            progress: Progress::default(),
-            reported: Instant::now(),
-        }
-    }
-
-    fn file(&mut self) {
-        self.progress.files += 1;
-        self.report_if_due();
-    }
-
-    fn bytes(&mut self, bytes: u64) {
-        self.progress.bytes += bytes;
-        self.report_if_due();
-    }
-
-    fn report_if_due(&mut self) {
-        if self.reported.elapsed() >= self.interval {
-            self.report();
-        }
-    }
-
-    fn report(&mut self) {
-        self.reported = Instant::now();
-        (self.on_progress)(self.progress);
+/// What a built tree holds: whatever the survey made of it, this is what was read.
+fn tree_totals(record: &ShareRecord) -> Totals {
+    Totals {
+        files: record.files,
+        bytes: record.size,
     }
 }
 

@@ -338,7 +338,8 @@ impl Excludes {
         Self(GlobSet::empty())
     }
 
-    fn matches(&self, folder: &Path, name: &Path) -> bool {
+    /// Whether the entry `name` of `folder`, a path in the tree that is shared, is left out.
+    pub(super) fn matches(&self, folder: &Path, name: &Path) -> bool {
         !self.0.is_empty() && (self.0.is_match(name) || self.0.is_match(folder.join(name)))
     }
 }

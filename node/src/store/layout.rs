@@ -23,7 +23,7 @@ const WRITE_BUFFER_BYTES: usize = 12 * MIB;
 /// One family's write buffer, so that one busy family cannot hold all of `WRITE_BUFFER_BYTES`.
 const FAMILY_BUFFER_BYTES: usize = 6 * MIB;
 
-/// Memory that a family takes at its first write; 12 families times 128 KiB are 1.5 MiB.
+/// Memory that a family takes at its first write; 13 families times 128 KiB are 1.6 MiB.
 const ARENA_BLOCK_BYTES: usize = MIB / 8;
 
 /// The log that is replayed at start: at 300 MB/s it takes a tenth of a second.
@@ -44,6 +44,13 @@ const BLOB_BYTES_MIN: u64 = 4 << 10;
 
 /// Size of one blob file.
 const BLOB_FILE_BYTES: u64 = 64 << 20;
+
+/// Options of the family of blocks under which a compaction rewrites every blob file, so that the
+/// space of all deleted blocks comes back; and RocksDB's usual ones, under which it rewrites the
+/// oldest quarter of them.
+pub(super) const BLOB_GC_ALL: [(&str, &str); 1] = [("blob_garbage_collection_age_cutoff", "1.0")];
+pub(super) const BLOB_GC_USUAL: [(&str, &str); 1] =
+    [("blob_garbage_collection_age_cutoff", "0.25")];
 
 /// RocksDB's own text log: two files of at most 1 MiB.
 const INFO_LOG_BYTES: usize = MIB;
@@ -67,10 +74,11 @@ pub(super) enum Family {
     Transfers,
     Providers,
     Peers,
+    Node,
 }
 
 impl Family {
-    pub(super) const ALL: [Self; 12] = [
+    pub(super) const ALL: [Self; 13] = [
         Self::Meta,
         Self::Blocks,
         Self::Refs,
@@ -83,6 +91,7 @@ impl Family {
         Self::Transfers,
         Self::Providers,
         Self::Peers,
+        Self::Node,
     ];
 
     pub(super) fn name(self) -> &'static str {
@@ -99,6 +108,7 @@ impl Family {
             Self::Transfers => "transfers",
             Self::Providers => "providers",
             Self::Peers => "peers",
+            Self::Node => "node",
         }
     }
 

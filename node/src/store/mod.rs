@@ -10,12 +10,13 @@
 //! database holds DAG nodes. The store ends when its last clone is dropped: the database is closed
 //! and its lock released. It needs no orderly end, every committed batch survives `kill -9`.
 //!
-//! Lock order, outermost first: the library's guard of changes, the collection guard, the library's
-//! view. None is held while a file is read.
+//! Lock order, outermost first: the guard of shares that are going, the library's guard of changes,
+//! the collection guard, the library's view. None is held while a file is read.
 
 mod batch;
 mod boot;
 mod error;
+mod garbage;
 mod ids;
 mod keys;
 mod layout;
@@ -29,7 +30,7 @@ mod table;
 mod tests;
 
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use rocksdb::{BoundColumnFamily, DB};
 use shoal_protocol::address::{Cid, Digest};
@@ -37,9 +38,10 @@ use shoal_protocol::address::{Cid, Digest};
 pub use batch::{BATCH_BYTES, Batch};
 pub use boot::BootId;
 pub use error::StoreError;
+pub use garbage::{Garbage, GarbagePhase};
 pub use library::{
     FileVerdict, Held, Library, LibraryEvent, ReadError, UnshareError, UnshareTarget, Verdict,
-    VerifySummary,
+    VerifyEvent, VerifySummary,
 };
 pub use rows::{
     Change, ChangeKind, FileChunk, FileId, FileRow, FileStat, FileState, Location, Origin, Recipe,
@@ -62,9 +64,13 @@ pub struct Store {
 struct Inner {
     db: DB,
     ids: Ids,
+    /// Every file id below this one was taken by an earlier process.
+    first_new_id: u64,
     /// Held shared by every commit and alone by the collector, so that a block whose last reference
     /// goes is not deleted under a commit that refers to it again.
     collection: RwLock<()>,
+    /// Held by whoever takes out the shares that are going.
+    collecting: Mutex<()>,
     home: PathBuf,
 }
 
@@ -76,11 +82,13 @@ impl Store {
     pub fn open(home: &Path) -> Result<Self, StoreError> {
         open::make_home(home)?;
         let db = open::database(home)?;
-        let ids = Ids::after(open::reserved_ids(&db)?);
+        let first_new_id = open::reserved_ids(&db)?;
         let inner = Inner {
             db,
-            ids,
+            ids: Ids::after(first_new_id),
+            first_new_id,
             collection: RwLock::new(()),
+            collecting: Mutex::default(),
             home: home.to_owned(),
         };
         Ok(Self {
@@ -94,10 +102,15 @@ impl Store {
         &self.inner.home
     }
 
+    /// The folder that holds the copies of all shares.
+    fn copies_dir(&self) -> PathBuf {
+        self.inner.home.join(COPIES_DIR)
+    }
+
     /// Where the copy that `share --copy` takes for a share lies.
     #[must_use]
     pub fn copy_dir(&self, share: ShareId) -> PathBuf {
-        self.inner.home.join(COPIES_DIR).join(share.to_string())
+        self.copies_dir().join(share.to_string())
     }
 
     /// A new, unused share id.

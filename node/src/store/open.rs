@@ -9,7 +9,8 @@ use rocksdb::{DB, ErrorKind, Options};
 use super::layout::{self, Family, SCHEMA};
 use super::{StoreError, keys};
 
-const DB_DIR: &str = "db";
+/// The folder of the home that holds the database.
+pub(super) const DB_DIR: &str = "db";
 
 /// RocksDB writes this file when it has created a database; without it there is none.
 const CURRENT_FILE: &str = "CURRENT";

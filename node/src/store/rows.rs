@@ -98,6 +98,11 @@ impl ShareRecord {
         }
     }
 
+    /// Whether the share is not served because of its tree in the database, not of its files.
+    pub(super) fn has_damaged_index(&self) -> bool {
+        matches!(&self.state, ShareState::Changed(change) if change.kind == ChangeKind::Index)
+    }
+
     /// Whether the share is offered on purpose: what lists of shares show.
     #[must_use]
     pub fn is_listed(&self) -> bool {
@@ -161,6 +166,18 @@ pub enum ChangeKind {
     Modified,
     /// Its bytes differ although its size and times do not say so.
     Content,
+    /// Not the files: what the database holds of the share's tree is damaged.
+    Index,
+}
+
+impl Change {
+    /// A share whose tree in the database is damaged.
+    pub(super) fn of_index() -> Self {
+        Self {
+            path: String::new(),
+            kind: ChangeKind::Index,
+        }
+    }
 }
 
 impl std::fmt::Display for ChangeKind {
@@ -171,6 +188,7 @@ impl std::fmt::Display for ChangeKind {
             Self::Resized => "has another size",
             Self::Modified => "was modified",
             Self::Content => "has other content",
+            Self::Index => "has a damaged index",
         })
     }
 }

@@ -12,6 +12,8 @@ pub enum TableName {
     Providers,
     /// Remembered peers.
     Peers,
+    /// What the node keeps of itself; each part names its rows `part.what`.
+    Node,
 }
 
 /// A handle to one table. Cheap to clone; calls block on disk.
@@ -47,6 +49,7 @@ impl Table {
             TableName::Transfers => Family::Transfers,
             TableName::Providers => Family::Providers,
             TableName::Peers => Family::Peers,
+            TableName::Node => Family::Node,
         };
         Self { store, family }
     }

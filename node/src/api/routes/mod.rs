@@ -5,10 +5,12 @@
 //! request, calls the [`Service`] and answers; it decides nothing else.
 
 mod fetch;
+mod limits;
 mod node;
 mod observe;
 mod share;
 mod transfer;
+mod upkeep;
 
 use std::sync::Arc;
 
@@ -27,8 +29,9 @@ use super::{
     ApiError, ErrorBody, ErrorCode, Progress, Service, body,
     server::{Operations, Room},
     types::{
-        Connected, FetchProgress, FetchResult, FindProgress, Found, ListProgress, Listing,
-        NoProgress, Occurrence, ShareProgress, ShareResult, StreamEvent, Transfer, Unshared,
+        Collected, Connected, FetchProgress, FetchResult, FindProgress, Found, GcProgress,
+        ListProgress, Listing, NoProgress, Occurrence, ShareProgress, ShareResult, StreamEvent,
+        Transfer, Unshared, Verified, VerifyProgress,
     },
 };
 
@@ -45,19 +48,23 @@ use super::{
     ),
     // What is streamed: the handlers refer to these and do not bring them.
     components(schemas(
+        Collected,
         Connected,
         Found,
         Listing,
         Occurrence,
         ShareResult,
         Unshared,
+        Verified,
         StreamEvent<FetchProgress, FetchResult>,
         StreamEvent<FindProgress, Found>,
+        StreamEvent<GcProgress, Collected>,
         StreamEvent<ListProgress, Listing>,
         StreamEvent<NoProgress, Connected>,
         StreamEvent<NoProgress, Transfer>,
         StreamEvent<NoProgress, Unshared>,
         StreamEvent<ShareProgress, ShareResult>,
+        StreamEvent<VerifyProgress, Verified>,
     )),
 )]
 struct Description;
@@ -77,6 +84,9 @@ fn routes<S: Service>() -> OpenApiRouter<Api<S>> {
         .routes(routes!(transfer::cancel))
         .routes(routes!(fetch::list))
         .routes(routes!(fetch::find))
+        .routes(routes!(limits::limits, limits::change_limits))
+        .routes(routes!(upkeep::verify))
+        .routes(routes!(upkeep::gc))
         .routes(routes!(observe::events))
         .routes(routes!(observe::document));
     OpenApiRouter::with_openapi(Description::openapi())

@@ -18,15 +18,18 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     types::{
-        ConnectRequest, Connected, Disk, FetchPhase, FetchProgress, FetchRequest, FetchResult,
-        FindProgress, FindRequest, Found, Identity, ListProgress, ListRequest, Listing, Peers,
-        Rates, Replicas, Scope, ShareProgress, ShareRequest, ShareResult, Shares, Status, Transfer,
-        TransferState, Transfers, UnshareRequest, Unshared,
+        Collected, ConnectRequest, Connected, Disk, FetchPhase, FetchProgress, FetchRequest,
+        FetchResult, FindProgress, FindRequest, Found, GcProgress, GcRequest, Identity,
+        LimitSource, Limits, LimitsChange, ListProgress, ListRequest, Listing, MonthlyLimit, Peers,
+        RateLimit, Rates, Replicas, Scope, ShareProgress, ShareRequest, ShareResult, Shares,
+        Status, Transfer, TransferState, Transfers, UnshareRequest, Unshared, Verified,
+        VerifyProgress, VerifyRequest,
     },
     *,
 };
 use crate::{
     events::{Event, EventReader, Events},
+    limits::{Rate, Size},
     metrics::Numbers,
 };
 
@@ -48,6 +51,29 @@ impl Scripted {
         cancel.cancelled().await;
         self.events.send("cancelled").unwrap();
         ApiError::new(ErrorCode::Interrupted, "interrupted")
+    }
+}
+
+fn scripted_limits() -> Limits {
+    let rate = RateLimit {
+        limit: Rate::OFF,
+        bytes_per_second: None,
+        source: LimitSource::Default,
+        rate: 0,
+    };
+    Limits {
+        up: rate,
+        down: rate,
+        monthly: MonthlyLimit {
+            limit: Size::OFF,
+            bytes: None,
+            source: LimitSource::Default,
+            up: 0,
+            down: 0,
+            since: jiff::Timestamp::UNIX_EPOCH,
+            resets: jiff::Timestamp::UNIX_EPOCH,
+            spent: false,
+        },
     }
 }
 
@@ -76,9 +102,20 @@ impl Service for Scripted {
             uploaded_bytes: 0,
             downloaded_bytes: 0,
             rates: Rates::default(),
+            limits: scripted_limits(),
             disk: Disk { free: 1, total: 2 },
             warnings: Vec::new(),
         })
+    }
+
+    async fn limits(&self) -> Result<Limits, ApiError> {
+        Ok(scripted_limits())
+    }
+
+    async fn change_limits(&self, change: LimitsChange) -> Result<Limits, ApiError> {
+        let mut limits = scripted_limits();
+        limits.up.limit = change.up.flatten().unwrap_or_default();
+        Ok(limits)
     }
 
     fn events(&self, after: Option<u64>) -> EventReader {
@@ -225,6 +262,30 @@ impl Service for Scripted {
         })
     }
 
+    async fn verify(
+        &self,
+        request: VerifyRequest,
+        _: Progress<VerifyProgress>,
+        _: CancellationToken,
+    ) -> Result<Verified, ApiError> {
+        Ok(Verified {
+            intact: request.link.is_none(),
+            ..Verified::default()
+        })
+    }
+
+    async fn gc(
+        &self,
+        request: GcRequest,
+        _: Progress<GcProgress>,
+        _: CancellationToken,
+    ) -> Result<Collected, ApiError> {
+        Ok(Collected {
+            dry_run: request.dry_run,
+            ..Collected::default()
+        })
+    }
+
     async fn find(
         &self,
         _: FindRequest,
@@ -354,7 +415,7 @@ async fn every_route_answers() {
         let (status, lines) = served.ask(&format!("GET {path}"), "", "").await;
         assert_eq!((status, lines[0].as_str()), (200, "ok"), "{path}");
     }
-    for path in ["id", "status", "peers", "shares", "transfers"] {
+    for path in ["id", "status", "peers", "shares", "transfers", "limits"] {
         let (status, lines) = served.ask(&format!("GET /api/v1/{path}"), "", "").await;
         assert_eq!(status, 200, "{path}");
         assert!(
@@ -378,6 +439,8 @@ async fn every_route_answers() {
         ("POST /api/v1/transfers/7/pause", Value::Null),
         ("POST /api/v1/transfers/7/resume", Value::Null),
         ("POST /api/v1/transfers/7/cancel", Value::Null),
+        ("POST /api/v1/verify", json!({})),
+        ("POST /api/v1/gc", json!({ "dry_run": true })),
         ("DELETE /api/v1/shares/known", Value::Null),
         ("DELETE /api/v1/shares?path=%2Fa%20b%2F%C3%BC", Value::Null),
     ];
@@ -445,6 +508,8 @@ async fn what_is_not_understood_is_refused_with_a_reason() {
         "usage",
     )
     .await;
+    let rate = "{\"up\":\"fast\"}";
+    check("PATCH /api/v1/limits", json, rate, 400, "usage").await;
     check("DELETE /api/v1/shares", "", "", 400, "usage").await;
     check("DELETE /api/v1/shares?path=relative", "", "", 400, "usage").await;
 }

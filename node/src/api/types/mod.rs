@@ -5,9 +5,11 @@
 
 mod event;
 mod fetch;
+mod limits;
 mod node;
 mod share;
 mod transfer;
+mod upkeep;
 
 use std::path::{Path, PathBuf};
 
@@ -22,6 +24,7 @@ pub use fetch::{
     FindRequest, Found, ListEntry, ListProgress, ListRequest, Listing, Provider, Source,
     TIMEOUT_MS_DEFAULT,
 };
+pub use limits::{LimitSource, Limits, LimitsChange, MonthlyLimit, RateLimit};
 pub use node::{
     ConnectRequest, Connected, Direction, Disk, Identity, Peer, Peers, Rates, Replicas, Scope,
     Status, Stopping,
@@ -31,6 +34,10 @@ pub use share::{
     ShareState, Shares, Skipped, UnshareRequest, Unshared,
 };
 pub use transfer::{Transfer, TransferState, Transfers};
+pub use upkeep::{
+    Collected, FileVerdict, GcPhase, GcProgress, GcRequest, Verified, VerifiedFile, VerifiedShare,
+    VerifyProgress, VerifyRequest,
+};
 
 /// A path that means the same in every process: the caller's working directory is nothing that a
 /// daemon knows.

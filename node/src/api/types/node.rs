@@ -6,7 +6,7 @@ use libp2p::{Multiaddr, PeerId};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::{ShareInfo, Transfer};
+use super::{Limits, ShareInfo, Transfer};
 
 /// Whom to connect to.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -109,8 +109,10 @@ pub struct Status {
     pub uploaded_bytes: u64,
     /// Chunk payload received since the start.
     pub downloaded_bytes: u64,
-    /// Bytes per second, lately.
+    /// Bytes on the sockets per second, lately.
     pub rates: Rates,
+    /// The budgets and their use.
+    pub limits: Limits,
     /// The disk that the home is on.
     pub disk: Disk,
     /// What the person should look after, one sentence each.

@@ -78,22 +78,26 @@ pub struct Preserve {
 pub struct ShareProgress {
     /// What is being done.
     pub phase: SharePhase,
-    /// Files read so far.
+    /// Files that this phase is done with.
     pub files: u64,
-    /// Files to read; grows while folders are being walked.
-    pub files_total: u64,
-    /// Bytes read so far.
+    /// Files of the whole share, once they are counted; within the first second as a rule.
+    pub files_total: Option<u64>,
+    /// Bytes that this phase is done with.
     pub bytes: u64,
-    /// Bytes to read; grows while folders are being walked.
-    pub bytes_total: u64,
+    /// Bytes of all files, known when `files_total` is.
+    pub bytes_total: Option<u64>,
+    /// Bytes per second, lately.
+    pub rate: u64,
 }
 
 /// What a share is busy with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum SharePhase {
-    /// Looking for files.
+    /// Looking for files, and nothing was read yet.
     Walking,
+    /// Copying into the home (`copy`).
+    Copying,
     /// Reading and hashing them.
     Hashing,
     /// Writing the index.

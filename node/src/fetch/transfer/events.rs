@@ -48,7 +48,8 @@ impl Transfer {
                 let serial = Serial(self.next_serial);
                 let source = Source { provider, serial };
                 let tasks = &self.setup.tasks;
-                let session = Session::start(source, stream, root, buffers, events, tasks);
+                let limits = self.setup.limits.clone();
+                let session = Session::start(source, stream, root, buffers, limits, events, tasks);
                 self.sessions.insert(provider, session);
             }
             Err(error) => self

@@ -38,7 +38,7 @@ use super::{
     session::{Received, Session, Told},
     supply::Need,
 };
-use crate::net::Net;
+use crate::{limits::Limits, net::Net};
 
 /// Events of sessions waiting for the transfer; each block among them counts in the buffer budget.
 const EVENTS_QUEUED_MAX: usize = 256;
@@ -66,6 +66,7 @@ pub(super) struct Setup {
     pub(super) buffers: Arc<Semaphore>,
     pub(super) progress: Arc<Progress>,
     pub(super) offences: Arc<Reputation>,
+    pub(super) limits: Limits,
     pub(super) net: Net,
     /// Everything that works for this transfer.
     pub(super) tasks: TaskTracker,
@@ -146,8 +147,7 @@ impl Transfer {
         let (event_sender, events) = mpsc::channel(EVENTS_QUEUED_MAX);
         let (verdict_sender, verdicts) = mpsc::channel(EVENTS_QUEUED_MAX);
         let now = Instant::now();
-        let mut planner = Planner::new(PlannerConfig::default());
-        planner.budget(TRANSFER_IN_FLIGHT_BYTES);
+        let planner = Planner::new(PlannerConfig::default());
         Self {
             setup,
             planner,
@@ -263,12 +263,17 @@ impl Transfer {
 
     /// Carries out what the planner decides.
     fn act(&mut self) {
+        let in_flight = self.setup.limits.in_flight(TRANSFER_IN_FLIGHT_BYTES);
+        self.planner.budget(in_flight);
         for action in self.planner.poll(self.now()) {
             self.carry_out(action);
         }
     }
 
     fn check_timeout(&self) -> Result<(), FetchError> {
+        if let Some(spent) = self.setup.limits.spent() {
+            return Err(spent.into());
+        }
         if self.moved.elapsed() < self.setup.timeout {
             return Ok(());
         }

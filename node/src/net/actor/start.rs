@@ -23,6 +23,7 @@ use crate::net::counters::Counters;
 use crate::net::exchange::ExchangeStream;
 use crate::net::journal::Journal;
 use crate::net::lookups::Lookups;
+use crate::net::meter::Traffic;
 use crate::net::peers::Peers;
 use crate::net::records::{Announced, Records, unix_now};
 use crate::net::scope::{Kind, Socket, without_peer};
@@ -51,6 +52,7 @@ pub(in crate::net) struct Ends {
     pub(in crate::net) events: broadcast::Sender<crate::net::NetEvent>,
     pub(in crate::net) addresses: watch::Sender<OwnAddresses>,
     pub(in crate::net) counters: Counters,
+    pub(in crate::net) traffic: Traffic,
 }
 
 /// Builds an actor that listens; it only has to be run.
@@ -61,7 +63,7 @@ pub(in crate::net) async fn start(
     ends: Ends,
 ) -> Result<(Actor, mpsc::Receiver<ExchangeStream>), NetError> {
     let protocols = config.protocols()?;
-    let transport = transport::build(keypair, config.limits.handshake_timeout)?;
+    let transport = transport::build(keypair, config.limits.handshake_timeout, &ends.traffic)?;
     let local = keypair.public().to_peer_id();
     let remembered = remembered(&config, local, deps, &ends.counters).await?;
     let Remembered {

@@ -160,7 +160,7 @@ async fn a_peer_without_the_protocol_is_unsupported() {
 
     // A stranger that never says what it speaks, so that it is not disconnected first.
     let keypair = Keypair::generate_ed25519();
-    let transport = crate::net::transport::build(&keypair, DEADLINE).unwrap();
+    let transport = crate::net::transport::build(&keypair, DEADLINE, &Default::default()).unwrap();
     let executor =
         libp2p::swarm::Config::with_tokio_executor().with_idle_connection_timeout(DEADLINE);
     let local = keypair.public().to_peer_id();

@@ -40,7 +40,7 @@ fn child() {
     };
     let place = Place::of(&request.paths, library.store().home()).unwrap();
     let staged = Staged::begin(&library, &place, &request).unwrap();
-    let mut meter = Meter::new(&on_progress);
+    let mut meter = Meter::new(&on_progress, Survey::default());
     meter.interval = Duration::ZERO;
     let cancel = CancellationToken::new();
     let shared = staged

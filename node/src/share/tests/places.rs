@@ -270,7 +270,7 @@ fn build_with_progress_at_every_chunk(
 ) -> Result<Shared, ShareError> {
     let place = Place::of(&request.paths, world.library.store().home())?;
     let staged = Staged::begin(&world.library, &place, request)?;
-    let mut meter = Meter::new(on_progress);
+    let mut meter = Meter::new(on_progress, Survey::default());
     meter.interval = Duration::ZERO;
     staged.finish(
         &place,

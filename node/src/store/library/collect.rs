@@ -10,7 +10,6 @@ use std::thread::JoinHandle;
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 
-use crate::store::rows::{Origin, ShareRecord, ShareState};
 use crate::store::{Store, StoreError};
 
 /// A handle to the collecting thread; dropping it ends the thread and waits for that.
@@ -63,37 +62,9 @@ impl Drop for Collector {
 
 fn run(store: &Store, woken: &Receiver<()>, stop: &AtomicBool) {
     while woken.recv().is_ok() && !stop.load(Ordering::Relaxed) {
-        if let Err(error) = collect(store, stop) {
+        let stopped = || stop.load(Ordering::Relaxed);
+        if let Err(error) = store.collect_removed(&stopped) {
             tracing::warn!(%error, "removed shares could not be collected, will be tried again");
-        }
-    }
-}
-
-fn collect(store: &Store, stop: &AtomicBool) -> Result<(), StoreError> {
-    let mut going = store.shares()?;
-    going.retain(|share| share.state == ShareState::Removing);
-    for share in going {
-        remove_copy(store, &share);
-        if !store.remove_rows(share.id, stop)? {
-            return Ok(());
-        }
-        tracing::debug!(share = %share.id, "share collected");
-    }
-    Ok(())
-}
-
-/// Deletes the copy that `share --copy` took. Only what lies in the home's own folder for it is
-/// touched.
-fn remove_copy(store: &Store, share: &ShareRecord) {
-    if share.origin != Origin::Copied {
-        return;
-    }
-    let copy = store.copy_dir(share.id);
-    match std::fs::remove_dir_all(&copy) {
-        Ok(()) => {}
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
-        Err(error) => {
-            tracing::warn!(copy = %copy.display(), %error, "a share's copy could not be deleted");
         }
     }
 }

@@ -30,7 +30,7 @@ use collect::Collector;
 use files::OpenFiles;
 
 pub use read::ReadError;
-pub use sweep::{FileVerdict, Verdict, VerifySummary};
+pub use sweep::{FileVerdict, Verdict, VerifyEvent, VerifySummary};
 pub use unshare::{UnshareError, UnshareTarget};
 
 /// The view of the shares of one home. Cheap to clone; calls block on disk.

@@ -9,7 +9,7 @@ use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::time::SystemTime;
 
-use shoal_protocol::address::BLOCK_BYTES_MAX;
+use shoal_protocol::address::{BLOCK_BYTES_MAX, Digest};
 use tokio_util::sync::CancellationToken;
 
 use super::files::open_below;
@@ -41,6 +41,17 @@ pub enum Verdict {
     Changed(ChangeKind),
     /// It cannot be read now; the reason is the system's. That does not change the share's state.
     Unreadable(String),
+}
+
+/// What a verification tells while it runs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum VerifyEvent {
+    /// So many more bytes were read and hashed.
+    Hashed(u64),
+    /// A file is done.
+    File(FileVerdict),
+    /// A DAG node in the database is missing, or its bytes are not what its address says.
+    DamagedNode(Digest),
 }
 
 /// What a sweep found in all.
@@ -84,24 +95,24 @@ impl Library {
         self.sweep(share, Depth::Stat, &mut |_| {}, cancel)
     }
 
-    /// Re-hashes every byte of a share and calls `on_file` after each file.
+    /// Re-hashes every byte of a share, its DAG nodes included, and tells what it finds.
     ///
     /// A file that was touched and has the recorded bytes is intact, and recorded as it is now.
     /// Ends soon after `cancel` fires.
     pub fn verify(
         &self,
         share: ShareId,
-        on_file: &mut dyn FnMut(FileVerdict),
+        on_event: &mut dyn FnMut(VerifyEvent),
         cancel: &CancellationToken,
     ) -> Result<VerifySummary, StoreError> {
-        self.sweep(share, Depth::Bytes, on_file, cancel)
+        self.sweep(share, Depth::Bytes, on_event, cancel)
     }
 
     fn sweep(
         &self,
         id: ShareId,
         depth: Depth,
-        on_file: &mut dyn FnMut(FileVerdict),
+        on_event: &mut dyn FnMut(VerifyEvent),
         cancel: &CancellationToken,
     ) -> Result<VerifySummary, StoreError> {
         let share = self.share(id).filter(|share| share.is_listed());
@@ -117,6 +128,7 @@ impl Library {
             suspect: share.is_suspect(self.boot()),
             share: &share,
             depth,
+            on_event,
             cancel,
             batch: self.store().batch(),
             buffer: Vec::new(),
@@ -128,11 +140,11 @@ impl Library {
             let Some(verdict) = sweep.file(file, &row)? else {
                 return Ok(sweep.summary);
             };
-            on_file(FileVerdict {
+            (sweep.on_event)(VerifyEvent::File(FileVerdict {
                 path: row.path,
                 size: row.stat.size,
                 verdict,
-            });
+            }));
         }
         if depth == Depth::Bytes && !sweep.nodes()? {
             return Ok(sweep.summary);
@@ -144,7 +156,7 @@ impl Library {
             first_change,
             ..
         } = sweep;
-        self.settle(id, batch, &summary, first_change)?;
+        self.settle(id, depth, batch, &summary, first_change)?;
         Ok(summary)
     }
 
@@ -152,6 +164,7 @@ impl Library {
     fn settle(
         &self,
         id: ShareId,
+        depth: Depth,
         batch: Batch,
         summary: &VerifySummary,
         first_change: Option<Change>,
@@ -165,6 +178,10 @@ impl Library {
             Some(change) => share.with_change(change),
             // What cannot be read is neither whole nor changed.
             None if summary.unreadable > 0 => return batch.commit(false),
+            // Looking at files says nothing about the index.
+            None if depth == Depth::Stat && share.has_damaged_index() => {
+                return batch.commit(false);
+            }
             // What was read after the boot that lost unflushed data has come from the disk.
             None => ShareRecord {
                 state: ShareState::Live,
@@ -193,6 +210,7 @@ struct Sweep<'a> {
     /// The share's data may not have survived the last power loss.
     suspect: bool,
     depth: Depth,
+    on_event: &'a mut dyn FnMut(VerifyEvent),
     cancel: &'a CancellationToken,
     batch: Batch,
     buffer: Vec<u8>,
@@ -300,7 +318,7 @@ impl Sweep<'_> {
             if let Err(error) = file.read_exact_at(&mut self.buffer, chunk.offset) {
                 return Ok(Err(error.into()));
             }
-            self.summary.hashed_bytes += u64::from(chunk.len);
+            self.hashed(u64::from(chunk.len));
             if !chunk.digest.matches(&self.buffer) {
                 return Ok(Err(Fault::Changed(ChangeKind::Content)));
             }
@@ -315,7 +333,8 @@ impl Sweep<'_> {
         Ok(Ok(after.recorded_at(SystemTime::now())))
     }
 
-    /// Hashes the DAG nodes that the database holds for the share; false when cancelled.
+    /// Hashes the DAG nodes that the database holds for the share; false when cancelled. Without
+    /// one of them a share is no more whole than without a file.
     fn nodes(&mut self) -> Result<bool, StoreError> {
         for digest in self.store.blocks_of(self.share.id) {
             if self.cancel.is_cancelled() {
@@ -323,12 +342,20 @@ impl Sweep<'_> {
             }
             let digest = digest?;
             let block = self.store.block(&digest)?;
-            self.summary.hashed_bytes += block.as_ref().map_or(0, |block| block.len() as u64);
+            self.hashed(block.as_ref().map_or(0, |block| block.len() as u64));
             if !block.is_some_and(|block| digest.matches(&block)) {
                 self.summary.damaged_nodes += 1;
+                // Over any file's: a file that is whole again does not mend this.
+                self.first_change = Some(Change::of_index());
+                (self.on_event)(VerifyEvent::DamagedNode(digest));
             }
         }
         Ok(true)
+    }
+
+    fn hashed(&mut self, bytes: u64) {
+        self.summary.hashed_bytes += bytes;
+        (self.on_event)(VerifyEvent::Hashed(bytes));
     }
 }
 

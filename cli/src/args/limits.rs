@@ -1,0 +1,40 @@
+//! The flags of the budgets.
+
+use clap::Args;
+use shoal_node::limits::{Flags, Rate, Size};
+
+/// Rates for this start of a daemon.
+#[derive(Clone, Copy, Debug, Args)]
+pub(crate) struct RateFlags {
+    /// Send at most this much, like 20mbit or 5MB/s, or off
+    #[arg(long, value_name = "RATE")]
+    up: Option<Rate>,
+    /// Receive at most this much, like 20mbit or 5MB/s, or off
+    #[arg(long, value_name = "RATE")]
+    down: Option<Rate>,
+}
+
+impl From<RateFlags> for Flags {
+    fn from(flags: RateFlags) -> Self {
+        Self {
+            up: flags.up,
+            down: flags.down,
+        }
+    }
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct LimitsArgs {
+    /// Send at most this much, like 20mbit or 5MB/s
+    #[arg(long, value_name = "RATE|off")]
+    pub(crate) up: Option<Rate>,
+    /// Receive at most this much, like 20mbit or 5MB/s
+    #[arg(long, value_name = "RATE|off")]
+    pub(crate) down: Option<Rate>,
+    /// Send and receive at most this much in a month, like 500GB
+    #[arg(long, value_name = "SIZE|off")]
+    pub(crate) monthly: Option<Size>,
+    /// Forget what was set here before, and go by the configuration again
+    #[arg(long, conflicts_with_all = ["up", "down", "monthly"])]
+    pub(crate) reset: bool,
+}
