@@ -201,3 +201,43 @@ async fn stock_peers_are_served_and_asked_over_every_stack() {
         }
     }
 }
+
+/// Says over what `from` is connected to its only peer.
+async fn connected_by(from: &Node) -> Multiaddr {
+    within("peers", from.net.peers()).await[0].addresses[0].clone()
+}
+
+#[tokio::test]
+async fn tcp_is_preferred_and_quic_helps_out_where_it_stalls() {
+    let tcp = Stack::Tls.listen();
+    let both = NetConfig {
+        listen: vec![Stack::Quic.listen(), tcp.clone()],
+        ..config(&[])
+    };
+    let a = Home::new().start(both).await;
+    let addresses = a.net.dial_addresses();
+    assert_eq!(addresses.len(), 2, "{addresses:?}");
+    let b = Node::new(&[]).await;
+    within("connect", b.net.connect_peer(a.id(), addresses.clone()))
+        .await
+        .unwrap();
+    let by = connected_by(&b).await;
+    assert!(by.to_string().contains("/tcp/"), "{by}");
+
+    // The system accepts for it; it never says a word.
+    let stalled = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = stalled.local_addr().unwrap().port();
+    let stalls: Multiaddr = format!("/ip4/127.0.0.1/tcp/{port}").parse().unwrap();
+    let is_quic = |address: &&Multiaddr| address.to_string().contains("/quic-v1");
+    let quic = addresses.iter().find(is_quic).unwrap().clone();
+    let listens_by_quic = NetConfig {
+        listen: vec![Stack::Quic.listen()],
+        ..config(&[])
+    };
+    let c = Home::new().start(listens_by_quic).await;
+    within("connect", c.net.connect_peer(a.id(), vec![stalls, quic]))
+        .await
+        .unwrap();
+    let by = connected_by(&c).await;
+    assert!(by.to_string().contains("/quic-v1"), "{by}");
+}

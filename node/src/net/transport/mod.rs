@@ -3,11 +3,12 @@
 //! Owns the choice of security layer, multiplexer and windows, and nothing else: it is the one
 //! place to change for a faster path. Nothing unencrypted can be negotiated. Every handshake has a
 //! deadline. TLS and yamux are set up for bulk in [`tls`], [`record`] and [`mux`], and speak the
-//! same protocols as any libp2p peer.
+//! same protocols as any libp2p peer; [`tcp_first`] says which of TCP and QUIC is tried when.
 
 mod buffers;
 mod mux;
 mod record;
+mod tcp_first;
 #[cfg(test)]
 mod tests;
 mod tls;
@@ -28,6 +29,7 @@ use libp2p::{PeerId, Transport, noise, quic, tcp};
 
 use self::mux::Yamux;
 use self::record::TlsStream;
+use self::tcp_first::TcpFirst;
 use self::tls::Tls;
 use super::NetError;
 use super::meter::Traffic;
@@ -53,13 +55,14 @@ pub(super) fn build(
     traffic: &Traffic,
 ) -> Result<Boxed<(PeerId, StreamMuxerBox)>, NetError> {
     let error = match dns::tokio::Transport::system(sockets(keypair, handshake_timeout, traffic)?) {
-        Ok(named) => return Ok(named.boxed()),
+        Ok(named) => return Ok(TcpFirst::new(named.boxed()).boxed()),
         Err(error) => error,
     };
     tracing::warn!(%error, "no resolver configuration: only the names in the hosts file work");
     let nobody = ResolverConfig::from_parts(None, Vec::new(), Vec::new());
     let sockets = sockets(keypair, handshake_timeout, traffic)?;
-    Ok(dns::tokio::Transport::custom(sockets, nobody, ResolverOpts::default()).boxed())
+    let named = dns::tokio::Transport::custom(sockets, nobody, ResolverOpts::default());
+    Ok(TcpFirst::new(named.boxed()).boxed())
 }
 
 /// TCP and QUIC without names.

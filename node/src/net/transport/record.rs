@@ -204,7 +204,10 @@ impl<C: AsyncRead + AsyncWrite + Unpin> TlsStream<C> {
         loop {
             match self.step_or_alert(Wanted::Progress, cx)? {
                 Step::Idle if self.side.common().is_handshaking() => {
-                    ready!(self.poll_drain(cx))?;
+                    // Both sides may talk at once: who is not heard must listen all the same.
+                    if let Poll::Ready(Err(error)) = self.poll_drain(cx) {
+                        return Poll::Ready(Err(error));
+                    }
                     ready!(self.poll_fill(cx))?;
                 }
                 Step::Idle | Step::Read(_) | Step::Written => {
