@@ -35,7 +35,7 @@ use crate::{
 };
 
 /// Bytes read from the muxer at a time; payloads larger than this bypass the buffer.
-const READ_BUFFER_BYTES: usize = 256 * 1024;
+const READ_BUFFER_BYTES: usize = 16 * 1024;
 /// Commands waiting for the writer. The transfer sends at most one per planner action.
 const COMMANDS_QUEUED_MAX: usize = 64;
 /// A handshake that takes longer than this is a provider that will not do.

@@ -108,7 +108,7 @@ fn mask_v6(ip: Ipv6Addr, prefix_bits: u32) -> IpAddr {
     ))
 }
 
-/// The transport of an address. TCP sorts first: it is the faster path (protocols.md, measured).
+/// The transport of an address. TCP sorts first: it is the faster path.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Kind {
     Tcp,

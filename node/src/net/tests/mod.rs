@@ -6,6 +6,7 @@
 mod connecting;
 mod discovery;
 mod streams;
+mod wire;
 
 use std::future::Future;
 use std::sync::Arc;

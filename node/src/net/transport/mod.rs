@@ -2,7 +2,16 @@
 //!
 //! Owns the choice of security layer, multiplexer and windows, and nothing else: it is the one
 //! place to change for a faster path. Nothing unencrypted can be negotiated. Every handshake has a
-//! deadline.
+//! deadline. TLS and yamux are set up for bulk in [`tls`], [`record`] and [`mux`], and speak the
+//! same protocols as any libp2p peer; [`tcp_first`] says which of TCP and QUIC is tried when.
+
+mod buffers;
+mod mux;
+mod record;
+mod tcp_first;
+#[cfg(test)]
+mod tests;
+mod tls;
 
 use std::io;
 use std::time::Duration;
@@ -16,8 +25,12 @@ use libp2p::core::upgrade::{
 use libp2p::dns::{self, ResolverConfig, ResolverOpts};
 use libp2p::futures::{AsyncRead, AsyncWrite};
 use libp2p::identity::Keypair;
-use libp2p::{PeerId, Transport, noise, quic, tcp, tls, yamux};
+use libp2p::{PeerId, Transport, noise, quic, tcp};
 
+use self::mux::Yamux;
+use self::record::TlsStream;
+use self::tcp_first::TcpFirst;
+use self::tls::Tls;
 use super::NetError;
 use super::meter::Traffic;
 
@@ -42,13 +55,14 @@ pub(super) fn build(
     traffic: &Traffic,
 ) -> Result<Boxed<(PeerId, StreamMuxerBox)>, NetError> {
     let error = match dns::tokio::Transport::system(sockets(keypair, handshake_timeout, traffic)?) {
-        Ok(named) => return Ok(named.boxed()),
+        Ok(named) => return Ok(TcpFirst::new(named.boxed()).boxed()),
         Err(error) => error,
     };
     tracing::warn!(%error, "no resolver configuration: only the names in the hosts file work");
     let nobody = ResolverConfig::from_parts(None, Vec::new(), Vec::new());
     let sockets = sockets(keypair, handshake_timeout, traffic)?;
-    Ok(dns::tokio::Transport::custom(sockets, nobody, ResolverOpts::default()).boxed())
+    let named = dns::tokio::Transport::custom(sockets, nobody, ResolverOpts::default());
+    Ok(TcpFirst::new(named.boxed()).boxed())
 }
 
 /// TCP and QUIC without names.
@@ -59,17 +73,15 @@ fn sockets(
 ) -> Result<Boxed<(PeerId, StreamMuxerBox)>, NetError> {
     let failed = |error: &dyn std::error::Error| NetError::Transport(error.to_string());
     let security = Security {
-        tls: tls::Config::new(keypair).map_err(|error| failed(&error))?,
+        tls: Tls::new(keypair)?,
         noise: noise::Config::new(keypair).map_err(|error| failed(&error))?,
     };
-    let mut muxer = yamux::Config::default();
-    muxer.set_max_num_streams(STREAMS_PER_CONNECTION_MAX.into());
     let (on_tcp, on_quic) = (traffic.clone(), traffic.clone());
     let tcp = tcp::tokio::Transport::new(tcp::Config::new().nodelay(true))
         .map(move |socket, _| on_tcp.tcp(socket))
         .upgrade(Version::V1Lazy)
         .authenticate(security)
-        .multiplex(muxer)
+        .multiplex(Yamux::new(STREAMS_PER_CONNECTION_MAX))
         .timeout(handshake_timeout)
         .map(|(peer, muxer), _| (peer, StreamMuxerBox::new(muxer)));
     let quic = quic::tokio::Transport::new(quic_config(keypair, handshake_timeout))
@@ -91,7 +103,7 @@ fn quic_config(keypair: &Keypair, handshake_timeout: Duration) -> quic::Config {
 /// TLS 1.3, and Noise for peers that do not have it; both prove the peer's identity.
 #[derive(Clone)]
 struct Security {
-    tls: tls::Config,
+    tls: Tls,
     noise: noise::Config,
 }
 
@@ -110,7 +122,7 @@ impl AsRef<str> for Layer {
     }
 }
 
-type Secured<C> = Either<tls::TlsStream<C>, noise::Output<C>>;
+type Secured<C> = Either<TlsStream<C>, noise::Output<C>>;
 
 impl UpgradeInfo for Security {
     type Info = Layer;
@@ -160,10 +172,11 @@ type Upgraded<C> = BoxFuture<'static, io::Result<(PeerId, Secured<C>)>>;
 fn secured_tls<C, H>(handshake: H) -> Upgraded<C>
 where
     C: 'static,
-    H: Future<Output = Result<(PeerId, tls::TlsStream<C>), tls::UpgradeError>> + Send + 'static,
+    H: Future<Output = io::Result<(PeerId, TlsStream<C>)>> + Send + 'static,
 {
-    let secured = handshake.map_ok(|(peer, stream)| (peer, Either::Left(stream)));
-    secured.map_err(io::Error::other).boxed()
+    handshake
+        .map_ok(|(peer, stream)| (peer, Either::Left(stream)))
+        .boxed()
 }
 
 fn secured_noise<C, H>(handshake: H) -> Upgraded<C>
