@@ -162,7 +162,7 @@ impl World {
                 return;
             };
             let id = WantId(self.next_want as u64);
-            assert!(self.planner.add_want(id, *size, Some(id.0)));
+            assert!(self.planner.add_want(id, *size, Part::Leaf(id.0)));
             self.audit.wanted(id, (*size).max(CHARGE_MIN));
             for (provider, state) in &self.providers {
                 if state
