@@ -76,7 +76,8 @@ pub struct Planner {
     config: PlannerConfig,
     wants: BTreeMap<WantId, Want>,
     queue: BTreeSet<Rank>,
-    /// What is in the queue that other fetchers have, by its charge.
+    /// What is in the queue, by its charge, and what of that other fetchers have.
+    queued_bytes: u64,
     shared_bytes: u64,
     providers: BTreeMap<ProviderId, Provider>,
     /// The keys of those that fetch, too.
@@ -107,6 +108,7 @@ impl Planner {
             config,
             wants: BTreeMap::new(),
             queue: BTreeSet::new(),
+            queued_bytes: 0,
             shared_bytes: 0,
             providers: BTreeMap::new(),
             members: Vec::new(),
@@ -339,8 +341,12 @@ impl Planner {
             return;
         };
         let rank = want.rank;
-        if self.queue.insert(rank) && rank.band.is_shared() {
-            self.shared_bytes = self.shared_bytes.saturating_add(u64::from(want.charge));
+        if self.queue.insert(rank) {
+            let charge = u64::from(want.charge);
+            self.queued_bytes = self.queued_bytes.saturating_add(charge);
+            if rank.band.is_shared() {
+                self.shared_bytes = self.shared_bytes.saturating_add(charge);
+            }
         }
         for provider in self.providers.values_mut() {
             provider.cursor = provider.cursor.min(rank);
@@ -349,9 +355,12 @@ impl Planner {
 
     /// Takes a want out of the queue, where it is at `rank`, if it is there.
     fn dequeue(&mut self, rank: Rank, id: WantId) {
-        let charge = self.wants.get(&id).map_or(0, |want| want.charge);
-        if self.queue.remove(&rank) && rank.band.is_shared() {
-            self.shared_bytes = self.shared_bytes.saturating_sub(u64::from(charge));
+        let charge = self.wants.get(&id).map_or(0, |want| u64::from(want.charge));
+        if self.queue.remove(&rank) {
+            self.queued_bytes = self.queued_bytes.saturating_sub(charge);
+            if rank.band.is_shared() {
+                self.shared_bytes = self.shared_bytes.saturating_sub(charge);
+            }
         }
     }
 

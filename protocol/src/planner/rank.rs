@@ -5,7 +5,8 @@
 //! leaf belongs to one fetcher, its home, by rendezvous hashing over the keys of those that know
 //! each other: a fetcher takes its own leaves first, then those it would be next in line for. So a
 //! swarm asks a source for every leaf about once without a word of agreement, and whoever sees
-//! fewer members only takes more. What is left is ordered by a permutation of each fetcher's own.
+//! fewer members only takes more. The home goes through its leaves in a permutation of its own, and
+//! who helps it goes through them from behind, so that the two meet once at most.
 //!
 //! Leaves go by runs of [`RUN_LEAVES`], so that they are read and written in order for a while.
 
@@ -18,7 +19,7 @@ pub(super) struct Rank {
     pub(super) band: Band,
     /// How many fetchers are nearer to being the leaf's home than this one.
     pub(super) home: u8,
-    run: u32,
+    turn: u64,
     pub(super) id: WantId,
 }
 
@@ -70,18 +71,19 @@ impl Rank {
         };
         let run = number.checked_div(RUN_LEAVES).unwrap_or_default();
         let own = claim(key, run);
-        let nearer = members
-            .iter()
-            .filter(|member| claim(**member, run) > own)
-            .count();
-        let home = match part {
-            Part::Leaf(_) => u8::try_from(nearer).unwrap_or(u8::MAX),
-            Part::Node | Part::Unnumbered => 0,
-        };
+        let (mut home, mut greatest) = (0_u8, own);
+        if let Part::Leaf(_) = part {
+            for member in members.iter().map(|member| claim(*member, run)) {
+                home = home.saturating_add(u8::from(member > own));
+                greatest = greatest.max(member);
+            }
+        }
+        let place = number.checked_rem(RUN_LEAVES).unwrap_or_default();
+        let turn = greatest << 32 | place;
         Self {
             band: Band::of(part, holders),
             home,
-            run: u32::try_from(own & u64::from(u32::MAX)).unwrap_or_default(),
+            turn: if home == 0 { turn } else { !turn },
             id,
         }
     }
@@ -91,7 +93,7 @@ impl Rank {
         Self {
             band,
             home: 0,
-            run: 0,
+            turn: 0,
             id: WantId(0),
         }
     }
@@ -146,7 +148,10 @@ mod tests {
             assert_eq!(line, [0, 1, 2, 3, 4, 5, 6, 7], "leaf {leaf}");
         }
         // 512 each, in runs of 4: within five standard deviations.
-        assert!(homes.iter().all(|count| (300..750).contains(count)), "{homes:?}");
+        assert!(
+            homes.iter().all(|count| (300..750).contains(count)),
+            "{homes:?}"
+        );
     }
 
     #[test]
@@ -163,6 +168,19 @@ mod tests {
         ranks.sort_unstable();
         let ids: Vec<u64> = ranks.iter().map(|rank| rank.id.0).collect();
         assert_eq!(ids, [9, 5, 3, 8, 7]);
+    }
+
+    #[test]
+    fn helpers_go_through_the_homes_leaves_from_behind() {
+        let of_home = |key, other| {
+            let leaves = (0..1024).filter(|leaf| rank(1, *leaf, 0, &[2]).home == 0);
+            let mut ranks: Vec<Rank> = leaves.map(|leaf| rank(key, leaf, 0, &[other])).collect();
+            ranks.sort_unstable();
+            ranks.iter().map(|rank| rank.id.0).collect::<Vec<u64>>()
+        };
+        let mut helper = of_home(2, 1);
+        helper.reverse();
+        assert_eq!(of_home(1, 2), helper);
     }
 
     #[test]

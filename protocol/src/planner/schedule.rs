@@ -62,7 +62,9 @@ impl Planner {
             return Some(self.now);
         }
         let several = self.providers.len() > 1 && self.wants_in_flight() > 0;
-        let tick = several.then(|| self.polled.saturating_add(self.config.tick));
+        // What is left to other fetchers is not left to them for ever.
+        let left = !self.members.is_empty() && !self.queue.is_empty();
+        let tick = (several || left).then(|| self.polled.saturating_add(self.config.tick));
         let of_providers = self.providers.values().filter_map(|provider| {
             let wakes_at = match provider.standing {
                 Standing::Resting { until } | Standing::Suspect { until } => Some(until),
@@ -196,7 +198,12 @@ impl Planner {
             .map(|(id, provider)| {
                 let is_suspect = provider.standing != Standing::Ready;
                 let is_source = provider.member.is_none();
-                (is_suspect, is_source, provider.link.rate().map(Reverse), *id)
+                (
+                    is_suspect,
+                    is_source,
+                    provider.link.rate().map(Reverse),
+                    *id,
+                )
             })
             .collect();
         takers.sort_unstable();

@@ -81,6 +81,8 @@ impl Planner {
         };
         let before = std::mem::replace(&mut provider.holdings, holdings);
         let completes = provider.holdings == Holdings::Everything && before != provider.holdings;
+        // What it had before it was met did not come in just now.
+        let is_news = before != Holdings::Nothing;
         provider.cursor = Rank::default();
         let bit = provider.bit();
         if completes {
@@ -88,13 +90,17 @@ impl Planner {
                 want.lacking &= !bit;
             }
         }
-        self.count_holder(id);
+        let news = self.count_holder(id);
+        if is_news {
+            self.inflow.add(news, self.now);
+        }
     }
 
-    /// Brings it into every want which of them this member has.
-    pub(super) fn count_holder(&mut self, id: ProviderId) {
+    /// Brings it into every want which of them this member has; how many bytes it has that no other
+    /// member had.
+    fn count_holder(&mut self, id: ProviderId) -> u64 {
         let Some(provider) = self.providers.get(&id).filter(|it| it.member.is_some()) else {
-            return;
+            return 0;
         };
         let bit = provider.bit();
         let mut news = 0_u64;
@@ -113,10 +119,10 @@ impl Planner {
             }
             moved.push(*want_id);
         }
-        self.inflow.add(news, self.now);
         for want in moved {
             self.rank_anew(want);
         }
+        news
     }
 
     /// Which members have a new want.
@@ -166,18 +172,29 @@ impl Planner {
             return true;
         }
         if rank.band.is_shared() {
-            return self.is_sooner_than_members(provider, want);
+            return self.is_sooner_than_holders(provider, want);
         }
-        rank.home == 0
-            || provider.in_flight.is_empty()
-            || provider
-                .link
-                .rate()
-                .is_none_or(|rate| self.inflow.rate(self.now) < rate)
+        rank.home == 0 || self.is_sooner_than_homes(provider, want)
     }
 
-    /// Whether a source delivers a want much sooner than the members come to it.
-    fn is_sooner_than_members(&self, source: &Provider, want: &Want) -> bool {
+    /// Whether a source is asked for what another fetcher is the home of: freely where it is faster
+    /// than all of them, one by one where it would take them long to get through.
+    fn is_sooner_than_homes(&self, source: &Provider, want: &Want) -> bool {
+        let inflow = self.inflow.rate(self.now);
+        if source.link.rate().is_none_or(|rate| inflow < rate) {
+            return true;
+        }
+        let wait = time_at(inflow, self.queued_bytes.saturating_sub(self.shared_bytes));
+        source.in_flight.is_empty() && self.is_much_sooner_than(wait, source, want)
+    }
+
+    fn is_much_sooner_than(&self, wait: Duration, source: &Provider, want: &Want) -> bool {
+        let sooner = source.time_to_get(want.charge, &self.config);
+        wait > sooner.saturating_mul(self.config.relief_factor)
+    }
+
+    /// Whether a source delivers a want much sooner than those that have it come to it.
+    fn is_sooner_than_holders(&self, source: &Provider, want: &Want) -> bool {
         let ready = |provider: &&Provider| {
             provider.member.is_some() && provider.standing == Standing::Ready
         };
@@ -191,7 +208,6 @@ impl Planner {
             sum.checked_add(rate)
         });
         let wait = time_at(rate.unwrap_or(u64::MAX), self.shared_bytes);
-        let sooner = source.time_to_get(want.charge, &self.config);
-        wait > sooner.saturating_mul(self.config.relief_factor)
+        self.is_much_sooner_than(wait, source, want)
     }
 }
