@@ -6,6 +6,7 @@
 
 pub mod liar;
 pub mod peer;
+pub mod thin;
 
 use std::{
     fs,

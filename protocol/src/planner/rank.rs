@@ -122,6 +122,8 @@ fn mix(value: u64) -> u64 {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::cast_possible_truncation)]
+
     use super::*;
 
     fn rank(key: u64, leaf: u64, holders: u32, members: &[u64]) -> Rank {
@@ -158,7 +160,7 @@ mod tests {
     fn nodes_come_first_and_what_many_have_last() {
         let node = (WantId(9), Part::Node);
         let node = Rank::new(Order::Swarm { key: 1 }, node, 0, &[2]);
-        let mut ranks = vec![
+        let mut ranks = [
             rank(1, 7, 300, &[2]),
             rank(1, 3, 1, &[2]),
             rank(1, 5, 0, &[2]),

@@ -355,7 +355,6 @@ fn ratios(setting: Setting) -> (f64, f64) {
 fn a_swarm_takes_little_more_than_one_copy_from_a_slow_source() {
     let check = |name: &str, setting: Setting, time_max: f64, copies_max: f64| {
         let (time, copies) = ratios(setting);
-        println!("{name}: {time:.2} x the time of one copy, {copies:.2} copies");
         assert!(
             time <= time_max && copies <= copies_max,
             "{name}: {time:.2}, {copies:.2}"
@@ -400,7 +399,6 @@ fn planners_that_go_by_ids_ask_the_source_for_the_same_chunks() {
         by_id: true,
         ..EIGHT
     });
-    println!("by id: {time:.2} x the time of one copy, {copies:.2} copies");
     assert!(copies > 1.5 || time > 1.5, "{time:.2}, {copies:.2}");
 }
 
