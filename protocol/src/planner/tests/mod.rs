@@ -7,6 +7,7 @@
 )]
 
 mod audit;
+mod members;
 mod simulation;
 mod swarm;
 

@@ -31,8 +31,6 @@ struct Setting {
     /// When fetchers learn of each other.
     acquainted: Duration,
     by_id: bool,
-    /// After how many chunks the source is gone for good.
-    source_dies_after: Option<u64>,
 }
 
 const EIGHT: Setting = Setting {
@@ -43,7 +41,6 @@ const EIGHT: Setting = Setting {
     one_way: Duration::from_millis(5),
     acquainted: Duration::from_millis(150),
     by_id: false,
-    source_dies_after: None,
 };
 
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -265,9 +262,6 @@ impl Swarm {
     }
 
     fn asked(&mut self, server: usize, client: usize, want: WantId) {
-        if self.source_is_dead(server) {
-            return;
-        }
         if !self.nodes[server].has.contains(&want.0) {
             return self.schedule(self.setting.one_way, Event::Missing(client, server, want));
         }
@@ -276,20 +270,8 @@ impl Swarm {
         self.send(server);
     }
 
-    fn source_is_dead(&self, server: usize) -> bool {
-        let sent = self.nodes[SOURCE].sent_bytes / u64::from(MIB);
-        server == SOURCE
-            && self
-                .setting
-                .source_dies_after
-                .is_some_and(|after| sent >= after)
-    }
-
     /// Sends the next piece, of the next client in turn that has asked for something.
     fn send(&mut self, server: usize) {
-        if self.source_is_dead(server) {
-            return;
-        }
         let node = &mut self.nodes[server];
         if node.sending {
             return;
@@ -333,10 +315,7 @@ impl Swarm {
                     self.schedule(self.setting.one_way, cancelled);
                 }
                 Action::Drop { provider, blame } => {
-                    assert!(
-                        self.source_is_dead(provider.0 as usize),
-                        "{provider:?}: {blame:?}"
-                    );
+                    panic!("{client} drops {provider:?}, which is honest, for {blame:?}");
                 }
             }
         }
