@@ -161,6 +161,7 @@ fn a_swarm_goes_on_without_its_origin_and_takes_in_a_ninth() {
 /// The yardstick: 256 MiB at 50 Mbit/s, to run by hand in a release build.
 #[test]
 #[ignore = "a measurement, of most of a minute"]
+#[expect(clippy::print_stderr, reason = "what was measured is to be seen")]
 fn measure_eight_fetchers_of_256_mib() {
     const BYTES: usize = 256 << 20;
     let swarm = Swarm::new(BYTES);
