@@ -9,6 +9,7 @@ use std::{
     time::Instant,
 };
 
+use rustix::process::Signal;
 use serde_json::Value;
 use shoal_tests::{
     Daemon, Ran, assert_same_file, command, scratch, text, thin::ThinLine, wait_for, write_content,
@@ -30,7 +31,7 @@ struct Swarm {
 }
 
 impl Swarm {
-    fn new(bytes: usize) -> Self {
+    fn new(fetchers: usize, bytes: usize) -> Self {
         let dir = scratch();
         let source = dir.path().join("file");
         write_content(&source, "swarm", bytes);
@@ -42,7 +43,7 @@ impl Swarm {
             let home = dir.path().join(format!("fetcher-{n}"));
             Daemon::start_with(&home, options.clone())
         };
-        let fetchers = (0..FETCHERS).map(start).collect();
+        let fetchers = (0..fetchers).map(start).collect();
         Self {
             dir,
             source,
@@ -110,7 +111,7 @@ fn bytes_from(fetched: &Value, peer: &str) -> u64 {
 #[test]
 fn eight_that_start_together_take_little_more_than_one_copy_from_the_origin() {
     const BYTES: usize = 64 << 20;
-    let swarm = Swarm::new(BYTES);
+    let swarm = Swarm::new(FETCHERS, BYTES);
     let fetches = swarm.fetch_all();
     let mut from_origin = 0;
     for (output, child) in fetches {
@@ -137,7 +138,7 @@ fn eight_that_start_together_take_little_more_than_one_copy_from_the_origin() {
 
 #[test]
 fn a_swarm_goes_on_without_its_origin_and_takes_in_a_ninth() {
-    let mut swarm = Swarm::new(32 << 20);
+    let mut swarm = Swarm::new(FETCHERS, 32 << 20);
     let mut fetches = swarm.fetch_all();
     // Once one has everything, the origin is not needed any more.
     let first = wait_for("the first is done", || {
@@ -158,13 +159,50 @@ fn a_swarm_goes_on_without_its_origin_and_takes_in_a_ninth() {
     }
 }
 
+#[test]
+fn a_part_is_found_and_served_while_the_rest_is_missing() {
+    const BYTES: usize = 96 << 20;
+    let swarm = Swarm::new(1, BYTES);
+    let holder = &swarm.fetchers[0];
+    let (output, child) = swarm.fetch_all().pop().unwrap();
+    let downloaded = |daemon: &Daemon| {
+        let status = daemon.run(&["status"]).ok();
+        status["downloaded_bytes"]
+            .as_u64()
+            .filter(|bytes| *bytes > 0)
+    };
+    wait_for("a part is here", || downloaded(holder));
+    // From now on nobody gets anything new.
+    swarm.origin.signal(Signal::STOP);
+    let late = Daemon::start_with(&swarm.dir.path().join("late"), joining(&holder.address));
+    wait_for("the DHT names the holder of a part", || {
+        let found = late.run(&["find", &swarm.cid, "--timeout", "5s"]);
+        let providers = found.json["providers"].as_array()?.clone();
+        let is_holder = |it: &&Value| it["peer"] == holder.peer_id.as_str();
+        let found = providers.iter().find(is_holder)?;
+        let part = found["ranges"].as_array().is_some_and(|it| !it.is_empty());
+        (found["complete"] == false && part).then_some(())
+    });
+    let late_output = swarm.output("late");
+    let late_child = fetch(late.home(), &swarm.cid, &late_output, None);
+    wait_for("the part is passed on", || downloaded(&late));
+    let passed_on = downloaded(&late).unwrap();
+    assert!(passed_on < BYTES as u64, "the holder has no more");
+    swarm.origin.signal(Signal::CONT);
+    finish(child);
+    assert_same_file(&swarm.source, &output);
+    let fetched = finish(late_child);
+    assert_same_file(&swarm.source, &late_output);
+    assert!(bytes_from(&fetched, &holder.peer_id) >= passed_on);
+}
+
 /// The yardstick: 256 MiB at 50 Mbit/s, to run by hand in a release build.
 #[test]
 #[ignore = "a measurement, of most of a minute"]
 #[expect(clippy::print_stderr, reason = "what was measured is to be seen")]
 fn measure_eight_fetchers_of_256_mib() {
     const BYTES: usize = 256 << 20;
-    let swarm = Swarm::new(BYTES);
+    let swarm = Swarm::new(FETCHERS, BYTES);
     let started = Instant::now();
     for (output, child) in swarm.fetch_all() {
         finish(child);

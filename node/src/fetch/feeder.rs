@@ -335,13 +335,18 @@ impl Feeder<'_> {
     }
 
     fn complete(&mut self, id: FileId, row: &FileRow) -> Result<(), FetchError> {
-        let mut leaves = Vec::new();
+        let first = self.fed.chunks;
         for chunk in self.supply.store.chunks_of(id) {
             chunk?;
-            leaves.extend(self.next_leaf());
+            self.fed.chunks += 1;
         }
-        if let Some(journal) = &self.supply.journal {
-            journal.are_written(leaves.into_iter());
+        if let Some(journal) = self
+            .supply
+            .journal
+            .as_ref()
+            .filter(|_| self.supply.is_whole)
+        {
+            journal.are_written(first..self.fed.chunks);
         }
         self.fed.bytes += row.stat.size;
         self.supply.progress.resumed(row.stat.size);

@@ -4,7 +4,10 @@
 //! store holds after a crash is true. At most [`JOURNAL_BYTES_MAX`] of landed payload is not yet in
 //! it. What is in it can be served: the journal knows which leaves of the root that is.
 
-use std::sync::{Mutex, PoisonError};
+use std::{
+    ops::Range,
+    sync::{Mutex, PoisonError},
+};
 
 use shoal_protocol::{
     address::Digest,
@@ -96,7 +99,7 @@ impl Journal {
     }
 
     /// Leaves whose rows an earlier run has written.
-    pub(super) fn are_written(&self, leaves: impl Iterator<Item = u64>) {
+    pub(super) fn are_written(&self, leaves: Range<u64>) {
         let mut written = self.written.lock().unwrap_or_else(PoisonError::into_inner);
         for leaf in leaves {
             written.insert(leaf);

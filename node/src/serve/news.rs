@@ -115,8 +115,9 @@ impl News {
         if others.is_empty() {
             return None;
         }
-        self.told.extend(&others);
+        // Whose addresses are not known yet is named later.
         let known = self.sources.net.introduce(others, self.peer).await;
+        self.told.extend(known.iter().map(|(peer, _)| *peer));
         let peers: Vec<PeerHint> = known
             .into_iter()
             .filter_map(|(peer, addresses)| {
