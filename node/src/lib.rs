@@ -3,8 +3,9 @@
 //! [`Node::spawn`] starts a node on a home and returns a [`NodeHandle`], through which everything
 //! that a person or a program can ask of it is reached. The parts below it own one thing each:
 //! `net` the swarm, `store` the database and the view of the shares, `share` the way from files to
-//! an index, `fetch` the way from a link to files, `serve` what others ask of this node, `limits`
-//! how much of the line it may use, `api` the local HTTP interface, `events` the bus of what
+//! an index, `fetch` the way from a link to files, `serve` what others ask of this node, `swarm`
+//! what these two know of each other, `limits` how much of the line it may use, `api` the local
+//! HTTP interface, `events` the bus of what
 //! happens, `metrics` the numbers, `config` the one typed configuration.
 
 pub mod api;
@@ -19,5 +20,6 @@ mod node;
 mod serve;
 pub mod share;
 pub mod store;
+mod swarm;
 
 pub use node::{Node, NodeError, NodeHandle};

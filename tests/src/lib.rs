@@ -9,6 +9,7 @@ pub mod liar;
 pub mod peer;
 pub mod refused;
 pub mod terminal;
+pub mod thin;
 
 use std::{
     fs,

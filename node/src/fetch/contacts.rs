@@ -1,7 +1,7 @@
 //! The peers that a transfer deals with: each in exactly one state.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     time::{Duration, Instant},
 };
 
@@ -17,6 +17,10 @@ use crate::net::{ExchangeStream, Net};
 const PROVIDERS_MAX: usize = 32;
 /// Peers that one transfer remembers, so that a DHT full of junk cannot grow it.
 const CONTACTS_MAX: usize = 1024;
+/// Peers that one provider can make a transfer dial. Eight providers can name all there is room for.
+const HINTS_PER_PROVIDER_MAX: usize = 128;
+/// The longest that a busy provider is left alone, whatever it says.
+const BUSY_DELAY_MAX: Duration = Duration::from_secs(60);
 /// Dialling and opening the stream together.
 const CONTACT_TIMEOUT: Duration = Duration::from_secs(15);
 /// Before a peer that failed or had nothing is asked again.
@@ -46,9 +50,18 @@ fn retry_delay(promises: u32) -> Duration {
 /// Connects with a candidate and opens an exchange stream to it.
 pub(super) async fn open(net: &Net, candidate: Candidate) -> Result<ExchangeStream, String> {
     let opening = async {
-        let connected = net.connect_peer(candidate.peer, candidate.addresses).await;
+        let Candidate {
+            peer,
+            mut addresses,
+            told_by,
+        } = candidate;
+        if let Some(told_by) = told_by {
+            let addresses = std::mem::take(&mut addresses);
+            net.learn(peer, addresses, told_by).await;
+        }
+        let connected = net.connect_peer(peer, addresses).await;
         connected.map_err(|error| error.to_string())?;
-        net.open_exchange(candidate.peer)
+        net.open_exchange(peer)
             .await
             .map_err(|error| error.to_string())
     };
@@ -72,6 +85,12 @@ pub(super) struct Contacts {
     answers: HashMap<PeerId, String>,
     /// How often a peer promised everything since it last delivered anything.
     promises: HashMap<ProviderId, u32>,
+    /// Those that had something: who is to be asked again without being named again.
+    returning: HashSet<PeerId>,
+    /// How many peers each provider has hinted at.
+    hints: HashMap<ProviderId, usize>,
+    /// When those that return are looked at next.
+    returns_at: Instant,
     opened: mpsc::Sender<Contacted>,
     tasks: TaskTracker,
 }
@@ -86,6 +105,9 @@ impl Contacts {
             peers: HashMap::new(),
             answers: HashMap::new(),
             promises: HashMap::new(),
+            returning: HashSet::new(),
+            hints: HashMap::new(),
+            returns_at: Instant::now(),
             opened,
             tasks,
         };
@@ -100,7 +122,7 @@ impl Contacts {
             Some(Contact::Later(at)) => *at <= now,
             Some(Contact::Opening | Contact::Active | Contact::Out) => false,
         };
-        if !ready || self.busy() >= PROVIDERS_MAX {
+        if !ready || self.dealt_with() >= PROVIDERS_MAX {
             return;
         }
         self.contacts.insert(candidate.peer, Contact::Opening);
@@ -140,10 +162,50 @@ impl Contacts {
         }
     }
 
-    /// The provider says that it has everything.
+    /// The provider says that it has something.
     pub(super) fn promised(&mut self, provider: ProviderId) {
         let promises = self.promises.entry(provider).or_default();
         *promises = promises.saturating_add(1);
+        self.returning.extend(self.peers.get(&provider));
+    }
+
+    /// The provider has no time, and says when it will have.
+    pub(super) fn busy(&mut self, provider: ProviderId, retry_after: Duration, now: Instant) {
+        let Some(peer) = self.peer(provider) else {
+            return;
+        };
+        self.promised(provider);
+        self.later(peer, "is busy".to_owned(), now);
+        let at = now + retry_after.min(BUSY_DELAY_MAX);
+        if let Some(Contact::Later(later)) = self.contacts.get_mut(&peer) {
+            *later = at.max(*later);
+        }
+    }
+
+    /// Asks those again that had something, when it is time.
+    pub(super) fn return_to(&mut self, now: Instant) {
+        if now < self.returns_at {
+            return;
+        }
+        self.returns_at = now + RETRY_DELAY;
+        let is_due = |peer: &&PeerId| matches!(self.contacts.get(peer), Some(Contact::Later(at)) if *at <= now);
+        let due: Vec<PeerId> = self.returning.iter().filter(is_due).copied().collect();
+        for peer in due {
+            let candidate = Candidate {
+                peer,
+                addresses: Vec::new(),
+                told_by: None,
+            };
+            self.consider(candidate, now);
+        }
+    }
+
+    /// How many of so many hints of one provider are followed.
+    pub(super) fn take_hints(&mut self, from: ProviderId, count: usize) -> usize {
+        let taken = self.hints.entry(from).or_default();
+        let room = HINTS_PER_PROVIDER_MAX.saturating_sub(*taken).min(count);
+        *taken += room;
+        room
     }
 
     /// The provider delivered a block that was verified.
@@ -169,14 +231,19 @@ impl Contacts {
         asked
     }
 
+    /// Whether a session with the peer is to go on.
+    pub(super) fn is_active(&self, peer: PeerId) -> bool {
+        self.contacts.get(&peer) == Some(&Contact::Active)
+    }
+
     /// How many peers it has dealt with.
     pub(super) fn count(&self) -> usize {
         self.contacts.len()
     }
 
-    fn busy(&self) -> usize {
-        let busy = |contact: &&Contact| matches!(contact, Contact::Opening | Contact::Active);
-        self.contacts.values().filter(busy).count()
+    fn dealt_with(&self) -> usize {
+        let dealt_with = |contact: &&Contact| matches!(contact, Contact::Opening | Contact::Active);
+        self.contacts.values().filter(dealt_with).count()
     }
 }
 

@@ -22,6 +22,8 @@ pub(super) const CANDIDATES_QUEUED_MAX: usize = 64;
 pub(super) struct Candidate {
     pub(super) peer: PeerId,
     pub(super) addresses: Vec<Multiaddr>,
+    /// Who says so, where that is a peer: the addresses are believed as far as it reaches.
+    pub(super) told_by: Option<PeerId>,
 }
 
 /// Finds candidates until nobody listens any more.
@@ -72,6 +74,7 @@ async fn from_hints(net: &Net, hints: &[Multiaddr], candidates: &mpsc::Sender<Ca
             let candidate = Candidate {
                 peer,
                 addresses: vec![hint.clone()],
+                told_by: None,
             };
             if candidates.send(candidate).await.is_err() {
                 return;
@@ -93,6 +96,7 @@ async fn from_dht(net: &Net, key: [u8; 32], candidates: &mpsc::Sender<Candidate>
         let candidate = Candidate {
             peer: provider.peer,
             addresses: provider.addresses,
+            told_by: None,
         };
         if candidates.send(candidate).await.is_err() {
             return;

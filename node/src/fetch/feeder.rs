@@ -184,10 +184,10 @@ impl Feeder<'_> {
         if self.supply.needs.is_closed() {
             return Err(FetchError::Cancelled);
         }
-        self.fed.chunks += 1;
         let target = Target {
             file: Arc::clone(file),
             offset,
+            leaf: self.next_leaf(),
             len,
         };
         let resumed = self.resume.resumed
@@ -286,15 +286,23 @@ impl Feeder<'_> {
         let target = Target {
             file: Arc::clone(file),
             offset,
+            leaf: self.next_leaf(),
             len: None,
         };
-        self.fed.chunks += 1;
         self.supply.progress.local(bytes.len() as u64);
         // Addressed here so that they can be found in the file when it is served.
         let digest = Digest::of(HashFn::Blake3, bytes);
         self.landing
             .land(&digest, bytes, std::slice::from_ref(&target))
             .map_err(refused)
+    }
+
+    /// The number of the next leaf; leaves are counted in the order of the whole DAG, so there is
+    /// none where only a part of that is fetched.
+    fn next_leaf(&mut self) -> Option<u64> {
+        let leaf = self.fed.chunks;
+        self.fed.chunks += 1;
+        self.supply.is_whole.then_some(leaf)
     }
 
     /// The row that an earlier run left for a file.
@@ -327,9 +335,18 @@ impl Feeder<'_> {
     }
 
     fn complete(&mut self, id: FileId, row: &FileRow) -> Result<(), FetchError> {
+        let first = self.fed.chunks;
         for chunk in self.supply.store.chunks_of(id) {
             chunk?;
             self.fed.chunks += 1;
+        }
+        if let Some(journal) = self
+            .supply
+            .journal
+            .as_ref()
+            .filter(|_| self.supply.is_whole)
+        {
+            journal.are_written(first..self.fed.chunks);
         }
         self.fed.bytes += row.stat.size;
         self.supply.progress.resumed(row.stat.size);

@@ -41,10 +41,11 @@ pub(crate) struct FoundProvider {
 impl FoundProvider {
     /// Whether it can serve anything of the root.
     pub(crate) fn provides(&self) -> bool {
-        matches!(
-            self.answer,
-            Ok(Availability::Complete | Availability::Partial { .. })
-        )
+        match &self.answer {
+            Ok(Availability::Complete) => true,
+            Ok(Availability::Partial { ranges }) => !ranges.is_empty(),
+            _ => false,
+        }
     }
 }
 
@@ -140,7 +141,9 @@ impl Inner {
     }
 
     async fn ask(&self, candidate: Candidate, root: Cid) -> FoundProvider {
-        let Candidate { peer, addresses } = candidate.clone();
+        let Candidate {
+            peer, addresses, ..
+        } = candidate.clone();
         let asked = tokio::time::timeout(ANSWER_TIMEOUT, async {
             let stream = contacts::open(&self.net, candidate).await?;
             let (events, mut inbox) = mpsc::channel(1);

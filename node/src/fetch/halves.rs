@@ -53,6 +53,7 @@ impl Inner {
             contacts,
             opened,
             candidates,
+            is_whole: link.path.is_empty(),
             needs,
             nodes: nodes_sender,
             buffers: Arc::clone(&self.buffers),
@@ -68,6 +69,7 @@ impl Inner {
             library: self.library.clone(),
             progress: Arc::clone(progress),
             journal,
+            is_whole: link.path.is_empty(),
             needs: needs_sender,
             nodes,
         };

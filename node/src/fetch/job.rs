@@ -6,10 +6,12 @@
 
 use std::{sync::Arc, time::Instant};
 
+use libp2p::PeerId;
 use shoal_protocol::{
     address::Cid,
     walk::{PathStep, PathWalk},
 };
+use tokio::sync::mpsc;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
@@ -94,7 +96,14 @@ impl Job {
             Begin::There(fetched) => return Ok(fetched),
             Begin::Go(begun) => Arc::new(*begun),
         };
-        let fetched = cancel.run_until_cancelled(job.fetch(&begun)).await;
+        let (member, guests) = job.join();
+        let fetching = async {
+            tokio::select! {
+                fetched = job.fetch(&begun, guests) => fetched,
+                never = job.offer(&begun.journal, member.as_ref()) => match never {},
+            }
+        };
+        let fetched = cancel.run_until_cancelled(fetching).await;
         // Sessions and blocking steps notice that their transfer is gone; nothing of it runs on.
         job.tasks.close();
         job.tasks.wait().await;
@@ -105,6 +114,8 @@ impl Job {
             }
             Err(error) => Err(error),
         };
+        // Who is served from the part goes on with the whole.
+        drop(member);
         if result.is_err()
             && let Err(error) = job.step(move |job| job.clean_up(&begun)).await
         {
@@ -114,7 +125,7 @@ impl Job {
     }
 
     /// Runs a step on a blocking thread that the fetch waits for; a panic there is an error here.
-    async fn step<T: Send + 'static>(
+    pub(super) async fn step<T: Send + 'static>(
         self: &Arc<Self>,
         step: impl FnOnce(&Self) -> Result<T, FetchError> + Send + 'static,
     ) -> Result<T, FetchError> {
@@ -303,7 +314,11 @@ impl Job {
     }
 
     /// Lists what `begun` is about, and fetches and lands all of it.
-    async fn fetch(self: &Arc<Self>, begun: &Arc<Begun>) -> Result<Landed, FetchError> {
+    async fn fetch(
+        self: &Arc<Self>,
+        begun: &Arc<Begun>,
+        guests: mpsc::Receiver<PeerId>,
+    ) -> Result<Landed, FetchError> {
         let request = &self.request;
         let Halves {
             mut transfer,
@@ -316,6 +331,7 @@ impl Job {
             &self.tasks,
             Some(Arc::clone(&begun.journal)),
         );
+        transfer.meet(guests);
         let mut sink = Sink {
             journal: Some(Arc::clone(&begun.journal)),
             landing: None,

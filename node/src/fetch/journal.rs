@@ -2,11 +2,18 @@
 //!
 //! A row is added only after the bytes it speaks of were verified and written, so whatever the
 //! store holds after a crash is true. At most [`JOURNAL_BYTES_MAX`] of landed payload is not yet in
-//! it.
+//! it. What is in it can be served: the journal knows which leaves of the root that is.
 
-use std::sync::{Mutex, PoisonError};
+use std::{
+    ops::Range,
+    sync::{Mutex, PoisonError},
+};
 
-use shoal_protocol::address::Digest;
+use shoal_protocol::{
+    address::Digest,
+    exchange::{LeafRanges, LeafSet},
+};
+use tokio::sync::Notify;
 
 use crate::store::{Batch, FileId, FileRow, ShareId, Store, StoreError};
 
@@ -20,12 +27,16 @@ pub(super) struct Journal {
     store: Store,
     share: ShareId,
     pending: Mutex<Pending>,
+    /// The leaves whose rows are in the store.
+    written: Mutex<LeafSet>,
+    landed: Notify,
 }
 
 struct Pending {
     batch: Batch,
     rows: usize,
     bytes: u64,
+    leaves: Vec<u64>,
 }
 
 impl Journal {
@@ -34,11 +45,14 @@ impl Journal {
             batch: store.batch(),
             rows: 0,
             bytes: 0,
+            leaves: Vec::new(),
         });
         Self {
             store,
             share,
             pending,
+            written: Mutex::default(),
+            landed: Notify::new(),
         }
     }
 
@@ -59,29 +73,55 @@ impl Journal {
 
     /// A DAG node whose bytes were verified.
     pub(super) fn node(&self, digest: &Digest, bytes: &[u8]) -> Result<(), StoreError> {
-        self.add(bytes.len() as u64, |batch| {
-            batch.put_block(self.share, digest, bytes);
+        self.add(bytes.len() as u64, |pending| {
+            pending.batch.put_block(self.share, digest, bytes);
             Ok(())
         })
     }
 
-    /// A chunk (its offset, address and length) whose bytes are in place, and the row of its file
-    /// when that is whole with it: a chunk of a file without a row would never be collected.
+    /// A chunk (its offset, address and length) whose bytes are in place, which leaf of the root it
+    /// is, and the row of its file when that is whole with it: a chunk of a file without a row would
+    /// never be collected.
     pub(super) fn chunk(
         &self,
         file: FileId,
         (offset, digest, len): (u64, &Digest, u32),
+        leaf: Option<u64>,
         whole: Option<&FileRow>,
     ) -> Result<(), StoreError> {
-        self.add(u64::from(len), |batch| {
-            batch.put_chunk(file, offset, digest, len);
-            whole.map_or(Ok(()), |row| batch.put_file(file, row))
-        })
+        self.add(u64::from(len), |pending| {
+            pending.batch.put_chunk(file, offset, digest, len);
+            pending.leaves.extend(leaf);
+            whole.map_or(Ok(()), |row| pending.batch.put_file(file, row))
+        })?;
+        self.landed.notify_one();
+        Ok(())
+    }
+
+    /// Leaves whose rows an earlier run has written.
+    pub(super) fn are_written(&self, leaves: Range<u64>) {
+        let mut written = self.written.lock().unwrap_or_else(PoisonError::into_inner);
+        for leaf in leaves {
+            written.insert(leaf);
+        }
+        self.landed.notify_one();
+    }
+
+    /// The leaves that can be served, after writing what is held back. Blocking.
+    pub(super) fn servable(&self) -> Result<LeafRanges, StoreError> {
+        self.write()?;
+        let written = self.written.lock().unwrap_or_else(PoisonError::into_inner);
+        Ok(written.ranges())
+    }
+
+    /// Waits until a chunk has landed since this was last waited for.
+    pub(super) async fn landed(&self) {
+        self.landed.notified().await;
     }
 
     /// The state of a file.
     pub(super) fn file(&self, id: FileId, row: &FileRow) -> Result<(), StoreError> {
-        self.add(0, |batch| batch.put_file(id, row))
+        self.add(0, |pending| pending.batch.put_file(id, row))
     }
 
     /// Hands everything held back to the store. Survives a crash of the process from then on; the
@@ -93,10 +133,10 @@ impl Journal {
     fn add(
         &self,
         bytes: u64,
-        put: impl FnOnce(&mut Batch) -> Result<(), StoreError>,
+        put: impl FnOnce(&mut Pending) -> Result<(), StoreError>,
     ) -> Result<(), StoreError> {
         let mut pending = self.pending.lock().unwrap_or_else(PoisonError::into_inner);
-        put(&mut pending.batch)?;
+        put(&mut pending)?;
         pending.rows += 1;
         pending.bytes += bytes;
         if pending.rows >= JOURNAL_ROWS_MAX || pending.bytes >= JOURNAL_BYTES_MAX {
@@ -108,6 +148,11 @@ impl Journal {
     fn write_pending(&self, pending: &mut Pending) -> Result<(), StoreError> {
         let batch = std::mem::replace(&mut pending.batch, self.store.batch());
         (pending.rows, pending.bytes) = (0, 0);
-        batch.commit(false)
+        batch.commit(false)?;
+        let mut written = self.written.lock().unwrap_or_else(PoisonError::into_inner);
+        for leaf in pending.leaves.drain(..) {
+            written.insert(leaf);
+        }
+        Ok(())
     }
 }

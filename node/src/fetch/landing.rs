@@ -27,6 +27,8 @@ const OPEN_FILES_MAX: usize = 128;
 pub(super) struct Target {
     pub(super) file: Arc<LandingFile>,
     pub(super) offset: u64,
+    /// Which leaf of the root it is, where that is known.
+    pub(super) leaf: Option<u64>,
     /// The exact length, when a parent block states it.
     pub(super) len: Option<u32>,
 }
@@ -123,7 +125,7 @@ impl Landing {
         let chunk = (target.offset, &digest, len);
         Ok(self
             .journal
-            .chunk(file.id, chunk, row.transpose()?.as_ref())?)
+            .chunk(file.id, chunk, target.leaf, row.transpose()?.as_ref())?)
     }
 
     /// Makes a file whose bytes are known without asking anyone, an empty one for instance.

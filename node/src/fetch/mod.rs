@@ -21,6 +21,7 @@ mod halves;
 mod job;
 mod journal;
 mod landing;
+mod offer;
 mod place;
 mod progress;
 mod record;
@@ -66,6 +67,7 @@ use crate::{
     metrics::Numbers,
     net::Net,
     store::{Library, ShareId, Store},
+    swarm::Swarms,
 };
 
 /// How often the rate of a running transfer is measured.
@@ -119,6 +121,7 @@ struct Inner {
     library: Library,
     net: Net,
     limits: Limits,
+    swarms: Arc<Swarms>,
     buffers: Arc<Semaphore>,
     offences: Arc<Reputation>,
     transfers: Transfers,
@@ -156,6 +159,7 @@ pub(crate) struct Deps {
     pub(crate) library: Library,
     pub(crate) net: Net,
     pub(crate) limits: Limits,
+    pub(crate) swarms: Arc<Swarms>,
     pub(crate) transfers: Transfers,
     /// Fires when the node is asked to stop.
     pub(crate) stopping: CancellationToken,
@@ -171,6 +175,7 @@ impl Fetcher {
             library: deps.library,
             net: deps.net,
             limits: deps.limits,
+            swarms: deps.swarms,
             buffers: buffers::budget(),
             offences: Arc::default(),
             transfers: deps.transfers,

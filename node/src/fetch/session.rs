@@ -110,6 +110,8 @@ pub(super) struct Serial(pub(super) u64);
 pub(super) struct Session {
     serial: Serial,
     commands: mpsc::Sender<Command>,
+    /// Whether its provider has not said yet what it has.
+    is_new: bool,
     _alive: DropGuard,
 }
 
@@ -143,12 +145,18 @@ impl Session {
         Self {
             serial: source.serial,
             commands,
+            is_new: true,
             _alive: alive,
         }
     }
 
     pub(super) fn serial(&self) -> Serial {
         self.serial
+    }
+
+    /// Whether this is asked for the first time.
+    pub(super) fn is_new(&mut self) -> bool {
+        std::mem::replace(&mut self.is_new, false)
     }
 
     /// Asks for blocks. False when the session cannot take more now or is over.

@@ -65,6 +65,8 @@ pub(super) struct Supply {
     pub(super) progress: Arc<Progress>,
     /// Keeps what is found for the share in the making; a listing makes none.
     pub(super) journal: Option<Arc<Journal>>,
+    /// Whether all of the root is fetched, and not what a path leads to.
+    pub(super) is_whole: bool,
     pub(super) needs: mpsc::Sender<Need>,
     pub(super) nodes: blocking::Receiver<(Digest, Vec<u8>)>,
 }

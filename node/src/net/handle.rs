@@ -273,6 +273,14 @@ impl Net {
         .await;
     }
 
+    /// What to tell `to` of where these peers are: addresses that reach as far as `to` does. Left
+    /// out is who has none.
+    pub async fn introduce(&self, peers: Vec<PeerId>, to: PeerId) -> Vec<(PeerId, Vec<Multiaddr>)> {
+        self.ask(|reply| Command::Introduce { peers, to, reply })
+            .await
+            .unwrap_or_default()
+    }
+
     /// Opens an exchange stream to a peer, connecting with it first if need be, at the addresses
     /// known of it.
     ///

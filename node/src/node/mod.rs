@@ -36,6 +36,7 @@ use crate::{
     net::{ExchangeStream, Net, NetConfig, NetDeps, NetError},
     serve::{ServeStats, Server, Withdrawn},
     store::{Library, Store, StoreError, TableName},
+    swarm::Swarms,
 };
 
 /// Why a node did not start.
@@ -121,8 +122,14 @@ impl Node {
         let limits = Limits::new(config.limits.clone(), kept, net.traffic());
         limits.start(&tasks, &shutdown);
         let (served, withdrawn) = (Arc::<ServeStats>::default(), Arc::<Withdrawn>::default());
+        let swarms = {
+            let offers = Arc::clone(&offers);
+            Swarms::new(move |root| offers.part_changed(root))
+        };
         let server = Server::new(
             library.clone(),
+            net.clone(),
+            Arc::clone(&swarms),
             Arc::clone(&withdrawn),
             Arc::clone(&served),
             limits.clone(),
@@ -130,12 +137,14 @@ impl Node {
         );
         tasks.spawn(server.run(streams));
         let following = Arc::clone(&offers);
-        tasks.spawn(following.follow(library.clone(), net.clone(), withdrawn, shutdown.clone()));
+        let (followed, known) = (library.clone(), Arc::clone(&swarms));
+        tasks.spawn(following.follow(followed, net.clone(), known, withdrawn, shutdown.clone()));
         let fetcher = Fetcher::new(fetch::Deps {
             store: library.store().clone(),
             library: library.clone(),
             net: net.clone(),
             limits: limits.clone(),
+            swarms,
             transfers,
             stopping: stopping.clone(),
             shutdown: shutdown.clone(),

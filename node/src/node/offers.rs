@@ -1,10 +1,11 @@
-//! Keeps the DHT in step with what the library offers.
+//! Keeps the DHT in step with what this node offers: its shares, and of what it fetches the part
+//! that is here.
 //!
-//! The library tells of changes on whatever thread made them and must not be kept waiting, so only
-//! the set of roots to look at again is passed on: it cannot grow beyond what is shared.
+//! Changes are told on whatever thread made them, which must not be kept waiting, so only the set
+//! of roots to look at again is passed on: it cannot grow beyond what is shared and fetched.
 
 use std::{
-    collections::{BTreeSet, HashMap},
+    collections::{BTreeMap, HashMap},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
@@ -16,12 +17,20 @@ use crate::{
     net::{Key, Net},
     serve::Withdrawn,
     store::{Library, LibraryEvent, ShareRecord, ShareState},
+    swarm::Swarms,
 };
 
-/// The roots whose shares changed since they were last looked at.
+/// What changed of a root since it was last looked at.
+#[derive(Clone, Copy, Default)]
+struct Changes {
+    /// A share of it, and not only the part of it that a fetch has.
+    shares: bool,
+}
+
+/// The roots that are to be looked at.
 #[derive(Default)]
 pub(super) struct Offers {
-    dirty: Mutex<BTreeSet<Cid>>,
+    dirty: Mutex<BTreeMap<Cid, Changes>>,
     /// The announced roots of which no peer was told in this run yet, by their keys.
     untold: Mutex<HashMap<Key, Cid>>,
     changed: Notify,
@@ -33,8 +42,17 @@ impl Offers {
         let share = match event {
             LibraryEvent::Added(it) | LibraryEvent::Removed(it) | LibraryEvent::Changed(it) => it,
         };
+        self.look_at(&share.root, |changes| changes.shares = true);
+    }
+
+    /// Notes that a part of a root began or ceased to be here. Never waits.
+    pub(super) fn part_changed(&self, root: &Cid) {
+        self.look_at(root, |_| {});
+    }
+
+    fn look_at(&self, root: &Cid, note: impl FnOnce(&mut Changes)) {
         let mut dirty = self.dirty.lock().unwrap_or_else(PoisonError::into_inner);
-        dirty.insert(share.root.clone());
+        note(dirty.entry(root.clone()).or_default());
         self.changed.notify_one();
     }
 
@@ -63,6 +81,7 @@ impl Offers {
         self: Arc<Self>,
         library: Library,
         net: Net,
+        swarms: Arc<Swarms>,
         withdrawn: Arc<Withdrawn>,
         shutdown: CancellationToken,
     ) {
@@ -71,8 +90,11 @@ impl Offers {
                 let mut dirty = self.dirty.lock().unwrap_or_else(PoisonError::into_inner);
                 std::mem::take(&mut *dirty)
             };
-            for root in dirty {
-                self.bring_in_step(&library, &net, &withdrawn, &root).await;
+            for (root, changes) in dirty {
+                let is_offered = self.bring_in_step(&library, &net, &swarms, &root).await;
+                if changes.shares && !is_offered {
+                    withdrawn.note(&root);
+                }
             }
             tokio::select! {
                 () = shutdown.cancelled() => return,
@@ -93,21 +115,30 @@ fn announced_key(share: &ShareRecord) -> Option<Key> {
 }
 
 impl Offers {
-    async fn bring_in_step(&self, library: &Library, net: &Net, withdrawn: &Withdrawn, root: &Cid) {
+    /// Announces or withdraws a root; whether a share of it is offered, announced or not.
+    async fn bring_in_step(
+        &self,
+        library: &Library,
+        net: &Net,
+        swarms: &Swarms,
+        root: &Cid,
+    ) -> bool {
         let shares = library.shares_of(root);
-        // One share of a root is enough, whatever became of another.
-        if let Some(key) = shares.iter().find_map(|share| announced_key(share)) {
-            self.untold().insert(key, root.clone());
-            net.announce(key).await;
-            return;
+        let key = root.digest().map(|digest| dht::key(&digest));
+        // One share of a root is enough, whatever became of another; so is a fetch's part of it.
+        let part_key = key.filter(|_| swarms.offers(root));
+        let announced = shares.iter().find_map(|share| announced_key(share));
+        match (announced.or(part_key), key) {
+            (Some(key), _) => {
+                self.untold().insert(key, root.clone());
+                net.announce(key).await;
+            }
+            (None, Some(key)) => {
+                self.untold().remove(&key);
+                net.withdraw(key).await;
+            }
+            (None, None) => {}
         }
-        if let Some(digest) = root.digest() {
-            let key = dht::key(&digest);
-            self.untold().remove(&key);
-            net.withdraw(key).await;
-        }
-        if !shares.iter().any(|share| share.state == ShareState::Live) {
-            withdrawn.note(root);
-        }
+        shares.iter().any(|share| share.state == ShareState::Live)
     }
 }

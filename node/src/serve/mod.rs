@@ -3,8 +3,12 @@
 //! The [`Server`] accepts streams from the network, bounds how many run at a time in total and per
 //! peer, and gives each to a worker that owns it to its end. A worker reads requests, has the bytes
 //! read on blocking threads, and writes the answers; it serves what the library vouches for and
-//! nothing else. It never touches the swarm, and a slow or silent peer meets a deadline.
+//! nothing else: whole shares, and of a root that is fetched here what has landed so far. A peer
+//! hears who else deals with its root, and one stream too many is told when to come back. It never
+//! touches the swarm, and a slow or silent peer meets a deadline.
 
+mod busy;
+mod news;
 mod worker;
 
 use std::{
@@ -20,17 +24,22 @@ use shoal_protocol::{address::Cid, exchange::Availability};
 use tokio::sync::{Semaphore, mpsc};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
+use self::news::Sources;
 use crate::{
     limits::Limits,
     metrics::Numbers,
-    net::ExchangeStream,
+    net::{ExchangeStream, Net},
     store::{Held, Library},
+    swarm::Swarms,
 };
 
 /// Streams served at a time, over all peers: a task and some tens of KiB each.
 const STREAMS_MAX: usize = 256;
 /// Streams served at a time to one peer: one per root that it fetches, within reason.
 const STREAMS_PER_PEER_MAX: usize = 16;
+/// Streams beyond these that are told so at a time, each for [`busy::TIMEOUT`] at the most; more
+/// are reset.
+const REFUSALS_MAX: usize = 32;
 /// Withdrawn roots that are answered with `Gone`; older ones are `Absent`. About 40 KiB.
 const WITHDRAWN_REMEMBERED_MAX: usize = 1024;
 /// Bytes read from disk and not yet taken by the network, over all streams: 32 MiB, from the
@@ -113,11 +122,12 @@ struct Peer {
 
 /// Accepts exchange streams until the token is cancelled.
 pub(crate) struct Server {
-    library: Library,
-    withdrawn: Arc<Withdrawn>,
+    sources: Arc<Sources>,
     stats: Arc<ServeStats>,
     limits: Limits,
     buffers: Arc<Semaphore>,
+    /// Room for telling peers that there is none.
+    refusals: Arc<Semaphore>,
     peers: Mutex<HashMap<PeerId, Peer>>,
     workers: TaskTracker,
     shutdown: CancellationToken,
@@ -126,16 +136,24 @@ pub(crate) struct Server {
 impl Server {
     pub(crate) fn new(
         library: Library,
+        net: Net,
+        swarms: Arc<Swarms>,
         withdrawn: Arc<Withdrawn>,
         stats: Arc<ServeStats>,
         limits: Limits,
         shutdown: CancellationToken,
     ) -> Self {
-        Self {
+        let sources = Sources {
             library,
             withdrawn,
+            swarms,
+            net,
+        };
+        Self {
+            sources: Arc::new(sources),
             stats,
             limits,
+            refusals: Arc::new(Semaphore::new(REFUSALS_MAX)),
             buffers: Arc::new(Semaphore::new(units(SERVE_BUFFER_BYTES_MAX))),
             peers: Mutex::default(),
             workers: TaskTracker::new(),
@@ -169,8 +187,15 @@ impl Server {
         let peer = stream.peer();
         let Some(slot) = Slot::take(self, peer) else {
             let refused = self.stats.refused_streams.fetch_add(1, Relaxed) + 1;
-            // Dropping the stream resets it; the peer tries another provider or comes back.
             tracing::debug!(%peer, refused, "exchange stream refused: too many streams");
+            // Without room for a word, dropping the stream resets it; the peer comes back by itself.
+            if let Ok(room) = Arc::clone(&self.refusals).try_acquire_owned() {
+                let sources = Arc::clone(&self.sources);
+                self.workers.spawn(async move {
+                    busy::turn_away(&sources, stream).await;
+                    drop(room);
+                });
+            }
             return;
         };
         let server = Arc::clone(self);

@@ -2,18 +2,20 @@
 //!
 //! Requests are read ahead into a bounded queue while answers are written, so a client's window is
 //! never idle for a round trip. Wants are taken in order; runs of small blocks are read in one go
-//! on one blocking thread and written with one flush.
+//! on one blocking thread and written with one flush. Between two answers the client hears what is
+//! new of the root, and what it does not want any more is left out as long as it is not begun.
 
 use std::{
-    collections::VecDeque,
+    collections::{HashSet, VecDeque},
     io,
     sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::Ordering::Relaxed},
     time::Duration,
 };
 
+use libp2p::PeerId;
 use shoal_protocol::{
     address::{BLOCK_BYTES_MAX, CHUNK_BYTES, Cid, Digest},
-    exchange::{self, Availability, Missing, Reason, Request, Response, WANTS_OUTSTANDING_MAX},
+    exchange::{self, Missing, Reason, Request, Response, WANTS_OUTSTANDING_MAX},
 };
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _, BufReader, ReadHalf, WriteHalf},
@@ -21,7 +23,10 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::{ServeStats, Server, Withdrawn};
+use super::{
+    ServeStats, Server, busy,
+    news::{News, Sources},
+};
 use crate::{
     limits::{Class, Limits, Spent},
     net::ExchangeStream,
@@ -44,7 +49,7 @@ const PIECE_BYTES: usize = 64 * 1024;
 const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
 /// When a client may come back whom the month's budget does not allow any more: the longest rest
 /// that clients take, for a month begins anew or a budget is raised without a word to them.
-const SPENT_RETRY_MS: u32 = 60_000;
+const SPENT_RETRY: Duration = Duration::from_secs(60);
 /// A client must open within this.
 const OPEN_TIMEOUT: Duration = Duration::from_secs(10);
 /// A stream on which nothing is asked for this long is closed.
@@ -77,12 +82,11 @@ pub(super) enum Ended {
 }
 
 type Reader = BufReader<ReadHalf<ExchangeStream>>;
-type Writer = WriteHalf<ExchangeStream>;
+pub(super) type Writer = WriteHalf<ExchangeStream>;
 
 /// Serves one stream.
 pub(super) struct Worker {
-    library: Library,
-    withdrawn: Arc<Withdrawn>,
+    sources: Arc<Sources>,
     stats: Arc<ServeStats>,
     limits: Limits,
     buffers: Arc<Semaphore>,
@@ -95,8 +99,8 @@ pub(super) struct Worker {
 #[derive(Default)]
 struct Queue {
     wants: VecDeque<(u32, Digest)>,
-    /// Wants taken from the queue and not answered yet.
-    in_hand: usize,
+    /// Wants taken from the queue that are to be answered yet: at most three batches.
+    in_hand: HashSet<u32>,
     closed: bool,
 }
 
@@ -113,32 +117,36 @@ impl Queue {
         Ok(())
     }
 
-    /// Takes out what was not taken in hand yet of `count` wants from `id` on.
+    /// Takes out what is left of `count` wants from `id` on.
     fn cancel(&mut self, id: u32, count: u32) {
-        self.wants
-            .retain(|(queued, _)| queued.wrapping_sub(id) >= count);
+        let stays = |other: u32| other.wrapping_sub(id) >= count;
+        self.wants.retain(|(queued, _)| stays(*queued));
+        self.in_hand.retain(|taken| stays(*taken));
     }
 
     fn take(&mut self) -> Vec<(u32, Digest)> {
         let count = self.wants.len().min(BLOCKS_PER_READ_MAX);
-        self.in_hand += count;
-        self.wants.drain(..count).collect()
+        let taken: Vec<_> = self.wants.drain(..count).collect();
+        self.in_hand.extend(taken.iter().map(|(id, _)| *id));
+        taken
     }
 
     /// Gives back, in front, what was taken and not read.
     fn put_back(&mut self, wants: Vec<(u32, Digest)>) {
-        self.answered(wants.len());
         for want in wants.into_iter().rev() {
-            self.wants.push_front(want);
+            if self.in_hand.remove(&want.0) {
+                self.wants.push_front(want);
+            }
         }
     }
 
-    fn answered(&mut self, count: usize) {
-        self.in_hand = self.in_hand.saturating_sub(count);
+    /// A want is answered now; false when that was cancelled meanwhile.
+    fn answer(&mut self, id: u32) -> bool {
+        self.in_hand.remove(&id)
     }
 
     fn is_busy(&self) -> bool {
-        !self.wants.is_empty() || self.in_hand > 0
+        !self.wants.is_empty() || !self.in_hand.is_empty()
     }
 }
 
@@ -173,8 +181,7 @@ impl Worker {
     /// A worker of `server` for a peer that may have `peer_buffers` filled.
     pub(super) fn new(server: &Server, peer_buffers: Arc<Semaphore>) -> Self {
         Self {
-            library: server.library.clone(),
-            withdrawn: Arc::clone(&server.withdrawn),
+            sources: Arc::clone(&server.sources),
             stats: Arc::clone(&server.stats),
             limits: server.limits.clone(),
             buffers: Arc::clone(&server.buffers),
@@ -186,9 +193,10 @@ impl Worker {
     }
 
     pub(super) async fn run(self, stream: ExchangeStream) -> Ended {
+        let peer = stream.peer();
         let (reader, mut writer) = tokio::io::split(stream);
         let mut reader = BufReader::new(reader);
-        let ended = self.serve(&mut reader, &mut writer).await;
+        let ended = self.serve(peer, &mut reader, &mut writer).await;
         let reason = match &ended {
             Ended::Done => Reason::Done,
             Ended::ShuttingDown => Reason::ShuttingDown,
@@ -208,38 +216,29 @@ impl Worker {
         ended
     }
 
-    async fn serve(&self, reader: &mut Reader, writer: &mut Writer) -> Ended {
+    async fn serve(&self, peer: PeerId, reader: &mut Reader, writer: &mut Writer) -> Ended {
         let root = match tokio::time::timeout(OPEN_TIMEOUT, read_request(reader)).await {
             Ok(Ok(Some(Request::Open { root }))) => root,
             Ok(Ok(_)) => return Ended::Protocol("the first request is not an opening".into()),
             Ok(Err(ended)) => return ended,
             Err(_) => return Ended::TooSlow,
         };
-        let availability = self.availability(&root);
-        let served = availability == Availability::Complete;
-        if write(writer, &Response::Status(availability))
-            .await
-            .is_err()
-        {
-            return Ended::Lost;
+        if self.limits.spent().is_some() {
+            let mut news = News::new(&self.sources, root, peer);
+            return match busy::say(&mut news, writer, SPENT_RETRY).await {
+                Ok(()) => Ended::NotServed,
+                Err(ended) => ended,
+            };
         }
-        if !served {
-            return Ended::NotServed;
+        let mut news = News::new(&self.sources, root.clone(), peer);
+        if let Err(ended) = tell(&mut news, writer).await {
+            return ended;
         }
         tokio::select! {
             biased;
             () = self.shutdown.cancelled() => Ended::ShuttingDown,
             ended = self.read(reader) => ended,
-            ended = self.answer(&root, writer) => ended,
-        }
-    }
-
-    fn availability(&self, root: &Cid) -> Availability {
-        match self.limits.spent() {
-            Some(_) => Availability::Busy {
-                retry_after_ms: SPENT_RETRY_MS,
-            },
-            None => self.withdrawn.availability(&self.library, root),
+            ended = self.answer(&root, news, writer) => ended,
         }
     }
 
@@ -284,7 +283,7 @@ impl Worker {
     }
 
     /// Reads and writes what was asked: one batch is read while the one before it is written.
-    async fn answer(&self, root: &Cid, writer: &mut Writer) -> Ended {
+    async fn answer(&self, root: &Cid, mut news: News, writer: &mut Writer) -> Ended {
         let (answers, mut ready) = mpsc::channel(ANSWERS_AHEAD);
         let reading = async {
             while let Some(wants) = self.next_wants().await {
@@ -299,12 +298,19 @@ impl Worker {
             std::future::pending::<Ended>().await
         };
         let writing = async {
-            while let Some(answer) = ready.recv().await {
-                if let Err(ended) = self.write_answer(writer, answer).await {
+            loop {
+                let written = tokio::select! {
+                    biased;
+                    () = news.changed() => tell(&mut news, writer).await,
+                    answer = ready.recv() => match answer {
+                        Some(answer) => self.write_answer(writer, answer).await,
+                        None => return Ended::Done,
+                    },
+                };
+                if let Err(ended) = written {
                     return ended;
                 }
             }
-            Ended::Done
         };
         tokio::select! {
             ended = writing => ended,
@@ -335,7 +341,7 @@ impl Worker {
         let units = READ_BYTES_MAX.div_ceil(UNIT_BYTES as usize);
         let units = u32::try_from(units).ok()?;
         let mut budget = Budget::take(&self.peer_buffers, &self.buffers, units).await?;
-        let (library, root) = (self.library.clone(), root.clone());
+        let (library, root) = (self.sources.library.clone(), root.clone());
         let job = tokio::task::spawn_blocking(move || read_batch(&library, &root, wants));
         let (blocks, rest) = job.await.ok()?;
         if !rest.is_empty() {
@@ -354,8 +360,11 @@ impl Worker {
     }
 
     async fn write_answer(&self, writer: &mut Writer, answer: Answer) -> Result<(), Ended> {
-        let (mut frames, count) = (Vec::new(), answer.blocks.len());
+        let mut frames = Vec::new();
         for (id, block) in answer.blocks {
+            if !self.lock_queue().answer(id) {
+                continue;
+            }
             match block {
                 Ok(bytes) => {
                     let len = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
@@ -375,9 +384,7 @@ impl Worker {
             }
         }
         self.write_pieces(writer, &frames).await?;
-        deadline(writer.flush()).await?;
-        self.lock_queue().answered(count);
-        Ok(())
+        deadline(writer.flush()).await
     }
 
     /// Writes in pieces, each as large as the limits let through and under the deadline, so that it
@@ -395,6 +402,21 @@ impl Worker {
 
     fn lock_queue(&self) -> MutexGuard<'_, Queue> {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Says what is new, if anything is. An error when that is that the root is not served.
+async fn tell(news: &mut News, writer: &mut Writer) -> Result<(), Ended> {
+    let mut frames = Vec::new();
+    for message in news.next().await {
+        encode(&message, &mut frames);
+    }
+    news.sent(frames.len());
+    write_frames(writer, &frames).await?;
+    if news.is_served() {
+        Ok(())
+    } else {
+        Err(Ended::NotServed)
     }
 }
 
@@ -429,7 +451,7 @@ fn read_batch(
     (blocks, wants.collect())
 }
 
-async fn read_request(reader: &mut Reader) -> Result<Option<Request>, Ended> {
+pub(super) async fn read_request(reader: &mut Reader) -> Result<Option<Request>, Ended> {
     let mut head = [0; 4];
     match reader.read_exact(&mut head).await {
         Ok(_) => {}
@@ -446,14 +468,19 @@ async fn read_request(reader: &mut Reader) -> Result<Option<Request>, Ended> {
     exchange::decode_request(&body).map(Some).map_err(protocol)
 }
 
-async fn write(writer: &mut Writer, response: &Response) -> Result<(), Ended> {
+pub(super) async fn write(writer: &mut Writer, response: &Response) -> Result<(), Ended> {
     let mut frame = Vec::new();
     encode(response, &mut frame);
-    deadline(writer.write_all(&frame)).await?;
+    write_frames(writer, &frame).await
+}
+
+/// Writes messages that are not content: a status and a hint, 75 KiB at the most.
+pub(super) async fn write_frames(writer: &mut Writer, frames: &[u8]) -> Result<(), Ended> {
+    deadline(writer.write_all(frames)).await?;
     deadline(writer.flush()).await
 }
 
-fn encode(response: &Response, frames: &mut Vec<u8>) {
+pub(super) fn encode(response: &Response, frames: &mut Vec<u8>) {
     // Only an over-long list can fail, and the server builds none.
     if let Err(error) = exchange::encode(response, frames) {
         tracing::error!(%error, "an answer could not be encoded");
@@ -502,10 +529,13 @@ mod tests {
         assert!(queue.wants.is_empty() && queue.is_busy());
         let rest = taken.split_off(1);
         queue.put_back(rest);
-        assert_eq!(queue.in_hand, 1);
-        queue.answered(1);
+        assert!(queue.answer(7) && !queue.answer(7) && !queue.answer(8));
         assert_eq!(queue.take(), [(8, blocks[1]), (9, blocks[2])]);
-        queue.answered(2);
+        queue.cancel(9, 1);
+        assert!(
+            queue.answer(8) && !queue.answer(9),
+            "9 is not wanted any more"
+        );
         assert!(!queue.is_busy());
         let many = digests(4096);
         queue.push(0, &many).unwrap();

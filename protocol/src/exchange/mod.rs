@@ -11,6 +11,7 @@
 //! node's.
 
 mod frame;
+mod leaf_set;
 mod list;
 mod message;
 mod ranges;
@@ -22,6 +23,7 @@ pub use frame::{
     Event, FRAME_BYTES_MAX, FRAME_HEAD_BYTES, FrameDecoder, Message, WireError, decode_request,
     decode_response, encode, frame_len,
 };
+pub use leaf_set::LeafSet;
 pub use list::{List, TooLong};
 pub use message::{
     ADDRESS_BYTES_MAX, Availability, HINT_ADDRESSES_MAX, HINT_PEERS_MAX, Missing,

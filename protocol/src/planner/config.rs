@@ -5,8 +5,10 @@ use std::time::Duration;
 use crate::address::CHUNK_BYTES;
 use crate::exchange::WANTS_OUTSTANDING_MAX;
 
+use super::types::Order;
+
 /// The most wants a planner takes at once: twice what one provider may have in flight, so that the
-/// queue does not run dry while a batch is out. At about 150 bytes a want this is 1.2 MiB.
+/// queue does not run dry while a batch is out. At about 200 bytes a want this is 1.6 MiB.
 pub const HORIZON_WANTS: usize = 2 * WANTS_OUTSTANDING_MAX;
 
 /// The most providers that work for one transfer; each is a bit in every want's mask of those that
@@ -22,6 +24,10 @@ pub const WITHDRAWN_MAX: usize = 2 * WANTS_OUTSTANDING_MAX;
 
 /// How many of one provider's requests are looked at for moving or doubling in one poll.
 pub const SCAN_MAX: usize = 64;
+
+/// Leaves that are fetched one after the other where the order is free: of a large file 4 MiB, so
+/// that a disk seeks once for several chunks, and a swarm of eight shares 64 MiB out in 16 runs.
+pub const RUN_LEAVES: u64 = 4;
 
 /// What a want of unknown length counts for: DAG nodes of full width are about 50 KiB.
 pub const CHARGE_UNKNOWN: u32 = 64 << 10;
@@ -70,6 +76,11 @@ pub struct PlannerConfig {
     pub rest: (Duration, Duration),
     /// The budget a planner starts with, in bytes; see [`Planner::budget`](super::Planner::budget).
     pub budget_bytes: u64,
+    /// In which order wants are asked for.
+    pub order: Order,
+    /// How many answers "missing" in a row, without a block between them, let a provider rest: one
+    /// that says it has what it has not.
+    pub missing_in_row_max: u32,
 }
 
 impl Default for PlannerConfig {
@@ -92,6 +103,8 @@ impl Default for PlannerConfig {
             tick: Duration::from_millis(100),
             rest: (Duration::from_millis(100), Duration::from_secs(60)),
             budget_bytes: window_bytes_max,
+            order: Order::ById,
+            missing_in_row_max: 32,
         }
     }
 }

@@ -137,7 +137,7 @@ fn per_second(bytes: u64, time: Duration) -> u64 {
     u64::try_from(rate).unwrap_or(u64::MAX)
 }
 
-fn time_at(rate: u64, bytes: u64) -> Duration {
+pub(super) fn time_at(rate: u64, bytes: u64) -> Duration {
     let micros = u128::from(bytes)
         .saturating_mul(1_000_000)
         .checked_div(u128::from(rate))

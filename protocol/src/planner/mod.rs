@@ -20,8 +20,10 @@
 mod config;
 mod link;
 mod provider;
+mod rank;
 mod schedule;
 mod status;
+mod swarm;
 mod types;
 mod want;
 
@@ -34,14 +36,18 @@ use std::time::Duration;
 use crate::address::BLOCK_BYTES_MAX;
 
 pub use config::{
-    BARRED_MAX, CHARGE_MIN, CHARGE_UNKNOWN, HORIZON_WANTS, PROVIDERS_MAX, PlannerConfig, SCAN_MAX,
-    WITHDRAWN_MAX,
+    BARRED_MAX, CHARGE_MIN, CHARGE_UNKNOWN, HORIZON_WANTS, PROVIDERS_MAX, PlannerConfig,
+    RUN_LEAVES, SCAN_MAX, WITHDRAWN_MAX,
 };
 pub use provider::Tally;
 pub use status::{Progress, ProviderStatus, Status, Totals};
-pub use types::{Action, Arrival, Blame, Holdings, ProviderId, Refused, Removal, WantId};
+pub use types::{
+    Action, Arrival, Blame, Holdings, Order, Part, ProviderId, Refused, Removal, WantId,
+};
 
 use provider::Provider;
+use rank::Rank;
+use swarm::Inflow;
 use want::{Want, WantState};
 
 /// What a provider may be asked at present.
@@ -54,11 +60,14 @@ pub enum Standing {
         /// When it gets another chance.
         until: Duration,
     },
-    /// Nothing until then, as it asked.
+    /// Nothing until then, as it asked, or since it did not deliver: the breaker is open.
     Resting {
-        /// When it is ready again.
+        /// When it gets another chance.
         until: Duration,
     },
+    /// One want at a time until it delivers: the breaker is half open. If it does not, it rests
+    /// again, twice as long.
+    Probing,
 }
 
 /// The fetch planner of one transfer; see the module's head.
@@ -66,8 +75,14 @@ pub enum Standing {
 pub struct Planner {
     config: PlannerConfig,
     wants: BTreeMap<WantId, Want>,
-    queue: BTreeSet<WantId>,
+    queue: BTreeSet<Rank>,
+    /// What is in the queue, by its charge, and what of that other fetchers have.
+    queued_bytes: u64,
+    shared_bytes: u64,
     providers: BTreeMap<ProviderId, Provider>,
+    /// The keys of those that fetch, too.
+    members: Vec<u64>,
+    inflow: Inflow,
     /// Those that are out for this transfer; they are not in `providers`.
     barred: BTreeMap<ProviderId, Blame>,
     budget_bytes: u64,
@@ -93,7 +108,11 @@ impl Planner {
             config,
             wants: BTreeMap::new(),
             queue: BTreeSet::new(),
+            queued_bytes: 0,
+            shared_bytes: 0,
             providers: BTreeMap::new(),
+            members: Vec::new(),
+            inflow: Inflow::default(),
             barred: BTreeMap::new(),
             held_bytes: 0,
             verifying: 0,
@@ -133,14 +152,6 @@ impl Planner {
         Ok(())
     }
 
-    /// Says what a provider has; it is not asked again for what it answered to be missing.
-    pub fn set_availability(&mut self, id: ProviderId, holdings: Holdings) {
-        if let Some(provider) = self.providers.get_mut(&id) {
-            provider.holdings = holdings;
-            provider.cursor = WantId(0);
-        }
-    }
-
     /// Takes a provider out, or lets it [rest](Removal::Busy); its wants queue again, in their
     /// place.
     pub fn remove_provider(&mut self, id: ProviderId, why: Removal, now: Duration) {
@@ -149,25 +160,16 @@ impl Planner {
             Removal::Lost | Removal::Gone => return self.forget(id),
             Removal::Busy { retry_after } => retry_after,
         };
-        let (least, most) = self.config.rest;
-        let until = self.now.saturating_add(retry_after.min(most).max(least));
-        for want in self.requests_at(id) {
-            self.recall(want, id);
-            self.enqueue_if_queued(want);
-        }
-        if let Some(provider) = self.providers.get_mut(&id) {
-            provider.standing = Standing::Resting { until };
-        }
+        self.let_rest(id, retry_after);
     }
 
-    /// Adds a want; lower ids are asked for first. `len_hint` is the expected length in bytes, 0 if
-    /// unknown; `leaf` the leaf's number in the root, `None` for a DAG node, which every partial
-    /// provider is taken to have.
+    /// Adds a want; [`PlannerConfig::order`] says when its turn is. `len_hint` is the expected
+    /// length in bytes, 0 if unknown.
     ///
     /// `false`, and nothing is done, where the id is wanted already or there is no
     /// [`room`](Self::room).
     #[must_use]
-    pub fn add_want(&mut self, id: WantId, len_hint: u32, leaf: Option<u64>) -> bool {
+    pub fn add_want(&mut self, id: WantId, len_hint: u32, part: Part) -> bool {
         if self.room() == 0 || self.wants.contains_key(&id) {
             return false;
         }
@@ -178,13 +180,18 @@ impl Planner {
                 u32::try_from(BLOCK_BYTES_MAX).unwrap_or(u32::MAX),
             ),
         };
-        let want = Want {
+        let mut want = Want {
             state: WantState::Queued,
-            leaf,
+            part,
             lacking: 0,
+            held: 0,
+            rank: Rank::default(),
             charge,
             moves: 0,
         };
+        want.held = self.holders_of(&want);
+        let held = want.held.count_ones();
+        want.rank = Rank::new(self.config.order, (id, part), held, &self.members);
         self.wants.insert(id, want);
         self.enqueue(id);
         true
@@ -223,7 +230,7 @@ impl Planner {
             return self.answer_not_in_flight(from, id, bytes);
         }
         if let Some(provider) = self.providers.get_mut(&from) {
-            provider.settled(self.now);
+            provider.delivered(self.now);
         }
         if !self
             .wants
@@ -259,13 +266,15 @@ impl Planner {
         self.drop_provider(from, Blame::BadBlock);
     }
 
-    /// The provider says that it can't give the block; it is not asked for it again.
+    /// The provider says that it can't give the block; it is not asked for it again. One that says
+    /// so too often is left alone for a while.
     pub fn block_missing(&mut self, from: ProviderId, id: WantId, now: Duration) {
         self.advance(now);
         let was_in_flight = self.ground(id, from);
         if !was_in_flight && self.answer_not_in_flight(from, id, 0) == Arrival::Unasked {
             return;
         }
+        let mut rests = false;
         if let Some(provider) = self.providers.get_mut(&from) {
             provider.tally.missing = provider.tally.missing.saturating_add(1);
             if let Some(want) = self.wants.get_mut(&id) {
@@ -273,11 +282,15 @@ impl Planner {
             }
             if was_in_flight {
                 provider.link.unanswered(id);
-                provider.settled(self.now);
+                rests = provider.denied(self.now, &self.config);
             }
         }
+        self.rank_anew(id);
         if was_in_flight {
             self.enqueue_if_queued(id);
+        }
+        if rests {
+            self.let_rest(from, self.config.suspect_time);
         }
     }
 
@@ -324,9 +337,41 @@ impl Planner {
     }
 
     fn enqueue(&mut self, id: WantId) {
-        self.queue.insert(id);
+        let Some(want) = self.wants.get(&id) else {
+            return;
+        };
+        let rank = want.rank;
+        if self.queue.insert(rank) {
+            let charge = u64::from(want.charge);
+            self.queued_bytes = self.queued_bytes.saturating_add(charge);
+            if rank.band.is_shared() {
+                self.shared_bytes = self.shared_bytes.saturating_add(charge);
+            }
+        }
         for provider in self.providers.values_mut() {
-            provider.cursor = provider.cursor.min(id);
+            provider.cursor = provider.cursor.min(rank);
+        }
+    }
+
+    /// Takes a want out of the queue, where it is at `rank`, if it is there.
+    fn dequeue(&mut self, rank: Rank, id: WantId) {
+        let charge = self.wants.get(&id).map_or(0, |want| u64::from(want.charge));
+        if self.queue.remove(&rank) {
+            self.queued_bytes = self.queued_bytes.saturating_sub(charge);
+            if rank.band.is_shared() {
+                self.shared_bytes = self.shared_bytes.saturating_sub(charge);
+            }
+        }
+    }
+
+    /// Takes a provider's requests back, and leaves it alone for a time.
+    fn let_rest(&mut self, id: ProviderId, time: Duration) {
+        for want in self.requests_at(id) {
+            self.recall(want, id);
+            self.enqueue_if_queued(want);
+        }
+        if let Some(provider) = self.providers.get_mut(&id) {
+            provider.rest(time, self.now, &self.config);
         }
     }
 
@@ -377,6 +422,7 @@ impl Planner {
         } else if ending == Ending::Verified {
             return; // it was cancelled and wanted again meanwhile: this block's word is not for it
         }
+        let rank = want.rank;
         for flight in want.flights() {
             self.recall(id, flight.provider);
             if let Some(provider) = self.providers.get_mut(&flight.provider) {
@@ -388,7 +434,7 @@ impl Planner {
                 }
             }
         }
-        self.queue.remove(&id);
+        self.dequeue(rank, id);
         self.wants.remove(&id);
     }
 
@@ -444,8 +490,19 @@ impl Planner {
         };
         // The slot is free for another, which may have what this one lacked.
         let bit = provider.bit();
-        for want in self.wants.values_mut() {
+        let mut unheld = Vec::new();
+        for (id, want) in &mut self.wants {
             want.lacking &= !bit;
+            if want.held & bit != 0 {
+                want.held &= !bit;
+                unheld.push(*id);
+            }
+        }
+        if provider.member.is_some() {
+            self.members_changed();
+        }
+        for id in unheld {
+            self.rank_anew(id);
         }
         self.outbox
             .retain(|action| !matches!(action, Action::Cancel { provider, .. } if *provider == id));

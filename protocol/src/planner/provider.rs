@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::config::WITHDRAWN_MAX;
 use super::link::LinkEstimate;
+use super::rank::Rank;
 use super::types::{Holdings, WantId};
 use super::want::{Asked, Want};
 use super::{PlannerConfig, Standing};
@@ -15,12 +16,18 @@ pub(super) struct Provider {
     pub(super) slot: u8,
     pub(super) standing: Standing,
     pub(super) holdings: Holdings,
+    /// Its key, if it fetches the root itself.
+    pub(super) member: Option<u64>,
     pub(super) link: LinkEstimate,
     /// Queued wants below this were looked at and are nothing for it.
-    pub(super) cursor: WantId,
+    pub(super) cursor: Rank,
     pub(super) in_flight: BTreeSet<Asked>,
     pub(super) in_flight_bytes: u64,
     pub(super) tally: Tally,
+    /// Answers "missing" since the last block.
+    missing_in_row: u32,
+    /// How often it was to rest since it last delivered; every time doubles the next.
+    trips: u32,
     withdrawn: VecDeque<WantId>,
     /// Whether `withdrawn` has forgotten any.
     withdrawn_lost: bool,
@@ -60,11 +67,14 @@ impl Provider {
             slot,
             standing: Standing::Ready,
             holdings: Holdings::Everything,
+            member: None,
             link: LinkEstimate::default(),
-            cursor: WantId(0),
+            cursor: Rank::default(),
             in_flight: BTreeSet::new(),
             in_flight_bytes: 0,
             tally: Tally::default(),
+            missing_in_row: 0,
+            trips: 0,
             withdrawn: VecDeque::new(),
             withdrawn_lost: false,
             watch: StallWatch::default(),
@@ -79,7 +89,7 @@ impl Provider {
 
     /// Whether it may have the block.
     pub(super) fn may_have(&self, want: &Want) -> bool {
-        want.lacking & self.bit() == 0 && self.holdings.has(want.leaf)
+        want.lacking & self.bit() == 0 && self.holdings.has(want.part)
     }
 
     /// Whether one more request fits; a first one always does.
@@ -99,7 +109,7 @@ impl Provider {
     fn wants_max(&self, config: &PlannerConfig) -> usize {
         match self.standing {
             Standing::Ready => config.wants_in_flight_max,
-            Standing::Suspect { .. } => 1,
+            Standing::Suspect { .. } | Standing::Probing => 1,
             Standing::Resting { .. } => 0,
         }
     }
@@ -123,21 +133,53 @@ impl Provider {
         }
     }
 
-    /// It answered a request as it should: with a block, or by saying that it has none.
-    pub(super) fn settled(&mut self, now: Duration) {
+    /// It answered a request with a block.
+    pub(super) fn delivered(&mut self, now: Duration) {
         self.last_sign = now;
         self.watch.reset(now);
-        if matches!(self.standing, Standing::Suspect { .. }) {
+        self.missing_in_row = 0;
+        self.trips = 0;
+        if matches!(self.standing, Standing::Suspect { .. } | Standing::Probing) {
             self.standing = Standing::Ready;
         }
     }
 
-    /// It was too slow for a request: one at a time for a while, or until it answers.
-    pub(super) fn suspect(&mut self, now: Duration, config: &PlannerConfig) {
-        if self.standing == Standing::Ready {
-            let until = now.saturating_add(config.suspect_time);
-            self.standing = Standing::Suspect { until };
+    /// It answered a request by saying that it does not have the block. Said too often in a row, it
+    /// is to rest; its requests are the caller's to take back then: `true`.
+    pub(super) fn denied(&mut self, now: Duration, config: &PlannerConfig) -> bool {
+        self.last_sign = now;
+        self.watch.reset(now);
+        self.missing_in_row = self.missing_in_row.saturating_add(1);
+        match self.standing {
+            Standing::Suspect { .. } => self.standing = Standing::Ready,
+            Standing::Probing => return true,
+            Standing::Ready | Standing::Resting { .. } => {}
         }
+        self.missing_in_row >= config.missing_in_row_max
+    }
+
+    /// It was too slow for a request: one at a time for a while, or until it answers. One that was
+    /// on probation rests again.
+    pub(super) fn suspect(&mut self, now: Duration, config: &PlannerConfig) {
+        match self.standing {
+            Standing::Ready => {
+                let until = now.saturating_add(config.suspect_time);
+                self.standing = Standing::Suspect { until };
+            }
+            Standing::Probing => self.rest(config.suspect_time, now, config),
+            Standing::Suspect { .. } | Standing::Resting { .. } => {}
+        }
+    }
+
+    /// Leaves it alone for a time, twice as long as before where nothing came in between.
+    pub(super) fn rest(&mut self, time: Duration, now: Duration, config: &PlannerConfig) {
+        let (least, most) = config.rest;
+        let factor = 1_u32.checked_shl(self.trips).unwrap_or(u32::MAX);
+        let time = time.max(least).saturating_mul(factor).min(most);
+        self.trips = self.trips.saturating_add(1);
+        self.missing_in_row = 0;
+        let until = now.saturating_add(time);
+        self.standing = Standing::Resting { until };
     }
 
     /// Payload came in, of a block that is not complete yet.

@@ -12,6 +12,7 @@ use crate::exchange::WANTS_PER_MESSAGE_MAX;
 
 use super::config::SCAN_MAX;
 use super::provider::Provider;
+use super::rank::{Band, Rank};
 use super::want::{Flight, WantState};
 use super::{Action, Blame, Planner, ProviderId, Standing, WantId};
 
@@ -61,11 +62,13 @@ impl Planner {
             return Some(self.now);
         }
         let several = self.providers.len() > 1 && self.wants_in_flight() > 0;
-        let tick = several.then(|| self.polled.saturating_add(self.config.tick));
+        // What is left to other fetchers is not left to them for ever.
+        let left = !self.members.is_empty() && !self.queue.is_empty();
+        let tick = (several || left).then(|| self.polled.saturating_add(self.config.tick));
         let of_providers = self.providers.values().filter_map(|provider| {
             let wakes_at = match provider.standing {
                 Standing::Resting { until } | Standing::Suspect { until } => Some(until),
-                Standing::Ready => None,
+                Standing::Ready | Standing::Probing => None,
             };
             wakes_at
                 .into_iter()
@@ -78,8 +81,11 @@ impl Planner {
     fn wake(&mut self) {
         for provider in self.providers.values_mut() {
             match provider.standing {
-                Standing::Resting { until } | Standing::Suspect { until } if until <= self.now => {
+                Standing::Suspect { until } if until <= self.now => {
                     provider.standing = Standing::Ready;
+                }
+                Standing::Resting { until } if until <= self.now => {
+                    provider.standing = Standing::Probing;
                 }
                 _ => {}
             }
@@ -178,8 +184,9 @@ impl Planner {
             .map(|(other, _)| *other)
     }
 
-    /// Fills the windows from the queue: those of providers not measured yet, which have to be;
-    /// then the fastest first, so that the earliest wants come soonest; suspect ones last.
+    /// Fills the windows from the queue: those of other fetchers before those of sources, which are
+    /// to be spared; providers not measured yet, which have to be; then the fastest first, so that
+    /// the earliest wants come soonest; suspect ones last.
     fn refill(&mut self) {
         if self.queue.is_empty() {
             return;
@@ -190,7 +197,13 @@ impl Planner {
             .filter(|(_, provider)| provider.wants_refill(&self.config))
             .map(|(id, provider)| {
                 let is_suspect = provider.standing != Standing::Ready;
-                (is_suspect, provider.link.rate().map(Reverse), *id)
+                let is_source = provider.member.is_none();
+                (
+                    is_suspect,
+                    is_source,
+                    provider.link.rate().map(Reverse),
+                    *id,
+                )
             })
             .collect();
         takers.sort_unstable();
@@ -201,21 +214,30 @@ impl Planner {
 
     fn fill(&mut self, taker: ProviderId) {
         while let Some(provider) = self.providers.get_mut(&taker) {
-            let Some(id) = self.queue.range(provider.cursor..).next().copied() else {
+            let Some(rank) = self.queue.range(provider.cursor..).next().copied() else {
                 return;
             };
-            let Some(want) = self.wants.get(&id) else {
+            let Some(want) = self.wants.get(&rank.id) else {
                 return;
             };
             if !provider.may_have(want) {
-                provider.cursor = WantId(id.0.saturating_add(1));
+                // What a fetcher has is shared by that.
+                let skips = rank.band == Band::UNSHARED && provider.member.is_some();
+                provider.cursor = match skips {
+                    true => Rank::start_of(Band::SHARED),
+                    false => rank.next(),
+                };
                 continue;
             }
             let charge = want.charge;
             if !provider.takes(charge, &self.config) || !self.budget_takes(charge) {
                 return;
             }
-            self.launch(id, taker);
+            if !self.is_for(taker, rank) {
+                // Nor is anything behind it: the order is by how much a source is to be spared.
+                return;
+            }
+            self.launch(rank.id, taker);
         }
     }
 
@@ -355,7 +377,8 @@ impl Planner {
         }
         provider.launch(id, want.charge, self.now, &self.config);
         self.held_bytes = self.held_bytes.saturating_add(u64::from(want.charge));
-        self.queue.remove(&id);
+        let rank = want.rank;
+        self.dequeue(rank, id);
         self.launched.entry(at).or_default().push(id);
     }
 

@@ -102,7 +102,7 @@ impl Planner {
     fn unserved(&self) -> usize {
         self.queue
             .iter()
-            .filter_map(|id| self.wants.get(id))
+            .filter_map(|rank| self.wants.get(&rank.id))
             .filter(|want| {
                 !self
                     .providers

@@ -9,8 +9,8 @@ use crate::exchange::LeafRanges;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ProviderId(pub u32);
 
-/// A block that is wanted, named by the caller. Lower ids are asked for first.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+/// A block that is wanted, named by the caller.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct WantId(pub u64);
 
 /// What a provider says it has of the root.
@@ -25,14 +25,40 @@ pub enum Holdings {
 }
 
 impl Holdings {
-    /// Whether the block may be asked for; `None` is a DAG node.
-    pub(super) fn has(&self, leaf: Option<u64>) -> bool {
-        match (self, leaf) {
-            (Self::Everything, _) | (Self::Leaves(_), None) => true,
-            (Self::Leaves(ranges), Some(leaf)) => ranges.contains(leaf),
-            (Self::Nothing, _) => false,
+    /// Whether the block may be asked for. Who has no leaf has none of the nodes above them.
+    pub(super) fn has(&self, part: Part) -> bool {
+        match (self, part) {
+            (Self::Everything, _) => true,
+            (Self::Leaves(ranges), Part::Node) => !ranges.is_empty(),
+            (Self::Leaves(ranges), Part::Leaf(leaf)) => ranges.contains(leaf),
+            (Self::Leaves(_), Part::Unnumbered) | (Self::Nothing, _) => false,
         }
     }
+}
+
+/// Which part of the root a block is, and so who may have it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Part {
+    /// A DAG node: whoever has any leaf is taken to have it.
+    Node,
+    /// The leaf of this number, counted in the order of the whole DAG.
+    Leaf(u64),
+    /// A leaf whose number is not known: only who has everything is taken to have it.
+    Unnumbered,
+}
+
+/// In which order wants are asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Order {
+    /// By their ids, for who reads the content as it comes.
+    ById,
+    /// Nodes first, then what the fewest fetchers have, by every fetcher in an order of its own: a
+    /// swarm asks a source for each chunk about once, and passes it on.
+    Swarm {
+        /// What stands for this fetcher: any number that is unlikely to be another's, and the same
+        /// that the others know it by.
+        key: u64,
+    },
 }
 
 /// Why the caller takes a provider out.

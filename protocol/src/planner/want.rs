@@ -10,7 +10,8 @@
 
 use std::time::Duration;
 
-use super::types::{ProviderId, WantId};
+use super::rank::Rank;
+use super::types::{Part, ProviderId, WantId};
 
 /// One request on its way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,10 +39,14 @@ pub(super) enum WantState {
 #[derive(Debug)]
 pub(super) struct Want {
     pub(super) state: WantState,
-    /// The leaf's number; `None` is a DAG node.
-    pub(super) leaf: Option<u64>,
+    /// Which part of the root it is.
+    pub(super) part: Part,
     /// The providers, by slot, that said they lack it.
     pub(super) lacking: u64,
+    /// The other fetchers, by slot, that say they have it.
+    pub(super) held: u64,
+    /// Its place in the queue, while it is queued.
+    pub(super) rank: Rank,
     /// What a request for it counts for in windows and budget, in bytes.
     pub(super) charge: u32,
     /// How often it was moved away from a provider; every move doubles the next one's time.

@@ -8,7 +8,7 @@ use std::{
 use libp2p::{Multiaddr, PeerId};
 use shoal_protocol::{
     exchange::{Availability, PeerHint},
-    planner::{Action, Arrival, Blame, ProviderId, Removal},
+    planner::{Action, Arrival, Blame, Holdings, ProviderId, Refused, Removal},
 };
 
 use super::{
@@ -21,11 +21,23 @@ use super::{
         reputation::BAN_TIME,
         session::{Ask, Received, Serial, Session, SessionEnd, SessionEvent, Source, Told},
     },
-    LANDING_JOB_BYTES, Sink, Transfer, Verdict,
+    LANDING_JOB_BYTES, Sink, Transfer, Verdict, swarm_key,
 };
 
 impl Transfer {
+    /// A peer asked this node about the root: it may have a part of it by now.
+    pub(super) fn handle_guest(&mut self, peer: PeerId) {
+        self.handle_candidate(Candidate {
+            peer,
+            addresses: Vec::new(),
+            told_by: None,
+        });
+    }
+
     pub(super) fn handle_candidate(&mut self, candidate: Candidate) {
+        if candidate.peer == self.setup.net.peer_id() {
+            return;
+        }
         if self
             .setup
             .offences
@@ -85,9 +97,9 @@ impl Transfer {
                     self.planner.block_missing(provider, want, now);
                 }
                 SessionEvent::Available(availability) => {
-                    self.handle_availability(provider, &availability);
+                    self.handle_availability(provider, availability);
                 }
-                SessionEvent::Hint(peers) => self.handle_hint(peers),
+                SessionEvent::Hint(peers) => self.handle_hint(provider, peers),
                 SessionEvent::Ended(end) => self.handle_ended(provider, &end),
             }
             if bytes >= LANDING_JOB_BYTES {
@@ -113,34 +125,77 @@ impl Transfer {
         }
     }
 
-    fn handle_availability(&mut self, provider: ProviderId, availability: &Availability) {
+    fn handle_availability(&mut self, provider: ProviderId, availability: Availability) {
         let answer = match availability {
             Availability::Complete => {
-                // Only the first answer counts as progress: words alone must not keep it waiting.
-                if self.setup.progress.snapshot().phase == Phase::Finding {
-                    self.moved = Instant::now();
-                    self.setup.progress.phase(Phase::Listing);
-                }
-                self.setup.contacts.promised(provider);
-                match self.planner.add_provider(provider, self.now()) {
-                    Ok(()) => return,
-                    Err(refused) => {
-                        self.drop_session(provider, refused.to_string());
-                        return;
-                    }
-                }
+                let added = self.planner.add_provider(provider, self.now());
+                return self.handle_holdings(provider, added, Holdings::Everything);
             }
-            // Partial holders are asked by leaf ranges, which this planner does not do.
+            Availability::Partial { ranges } if self.setup.is_whole => {
+                let added = self.add_member(provider);
+                return self.handle_holdings(provider, added, Holdings::Leaves(ranges));
+            }
             Availability::Partial { .. } => "has only a part of it",
             Availability::Absent => "does not have it",
             Availability::Gone => "does not share it any more",
-            Availability::Busy { .. } => "is busy",
+            Availability::Busy { retry_after_ms } => {
+                let retry_after = Duration::from_millis(retry_after_ms.into());
+                return self.handle_busy(provider, retry_after);
+            }
         };
         self.drop_session(provider, answer.to_owned());
     }
 
-    fn handle_hint(&mut self, peers: Vec<PeerHint>) {
-        for hint in peers {
+    fn add_member(&mut self, provider: ProviderId) -> Result<(), Refused> {
+        let peer = self.setup.contacts.peer(provider);
+        let key = peer.map_or(0, |peer| swarm_key(&peer));
+        self.planner.add_member(provider, key, self.now())
+    }
+
+    /// A provider says what it has: first, or that it has changed.
+    fn handle_holdings(
+        &mut self,
+        provider: ProviderId,
+        added: Result<(), Refused>,
+        holdings: Holdings,
+    ) {
+        if let Err(refused) = added {
+            return self.drop_session(provider, refused.to_string());
+        }
+        let has_any = match &holdings {
+            Holdings::Leaves(ranges) => !ranges.is_empty(),
+            Holdings::Everything => true,
+            Holdings::Nothing => false,
+        };
+        // Only the first answer counts as progress: words alone must not keep it waiting.
+        if has_any && self.setup.progress.snapshot().phase == Phase::Finding {
+            self.moved = Instant::now();
+            self.setup.progress.phase(Phase::Listing);
+        }
+        if let Some(session) = self.sessions.get_mut(&provider)
+            && session.is_new()
+        {
+            self.setup.contacts.promised(provider);
+        }
+        self.planner.set_availability(provider, holdings);
+    }
+
+    /// A provider has no time: what it was asked for is asked elsewhere, and it is left alone.
+    fn handle_busy(&mut self, provider: ProviderId, retry_after: Duration) {
+        let session = self.sessions.get_mut(&provider);
+        if session.is_some_and(Session::is_new) {
+            // It may still name others before it closes the stream.
+            let contacts = &mut self.setup.contacts;
+            return contacts.busy(provider, retry_after, Instant::now());
+        }
+        let busy = Removal::Busy { retry_after };
+        self.planner.remove_provider(provider, busy, self.now());
+    }
+
+    fn handle_hint(&mut self, from: ProviderId, peers: Vec<PeerHint>) {
+        let told_by = self.setup.contacts.peer(from);
+        let room = self.setup.contacts.take_hints(from, peers.len());
+        for hint in peers.into_iter().take(room) {
             let Ok(peer) = PeerId::from_bytes(&hint.peer) else {
                 continue;
             };
@@ -148,7 +203,11 @@ impl Transfer {
             let addresses = addresses
                 .filter_map(|bytes| Multiaddr::try_from(bytes.into_vec()).ok())
                 .collect();
-            self.handle_candidate(Candidate { peer, addresses });
+            self.handle_candidate(Candidate {
+                peer,
+                addresses,
+                told_by,
+            });
         }
     }
 
@@ -162,6 +221,9 @@ impl Transfer {
         tracing::debug!(%peer, ?end, "exchange ended");
         match end {
             SessionEnd::Dropped => {}
+            // Of who was busy it is known already when to come back.
+            SessionEnd::Closed(_) | SessionEnd::Lost(_) if !self.setup.contacts.is_active(peer) => {
+            }
             SessionEnd::Closed(_) | SessionEnd::Lost(_) => {
                 self.setup
                     .contacts

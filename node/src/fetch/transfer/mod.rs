@@ -18,7 +18,7 @@ use std::{
 use libp2p::PeerId;
 use shoal_protocol::{
     address::{CHUNK_BYTES, Cid, Digest},
-    planner::{Planner, PlannerConfig, ProviderId, WantId},
+    planner::{Order, Part, Planner, PlannerConfig, ProviderId, WantId},
 };
 use tokio::{
     sync::{Semaphore, mpsc},
@@ -52,6 +52,9 @@ const NODE_BYTES_HINT: u32 = 64 * 1024;
 /// The same for a chunk, and the cap for either.
 const CHUNK_BYTES_HINT: u32 = 1 << 20;
 const BLOCK_BYTES_CAP: u32 = 2 << 20;
+/// How long the first chunks wait for others to choose from: walking a file's leaves takes some
+/// microseconds each.
+const GATHER_TIME: Duration = Duration::from_millis(5);
 /// The longest sleep of a transfer; the time-out and the rates are looked at this often.
 const TICK_MAX: Duration = Duration::from_millis(500);
 
@@ -61,6 +64,8 @@ pub(super) struct Setup {
     pub(super) contacts: Contacts,
     pub(super) opened: mpsc::Receiver<Contacted>,
     pub(super) candidates: mpsc::Receiver<Candidate>,
+    /// Whether leaves have their numbers, so that partial holders can be asked for them.
+    pub(super) is_whole: bool,
     pub(super) needs: mpsc::Receiver<Need>,
     pub(super) nodes: blocking::Sender<(Digest, Vec<u8>)>,
     pub(super) buffers: Arc<Semaphore>,
@@ -76,6 +81,8 @@ pub(super) struct Setup {
 /// The asynchronous half of a fetch.
 pub(super) struct Transfer {
     setup: Setup,
+    /// Peers that asked this node about the root.
+    guests: Option<mpsc::Receiver<PeerId>>,
     planner: Planner,
     sessions: HashMap<ProviderId, Session>,
     wants: HashMap<WantId, Want>,
@@ -89,6 +96,8 @@ pub(super) struct Transfer {
     verdict_sender: mpsc::Sender<Verdict>,
     started: Instant,
     moved: Instant,
+    /// Until when nothing is asked for, so that there is something to choose from.
+    gathers_until: Option<Instant>,
 }
 
 /// Something that is asked of providers, in one of two states.
@@ -147,9 +156,14 @@ impl Transfer {
         let (event_sender, events) = mpsc::channel(EVENTS_QUEUED_MAX);
         let (verdict_sender, verdicts) = mpsc::channel(EVENTS_QUEUED_MAX);
         let now = Instant::now();
-        let planner = Planner::new(PlannerConfig::default());
+        let key = swarm_key(&setup.net.peer_id());
+        let planner = Planner::new(PlannerConfig {
+            order: Order::Swarm { key },
+            ..PlannerConfig::default()
+        });
         Self {
             setup,
+            guests: None,
             planner,
             sessions: HashMap::new(),
             wants: HashMap::new(),
@@ -163,7 +177,13 @@ impl Transfer {
             verdict_sender,
             started: now,
             moved: now,
+            gathers_until: None,
         }
+    }
+
+    /// Takes these peers, too, for possible providers.
+    pub(super) fn meet(&mut self, guests: mpsc::Receiver<PeerId>) {
+        self.guests = Some(guests);
     }
 
     /// Chunk payload by the peer it came from.
@@ -183,6 +203,7 @@ impl Transfer {
         let mut outcome = None;
         // What was done between two drives was no waiting for peers.
         self.moved = Instant::now();
+        self.gathers_until = sink.landing.as_ref().map(|_| self.moved + GATHER_TIME);
         let mut events = Vec::with_capacity(EVENTS_PER_TURN);
         let mut last = self.setup.progress.snapshot();
         loop {
@@ -207,7 +228,11 @@ impl Transfer {
                 Some(need) = self.setup.needs.recv(), if self.planner.room() > 0 => {
                     self.handle_need(need);
                 }
-                joined = &mut job, if outcome.is_none() => outcome = Some(joined_result(joined)?),
+                Some(peer) = next_guest(&mut self.guests) => self.handle_guest(peer),
+                joined = &mut job, if outcome.is_none() => {
+                    outcome = Some(joined_result(joined)?);
+                    self.gathers_until = None;
+                }
                 () = tokio::time::sleep(tick) => {}
             }
             let (sources, asked) = (self.sessions.len(), self.setup.contacts.count());
@@ -216,6 +241,7 @@ impl Transfer {
             if now != last {
                 (last, self.moved) = (now, Instant::now());
             }
+            self.setup.contacts.return_to(Instant::now());
             self.act();
             self.check_timeout()?;
         }
@@ -223,7 +249,11 @@ impl Transfer {
 
     fn handle_need(&mut self, need: Need) {
         let (digest, bytes_max, hint, target) = match need {
-            Need::Node(digest) => (digest, BLOCK_BYTES_CAP, NODE_BYTES_HINT, None),
+            Need::Node(digest) => {
+                // Everything else waits for it.
+                self.gathers_until = None;
+                (digest, BLOCK_BYTES_CAP, NODE_BYTES_HINT, None)
+            }
             Need::Chunk {
                 digest,
                 len,
@@ -246,6 +276,10 @@ impl Transfer {
         }
         let id = WantId(self.next_want);
         self.next_want = self.next_want.wrapping_add(1);
+        let part = match &target {
+            None => Part::Node,
+            Some(target) => target.leaf.map_or(Part::Unnumbered, Part::Leaf),
+        };
         let targets = target.into_iter().collect();
         self.wants.insert(
             id,
@@ -257,12 +291,19 @@ impl Transfer {
             },
         );
         self.by_digest.insert(digest, id);
-        let added = self.planner.add_want(id, hint, None);
+        let added = self.planner.add_want(id, hint, part);
         debug_assert!(added, "there is room, and ids are new");
     }
 
     /// Carries out what the planner decides.
     fn act(&mut self) {
+        if self
+            .gathers_until
+            .is_some_and(|until| Instant::now() < until)
+        {
+            return;
+        }
+        self.gathers_until = None;
         let in_flight = self.setup.limits.in_flight(TRANSFER_IN_FLIGHT_BYTES);
         self.planner.budget(in_flight);
         for action in self.planner.poll(self.now()) {
@@ -295,13 +336,28 @@ impl Transfer {
             .planner
             .next_deadline()
             .map(|at| at.saturating_sub(self.now()));
-        deadline.map_or(TICK_MAX, |deadline| deadline.min(TICK_MAX))
+        let gathers = self
+            .gathers_until
+            .map(|until| until.saturating_duration_since(Instant::now()));
+        let ends = gathers.or(deadline).unwrap_or(TICK_MAX);
+        ends.min(TICK_MAX)
     }
 
     /// The planner's clock: time since the transfer began.
     fn now(&self) -> Duration {
         self.started.elapsed()
     }
+}
+
+async fn next_guest(guests: &mut Option<mpsc::Receiver<PeerId>>) -> Option<PeerId> {
+    guests.as_mut()?.recv().await
+}
+
+/// What stands for a peer where a swarm shares out who asks for what: a part of its public key.
+pub(super) fn swarm_key(peer: &PeerId) -> u64 {
+    let bytes = peer.to_bytes();
+    let last = bytes.last_chunk().copied().unwrap_or_default();
+    u64::from_le_bytes(last)
 }
 
 fn joined_result<T>(

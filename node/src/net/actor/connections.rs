@@ -156,6 +156,22 @@ impl Actor {
             .add(peer, believed(&peer, addresses, scope, ADDRESSES_MAX));
     }
 
+    /// What `to` is told of where these peers are.
+    pub(super) fn introduction(
+        &self,
+        peers: &[PeerId],
+        to: PeerId,
+    ) -> Vec<(PeerId, Vec<Multiaddr>)> {
+        let scope = self.peers.scope(&to).unwrap_or(Scope::Public);
+        let known = peers.iter().map(|peer| {
+            let addresses = self.book.addresses(peer);
+            (*peer, believed(peer, addresses, scope, ADDRESSES_MAX))
+        });
+        known
+            .filter(|(_, addresses)| !addresses.is_empty())
+            .collect()
+    }
+
     pub(super) fn handle_ban(&mut self, peer: PeerId, duration: Duration) {
         self.swarm.behaviour_mut().limits.ban(peer, duration);
         self.swarm.behaviour_mut().dht.unroute(&peer);

@@ -67,6 +67,11 @@ pub(super) enum Command {
         addresses: Vec<Multiaddr>,
         told_by: PeerId,
     },
+    Introduce {
+        peers: Vec<PeerId>,
+        to: PeerId,
+        reply: oneshot::Sender<Vec<(PeerId, Vec<Multiaddr>)>>,
+    },
     Lookup {
         key: Key,
         results: mpsc::Sender<ProviderFound>,
@@ -155,6 +160,9 @@ impl Actor {
                 told_by,
             } => {
                 self.handle_learn(peer, &addresses, told_by);
+            }
+            Command::Introduce { peers, to, reply } => {
+                reply.send(self.introduction(&peers, to)).ok();
             }
             Command::Lookup {
                 key,

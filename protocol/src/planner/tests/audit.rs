@@ -209,7 +209,7 @@ mod tests {
         want(&mut planner, 0..1, MIB);
         audit.wanted(WantId(0), MIB);
         audit.wanted(WantId(1), MIB);
-        assert!(planner.add_want(WantId(1), MIB, None));
+        assert!(planner.add_want(WantId(1), MIB, Part::Node));
         planner.budget(1 << 20);
         for action in planner.poll(ms(0)) {
             audit.acted(&action).unwrap();

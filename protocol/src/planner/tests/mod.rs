@@ -7,7 +7,9 @@
 )]
 
 mod audit;
+mod members;
 mod simulation;
+mod swarm;
 
 use super::*;
 use crate::exchange::{LeafRanges, WANTS_OUTSTANDING_MAX, WANTS_PER_MESSAGE_MAX};
@@ -31,7 +33,10 @@ fn with(providers: &[ProviderId]) -> Planner {
 
 fn want(planner: &mut Planner, ids: std::ops::Range<u64>, len: u32) {
     for id in ids {
-        assert!(planner.add_want(WantId(id), len, Some(id)), "want {id}");
+        assert!(
+            planner.add_want(WantId(id), len, Part::Leaf(id)),
+            "want {id}"
+        );
     }
 }
 
@@ -113,10 +118,10 @@ fn the_horizon_is_limited_and_ids_are_unique() {
     let mut planner = with(&[]);
     want(&mut planner, 1..HORIZON_WANTS as u64 + 1, 1);
     assert_eq!(planner.room(), 0);
-    assert!(!planner.add_want(WantId(0), 1, None), "full");
+    assert!(!planner.add_want(WantId(0), 1, Part::Node), "full");
     planner.cancel_want(WantId(7));
-    assert!(!planner.add_want(WantId(8), 1, None), "there already");
-    assert!(planner.add_want(WantId(0), 1, None));
+    assert!(!planner.add_want(WantId(8), 1, Part::Node), "there already");
+    assert!(planner.add_want(WantId(0), 1, Part::Node));
     assert_eq!(planner.wants_pending(), HORIZON_WANTS);
 }
 
@@ -241,13 +246,13 @@ fn a_partial_provider_is_asked_for_its_leaves_and_for_nodes() {
         Holdings::Leaves(LeafRanges::new(vec![1..3, 5..6]).unwrap()),
     );
     want(&mut planner, 0..7, 100);
-    assert!(planner.add_want(WantId(7), 0, None));
+    assert!(planner.add_want(WantId(7), 0, Part::Node));
     check_poll(&mut planner, 0, &["1?[1,2,5,7]"]);
     planner.set_availability(A, Holdings::Leaves(LeafRanges::from_sorted(0..6)));
     check_poll(&mut planner, 1, &["1?[0,3,4]"]);
     // A want that comes in under those that were passed over is seen, too.
     planner.cancel_want(WantId(3));
-    assert!(planner.add_want(WantId(3), 100, Some(0)));
+    assert!(planner.add_want(WantId(3), 100, Part::Leaf(0)));
     check_poll(&mut planner, 2, &["1-3", "1?[3]"]);
 }
 
@@ -548,7 +553,7 @@ fn time_does_not_run_backwards() {
 #[test]
 fn a_want_is_small() {
     assert!(
-        size_of::<(WantId, Want)>() <= 104,
+        size_of::<(WantId, Want)>() <= 120,
         "{}",
         size_of::<(WantId, Want)>()
     );

@@ -90,8 +90,11 @@ struct World {
 const CALLER_WANTS: usize = 64;
 
 impl World {
-    fn new(behaviours: Vec<Behaviour>, sizes: Vec<u32>, budget: u64) -> Self {
-        let mut planner = Planner::new(PlannerConfig::default());
+    fn new(behaviours: Vec<Behaviour>, sizes: Vec<u32>, budget: u64, order: Order) -> Self {
+        let mut planner = Planner::new(PlannerConfig {
+            order,
+            ..PlannerConfig::default()
+        });
         planner.budget(budget);
         let providers = behaviours.into_iter().enumerate().map(|(at, behaviour)| {
             let provider = Provider {
@@ -162,7 +165,7 @@ impl World {
                 return;
             };
             let id = WantId(self.next_want as u64);
-            assert!(self.planner.add_want(id, *size, Some(id.0)));
+            assert!(self.planner.add_want(id, *size, Part::Leaf(id.0)));
             self.audit.wanted(id, (*size).max(CHARGE_MIN));
             for (provider, state) in &self.providers {
                 if state
@@ -278,11 +281,16 @@ impl World {
     }
 
     fn join(&mut self, id: ProviderId) {
-        if self.planner.add_provider(id, self.now).is_err() {
+        let holds = self.providers[&id].behaviour.holds.clone();
+        let added = match holds {
+            Some(_) => self.planner.add_member(id, u64::from(id.0), self.now),
+            None => self.planner.add_provider(id, self.now),
+        };
+        if added.is_err() {
             return;
         }
         self.audit.joined(id).unwrap();
-        if let Some(holds) = self.providers[&id].behaviour.holds.clone() {
+        if let Some(holds) = holds {
             let ranges = LeafRanges::new(vec![holds.clone()]).unwrap();
             self.planner.set_availability(id, Holdings::Leaves(ranges));
             for want in (0..self.next_want as u64).filter(|want| !holds.contains(want)) {
@@ -437,6 +445,7 @@ proptest! {
         one_way in 0..200_u64,
         sizes in any_sizes(),
         budget in prop_oneof![Just(64_u64 << 20), (4_u64 << 20)..(8 << 20)],
+        order in prop_oneof![Just(Order::ById), Just(Order::Swarm { key: 99 })],
     ) {
         let honest_id = ProviderId(others.len() as u32);
         let mut behaviours = others;
@@ -449,7 +458,7 @@ proptest! {
             .collect();
         let bytes: u64 = sizes.iter().map(|size| u64::from(*size)).sum();
         let alone = Duration::from_secs(bytes / rate) + ms(2 * one_way) * sizes.len() as u32;
-        let mut world = World::new(behaviours, sizes, budget);
+        let mut world = World::new(behaviours, sizes, budget, order);
         // Each fault may cost a deadline or a stall for every window of wants it got.
         world.run(alone * 3 + Duration::from_secs(120));
         prop_assert!(honest_ids.contains(&honest_id));
@@ -461,7 +470,7 @@ proptest! {
 
 /// Runs one transfer and tells how long it took.
 fn run(behaviours: Vec<Behaviour>, chunks: usize) -> (Duration, World) {
-    let mut world = World::new(behaviours, vec![MIB; chunks], 64 << 20);
+    let mut world = World::new(behaviours, vec![MIB; chunks], 64 << 20, Order::ById);
     let took = world.run(Duration::from_secs(10_000));
     (took, world)
 }

@@ -1,0 +1,52 @@
+//! Serving what a fetch has landed, while it goes on.
+//!
+//! What the journal has written can be read by those who serve; this keeps the swarm informed of
+//! it, from the first leaf on. It ends with the fetch, and what is told last stays served until the
+//! whole share is there.
+
+use std::{convert::Infallible, sync::Arc, time::Duration};
+
+use libp2p::PeerId;
+use tokio::sync::mpsc;
+
+use super::{job::Job, journal::Journal};
+use crate::swarm::Member;
+
+/// Between two looks at what has landed: each may be a small write to the index.
+const OFFER_INTERVAL: Duration = Duration::from_millis(250);
+
+impl Job {
+    /// Takes this fetch's place in the swarm of its root. A fetch of a part of a root has none: it
+    /// does not know which leaves of the whole it lands.
+    pub(super) fn join(&self) -> (Option<Member>, mpsc::Receiver<PeerId>) {
+        if !self.request.link.path.is_empty() {
+            return (None, mpsc::channel(1).1);
+        }
+        let (member, guests) = self.inner.swarms.join(self.root());
+        (Some(member), guests)
+    }
+
+    /// Tells the swarm what can be served, again and again. Cancel-safe.
+    pub(super) async fn offer(
+        self: &Arc<Self>,
+        journal: &Arc<Journal>,
+        member: Option<&Member>,
+    ) -> Infallible {
+        let Some(member) = member else {
+            return std::future::pending().await;
+        };
+        loop {
+            journal.landed().await;
+            while !member.is_asked() {
+                tokio::time::sleep(OFFER_INTERVAL).await;
+            }
+            let journal = Arc::clone(journal);
+            match self.step(move |_| Ok(journal.servable()?)).await {
+                Ok(ranges) => member.landed(ranges),
+                // The fetch meets the same and ends with it.
+                Err(error) => tracing::warn!(%error, "what has landed cannot be offered"),
+            }
+            tokio::time::sleep(OFFER_INTERVAL).await;
+        }
+    }
+}

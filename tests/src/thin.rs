@@ -1,0 +1,104 @@
+//! A thin line to a node: a relay on loopback that lets through so many bytes per second.
+//!
+//! What comes from the node is held back, over all connections together and fairly between them;
+//! what goes to it is not. Its buffers are small, so that the node feels the line and not the
+//! relay. Threads end with their connections, and the relay with the process.
+
+use std::{
+    io::{self, Read as _, Write as _},
+    net::{Shutdown, SocketAddr, TcpListener, TcpStream},
+    sync::{Arc, Mutex, PoisonError},
+    thread,
+    time::{Duration, Instant},
+};
+
+use rustix::net::sockopt;
+
+/// Bytes that pass at a time.
+const PIECE_BYTES: usize = 16 << 10;
+/// What the system may hold for the relay, per connection.
+const BUFFER_BYTES: usize = 64 << 10;
+
+/// A running relay.
+pub struct ThinLine {
+    /// The node's address by way of the relay, with its peer id.
+    pub address: String,
+}
+
+impl ThinLine {
+    /// Starts a relay to the node at `address`, a loopback multiaddr with TCP, that lets through
+    /// `bytes_per_second` of what the node sends.
+    ///
+    /// # Panics
+    /// When the address is another, or the system refuses.
+    #[must_use]
+    pub fn to(address: &str, bytes_per_second: u64) -> Self {
+        let mut parts: Vec<&str> = address.split('/').collect();
+        assert_eq!(parts[1..4], ["ip4", "127.0.0.1", "tcp"], "{address}");
+        let node: u16 = parts[4].parse().expect("a port");
+        let node = SocketAddr::from(([127, 0, 0, 1], node));
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let port = listener
+            .local_addr()
+            .expect("an address")
+            .port()
+            .to_string();
+        let line = Arc::new(Line {
+            bytes_per_second,
+            free_at: Mutex::new(Instant::now()),
+        });
+        thread::spawn(move || {
+            for client in listener.incoming().flatten() {
+                // The client sees an error here as a lost connection.
+                let _ = relay(client, node, &line);
+            }
+        });
+        parts[4] = &port;
+        Self {
+            address: parts.join("/"),
+        }
+    }
+}
+
+struct Line {
+    bytes_per_second: u64,
+    free_at: Mutex<Instant>,
+}
+
+impl Line {
+    /// Waits until so many bytes have passed, behind those that came before.
+    fn pass(&self, bytes: usize) {
+        let time = Duration::from_secs(1) * u32::try_from(bytes).expect("a piece")
+            / u32::try_from(self.bytes_per_second).expect("a thin line");
+        let until = {
+            let mut free_at = self.free_at.lock().unwrap_or_else(PoisonError::into_inner);
+            *free_at = (*free_at).max(Instant::now()) + time;
+            *free_at
+        };
+        thread::sleep(until.saturating_duration_since(Instant::now()));
+    }
+}
+
+fn relay(client: TcpStream, node: SocketAddr, line: &Arc<Line>) -> io::Result<()> {
+    let node = TcpStream::connect(node)?;
+    sockopt::set_socket_recv_buffer_size(&node, BUFFER_BYTES)?;
+    sockopt::set_socket_send_buffer_size(&client, BUFFER_BYTES)?;
+    let (up, down) = ((client.try_clone()?, node.try_clone()?), (node, client));
+    let line = Arc::clone(line);
+    thread::spawn(move || pump(up.0, up.1, |_| {}));
+    thread::spawn(move || pump(down.0, down.1, |bytes| line.pass(bytes)));
+    Ok(())
+}
+
+fn pump(mut from: TcpStream, mut to: TcpStream, pass: impl Fn(usize)) {
+    let mut piece = vec![0; PIECE_BYTES];
+    while let Ok(bytes @ 1..) = from.read(&mut piece) {
+        pass(bytes);
+        if to.write_all(&piece[..bytes]).is_err() {
+            break;
+        }
+    }
+    // Either may be closed already.
+    let _ = to.shutdown(Shutdown::Write);
+    let _ = from.shutdown(Shutdown::Read);
+}
