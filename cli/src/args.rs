@@ -238,6 +238,12 @@ pub(crate) struct FetchArgs {
     /// Replace files that are in the way; folders are merged
     #[arg(long)]
     pub(crate) overwrite: bool,
+    /// Do not share it from where it landed
+    #[arg(long)]
+    pub(crate) no_serve: bool,
+    /// Write the bytes of one file to standard output; nothing is landed or kept
+    #[arg(long, conflicts_with_all = ["output", "overwrite", "no_serve", "sync", "json"])]
+    pub(crate) stdout: bool,
     /// Return only when everything is flushed to disk
     #[arg(long)]
     pub(crate) sync: bool,
@@ -353,7 +359,7 @@ mod tests {
             true,
         );
         check(
-            "shoal fetch bafy --peer /ip4/127.0.0.1/tcp/1 -o dir/ --timeout 5s",
+            "shoal fetch bafy --no-serve --peer /ip4/127.0.0.1/tcp/1 -o dir/ --timeout 5s",
             true,
         );
         check(
@@ -377,6 +383,9 @@ mod tests {
         check("shoal share a --hash md5", false);
         check("shoal share a --wait --no-announce", false);
         check("shoal fetch bafy --peer localhost:1", false);
+        check("shoal fetch bafy --stdout", true);
+        check("shoal fetch bafy --stdout -o x", false);
+        check("shoal fetch bafy --stdout --json", false);
         check("shoal fetch bafy --timeout 0s", false);
         check("shoal fetch bafy --timeout soon", false);
         check("shoal status -q -v", false);

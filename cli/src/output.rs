@@ -140,6 +140,18 @@ impl Output {
     }
 }
 
+/// Writes a piece of a result that is bytes; waits for whoever reads them.
+pub(crate) async fn bytes(bytes: Vec<u8>) -> io::Result<()> {
+    let writing = tokio::task::spawn_blocking(move || {
+        let mut stdout = io::stdout().lock();
+        stdout.write_all(&bytes)?;
+        stdout.flush()
+    });
+    writing
+        .await
+        .unwrap_or_else(|panic| Err(io::Error::other(panic)))
+}
+
 /// Lines for people.
 pub(crate) struct Text {
     buffer: String,

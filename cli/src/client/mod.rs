@@ -4,6 +4,7 @@
 //! is retried. Dropping the future of a streamed operation closes its connection, which cancels the
 //! operation in the daemon.
 
+mod bytes;
 #[cfg(test)]
 mod tests;
 
@@ -14,14 +15,16 @@ use serde::{Serialize, de::DeserializeOwned};
 use shoal_node::api::{
     self, ApiError, ErrorBody, ErrorCode, HEARTBEAT_INTERVAL,
     types::{
-        Collected, ConnectRequest, Connected, FetchProgress, FetchRequest, FetchResult,
-        FindProgress, FindRequest, Found, GcProgress, GcRequest, Identity, Limits, LimitsChange,
-        ListProgress, ListRequest, Listing, Peers, ShareProgress, ShareRequest, ShareResult,
-        Shares, Status, Stopping, StreamEvent, Transfer, Transfers, UnshareRequest, Unshared,
-        Verified, VerifyProgress, VerifyRequest,
+        CatRequest, CatResult, Collected, ConnectRequest, Connected, FetchProgress, FetchRequest,
+        FetchResult, FindProgress, FindRequest, Found, GcProgress, GcRequest, Identity, Limits,
+        LimitsChange, ListProgress, ListRequest, Listing, Peers, ShareProgress, ShareRequest,
+        ShareResult, Shares, Status, Stopping, StreamEvent, Transfer, Transfers, UnshareRequest,
+        Unshared, Verified, VerifyProgress, VerifyRequest,
     },
 };
 use tokio::net::UnixStream;
+
+pub(crate) use self::bytes::{ByteStream, Part};
 
 /// Four missed heartbeats: a person is told within 5 s that the daemon hangs.
 pub(crate) const SILENCE_MAX: Duration = HEARTBEAT_INTERVAL.saturating_mul(4);
@@ -119,6 +122,15 @@ impl Client {
         on_progress: impl FnMut(FetchProgress),
     ) -> Result<FetchResult, ApiError> {
         self.post("fetches", request, on_progress).await
+    }
+
+    /// The bytes of a file as they come.
+    pub(crate) async fn cat(
+        &self,
+        request: &CatRequest,
+    ) -> Result<ByteStream<FetchProgress, CatResult>, ApiError> {
+        let request = self.http.post(self.url(&["cat"])).json(request);
+        Ok(ByteStream::new(answer(request).await?))
     }
 
     pub(crate) async fn transfers(&self) -> Result<Transfers, ApiError> {

@@ -7,7 +7,7 @@ use shoal_node::api::{
     types::{Destination, FetchRequest, FetchResult},
 };
 
-use super::{interruptible, show_warnings};
+use super::{cat, interruptible, show_warnings};
 use crate::{
     app::{self, App},
     args::FetchArgs,
@@ -19,6 +19,9 @@ use crate::{
 
 pub(crate) async fn run(app: &App, args: FetchArgs) -> Result<(), ApiError> {
     ApiError::parse_link(&args.link)?;
+    if args.stdout {
+        return cat::run(app, args).await;
+    }
     let request = request(args)?;
     let session = Session::open(app).await?;
     let result = fetch(app, &session, &request).await;
@@ -58,6 +61,7 @@ fn request(args: FetchArgs) -> Result<FetchRequest, ApiError> {
         link: args.link,
         peers: args.peer,
         overwrite: args.overwrite,
+        no_serve: args.no_serve,
         sync: args.sync,
     })
 }

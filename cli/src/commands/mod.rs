@@ -1,6 +1,7 @@
 //! One module per command, or per few that belong together: arguments to request, call, result to
 //! text.
 
+mod cat;
 pub(crate) mod daemon;
 pub(crate) mod fetch;
 pub(crate) mod find;

@@ -43,6 +43,8 @@ pub enum ErrorCode {
     UnsupportedHash,
     /// A name cannot be shared or cannot be landed: not UTF-8, unsafe, or two of them collide.
     BadName,
+    /// The bytes of a file were asked for, and the link leads to something else.
+    NotAFile,
     /// A file changed while it was being shared.
     ChangedWhileSharing,
     /// The CID or path to unshare is not shared here.
@@ -106,7 +108,9 @@ impl ErrorCode {
             Self::DestinationExists | Self::ChangedWhileSharing | Self::AlreadyRunning => {
                 (StatusCode::CONFLICT, 1)
             }
-            Self::UnsupportedHash | Self::BadName => (StatusCode::UNPROCESSABLE_ENTITY, 1),
+            Self::UnsupportedHash | Self::BadName | Self::NotAFile => {
+                (StatusCode::UNPROCESSABLE_ENTITY, 1)
+            }
             Self::Config => (StatusCode::UNPROCESSABLE_ENTITY, 2),
             Self::Unreachable => (StatusCode::BAD_GATEWAY, 1),
             Self::TooLarge => (StatusCode::PAYLOAD_TOO_LARGE, 1),

@@ -2,7 +2,7 @@
 //! programs.
 //!
 //! Under `/api/v1` are JSON requests and answers ([`types`]); what takes time answers with one JSON
-//! object per line, the last of which is the result or the error. Only the owner of the home can
+//! object per line, the last of which is the result or the error; bytes come in frames (`frames.rs`). Only the owner of the home can
 //! connect (mode 0600). The API knows a node as a [`Service`] and ends with the token that was
 //! given to [`serve`].
 //!
@@ -16,6 +16,7 @@
 //! | `POST /api/v1/shares` | [`types::ShareRequest`] | events, [`types::ShareResult`] |
 //! | `DELETE /api/v1/shares/{cid}`, `…/shares?path=` | | events, [`types::Unshared`] |
 //! | `POST /api/v1/fetches` | [`types::FetchRequest`] | events, [`types::FetchResult`] |
+//! | `POST /api/v1/cat` | [`types::CatRequest`] | bytes and events in frames, [`types::CatResult`] |
 //! | `GET /api/v1/transfers` | | [`types::Transfers`] |
 //! | `POST /api/v1/transfers/{id}/pause`, `…/resume`, `…/cancel` | | events, [`types::Transfer`] |
 //! | `POST /api/v1/ls` | [`types::ListRequest`] | events, [`types::Listing`] |
@@ -32,6 +33,7 @@
 
 mod body;
 mod error;
+mod frames;
 mod home;
 mod listener;
 mod routes;
@@ -43,6 +45,7 @@ mod tests;
 pub mod types;
 
 pub use error::{ApiError, ErrorBody, ErrorCode};
+pub use frames::{FRAME_HEAD_BYTES, FRAMES_TYPE, FrameKind, read_head};
 pub use home::{HomeError, HomeLock, socket_path};
 pub use listener::{ApiListener, bind};
 pub use server::serve;

@@ -3,17 +3,17 @@
 //! The node implements [`Service`]; the tests of the API and of its client implement it with a
 //! scripted one.
 
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::{
     ApiError,
     types::{
-        Collected, ConnectRequest, Connected, FetchProgress, FetchRequest, FetchResult,
-        FindProgress, FindRequest, Found, GcProgress, GcRequest, Identity, Limits, LimitsChange,
-        ListProgress, ListRequest, Listing, Peers, ShareProgress, ShareRequest, ShareResult,
-        Shares, Status, Transfer, Transfers, UnshareRequest, Unshared, Verified, VerifyProgress,
-        VerifyRequest,
+        CatRequest, CatResult, Collected, ConnectRequest, Connected, FetchProgress, FetchRequest,
+        FetchResult, FindProgress, FindRequest, Found, GcProgress, GcRequest, Identity, Limits,
+        LimitsChange, ListProgress, ListRequest, Listing, Peers, ShareProgress, ShareRequest,
+        ShareResult, Shares, Status, Transfer, Transfers, UnshareRequest, Unshared, Verified,
+        VerifyProgress, VerifyRequest,
     },
 };
 use crate::{events::EventReader, metrics::Numbers};
@@ -82,6 +82,16 @@ pub trait Service: Send + Sync + 'static {
         progress: Progress<FetchProgress>,
         cancel: CancellationToken,
     ) -> impl Future<Output = Result<FetchResult, ApiError>> + Send;
+
+    /// Sends the bytes of one file to `out`, in order and verified; lands and keeps nothing. It ends
+    /// soon when nobody takes them any more.
+    fn cat(
+        &self,
+        request: CatRequest,
+        out: mpsc::Sender<Vec<u8>>,
+        progress: Progress<FetchProgress>,
+        cancel: CancellationToken,
+    ) -> impl Future<Output = Result<CatResult, ApiError>> + Send;
 
     /// The fetches that are not over, and the last of those that are.
     fn transfers(&self) -> impl Future<Output = Result<Transfers, ApiError>> + Send;

@@ -63,6 +63,12 @@ pub(crate) enum FetchError {
     /// This month's traffic budget is used up.
     #[error(transparent)]
     Spent(#[from] Spent),
+    /// Bytes were asked for, and the link leads to a folder.
+    #[error("the link leads to a folder, which has no bytes of its own")]
+    NotAFile,
+    /// The limit on streams is reached.
+    #[error("{0} files are streamed already")]
+    Streams(usize),
     /// The index failed.
     #[error("the store failed: {0}")]
     Store(#[from] StoreError),
@@ -97,6 +103,7 @@ impl FetchError {
             | Self::Path(_)
             | Self::Name(_)
             | Self::BareSymlink
+            | Self::NotAFile
             | Self::Internal(_) => true,
             Self::NotFound { .. }
             | Self::NoProgress { .. }
@@ -105,6 +112,7 @@ impl FetchError {
             | Self::NoSpace { .. }
             | Self::Busy(_)
             | Self::Spent(_)
+            | Self::Streams(_)
             | Self::Store(_)
             | Self::Cancelled
             | Self::Paused

@@ -2,7 +2,6 @@
 
 use std::{
     io::{self, ErrorKind},
-    path::Path,
     sync::Arc,
 };
 
@@ -57,51 +56,56 @@ impl Job {
         )))
     }
 
-    /// Moves the part into place and makes the share servable.
+    /// Moves the part into place, and makes the share servable unless that is not wanted.
     pub(super) fn finish(&self, begun: &Begun, landed: Landed) -> Result<Fetched, FetchError> {
-        let Landed {
-            root,
-            landing,
-            fed,
-            from,
-        } = landed;
         begun.journal.write()?;
         if self.request.sync {
-            landing.part().flush()?;
+            landed.landing.part().flush()?;
         }
-        let path = begun.destination.path();
-        self.note_moving(begun)?;
-        landing
-            .part()
-            .publish(&begun.destination, self.request.overwrite)
-            .map_err(|error| match error.kind() {
-                ErrorKind::AlreadyExists => FetchError::DestinationExists(path.clone()),
-                ErrorKind::NotADirectory | ErrorKind::IsADirectory => {
-                    FetchError::OtherKind(path.clone())
-                }
-                _ => FetchError::Destination(error),
-            })?;
-        self.refresh_stat(begun, &path)?;
-        let mut record = ShareRecord {
-            root,
-            base: path,
-            size: fed.bytes,
-            files: fed.files,
-            chunks: fed.chunks,
+        self.move_into_place(begun, landed.landing.part())?;
+        if self.request.sync {
+            landed.landing.part().flush()?;
+        }
+        let record = ShareRecord {
+            root: landed.root,
+            base: begun.destination.path(),
+            size: landed.fed.bytes,
+            files: landed.fed.files,
+            chunks: landed.fed.chunks,
             state: ShareState::Live,
+            unflushed_boot: begun.record.unflushed_boot.filter(|_| !self.request.sync),
             ..begun.record.clone()
         };
-        if self.request.sync {
-            landing.part().flush()?;
-            record.unflushed_boot = None;
+        if self.request.serve {
+            self.serve(&record, landed.landing)?;
+        } else {
+            self.inner.transfers.let_go(self.id)?;
+            self.inner.library.discard(record.id)?;
         }
+        Ok(self.fetched(&record, landed.fed, landed.from))
+    }
+
+    fn move_into_place(&self, begun: &Begun, part: &Part) -> Result<(), FetchError> {
+        let path = begun.destination.path();
+        self.note_moving(begun)?;
+        part.publish(&begun.destination, self.request.overwrite)
+            .map_err(|error| match error.kind() {
+                ErrorKind::AlreadyExists => FetchError::DestinationExists(path),
+                ErrorKind::NotADirectory | ErrorKind::IsADirectory => FetchError::OtherKind(path),
+                _ => FetchError::Destination(error),
+            })
+    }
+
+    /// Offers what is in place from now on.
+    fn serve(&self, record: &ShareRecord, landing: Arc<Landing>) -> Result<(), FetchError> {
+        self.refresh_stat(record)?;
         self.inner
             .library
             .publish(self.store().batch(), record.clone())?;
         if !self.request.sync {
             self.inner.flush_later(landing, record.id);
         }
-        Ok(self.fetched(&record, fed, from))
+        Ok(())
     }
 
     /// Notes what is about to be moved, so that a run after a crash can tell it from a stranger's.
@@ -115,11 +119,11 @@ impl Job {
     }
 
     /// A rename changes the ctime of a single file; the index has to know the new one.
-    fn refresh_stat(&self, begun: &Begun, path: &Path) -> Result<(), FetchError> {
-        let Some((id, mut row)) = self.store().file_by_path(begun.record.id, "")? else {
+    fn refresh_stat(&self, share: &ShareRecord) -> Result<(), FetchError> {
+        let Some((id, mut row)) = self.store().file_by_path(share.id, "")? else {
             return Ok(());
         };
-        let now = FileStat::of(&path.symlink_metadata()?);
+        let now = FileStat::of(&share.base.symlink_metadata()?);
         let moved = FileStat {
             ctime_ns: now.ctime_ns,
             ..row.stat

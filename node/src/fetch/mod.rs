@@ -27,6 +27,7 @@ mod progress;
 mod record;
 mod reputation;
 mod session;
+mod stream;
 mod supply;
 mod transfer;
 mod transfers;
@@ -50,6 +51,7 @@ pub(crate) use self::{
     error::FetchError,
     find::FoundProvider,
     progress::{Phase, Snapshot, Totals},
+    stream::{StreamRequest, Streamed},
     transfers::{ControlError, FetchEvent, Pause, TransferInfo, TransferState, Transfers},
 };
 use self::{
@@ -59,6 +61,7 @@ use self::{
     landing::Landing,
     record::Place,
     reputation::Reputation,
+    stream::Streams,
     transfer::Sink,
     transfers::{Started, Told},
 };
@@ -84,6 +87,8 @@ pub(crate) struct FetchRequest {
     /// Peers to try before the DHT answers, beside those of the link.
     pub(crate) peers: Vec<Multiaddr>,
     pub(crate) overwrite: bool,
+    /// Serve what has landed from then on.
+    pub(crate) serve: bool,
     /// Wait until everything is on the disk.
     pub(crate) sync: bool,
     /// The longest time without progress.
@@ -123,6 +128,7 @@ struct Inner {
     limits: Limits,
     swarms: Arc<Swarms>,
     buffers: Arc<Semaphore>,
+    streams: Streams,
     offences: Arc<Reputation>,
     transfers: Transfers,
     claims: Arc<Claims>,
@@ -137,7 +143,7 @@ struct Inner {
 impl FetchRequest {
     /// Whether both are content with one run.
     fn is_same(&self, other: &Self) -> bool {
-        let how = |it: &Self| (it.overwrite, it.sync);
+        let how = |it: &Self| (it.overwrite, it.serve, it.sync);
         self.is_same_place(other) && how(self) == how(other)
     }
 
@@ -177,6 +183,7 @@ impl Fetcher {
             limits: deps.limits,
             swarms: deps.swarms,
             buffers: buffers::budget(),
+            streams: Streams::default(),
             offences: Arc::default(),
             transfers: deps.transfers,
             claims: Arc::default(),
@@ -335,7 +342,9 @@ impl Fetcher {
 
     /// Chunk payload that was verified since the process started.
     pub(crate) fn totals(&self) -> Totals {
-        self.inner.transfers.totals()
+        let mut totals = self.inner.transfers.totals();
+        self.inner.streams.add_to(&mut totals);
+        totals
     }
 
     /// Adds its numbers, but for the bytes and what is told as events.

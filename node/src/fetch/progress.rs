@@ -136,6 +136,12 @@ impl Totals {
         self.resumed += of.resumed;
         self.local += of.local;
     }
+
+    pub(super) fn add_all(&mut self, of: &Self) {
+        self.downloaded += of.downloaded;
+        self.resumed += of.resumed;
+        self.local += of.local;
+    }
 }
 
 impl Snapshot {

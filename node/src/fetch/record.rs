@@ -22,7 +22,7 @@ use super::{
 use crate::store::{FileStat, ShareId, Store, StoreError, TableChange, TableName};
 
 /// The layout that is written.
-const VERSION: u8 = 2;
+const VERSION: u8 = 3;
 const NEXT_KEY: &[u8] = b"n";
 const RECORD_PREFIX: u8 = b't';
 /// Rows read at a time while loading.
@@ -46,6 +46,7 @@ pub(super) struct StoredRequest {
     output: PathBuf,
     into: bool,
     overwrite: bool,
+    serve: bool,
     sync: bool,
     timeout_ms: u64,
 }
@@ -119,6 +120,7 @@ impl StoredRequest {
             into,
             peers,
             overwrite,
+            serve,
             sync,
             timeout,
         } = request;
@@ -133,6 +135,7 @@ impl StoredRequest {
             output: output.clone(),
             into: *into,
             overwrite: *overwrite,
+            serve: *serve,
             sync: *sync,
             timeout_ms: u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX),
         }
@@ -149,6 +152,7 @@ impl StoredRequest {
                 .filter_map(|it| it.parse::<Multiaddr>().ok())
                 .collect(),
             overwrite: self.overwrite,
+            serve: self.serve,
             sync: self.sync,
             timeout: Duration::from_millis(self.timeout_ms),
         })
@@ -256,6 +260,7 @@ mod tests {
             into: true,
             peers: vec!["/ip4/127.0.0.1/tcp/1".parse().unwrap()],
             overwrite: false,
+            serve: false,
             sync: true,
             timeout: Duration::from_secs(7),
         };

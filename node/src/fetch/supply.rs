@@ -39,6 +39,8 @@ pub(super) const SKIPPED_LISTED_MAX: usize = 64;
 pub(super) enum Need {
     /// A DAG node; its bytes come back through the channel of verified nodes.
     Node(Digest),
+    /// A leaf of a file that is streamed; its bytes come back like a node's.
+    Leaf { digest: Digest, len: Option<u32> },
     /// A chunk and where it goes. `len` is exact when the parent block states it.
     Chunk {
         digest: Digest,
@@ -111,7 +113,7 @@ impl Supply {
     }
 
     /// The address of what the link's path leads to; the root itself without a path.
-    fn follow(&self, link: &Link) -> Result<Cid, FetchError> {
+    pub(super) fn follow(&self, link: &Link) -> Result<Cid, FetchError> {
         let mut walk = PathWalk::new(link.root.clone(), link.path.clone());
         loop {
             match walk.step()? {

@@ -3,7 +3,7 @@
 use std::{path::Path, time::SystemTime};
 
 use jiff::Timestamp;
-use libp2p::Multiaddr;
+use libp2p::{Multiaddr, PeerId};
 use shoal_protocol::{
     chunker::Chunker,
     exchange::Availability,
@@ -14,7 +14,7 @@ use shoal_protocol::{
 
 use crate::{
     api::types as api,
-    fetch::{Fetched, FoundProvider, Snapshot, TransferInfo, TransferState},
+    fetch::{Fetched, FoundProvider, Snapshot, Streamed, TransferInfo, TransferState},
     net::{self, PeerInfo, Scope, without_peer},
     share::{self, Shared},
     store::{Recipe, ShareRecord, ShareState},
@@ -161,15 +161,6 @@ pub(super) fn fetched(fetched: &Fetched) -> api::FetchResult {
     let listed = fetched.skipped.len() as u64;
     let more = fetched.skipped_total.saturating_sub(listed);
     let more = (more > 0).then(|| format!("{more} more links lead outside and were not made"));
-    let mut from: Vec<_> = fetched
-        .from
-        .iter()
-        .map(|(peer, bytes)| api::Source {
-            peer: *peer,
-            bytes: *bytes,
-        })
-        .collect();
-    from.sort_by_key(|source| std::cmp::Reverse(source.bytes));
     api::FetchResult {
         cid: fetched.cid.to_string(),
         path: fetched.path.clone(),
@@ -180,9 +171,30 @@ pub(super) fn fetched(fetched: &Fetched) -> api::FetchResult {
         resumed_bytes: fetched.resumed_bytes,
         local_bytes: fetched.local_bytes,
         skipped: fetched.skipped_total,
-        from,
+        from: sources(&fetched.from),
         warnings: skipped.chain(more).collect(),
     }
+}
+
+pub(super) fn streamed(streamed: &Streamed) -> api::CatResult {
+    api::CatResult {
+        cid: streamed.cid.to_string(),
+        size: streamed.size,
+        elapsed_ms: millis(streamed.elapsed),
+        downloaded_bytes: streamed.downloaded_bytes,
+        local_bytes: streamed.local_bytes,
+        from: sources(&streamed.from),
+    }
+}
+
+/// Who sent how much, the most first.
+fn sources(from: &[(PeerId, u64)]) -> Vec<api::Source> {
+    let sources = from
+        .iter()
+        .map(|&(peer, bytes)| api::Source { peer, bytes });
+    let mut sources: Vec<_> = sources.collect();
+    sources.sort_by_key(|source| std::cmp::Reverse(source.bytes));
+    sources
 }
 
 pub(super) fn transfer(info: &TransferInfo) -> api::Transfer {

@@ -180,6 +180,11 @@ impl From<&FetchError> for ApiError {
             FetchError::Spent(_) => Self::new(ErrorCode::BudgetSpent, message).hint(
                 "what was fetched is kept; raise the budget with `shoal limits --monthly SIZE|off`",
             ),
+            FetchError::Streams(_) => {
+                Self::new(ErrorCode::Busy, message).hint("try again when one of them is done")
+            }
+            FetchError::NotAFile => Self::new(ErrorCode::NotAFile, message)
+                .hint("name a file in it, like LINK/PATH; `shoal ls LINK` shows what there is"),
             FetchError::BareSymlink => {
                 Self::new(ErrorCode::BadName, message).hint("fetch the folder that it is in")
             }

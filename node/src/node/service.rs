@@ -7,6 +7,7 @@ use std::{
 };
 
 use shoal_protocol::{address::Cid, link::Link};
+use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use super::{NodeHandle, answers, budgets};
@@ -219,6 +220,7 @@ impl Service for NodeHandle {
             into,
             peers: request.peers,
             overwrite: request.overwrite,
+            serve: !request.no_serve,
             sync: request.sync,
             timeout: Duration::from_millis(request.timeout_ms),
         };
@@ -248,6 +250,24 @@ impl Service for NodeHandle {
             Ok(fetched) => Ok(answers::fetched(&fetched)),
             Err(error) => Err(self.kept_as(attached.id(), error.as_ref().into())),
         }
+    }
+
+    async fn cat(
+        &self,
+        request: api::CatRequest,
+        out: mpsc::Sender<Vec<u8>>,
+        progress: Progress<api::FetchProgress>,
+        cancel: CancellationToken,
+    ) -> Result<api::CatResult, ApiError> {
+        let request = fetch::StreamRequest {
+            link: request.link.parse()?,
+            peers: request.peers,
+            timeout: Duration::from_millis(request.timeout_ms),
+        };
+        let report = |at, rate| progress.report(answers::progress(&at, rate));
+        let streaming = self.inner.fetcher.stream(&request, out, report);
+        let streamed = cancelled_or(&cancel, streaming).await?;
+        Ok(answers::streamed(&streamed))
     }
 
     async fn transfers(&self) -> Result<api::Transfers, ApiError> {

@@ -29,9 +29,9 @@ use super::{
     ApiError, ErrorBody, ErrorCode, Progress, Service, body,
     server::{Operations, Room},
     types::{
-        Collected, Connected, FetchProgress, FetchResult, FindProgress, Found, GcProgress,
-        ListProgress, Listing, NoProgress, Occurrence, ShareProgress, ShareResult, StreamEvent,
-        Transfer, Unshared, Verified, VerifyProgress,
+        CatResult, Collected, Connected, FetchProgress, FetchResult, FindProgress, Found,
+        GcProgress, ListProgress, Listing, NoProgress, Occurrence, ShareProgress, ShareResult,
+        StreamEvent, Transfer, Unshared, Verified, VerifyProgress,
     },
 };
 
@@ -57,6 +57,7 @@ use super::{
         Unshared,
         Verified,
         StreamEvent<FetchProgress, FetchResult>,
+        StreamEvent<FetchProgress, CatResult>,
         StreamEvent<FindProgress, Found>,
         StreamEvent<GcProgress, Collected>,
         StreamEvent<ListProgress, Listing>,
@@ -78,6 +79,7 @@ fn routes<S: Service>() -> OpenApiRouter<Api<S>> {
         .routes(routes!(share::shares, share::share, share::unshare_path))
         .routes(routes!(share::unshare_cid))
         .routes(routes!(fetch::fetch))
+        .routes(routes!(fetch::cat))
         .routes(routes!(transfer::transfers))
         .routes(routes!(transfer::pause))
         .routes(routes!(transfer::resume))

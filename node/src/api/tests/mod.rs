@@ -18,12 +18,12 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     types::{
-        Collected, ConnectRequest, Connected, Disk, FetchPhase, FetchProgress, FetchRequest,
-        FetchResult, FindProgress, FindRequest, Found, GcProgress, GcRequest, Identity,
-        LimitSource, Limits, LimitsChange, ListProgress, ListRequest, Listing, MonthlyLimit, Peers,
-        RateLimit, Rates, Replicas, Scope, ShareProgress, ShareRequest, ShareResult, Shares,
-        Status, Transfer, TransferState, Transfers, UnshareRequest, Unshared, Verified,
-        VerifyProgress, VerifyRequest,
+        CatRequest, CatResult, Collected, ConnectRequest, Connected, Disk, FetchPhase,
+        FetchProgress, FetchRequest, FetchResult, FindProgress, FindRequest, Found, GcProgress,
+        GcRequest, Identity, LimitSource, Limits, LimitsChange, ListProgress, ListRequest, Listing,
+        MonthlyLimit, Peers, RateLimit, Rates, Replicas, Scope, ShareProgress, ShareRequest,
+        ShareResult, Shares, Status, Transfer, TransferState, Transfers, UnshareRequest, Unshared,
+        Verified, VerifyProgress, VerifyRequest,
     },
     *,
 };
@@ -223,6 +223,19 @@ impl Service for Scripted {
             from: Vec::new(),
             warnings: Vec::new(),
         })
+    }
+
+    async fn cat(
+        &self,
+        request: CatRequest,
+        out: mpsc::Sender<Vec<u8>>,
+        _: Progress<FetchProgress>,
+        _: CancellationToken,
+    ) -> Result<CatResult, ApiError> {
+        for bytes in ["one", "three"] {
+            let _ = out.send(bytes.into()).await;
+        }
+        Err(ApiError::new(ErrorCode::Integrity, request.link))
     }
 
     async fn transfers(&self) -> Result<Transfers, ApiError> {

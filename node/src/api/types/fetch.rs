@@ -23,6 +23,9 @@ pub struct FetchRequest {
     /// Replace what is there; folders are merged file by file.
     #[serde(default)]
     pub overwrite: bool,
+    /// Leave what has landed to the person alone: it is not served, and not known afterwards.
+    #[serde(default)]
+    pub no_serve: bool,
     /// Answer only when the bytes are flushed to disk.
     #[serde(default)]
     pub sync: bool,
@@ -126,6 +129,38 @@ pub struct Source {
     pub peer: PeerId,
     /// Verified bytes.
     pub bytes: u64,
+}
+
+/// Which file's bytes to send.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct CatRequest {
+    /// The link as it was given; it has to lead to a file.
+    pub link: String,
+    /// Peers to ask first, besides those in the link.
+    #[serde(default)]
+    #[schema(value_type = Vec<String>)]
+    pub peers: Vec<Multiaddr>,
+    /// Longest time without progress before it gives up; a reader that waits does not count.
+    #[serde(default = "timeout_ms_default")]
+    pub timeout_ms: u64,
+}
+
+/// A file whose bytes were all sent.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct CatResult {
+    /// The file's own root.
+    pub cid: String,
+    /// Bytes.
+    pub size: u64,
+    /// Time from request to the last byte.
+    pub elapsed_ms: u64,
+    /// Bytes that came from other peers.
+    pub downloaded_bytes: u64,
+    /// Bytes that were read from shares on this disk.
+    pub local_bytes: u64,
+    /// Who sent how much.
+    pub from: Vec<Source>,
 }
 
 /// Whose tree to list without fetching its files.

@@ -20,9 +20,9 @@ use super::ApiError;
 
 pub use event::{Event, Occurrence};
 pub use fetch::{
-    Destination, EntryKind, FetchPhase, FetchProgress, FetchRequest, FetchResult, FindProgress,
-    FindRequest, Found, ListEntry, ListProgress, ListRequest, Listing, Provider, Source,
-    TIMEOUT_MS_DEFAULT,
+    CatRequest, CatResult, Destination, EntryKind, FetchPhase, FetchProgress, FetchRequest,
+    FetchResult, FindProgress, FindRequest, Found, ListEntry, ListProgress, ListRequest, Listing,
+    Provider, Source, TIMEOUT_MS_DEFAULT,
 };
 pub use limits::{LimitSource, Limits, LimitsChange, MonthlyLimit, RateLimit};
 pub use node::{

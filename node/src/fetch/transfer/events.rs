@@ -287,8 +287,7 @@ impl Transfer {
                 self.setup.contacts.delivered(provider);
                 let peer = self.setup.contacts.peer(provider);
                 let received = peer.map(|peer| self.received.entry(peer).or_default());
-                // What is counted is content; nodes are what it takes to find it.
-                if !want.targets.is_empty() {
+                if want.is_content {
                     self.setup.progress.downloaded(bytes);
                     received.into_iter().for_each(|received| *received += bytes);
                 }

@@ -104,8 +104,10 @@ pub(super) struct Transfer {
 struct Want {
     digest: Digest,
     bytes_max: u32,
-    /// Where the chunk goes; none for a DAG node.
+    /// Where the chunk goes; none for what comes back as it is.
     targets: Vec<Target>,
+    /// Whether it counts as payload; DAG nodes are what it takes to find that.
+    is_content: bool,
     /// Its bytes are being verified and written.
     landing: bool,
 }
@@ -238,7 +240,8 @@ impl Transfer {
             let (sources, asked) = (self.sessions.len(), self.setup.contacts.count());
             self.setup.progress.peers(sources, asked);
             let now = self.setup.progress.snapshot();
-            if now != last {
+            // Time counts while something is asked for: what nobody needs yet nobody is late with.
+            if now != last || self.wants.is_empty() {
                 (last, self.moved) = (now, Instant::now());
             }
             self.setup.contacts.return_to(Instant::now());
@@ -248,11 +251,16 @@ impl Transfer {
     }
 
     fn handle_need(&mut self, need: Need) {
+        let is_content = !matches!(need, Need::Node(_));
         let (digest, bytes_max, hint, target) = match need {
             Need::Node(digest) => {
                 // Everything else waits for it.
                 self.gathers_until = None;
                 (digest, BLOCK_BYTES_CAP, NODE_BYTES_HINT, None)
+            }
+            Need::Leaf { digest, len } => {
+                let hint = len.unwrap_or(CHUNK_BYTES_HINT);
+                (digest, len.unwrap_or(BLOCK_BYTES_CAP), hint, None)
             }
             Need::Chunk {
                 digest,
@@ -277,6 +285,7 @@ impl Transfer {
         let id = WantId(self.next_want);
         self.next_want = self.next_want.wrapping_add(1);
         let part = match &target {
+            None if is_content => Part::Unnumbered,
             None => Part::Node,
             Some(target) => target.leaf.map_or(Part::Unnumbered, Part::Leaf),
         };
@@ -287,6 +296,7 @@ impl Transfer {
                 digest,
                 bytes_max,
                 targets,
+                is_content,
                 landing: false,
             },
         );

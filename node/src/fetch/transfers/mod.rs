@@ -39,7 +39,7 @@ use self::{
 use super::{
     FetchError, FetchRequest, Fetched, Outcome,
     progress::{Progress, Snapshot},
-    record::{Place, Records},
+    record::{Fate, Place, Records, TransferRecord},
 };
 use crate::store::{Store, StoreError};
 
@@ -450,6 +450,23 @@ impl Transfers {
         };
         entry.place = place;
         self.persist(entry, id)
+    }
+
+    /// What a transfer has moved into place is the person's from now on: a process that ends before
+    /// the transfer is over leaves nothing but its rows to be taken away.
+    pub(super) fn let_go(&self, id: u64) -> Result<(), StoreError> {
+        let mut table = self.lock();
+        let Some(entry) = table.entries.get_mut(&id) else {
+            return Ok(());
+        };
+        if let Some(place) = &mut entry.place {
+            place.moving = None;
+        }
+        let Some(record) = entry.record() else {
+            return Ok(());
+        };
+        let fate = Fate::Removing;
+        self.records.save(id, &TransferRecord { fate, ..record })
     }
 
     /// Takes over what another transfer of the same content left at the same place, whoever spelled

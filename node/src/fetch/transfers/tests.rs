@@ -31,6 +31,7 @@ fn request(content: &str, output: &str) -> FetchRequest {
         into: false,
         peers: Vec::new(),
         overwrite: false,
+        serve: true,
         sync: false,
         timeout: Duration::from_secs(1),
     }
@@ -45,6 +46,22 @@ fn place(store: &Store, name: &str) -> Place {
         part: format!(".{name}.part").into(),
         share: store.new_share_id().unwrap(),
         moving: Some(FileStat::default()),
+    }
+}
+
+fn fetched(content: &str) -> Fetched {
+    Fetched {
+        cid: root(content),
+        path: "/x".into(),
+        size: 0,
+        files: 1,
+        elapsed: Duration::ZERO,
+        downloaded_bytes: 0,
+        resumed_bytes: 0,
+        local_bytes: 0,
+        skipped: Vec::new(),
+        skipped_total: 0,
+        from: Vec::new(),
     }
 }
 
@@ -341,4 +358,24 @@ fn nothing_begins_once_it_is_closed() {
         states(&load(&store)),
         [(1, TransferState::Paused(Pause::Stopped))]
     );
+}
+
+#[test]
+fn what_was_let_go_is_never_taken_away_again() {
+    let home = tempfile::tempdir().unwrap();
+    let store = store(&home);
+    let transfers = load(&store);
+    transfers.open(request("a", "/a")).unwrap();
+    transfers.start_next().unwrap();
+    transfers.set_place(1, Some(place(&store, "a"))).unwrap();
+    transfers.let_go(1).unwrap();
+    // A process that ends here leaves rows, and a part that is in place and no part any more.
+    let left = load(&store).half_removed();
+    let [(1, Some(place))] = left.as_slice() else {
+        panic!("{left:?}");
+    };
+    assert_eq!(place.moving, None);
+    transfers.ended(1, Ok(fetched("a")));
+    assert_eq!(states(&transfers), [(1, TransferState::Done)]);
+    assert!(load(&store).half_removed().is_empty());
 }

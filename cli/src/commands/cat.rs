@@ -1,0 +1,64 @@
+//! `shoal fetch --stdout`: the bytes of one file, in order and verified, to standard output.
+//!
+//! Nothing lands and nothing is kept. A reader that has seen enough (`| head`) is no failure.
+
+use std::io;
+
+use shoal_node::api::{
+    ApiError,
+    types::{CatRequest, CatResult, FetchProgress},
+};
+
+use super::interruptible;
+use crate::{
+    app::App,
+    args::FetchArgs,
+    client::{ByteStream, Part},
+    human, output,
+    progress::Bar,
+    session::Session,
+};
+
+pub(super) async fn run(app: &App, args: FetchArgs) -> Result<(), ApiError> {
+    let request = CatRequest {
+        timeout_ms: args.patience.millis(),
+        link: args.link,
+        peers: args.peer,
+    };
+    let session = Session::open(app).await?;
+    let copied = interruptible(app, async {
+        let bytes = session.client.cat(&request).await?;
+        copy(app, bytes).await
+    });
+    let result = copied.await;
+    if let Ok(Some(result)) = &result {
+        let size = human::size(result.size);
+        let time = human::duration(result.elapsed_ms);
+        app.output
+            .note(format_args!("Wrote {size} to standard output in {time}."));
+    }
+    session.close().await;
+    result.map(drop)
+}
+
+/// Copies all bytes to standard output; none if nobody reads them to their end.
+async fn copy(
+    app: &App,
+    mut bytes: ByteStream<FetchProgress, CatResult>,
+) -> Result<Option<CatResult>, ApiError> {
+    let bar = Bar::start(&app.output, "starting");
+    loop {
+        match bytes.next().await? {
+            Part::Bytes(bytes) => match output::bytes(bytes).await {
+                Ok(()) => {}
+                Err(error) if error.kind() == io::ErrorKind::BrokenPipe => return Ok(None),
+                Err(error) => {
+                    let message = format!("cannot write to standard output: {error}");
+                    return Err(ApiError::from_io(&error, message));
+                }
+            },
+            Part::Progress(progress) => bar.fetch(&progress),
+            Part::Done(result) => return Ok(Some(result)),
+        }
+    }
+}
