@@ -200,3 +200,60 @@ async fn nobody_there_is_its_own_error() {
     drop(std::os::unix::net::UnixListener::bind(home.path().join("api.sock")).unwrap());
     assert_eq!(check().await, ErrorCode::NoDaemon);
 }
+
+/// Reads a file from a daemon that sends `parts`: its bytes, and how that ended.
+async fn cat(parts: &[&str], then: Then) -> (Vec<u8>, Result<CatResult, ApiError>) {
+    let parts = parts.iter().map(|&part| part.to_owned()).collect();
+    let daemon = Daemon::start(STREAM, parts, then);
+    let client = daemon.client().await;
+    let request = CatRequest {
+        link: "x".into(),
+        peers: Vec::new(),
+        timeout_ms: 1,
+    };
+    let mut stream = client.cat(&request).await.unwrap();
+    let mut all = Vec::new();
+    loop {
+        match stream.next().await {
+            Ok(Part::Bytes(bytes)) => all.extend(bytes),
+            Ok(Part::Progress(_)) => {}
+            Ok(Part::Done(result)) => return (all, Ok(result)),
+            Err(error) => return (all, Err(error)),
+        }
+    }
+}
+
+#[tokio::test]
+async fn bytes_are_whole_only_with_the_last_frame() {
+    let event = |text: &str| {
+        let len = u8::try_from(text.len()).unwrap();
+        format!("e\0\0\0{}{text}", char::from(len))
+    };
+    let heartbeat = event(HEARTBEAT);
+    let failed = "{\"event\":\"error\",\"error\":{\"code\":\"integrity\",\"message\":\"m\"}}";
+    let check = async |parts: &[&str], bytes: &[u8], code: ErrorCode| {
+        let (got, ended) = cat(parts, Then::Close).await;
+        let error = ended.unwrap_err();
+        assert_eq!(
+            (got.as_slice(), error.code),
+            (bytes, code),
+            "{parts:?}: {error}"
+        );
+    };
+    let data = "d\0\0\0\x05bytes";
+    check(
+        &[data, &heartbeat, data, &event(failed)],
+        b"bytesbytes",
+        ErrorCode::Integrity,
+    )
+    .await;
+    check(
+        &["d\0\0", "\0\x05by", "tes"],
+        b"bytes",
+        ErrorCode::DaemonLost,
+    )
+    .await;
+    check(&[data, "d\0\0\0\x05byt"], b"bytes", ErrorCode::DaemonLost).await;
+    check(&[data, &heartbeat], b"bytes", ErrorCode::DaemonLost).await;
+    check(&[data, "nonsense"], b"bytes", ErrorCode::Internal).await;
+}

@@ -34,10 +34,12 @@ use crate::{
     metrics::Numbers,
 };
 
+use self::scripted::Scripted;
+
 /// Anything that takes longer hangs.
 const DEADLINE: Duration = Duration::from_secs(20);
 
-/// A node that does as the link, name or CID of a request tells it.
+/// A served API, its node's events, and what ends it.
 struct Served {
     socket: PathBuf,
     events: mpsc::UnboundedReceiver<&'static str>,

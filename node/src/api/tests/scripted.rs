@@ -2,12 +2,13 @@
 
 use super::*;
 
-struct Scripted {
+/// A node that does as the link, name or CID of a request tells it.
+pub(super) struct Scripted {
     /// Says `started` and `cancelled` of operations that wait.
-    events: mpsc::UnboundedSender<&'static str>,
+    pub(super) events: mpsc::UnboundedSender<&'static str>,
     /// Lets an operation that reports its progress end.
-    seen: Arc<Notify>,
-    bus: Events,
+    pub(super) seen: Arc<Notify>,
+    pub(super) bus: Events,
 }
 
 impl Scripted {
@@ -294,5 +295,3 @@ fn transfer(state: TransferState) -> Transfer {
         },
     }
 }
-
-/// A served API, its node's events, and what ends it.
