@@ -12,7 +12,7 @@ use std::{
 
 use serde_json::Value;
 
-use crate::hash_file;
+use crate::{hash_file, shoal};
 
 /// Where commands run, and whose node they talk to.
 #[derive(Clone, Debug)]
@@ -41,6 +41,24 @@ pub struct Refusal<'a> {
 }
 
 impl Ground {
+    /// The binary in a new working directory below `root`, with a home beside it that is not
+    /// made yet.
+    ///
+    /// # Panics
+    ///
+    /// When the working directory cannot be made.
+    #[must_use]
+    #[expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+    pub fn below(root: &Path) -> Self {
+        let dir = root.join("here");
+        fs::create_dir(&dir).unwrap();
+        Self {
+            program: shoal(),
+            dir,
+            home: root.join("home"),
+        }
+    }
+
     /// The same place with another home.
     pub fn on(&self, home: PathBuf) -> Self {
         Self {

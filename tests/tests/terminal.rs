@@ -12,7 +12,7 @@ use shoal_tests::{
     forger::Forgery,
     peer::Peer,
     refused::Ground,
-    scratch, shoal,
+    scratch,
     terminal::{Ended, Terminal},
     write_content,
 };
@@ -29,11 +29,7 @@ struct World {
 impl World {
     fn new() -> Self {
         let root = scratch();
-        let dir = root.path().join("here");
-        fs::create_dir(&dir).unwrap();
-        let home = root.path().join("home");
-        let program = shoal();
-        let ground = Ground { program, dir, home };
+        let ground = Ground::below(root.path());
         Self { root, ground }
     }
 

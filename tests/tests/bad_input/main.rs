@@ -14,7 +14,7 @@ use std::{ffi::OsString, fs, os::unix::fs::PermissionsExt as _, path::Path};
 use shoal_tests::{
     Daemon,
     refused::{Ground, Refusal},
-    scratch, shoal,
+    scratch,
 };
 use tempfile::TempDir;
 
@@ -30,17 +30,8 @@ struct World {
 impl World {
     fn new() -> Self {
         let root = scratch();
-        let dir = root.path().join("here");
-        fs::create_dir(&dir).unwrap();
-        let home = root.path().join("home");
-        Self {
-            root,
-            ground: Ground {
-                program: shoal(),
-                dir,
-                home,
-            },
-        }
+        let ground = Ground::below(root.path());
+        Self { root, ground }
     }
 
     /// A place below the working directory.

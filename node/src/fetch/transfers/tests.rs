@@ -49,6 +49,15 @@ fn place(store: &Store, name: &str) -> Place {
     }
 }
 
+/// A transfer that runs and has made its part: number 1.
+fn placed(store: &Store) -> Transfers {
+    let transfers = load(store);
+    transfers.open(request("a", "/a")).unwrap();
+    transfers.start_next().unwrap();
+    transfers.set_place(1, Some(place(store, "a"))).unwrap();
+    transfers
+}
+
 fn fetched(content: &str) -> Fetched {
     Fetched {
         cid: root(content),
@@ -230,10 +239,7 @@ fn what_ended_with_its_process_goes_on_and_what_was_paused_does_not() {
 fn a_cancelled_transfer_is_gone_once_nothing_is_left_of_it() {
     let home = tempfile::tempdir().unwrap();
     let store = store(&home);
-    let transfers = load(&store);
-    transfers.open(request("a", "/a")).unwrap();
-    transfers.start_next().unwrap();
-    transfers.set_place(1, Some(place(&store, "a"))).unwrap();
+    let transfers = placed(&store);
     assert!(matches!(transfers.pause(1).unwrap(), Told::Ending(_)));
     transfers.ended(1, Err(FetchError::Cancelled));
     let Told::Remove(Some(_)) = transfers.remove(1).unwrap() else {
@@ -364,10 +370,7 @@ fn nothing_begins_once_it_is_closed() {
 fn what_was_let_go_is_never_taken_away_again() {
     let home = tempfile::tempdir().unwrap();
     let store = store(&home);
-    let transfers = load(&store);
-    transfers.open(request("a", "/a")).unwrap();
-    transfers.start_next().unwrap();
-    transfers.set_place(1, Some(place(&store, "a"))).unwrap();
+    let transfers = placed(&store);
     transfers.let_go(1).unwrap();
     // A process that ends here leaves rows, and a part that is in place and no part any more.
     let left = load(&store).half_removed();
