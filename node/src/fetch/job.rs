@@ -17,7 +17,7 @@ use super::{
     finish::Landed,
     halves::Halves,
     journal::Journal,
-    place::Destination,
+    place::{Destination, MissingFolders},
     progress::{Phase, Progress},
     record::Place,
     supply::{Fed, Resume},
@@ -63,6 +63,23 @@ impl Job {
     /// landed, it is too late to cancel.
     pub(super) async fn run(self, cancel: CancellationToken) -> Result<Fetched, FetchError> {
         let job = Arc::new(self);
+        let missing = job.step(|job| Ok(job.missing_folders())).await?;
+        let result = job.run_to_end(cancel).await;
+        if result.is_err() {
+            job.step(move |_| {
+                missing.remove_empty();
+                Ok(())
+            })
+            .await?;
+        }
+        result
+    }
+
+    async fn run_to_end(
+        self: &Arc<Self>,
+        cancel: CancellationToken,
+    ) -> Result<Fetched, FetchError> {
+        let job = Arc::clone(self);
         let destination = job.step(Self::destination).await?;
         let claim = job.inner.claims.claim(destination.path());
         let claim = cancel.run_until_cancelled(claim).await;
@@ -130,7 +147,20 @@ impl Job {
         }
         let request = &self.request;
         let name = super::destination_name(&request.link)?;
-        Ok(Destination::resolve(&request.output, request.into, &name)?)
+        Destination::resolve(&request.output, request.into, &name).map_err(|cause| {
+            FetchError::NoDestination {
+                path: request.output.clone(),
+                cause,
+            }
+        })
+    }
+
+    /// What has to be taken back when nothing comes of the fetch.
+    fn missing_folders(&self) -> MissingFolders {
+        match self.request.into {
+            true => MissingFolders::of(&self.request.output),
+            false => MissingFolders::default(),
+        }
     }
 
     /// Finds or makes the record of this fetch. Blocking.

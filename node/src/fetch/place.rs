@@ -28,6 +28,25 @@ use shoal_protocol::name::SafeName;
 /// so a few dozen would do. 128 stays far below the usual limit of 1024 descriptors.
 const DIRECTORY_HANDLES_MAX: usize = 128;
 
+/// The folders that a fetch has to make to land where it was asked to, innermost first.
+#[derive(Debug, Default)]
+pub(crate) struct MissingFolders(Vec<PathBuf>);
+
+impl MissingFolders {
+    /// Those of a path that are not there.
+    pub(crate) fn of(path: &Path) -> Self {
+        let missing = path.ancestors().take_while(|it| !it.exists());
+        Self(missing.map(Path::to_owned).collect())
+    }
+
+    /// Removes them again, up to the first that holds anything.
+    pub(crate) fn remove_empty(&self) {
+        let mut folders = self.0.iter();
+        // One that cannot be removed is in use, or was never made.
+        let _ = folders.try_for_each(std::fs::remove_dir);
+    }
+}
+
 /// The final place of a fetch: an existing parent directory and a name in it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Destination {
