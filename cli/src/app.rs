@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     args::{Cli, Command, Global},
-    commands, interrupt, logging,
+    commands, human, interrupt, logging,
     output::Output,
 };
 
@@ -107,7 +107,7 @@ pub(crate) fn absolute(path: &Path) -> Result<AbsolutePath, ApiError> {
     if absolute.to_str().is_none() {
         return Err(ApiError::new(
             ErrorCode::BadName,
-            format!("the path is not UTF-8: {}", absolute.display()),
+            format!("the path is not UTF-8: {}", human::path(&absolute)),
         )
         .hint("rename it; names have to mean the same on every machine"));
     }

@@ -3,11 +3,20 @@
 use std::{path::Path, time::Duration};
 
 use bytesize::ByteSize;
-use shoal_protocol::name::escaped;
+use shoal_protocol::name::{escaped, escaped_bytes};
 
 /// `1.2 GiB`.
 pub(crate) fn size(bytes: u64) -> String {
     ByteSize(bytes).display().iec().to_string()
+}
+
+/// `12.5/64.0 MiB`, or `900 KiB/1.2 GiB`.
+pub(crate) fn amounts(done: u64, total: u64) -> String {
+    let (done, total) = (size(done), size(total));
+    match (done.split_once(' '), total.split_once(' ')) {
+        (Some((number, unit)), Some((_, whole))) if unit == whole => format!("{number}/{total}"),
+        _ => format!("{done}/{total}"),
+    }
 }
 
 /// `1 file`, `2 files`.
@@ -47,7 +56,7 @@ pub(crate) fn escape_message(text: &str) -> String {
 
 /// A path, escaped.
 pub(crate) fn path(path: &Path) -> String {
-    escape(&path.to_string_lossy())
+    escaped_bytes(path.as_os_str().as_encoded_bytes()).to_string()
 }
 
 /// `word` as a shell takes it literally.
@@ -67,6 +76,9 @@ mod tests {
     fn numbers_read_well() {
         assert_eq!(size(0), "0 B");
         assert_eq!(size(1_258_291), "1.2 MiB");
+        assert_eq!(amounts(13_107_200, 67_108_864), "12.5/64.0 MiB");
+        assert_eq!(amounts(921_600, 1_288_490_189), "900.0 KiB/1.2 GiB");
+        assert_eq!(amounts(0, 0), "0/0 B");
         assert_eq!(count(1, "file"), "1 file");
         assert_eq!(count(2, "file"), "2 files");
         assert_eq!(duration(432), "0.4 s");

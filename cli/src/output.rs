@@ -20,6 +20,11 @@ use crate::{
     human,
 };
 
+/// Clears from the cursor to the end of the screen (ECMA-48, ED).
+const CLEAR_BELOW: &str = "\x1b[J";
+/// Moves the cursor up one line (ECMA-48, CUU).
+const LINE_UP: &str = "\x1b[A";
+
 /// Where results, hints and errors go.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Output {
@@ -114,9 +119,24 @@ impl Output {
         self.error(error)
     }
 
-    /// Whether a progress bar has somebody to look at it.
+    /// Whether progress has somebody to look at it, on a terminal that can draw over what it drew.
     pub(crate) fn shows_progress(&self) -> bool {
-        !self.quiet && io::stderr().is_terminal()
+        let dumb = std::env::var_os("TERM").is_some_and(|term| term == "dumb");
+        !self.quiet && !dumb && io::stderr().is_terminal()
+    }
+
+    /// Draws one line or two in place of those before, and goes back to the first column.
+    pub(crate) fn draw_progress(&self, first: &str, second: &str) {
+        let below = match second {
+            "" => String::new(),
+            second => format!("\n{second}{LINE_UP}"),
+        };
+        eprint(&format_args!("\r{CLEAR_BELOW}{first}{below}\r"));
+    }
+
+    /// Takes away what was drawn last.
+    pub(crate) fn clear_progress(&self) {
+        eprint(&format_args!("\r{CLEAR_BELOW}"));
     }
 }
 
@@ -211,5 +231,10 @@ fn print_text(text: &str) {
 }
 
 fn eprint_line(line: &dyn Display) {
-    let _ = writeln!(io::stderr().lock(), "{line}");
+    eprint(&format_args!("{line}\n"));
+}
+
+/// In one piece, so that a terminal shows no half of it.
+fn eprint(text: &dyn Display) {
+    let _ = io::stderr().lock().write_all(text.to_string().as_bytes());
 }

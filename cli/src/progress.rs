@@ -1,9 +1,12 @@
-//! Progress on stderr, when there is a terminal to show it on. Fits 40 columns: what matters most
-//! comes first.
+//! Progress on stderr, when there is a terminal to show it on.
+//!
+//! One line where it fits, two where the terminal is narrow; what matters most comes first. It is
+//! drawn when the daemon has something to say, and the cursor rests on its first column: so what a
+//! terminal echoes (`^C`), another line is printed over, or the end of the command, is drawn over
+//! or cleared with it. Nothing of it stays on the screen.
 
-use std::time::Duration;
+use std::{cell::Cell, io};
 
-use indicatif::{ProgressBar, ProgressStyle};
 use shoal_node::api::types::{
     FetchPhase, FetchProgress, FindProgress, GcPhase, GcProgress, ListProgress, SharePhase,
     ShareProgress, VerifyProgress,
@@ -11,61 +14,65 @@ use shoal_node::api::types::{
 
 use crate::{human, output::Output};
 
-const TICK_INTERVAL: Duration = Duration::from_millis(100);
-
 /// A line that changes until it is dropped.
-pub(crate) struct Bar(ProgressBar);
+pub(crate) struct Bar {
+    /// None when nobody looks.
+    output: Option<Output>,
+    drawn: Cell<usize>,
+}
 
 impl Bar {
     /// Shows `message` until there is progress to show.
     pub(crate) fn start(output: &Output, message: &'static str) -> Self {
-        if !output.shows_progress() {
-            return Self(ProgressBar::hidden());
-        }
-        let bar = ProgressBar::new_spinner()
-            .with_message(message)
-            .with_style(spinner());
-        bar.enable_steady_tick(TICK_INTERVAL);
-        Self(bar)
+        let bar = Self {
+            output: output.shows_progress().then_some(*output),
+            drawn: Cell::new(0),
+        };
+        bar.say(message);
+        bar
     }
 
     pub(crate) fn share(&self, progress: &ShareProgress) {
         match (progress.phase, progress.bytes_total) {
-            (SharePhase::Walking, _) => self.say("looking for files".to_owned()),
+            (SharePhase::Walking, _) => self.say("looking for files"),
             (SharePhase::Copying | SharePhase::Hashing, Some(total)) => {
-                let message = share_message(progress, total);
-                self.advance(progress.bytes, total, message);
+                let facts = [
+                    copying(progress.phase),
+                    time_left(progress.bytes, total, progress.rate),
+                    rate(progress.rate),
+                    human::amounts(progress.bytes, total),
+                    files(progress.files, progress.files_total),
+                ];
+                self.advance(progress.bytes, total, &facts);
             }
             // No guesses: until all files are counted there is no total.
             (SharePhase::Copying | SharePhase::Hashing, None) => {
-                let rate = human::size(progress.rate);
+                let rate = rate(progress.rate);
                 let files = human::count(progress.files, "file");
-                self.say(format!("{rate}/s {} {files}", human::size(progress.bytes)));
+                self.say(&format!("{rate}, {}, {files}", human::size(progress.bytes)));
             }
-            (SharePhase::Committing, _) => self.say("writing the index".to_owned()),
-            (SharePhase::Announcing, _) => self.say("announcing".to_owned()),
+            (SharePhase::Committing, _) => self.say("writing the index"),
+            (SharePhase::Announcing, _) => self.say("announcing"),
         }
     }
 
     pub(crate) fn fetch(&self, progress: &FetchProgress) {
         let asked = human::count(progress.asked.into(), "peer");
         match (progress.phase, progress.bytes_total) {
-            (FetchPhase::Finding, _) => self.say(format!("looking for providers, asked {asked}")),
-            (FetchPhase::Listing, _) => self.say("reading the tree".to_owned()),
-            (FetchPhase::Landing, _) => self.say("moving into place".to_owned()),
+            (FetchPhase::Finding, _) => self.say(&format!("looking for providers, asked {asked}")),
+            (FetchPhase::Listing, _) => self.say("reading the tree"),
+            (FetchPhase::Landing, _) => self.say("moving into place"),
             (FetchPhase::Fetching, Some(total)) => {
-                let eta = time_left(progress.bytes, total, progress.rate);
-                let rate = human::size(progress.rate);
-                let sources = human::count(progress.sources.into(), "source");
-                let files = match progress.files_total {
-                    Some(total) if total > 1 => format!(" {}/{total} files", progress.files),
-                    _ => String::new(),
-                };
-                let sizes = amounts(progress.bytes, total);
-                let message = format!("{eta}{rate}/s {sizes} {sources}{files}");
-                self.advance(progress.bytes, total, message);
+                let facts = [
+                    time_left(progress.bytes, total, progress.rate),
+                    rate(progress.rate),
+                    human::amounts(progress.bytes, total),
+                    human::count(progress.sources.into(), "source"),
+                    files(progress.files, progress.files_total),
+                ];
+                self.advance(progress.bytes, total, &facts);
             }
-            (FetchPhase::Fetching, None) => self.say(human::size(progress.bytes)),
+            (FetchPhase::Fetching, None) => self.say(&human::size(progress.bytes)),
         }
     }
 
@@ -73,23 +80,27 @@ impl Bar {
         let (done, total) = (progress.bytes, progress.bytes_total);
         let bad = match progress.bad {
             0 => String::new(),
-            bad => format!("{bad} BAD "),
+            bad => format!("{bad} BAD"),
         };
-        let eta = time_left(done, total, progress.rate);
-        let rate = human::size(progress.rate);
-        let sizes = amounts(done, total);
-        let name = human::escape(&progress.name);
-        self.advance(done, total, format!("{bad}{eta}{rate}/s {sizes} {name}"));
+        let facts = [
+            bad,
+            time_left(done, total, progress.rate),
+            rate(progress.rate),
+            human::amounts(done, total),
+            human::escape(&progress.name),
+        ];
+        self.advance(done, total, &facts);
     }
 
     pub(crate) fn gc(&self, progress: &GcProgress) {
-        self.say(match progress.phase {
+        match progress.phase {
             GcPhase::Rows | GcPhase::Blocks => {
-                format!("looked at {}", human::count(progress.rows, "row"))
+                let rows = human::count(progress.rows, "row");
+                self.say(&format!("looked at {rows}"));
             }
-            GcPhase::Copies => "looking at copies".to_owned(),
-            GcPhase::Compacting => "giving space back".to_owned(),
-        });
+            GcPhase::Copies => self.say("looking at copies"),
+            GcPhase::Compacting => self.say("giving space back"),
+        }
     }
 
     pub(crate) fn list(&self, progress: &ListProgress) {
@@ -97,86 +108,157 @@ impl Bar {
             1 => "1 entry".to_owned(),
             entries => format!("{entries} entries"),
         };
-        self.say(format!("reading the tree: {entries}"));
+        self.say(&format!("reading the tree: {entries}"));
     }
 
     pub(crate) fn find(&self, progress: &FindProgress) {
         let asked = human::count(progress.asked.into(), "peer");
         let found = human::count(progress.providers.into(), "provider");
-        self.say(format!("asked {asked}, found {found}"));
+        self.say(&format!("asked {asked}, found {found}"));
     }
 
-    fn say(&self, message: String) {
-        self.0.set_message(message);
-        self.0.set_style(spinner());
+    fn say(&self, message: &str) {
+        let drawn = self.drawn.get();
+        self.draw(|columns| {
+            let line = format!("{} {message}", SPINNER[drawn % SPINNER.len()]);
+            (cut(&line, columns), String::new())
+        });
     }
 
-    fn advance(&self, done: u64, total: u64, message: String) {
-        self.0.set_length(total);
-        self.0.set_position(done);
-        self.0.set_message(message);
-        self.0.set_style(bar());
+    fn advance(&self, done: u64, total: u64, facts: &[String]) {
+        self.draw(|columns| {
+            let (first, second) = in_lines(facts, columns);
+            (cut(&(bar(done, total) + &first), columns), second)
+        });
     }
-}
 
-fn share_message(progress: &ShareProgress, total: u64) -> String {
-    let eta = time_left(progress.bytes, total, progress.rate);
-    let rate = human::size(progress.rate);
-    let sizes = amounts(progress.bytes, total);
-    let files = match progress.files_total {
-        Some(total) if total > 1 => format!(" {}/{total} files", progress.files),
-        _ => String::new(),
-    };
-    let copying = match progress.phase {
-        SharePhase::Copying => "copying ",
-        _ => "",
-    };
-    format!("{copying}{eta}{rate}/s {sizes}{files}")
-}
-
-/// `12 s left `, or nothing while there is no rate to tell it by.
-fn time_left(done: u64, total: u64, rate: u64) -> String {
-    let left_ms = total
-        .saturating_sub(done)
-        .saturating_mul(1000)
-        .checked_div(rate);
-    left_ms.map_or(String::new(), |ms| format!("{} left ", human::duration(ms)))
-}
-
-fn amounts(done: u64, total: u64) -> String {
-    format!("{}/{}", human::size(done), human::size(total))
+    fn draw(&self, lines: impl FnOnce(usize) -> (String, String)) {
+        let Some(output) = &self.output else {
+            return;
+        };
+        self.drawn.set(self.drawn.get().wrapping_add(1));
+        let (first, second) = lines(columns());
+        output.draw_progress(&first, &second);
+    }
 }
 
 impl Drop for Bar {
     fn drop(&mut self) {
-        self.0.finish_and_clear();
+        if let Some(output) = &self.output {
+            output.clear_progress();
+        }
     }
 }
 
-const SPINNER: &str = "{spinner} {wide_msg}";
-const BAR: &str = "[{bar:10}] {percent:>3}% {wide_msg}";
-
-fn spinner() -> ProgressStyle {
-    style(SPINNER)
+/// `[===>      ]  38% `.
+fn bar(done: u64, total: u64) -> String {
+    let part = |whole: u64| {
+        let done = u128::from(done.min(total));
+        let part = (done * u128::from(whole)).checked_div(total.into());
+        usize::try_from(part.unwrap_or(whole.into())).unwrap_or_default()
+    };
+    let mut filled = "=".repeat(part(10));
+    if filled.len() < 10 {
+        filled.push('>');
+    }
+    format!("[{filled:10}] {:>3}% ", part(100))
 }
 
-fn bar() -> ProgressStyle {
-    style(BAR).progress_chars("=> ")
+fn cut(line: &str, columns: usize) -> String {
+    line.chars().take(columns).collect()
 }
 
-/// The template's style; the tests see to it that the templates are valid.
-fn style(template: &str) -> ProgressStyle {
-    ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_spinner())
+fn copying(phase: SharePhase) -> String {
+    match phase {
+        SharePhase::Copying => "copying".to_owned(),
+        _ => String::new(),
+    }
 }
+
+/// `12 s left`, or nothing while there is no rate to tell it by.
+fn time_left(done: u64, total: u64, rate: u64) -> String {
+    let left = total.saturating_sub(done).saturating_mul(1000);
+    left.checked_div(rate)
+        .map_or(String::new(), |ms| format!("{} left", human::duration(ms)))
+}
+
+fn rate(rate: u64) -> String {
+    format!("{}/s", human::size(rate))
+}
+
+/// `3/10 files`; nothing when there is one, for then it is all about that.
+fn files(done: u64, total: Option<u64>) -> String {
+    match total {
+        Some(total) if total > 1 => format!("{done}/{total} files"),
+        _ => String::new(),
+    }
+}
+
+/// The facts that there are, in their order: as many as fit beside the bar, the rest below it.
+fn in_lines(facts: &[String], columns: usize) -> (String, String) {
+    let mut lines = (String::new(), String::new());
+    for fact in facts.iter().filter(|fact| !fact.is_empty()) {
+        let comma = |line: &str| if line.is_empty() { "" } else { ", " };
+        let with = format!("{}{}{fact}", lines.0, comma(&lines.0));
+        if lines.1.is_empty() && BAR_COLUMNS + with.chars().count() <= columns {
+            lines.0 = with;
+        } else {
+            lines.1 += &format!("{}{fact}", comma(&lines.1));
+        }
+    }
+    (lines.0, cut(&lines.1, columns))
+}
+
+/// How wide the terminal is; the usual width where it does not say.
+fn columns() -> usize {
+    let size = rustix::termios::tcgetwinsize(io::stderr());
+    match size.map_or(0, |size| size.ws_col) {
+        0 => 80,
+        columns => columns.into(),
+    }
+}
+
+/// What turns while there is nothing to count, one step for each time it is drawn.
+const SPINNER: [char; 10] = ['⠋', '⠙', '⠹', '⠸', '⠼', '⠴', '⠦', '⠧', '⠇', '⠏'];
+/// What the bar takes before the facts.
+const BAR_COLUMNS: usize = "[==========] 100% ".len();
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn the_templates_are_valid() {
-        for template in [SPINNER, BAR] {
-            assert!(ProgressStyle::with_template(template).is_ok(), "{template}");
-        }
+    fn the_bar_has_one_width() {
+        let check = |done, total, expected: &str| {
+            assert_eq!(bar(done, total), expected, "{done} of {total}");
+            assert_eq!(expected.len(), BAR_COLUMNS);
+        };
+        check(0, 100, "[>         ]   0% ");
+        check(38, 100, "[===>      ]  38% ");
+        check(99, 100, "[=========>]  99% ");
+        check(100, 100, "[==========] 100% ");
+        check(u64::MAX, u64::MAX, "[==========] 100% ");
+        check(0, 0, "[==========] 100% ");
+        check(7, 3, "[==========] 100% ");
+    }
+
+    #[test]
+    fn what_does_not_fit_beside_the_bar_goes_below_it() {
+        let facts = ["12 s left", "", "5.2 MiB/s", "29.0/64.0 MiB", "2 sources"];
+        let facts = facts.map(str::to_owned);
+        let check = |columns, first: &str, second: &str| {
+            let expected = (first.to_owned(), second.to_owned());
+            assert_eq!(in_lines(&facts, columns), expected, "{columns}");
+        };
+        check(80, "12 s left, 5.2 MiB/s, 29.0/64.0 MiB, 2 sources", "");
+        check(40, "12 s left, 5.2 MiB/s", "29.0/64.0 MiB, 2 sources");
+        check(20, "", "12 s left, 5.2 MiB/s");
+    }
+
+    #[test]
+    fn time_is_told_once_there_is_a_rate() {
+        assert_eq!(time_left(10, 100, 0), "");
+        assert_eq!(time_left(10, 100, 3), "30 s left");
+        assert_eq!(time_left(100, 10, 3), "0.0 s left");
     }
 }

@@ -65,7 +65,7 @@ pub enum LinkError {
     #[error("the link is longer than {LINK_BYTES_MAX} bytes")]
     TooLong,
     /// Some other kind of link, or a path.
-    #[error("a link is shoal:<cid>, ipfs://<cid>, /ipfs/<cid> or a bare CID")]
+    #[error("it is neither shoal:<cid>, ipfs://<cid>, /ipfs/<cid> nor a bare CID")]
     Scheme,
     /// Its address is malformed, or of an unsupported kind: the error within tells.
     #[error(transparent)]

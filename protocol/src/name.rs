@@ -175,6 +175,18 @@ pub fn escaped(name: &str) -> impl fmt::Display + '_ {
     })
 }
 
+/// A name that need not be UTF-8, as it may be printed: bytes that are not come out as `\xff`, so
+/// that two such names differ.
+pub fn escaped_bytes(name: &[u8]) -> impl fmt::Display + '_ {
+    fmt::from_fn(move |f| {
+        name.utf8_chunks().try_for_each(|chunk| {
+            write!(f, "{}", escaped(chunk.valid()))?;
+            let mut invalid = chunk.invalid().iter();
+            invalid.try_for_each(|byte| write!(f, "\\x{byte:02x}"))
+        })
+    })
+}
+
 /// Whether a character only steers how others are shown. Joiners are left alone: scripts and emoji
 /// need them.
 fn is_invisible(c: char) -> bool {
@@ -318,6 +330,10 @@ mod tests {
         check("txt\u{202e}exe", "txt\\u{202e}exe");
         check("it's \"e\u{301}\"", "it's \"e\u{301}\"");
         check("a\\b", "a\\\\b");
+        let check =
+            |name: &[u8], expected: &str| assert_eq!(escaped_bytes(name).to_string(), expected);
+        check("é\u{1b}".as_bytes(), "é\\u{1b}");
+        check(b"a\xff\xfeb\xc3", "a\\xff\\xfeb\\xc3");
     }
 
     proptest! {

@@ -45,23 +45,25 @@ async fn my_shares(app: &App) -> Result<(), ApiError> {
     let shares = MyShares { entries };
     app.output.result(&shares, |text| {
         for share in &shares.entries {
-            share_lines(text, share);
+            share_lines(text, share, "");
         }
     });
     Ok(())
 }
 
 /// Three lines that read well at any width, and a fourth if there is something to do.
-pub(super) fn share_lines(text: &mut Text, share: &ShareInfo) {
+pub(super) fn share_lines(text: &mut Text, share: &ShareInfo, indent: &str) {
     let name = text.bold(human::escape(&share.name));
     let files = human::count(share.files, "file");
-    text.line(format_args!("{name}  {}, {files}", human::size(share.size)));
-    text.line(format_args!("  {}", share.cid));
-    text.line(format_args!("  {}", text.dim(human::path(&share.path))));
+    let size = human::size(share.size);
+    text.line(format_args!("{indent}{name}  {size}, {files}"));
+    text.line(format_args!("{indent}  {}", share.cid));
+    let path = text.dim(human::path(&share.path));
+    text.line(format_args!("{indent}  {path}"));
     if let ShareState::Changed { changed } = &share.state {
         let path = human::shell_quote(&share.path.to_string_lossy());
         text.line(format_args!(
-            "  {} {}",
+            "{indent}  {} {}",
             text.alert(format_args!("not served: {}.", human::escape(changed))),
             human::escape_message(&format!("Share it again with: shoal share {path}")),
         ));
@@ -94,8 +96,13 @@ async fn tree(
         .as_deref()
         .map_or(String::new(), |name| human::escape(name) + ": ");
     let files = human::count(listing.files, "file");
-    app.output
-        .note(format_args!("{name}{files}, {}", human::size(listing.size)));
+    // A file of one chunk is its own address, which does not say how long it is.
+    let sized = |entry: &ListEntry| entry.kind != EntryKind::File || entry.size.is_some();
+    let size = match listing.entries.iter().all(sized) {
+        true => human::size(listing.size),
+        false => "of a size that is known once it is fetched".to_owned(),
+    };
+    app.output.note(format_args!("{name}{files}, {size}"));
     Ok(())
 }
 

@@ -78,13 +78,16 @@ fn show(output: &Output, result: &ShareResult, foreground: bool) {
     });
     show_warnings(output, skipped);
     show_warnings(output, result.warnings.iter().cloned());
-    output.note(format_args!(
-        "Shared {}: {}, {} in {}.",
-        human::escape(&result.name),
-        human::count(result.files, "file"),
-        human::size(result.size),
-        human::duration(result.elapsed_ms),
-    ));
+    let name = human::escape(&result.name);
+    let took = human::duration(result.elapsed_ms);
+    match result.files {
+        0 => output.note(format_args!("Shared {name}: no files, in {took}.")),
+        files => output.note(format_args!(
+            "Shared {name}: {}, {} in {took}.",
+            human::count(files, "file"),
+            human::size(result.size),
+        )),
+    }
     output.result(result, |text| text.line(text.bold(&result.link)));
     output.note(format_args!(
         "Fetch it on another machine with: shoal fetch {}",

@@ -42,11 +42,11 @@ fn lines(text: &mut Text, status: &Status) {
         human::size(status.downloaded_bytes),
         human::size(status.rates.down)
     ));
-    text.line(format_args!(
-        "replicas   {} of {}",
-        human::size(status.replicas.bytes),
-        human::size(status.replicas.quota)
-    ));
+    let replicas = match status.replicas.quota {
+        0 => "none".to_owned(),
+        quota => human::amounts(status.replicas.bytes, quota),
+    };
+    text.line(format_args!("replicas   {replicas}"));
     text.line(format_args!(
         "disk       {} free of {}",
         human::size(status.disk.free),
@@ -58,6 +58,6 @@ fn lines(text: &mut Text, status: &Status) {
     }
     text.line(format_args!("shares     {}", status.shares.len()));
     for share in &status.shares {
-        share_lines(text, share);
+        share_lines(text, share, "  ");
     }
 }

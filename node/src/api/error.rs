@@ -8,8 +8,14 @@ use std::{fmt, io};
 
 use axum::http::StatusCode;
 use serde::{Deserialize, Serialize};
-use shoal_protocol::link::{Link, LinkError};
+use shoal_protocol::{
+    link::{Link, LinkError},
+    name::escaped,
+};
 use utoipa::ToSchema;
+
+/// A CID has 59 characters, a scheme a few more.
+const LINK_CHARS_SHOWN: usize = 72;
 
 /// What kind of failure it was; closed, so that scripts can match on it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
@@ -151,7 +157,11 @@ impl ApiError {
     /// [`ErrorCode::UnsupportedHash`] for a sound address that Shoal cannot verify,
     /// [`ErrorCode::Usage`] otherwise.
     pub fn parse_link(text: &str) -> Result<Link, Self> {
-        text.parse().map_err(|error: LinkError| error.into())
+        text.parse().map_err(|error: LinkError| {
+            let mut error = Self::from(error);
+            error.message = format!("{} is not a link: {}", shown_link(text), error.message);
+            error
+        })
     }
 
     /// What the operating system refused, as the kind that a person can act on.
@@ -183,6 +193,19 @@ impl fmt::Display for ApiError {
 }
 
 impl std::error::Error for ApiError {}
+
+/// Of a text that should have been a link, what helps to recognise it: at most
+/// [`LINK_CHARS_SHOWN`] of it, and nothing after a `#`, for that may be a key.
+fn shown_link(text: &str) -> String {
+    let public = text
+        .split_once('#')
+        .map_or(text, |(public, _secret)| public);
+    let mut shown: String = public.chars().take(LINK_CHARS_SHOWN).collect();
+    if shown.len() < public.len() {
+        shown.push('…');
+    }
+    format!("`{}`", escaped(&shown))
+}
 
 /// The body of every answer that is not a success: `{"error":{"code","message","hint"}}`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]

@@ -112,7 +112,8 @@ impl From<ConfigError> for ApiError {
     fn from(error: ConfigError) -> Self {
         let message = error.to_string().trim_end().to_owned();
         match error {
-            ConfigError::Read { source, .. } => Self::from_io(&source, message),
+            ConfigError::Read { source, .. } => Self::from_io(&source, message)
+                .hint("make it readable for this user, or choose another home with --home"),
             ConfigError::UnknownKey { suggestion, .. } => {
                 let hint = match suggestion {
                     Some(suggestion) => format!("did you mean `{suggestion}`?"),

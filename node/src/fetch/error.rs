@@ -2,6 +2,7 @@
 
 use std::{fmt, io, path::PathBuf, time::Duration};
 
+use bytesize::ByteSize;
 use libp2p::PeerId;
 use shoal_protocol::{address::Cid, name::NameError, unixfs::DagError, walk::PathError};
 
@@ -42,7 +43,7 @@ pub(crate) enum FetchError {
     #[error("cannot write: {0}")]
     Destination(#[from] io::Error),
     /// The destination's file system is too full.
-    #[error("{needed} bytes are needed and {free} are free")]
+    #[error("{} are needed and {} are free", size(*needed), size(*free))]
     NoSpace { needed: u64, free: u64 },
     /// The tree behind the root is not acceptable.
     #[error("the content is refused: {0}")]
@@ -110,6 +111,10 @@ impl FetchError {
             | Self::Removed => false,
         }
     }
+}
+
+fn size(bytes: u64) -> impl fmt::Display {
+    ByteSize(bytes).display().iec()
 }
 
 struct AskedText<'a>(&'a Asked);

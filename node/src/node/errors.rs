@@ -45,6 +45,7 @@ impl From<&StoreError> for ApiError {
                 .hint("make the home writable for this user"),
             StoreError::Io { .. } | StoreError::Database { .. } => {
                 Self::new(ErrorCode::Internal, message)
+                    .hint("check the home and its disk, or choose another with --home")
             }
         }
     }
@@ -73,7 +74,7 @@ impl From<LinkError> for ApiError {
                     .hint("shoal reads blake3 and sha2-256 addresses")
             }
             _ => Self::new(ErrorCode::Usage, message)
-                .hint("a link looks like shoal:<cid>?name=…; a bare CID does too"),
+                .hint("a link looks like shoal:<cid>?name=…; a bare CID works too"),
         }
     }
 }
@@ -82,14 +83,21 @@ impl From<ShareError> for ApiError {
     fn from(error: ShareError) -> Self {
         let message = error.to_string();
         match error {
-            ShareError::NoPath | ShareError::Pattern { .. } => Self::new(ErrorCode::Usage, message),
+            ShareError::NoPath => Self::new(ErrorCode::Usage, message).hint("name a path"),
+            ShareError::Pattern { .. } => Self::new(ErrorCode::Usage, message)
+                .hint("patterns look like *.o, target/ or **/cache"),
             ShareError::NotFound(_) => {
                 Self::new(ErrorCode::PathNotFound, message).hint("check the path")
             }
             ShareError::PermissionDenied(_) => Self::new(ErrorCode::NoPermission, message)
                 .hint("make it readable for the user that runs the daemon, or --exclude it"),
-            ShareError::NotShareable(_) | ShareError::OwnHome { .. } => {
-                Self::new(ErrorCode::BadName, message).hint("share files and folders of your own")
+            ShareError::NotShareable(_) => {
+                Self::new(ErrorCode::BadName, message).hint("share a file or a folder")
+            }
+            ShareError::OwnHome { .. } => Self::new(ErrorCode::BadName, message)
+                .hint("share a folder beside it, or move the home with --home"),
+            ShareError::ShareName { .. } => {
+                Self::new(ErrorCode::BadName, message).hint("choose another name with --name")
             }
             ShareError::DuplicateName(_) => Self::new(ErrorCode::BadName, message)
                 .hint("share them one by one, or rename one of them"),
@@ -118,7 +126,7 @@ impl From<UnshareError> for ApiError {
     fn from(error: UnshareError) -> Self {
         let message = error.to_string();
         match error {
-            UnshareError::NotShared => {
+            UnshareError::NotShared { .. } => {
                 Self::new(ErrorCode::NotShared, message).hint("`shoal ls` lists what is shared")
             }
             UnshareError::PartOf { .. } => Self::new(ErrorCode::NotShared, message),
@@ -172,7 +180,9 @@ impl From<&FetchError> for ApiError {
             FetchError::Spent(_) => Self::new(ErrorCode::BudgetSpent, message).hint(
                 "what was fetched is kept; raise the budget with `shoal limits --monthly SIZE|off`",
             ),
-            FetchError::BareSymlink => Self::new(ErrorCode::BadName, message),
+            FetchError::BareSymlink => {
+                Self::new(ErrorCode::BadName, message).hint("fetch the folder that it is in")
+            }
             FetchError::Store(error) => error.into(),
             FetchError::Internal(_) => {
                 Self::new(ErrorCode::Internal, message).hint("the daemon's log says more")

@@ -3,6 +3,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use shoal_protocol::name::{NameError, escaped};
 use shoal_protocol::unixfs::BuildError;
 
 use crate::store::StoreError;
@@ -40,15 +41,20 @@ pub enum ShareError {
     #[error("two of the paths are called {0:?}; a share holds each name once")]
     DuplicateName(String),
     /// Names that cannot be shared, because they are not UTF-8 or no receiver would accept them.
-    #[error(
-        "{total} names cannot be shared, for example {}",
-        .names.first().map_or("", String::as_str)
-    )]
+    #[error("{}", names_text(names, *total))]
     Names {
         /// The paths, escaped, with what is wrong with each; at most 100.
         names: Vec<String>,
         /// How many there are in all.
         total: u64,
+    },
+    /// The name that was asked for is one that no receiver would accept.
+    #[error("the share cannot be called {}: {reason}", quoted(name))]
+    ShareName {
+        /// The name.
+        name: String,
+        /// What is wrong with it.
+        reason: NameError,
     },
     /// More entries or levels than receivers accept.
     #[error("the folder has more than {max} {what}, which receivers refuse")]
@@ -98,6 +104,18 @@ pub enum ShareError {
     /// The database failed.
     #[error(transparent)]
     Store(#[from] StoreError),
+}
+
+fn names_text(names: &[String], total: u64) -> String {
+    let first = names.first().map_or("", String::as_str);
+    match total {
+        1 => format!("a name cannot be shared: {first}"),
+        _ => format!("{total} names cannot be shared, for example {first}"),
+    }
+}
+
+fn quoted(name: &str) -> String {
+    format!("\"{}\"", escaped(name))
 }
 
 impl ShareError {

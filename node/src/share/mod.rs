@@ -263,7 +263,10 @@ fn tree_totals(record: &ShareRecord) -> Totals {
 fn checked_name(name: &str) -> Result<String, ShareError> {
     match SafeName::parse(name) {
         Ok(name) => Ok(name.to_string()),
-        Err(reason) => Err(place::unnameable(name.as_ref(), &reason.to_string())),
+        Err(reason) => Err(ShareError::ShareName {
+            name: name.to_owned(),
+            reason,
+        }),
     }
 }
 

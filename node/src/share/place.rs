@@ -3,7 +3,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use shoal_protocol::name::{SafeName, escaped};
+use shoal_protocol::name::{SafeName, escaped_bytes};
 
 use super::ShareError;
 
@@ -140,7 +140,10 @@ fn given_failure(path: &Path, error: io::Error) -> ShareError {
 
 /// Says that `path` cannot be in a share, for `reason`.
 pub(super) fn described(path: &Path, reason: &str) -> String {
-    format!("{} ({reason})", escaped(&path.to_string_lossy()))
+    format!(
+        "{} ({reason})",
+        escaped_bytes(path.as_os_str().as_encoded_bytes())
+    )
 }
 
 pub(super) fn unnameable(path: &Path, reason: &str) -> ShareError {

@@ -15,7 +15,7 @@ pub enum StoreError {
     /// The database was written by a newer version of Shoal; it was left untouched.
     #[error(
         "the database has schema {found}, this version of shoal reads up to {supported}; \
-             use the newer version, or another home"
+             nothing in it was changed"
     )]
     NewerSchema {
         /// The version found on disk.
@@ -24,10 +24,7 @@ pub enum StoreError {
         supported: u32,
     },
     /// The database is damaged; nothing was deleted.
-    #[error(
-        "the database is damaged: {detail}; nothing was deleted: restore it from a backup, \
-             or move the db directory away and share again"
-    )]
+    #[error("the database is damaged, nothing was deleted: {detail}")]
     Damaged {
         /// What was found, in RocksDB's or the decoder's words.
         detail: String,

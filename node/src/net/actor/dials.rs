@@ -160,7 +160,7 @@ pub(super) fn connect_error(error: DialError, peer: Option<PeerId>) -> ConnectEr
 }
 
 /// The innermost cause: what a person can act on, without the layers that passed it on.
-fn root_cause(error: &dyn std::error::Error) -> String {
+pub(super) fn root_cause(error: &dyn std::error::Error) -> String {
     let mut cause = error;
     while let Some(source) = cause.source() {
         cause = source;

@@ -15,6 +15,7 @@ use tokio::sync::{broadcast, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use super::dials::root_cause;
 use super::{Actor, Command, Dials};
 use crate::net::announce::Announcer;
 use crate::net::behaviour::Behaviour;
@@ -244,7 +245,7 @@ impl Actor {
         };
         self.swarm
             .listen_on(address)
-            .map_err(|error| failed(error.to_string()))
+            .map_err(|error| failed(root_cause(&error)))
     }
 }
 

@@ -545,9 +545,12 @@ fn unsharing_is_told_leaves_files_alone_and_survives_a_restart() {
     assert_eq!(world.told(), ["added", "removed"]);
     assert!(matches!(world.read("content"), Err(ReadError::NotHere)));
     let root = UnshareTarget::Root(share.root.clone());
-    assert!(matches!(unshare(root), Err(UnshareError::NotShared)));
+    assert!(matches!(unshare(root), Err(UnshareError::NotShared { .. })));
     let path_again = UnshareTarget::Path(path.clone());
-    assert!(matches!(unshare(path_again), Err(UnshareError::NotShared)));
+    assert!(matches!(
+        unshare(path_again),
+        Err(UnshareError::NotShared { .. })
+    ));
     world.restart();
     assert!(world.library().shares().is_empty());
     assert_eq!(fs::read_to_string(path).unwrap(), "content");

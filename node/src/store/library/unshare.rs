@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use shoal_protocol::address::Cid;
+use shoal_protocol::{address::Cid, name::escaped};
 
 use super::Library;
 use crate::store::{ShareRecord, StoreError};
@@ -21,8 +21,11 @@ pub enum UnshareTarget {
 #[derive(Debug, thiserror::Error)]
 pub enum UnshareError {
     /// Nothing of that address or path is shared.
-    #[error("that is not shared")]
-    NotShared,
+    #[error("{target} is not shared")]
+    NotShared {
+        /// The address or path.
+        target: String,
+    },
     /// The path was shared together with others, as one root.
     #[error("the path is part of the share {name:?}; unshare {root} instead")]
     PartOf {
@@ -34,6 +37,14 @@ pub enum UnshareError {
     /// The database failed.
     #[error(transparent)]
     Store(#[from] StoreError),
+}
+
+impl UnshareError {
+    fn not_shared(target: &str) -> Self {
+        Self::NotShared {
+            target: escaped(target).to_string(),
+        }
+    }
 }
 
 impl Library {
@@ -49,7 +60,10 @@ impl Library {
             UnshareTarget::Path(path) => self.shares_at(path)?,
         };
         if shares.is_empty() {
-            return Err(UnshareError::NotShared);
+            return Err(UnshareError::not_shared(&match target {
+                UnshareTarget::Root(root) => root.to_string(),
+                UnshareTarget::Path(path) => path.to_string_lossy().into_owned(),
+            }));
         }
         self.inner.remove(&shares)?;
         Ok(shares)
@@ -76,7 +90,7 @@ impl Library {
                 root: share.root.clone(),
                 name: share.name.clone(),
             }),
-            None => Err(UnshareError::NotShared),
+            None => Err(UnshareError::not_shared(&path.to_string_lossy())),
         }
     }
 }
