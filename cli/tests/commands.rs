@@ -9,15 +9,16 @@ use std::{
     time::{Duration, Instant},
 };
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::{
+    event::{PollFd, PollFlags, Timespec, poll},
+    process::{Pid, PidfdFlags, Signal, kill_process, pidfd_open},
+};
 use serde_json::Value;
 
 const CID: &str = "bafkr4ifpcne3t6mptuzuqtcjltsmtsg5p2wvqsnelpc5gm2yurh6psvs6m";
 
 /// Anything that takes longer hangs.
 const DEADLINE: Duration = Duration::from_secs(30);
-/// How often to look for what another process brings about.
-const POLL: Duration = Duration::from_millis(10);
 
 /// `shoal` on a home, alone in its network.
 fn shoal(home: &Path, line: &str) -> Command {
@@ -68,14 +69,12 @@ impl Daemon {
     }
 
     fn wait(&mut self) -> i32 {
-        let start = Instant::now();
-        loop {
-            if let Some(status) = self.0.try_wait().unwrap() {
-                return status.code().unwrap_or(-1);
-            }
-            assert!(start.elapsed() < DEADLINE, "the process does not end");
-            std::thread::sleep(POLL);
-        }
+        let process = pidfd_open(Pid::from_child(&self.0), PidfdFlags::empty()).unwrap();
+        let deadline = Timespec::try_from(DEADLINE).unwrap();
+        let mut ended = [PollFd::new(&process, PollFlags::IN)];
+        let ended = poll(&mut ended, Some(&deadline)).unwrap();
+        assert_eq!(ended, 1, "the process does not end");
+        self.0.wait().unwrap().code().unwrap_or(-1)
     }
 }
 
@@ -277,7 +276,7 @@ fn a_fetch_that_is_interrupted_says_how_to_go_on() {
         .spawn()
         .unwrap();
     let mut fetch = Daemon(child);
-    until(|| home.path().join("api.sock").exists());
+    until(|| run_json(home.path(), "status").0 == 0);
     fetch.signal(Signal::INT);
     assert_eq!(fetch.wait(), 130);
     let mut document = String::new();
@@ -299,11 +298,10 @@ fn a_fetch_that_is_interrupted_says_how_to_go_on() {
     assert!(!home.path().join("api.sock").exists());
 }
 
-/// Waits for a condition that another process brings about.
-fn until(condition: impl Fn() -> bool) {
+/// Asks again and again, each time by a command that takes its time, until the answer is yes.
+fn until(answer: impl Fn() -> bool) {
     let start = Instant::now();
-    while !condition() {
+    while !answer() {
         assert!(start.elapsed() < DEADLINE, "it does not happen");
-        std::thread::sleep(POLL);
     }
 }
