@@ -4,8 +4,11 @@
 //! through [`Daemon::run`] and come back with their exit code and JSON. Waiting is for events, with
 //! deadlines that only a broken build meets.
 
+pub mod forger;
 pub mod liar;
 pub mod peer;
+pub mod refused;
+pub mod terminal;
 
 use std::{
     fs,

@@ -136,6 +136,11 @@ impl Peer {
         self.sent.load(SeqCst)
     }
 
+    /// Lets it send this many more.
+    pub fn let_through(&self, chunks: usize) {
+        self.gate.add_permits(chunks);
+    }
+
     /// Lets it send all chunks from now on.
     pub fn open(&self) {
         self.gate.add_permits(UNLIMITED);
