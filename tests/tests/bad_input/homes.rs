@@ -129,7 +129,7 @@ fn a_port_that_is_taken_is_named() {
     let args = ["daemon", "--listen", foreign];
     let says = [foreign, "assign requested address"];
     let advises = ["an address of this machine"];
-    world.check(&args, 1, "config", &says, &advises);
+    world.check(&args, 2, "config", &says, &advises);
     drop(taken);
     let listen = vec!["--no-mdns".into(), "--listen".into(), address];
     Daemon::start_with(&world.ground.home, listen);
@@ -150,7 +150,7 @@ fn configurations_that_make_no_sense_are_refused_by_key_and_left_alone() {
                 fs::create_dir_all(home.join("log")).unwrap();
                 fs::write(home.join("log/daemon.log"), "").unwrap();
             }
-            ground.check(&refusal(args, 1, "config", says, advises));
+            ground.check(&refusal(args, 2, "config", says, advises));
         }
     };
     let path = text(&file);
@@ -187,7 +187,7 @@ fn an_environment_that_makes_no_sense_is_refused_by_the_variables_name() {
     let world = World::new();
     let check = |variable: &str, value: &str, says: &[&str], advises: &[&str]| {
         for args in [&["daemon"][..], &["share", "."]] {
-            let refusal = refusal(args, 1, "config", says, advises);
+            let refusal = refusal(args, 2, "config", says, advises);
             world.ground.check_with(&refusal, |command| {
                 command.env(variable, value);
             });
