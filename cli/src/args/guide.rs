@@ -18,7 +18,9 @@ fn every_command_has_a_section_in_the_guide() {
 #[test]
 fn the_guide_has_no_command_that_does_not_exist() {
     let command = Cli::command();
-    let titles = GUIDE.lines().filter_map(|it| it.strip_prefix("### `shoal "));
+    let titles = GUIDE
+        .lines()
+        .filter_map(|it| it.strip_prefix("### `shoal "));
     for title in titles {
         let name = title.trim_end_matches('`');
         assert!(visible(&command).any(|it| it == name), "no `shoal {name}`");
@@ -27,5 +29,7 @@ fn the_guide_has_no_command_that_does_not_exist() {
 
 fn visible(command: &Command) -> impl Iterator<Item = &str> {
     let commands = command.get_subcommands();
-    commands.filter(|it| !it.is_hide_set()).map(Command::get_name)
+    commands
+        .filter(|it| !it.is_hide_set())
+        .map(Command::get_name)
 }
