@@ -260,7 +260,7 @@ fn a_node_that_does_not_start_is_named_and_nothing_stays() {
     let home = place.dir.join("node-01");
     fs::write(home.join("config.toml"), "[network]\nlisen = []\n").expect("a file");
     let refused = place.run(&["start", "1"]);
-    refused.fails(1, "config");
+    refused.fails(2, "config");
     let message = refused.json["error"]["message"]
         .as_str()
         .unwrap_or_default();

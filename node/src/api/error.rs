@@ -262,7 +262,7 @@ mod tests {
         check_link(
             "https://example.org",
             ErrorCode::Usage,
-            "a link is shoal:<cid>",
+            "neither shoal:<cid>",
         );
         check_link("hello", ErrorCode::Usage, "not a content address");
         check_link(&empty[..40], ErrorCode::Usage, "");

@@ -134,7 +134,7 @@ fn names_are_as_asked_for() {
     request.name = Some("../up".to_owned());
     assert!(matches!(
         world.try_share(&request),
-        Err(ShareError::Names { .. })
+        Err(ShareError::ShareName { .. })
     ));
 }
 
