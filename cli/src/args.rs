@@ -1,5 +1,7 @@
 //! The command line as types; what a flag means is documented here and nowhere else.
 
+#[cfg(test)]
+mod guide;
 mod limits;
 mod testnet;
 mod transfers;
