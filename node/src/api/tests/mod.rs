@@ -21,7 +21,7 @@ use super::{
         Collected, ConnectRequest, Connected, Disk, FetchPhase, FetchProgress, FetchRequest,
         FetchResult, FindProgress, FindRequest, Found, GcProgress, GcRequest, Identity,
         LimitSource, Limits, LimitsChange, ListProgress, ListRequest, Listing, MonthlyLimit, Peers,
-        RateLimit, Rates, Replicas, Scope, ShareProgress, ShareRequest, ShareResult, Shares,
+        RateLimit, Rates, Replicas, Scope, Scrub, ShareProgress, ShareRequest, ShareResult, Shares,
         Status, Transfer, TransferState, Transfers, UnshareRequest, Unshared, Verified,
         VerifyProgress, VerifyRequest,
     },
@@ -104,6 +104,7 @@ impl Service for Scripted {
             rates: Rates::default(),
             limits: scripted_limits(),
             disk: Disk { free: 1, total: 2 },
+            scrub: Scrub::default(),
             warnings: Vec::new(),
         })
     }
