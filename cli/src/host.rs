@@ -48,9 +48,11 @@ impl Host {
         })
     }
 
-    /// Goes on with what an earlier daemon on this home did not finish.
-    pub(crate) fn resume_transfers(&self) {
+    /// Does what only a daemon lasts long enough for: goes on with what an earlier one on this home
+    /// did not finish, and re-hashes what is shared.
+    pub(crate) fn start_upkeep(&self) {
         self.node.resume_transfers();
+        self.node.start_scrub();
     }
 
     /// Where its API is.

@@ -254,6 +254,15 @@ fn log(occurrence: &Occurrence) {
         Event::PeerDisconnected { peer_id } => {
             tracing::debug!(sequence, event, %peer_id, "peer disconnected");
         }
+        Event::DamageFound(damage) => {
+            let (cid, reason) = (&damage.cid, &damage.reason);
+            let path = damage.path.to_string_lossy();
+            let (path, unreadable) = (escaped(&path), damage.unreadable);
+            tracing::warn!(sequence, event, cid, %path, reason, unreadable, "damage found");
+        }
+        Event::ScrubFinished { checked_bytes } => {
+            tracing::info!(sequence, event, checked_bytes, "scrub finished");
+        }
         Event::Warning { message } => tracing::warn!(sequence, event, "{message}"),
         // Told to one reader and never published.
         Event::Lagged { .. } => {}

@@ -46,7 +46,7 @@ pub(crate) async fn run(app: &App, global: &Global, args: DaemonArgs) -> Result<
     logging::for_daemon(global, config.log.format, file);
 
     let host = Host::start(&app.home, config).await?;
-    host.resume_transfers();
+    host.start_upkeep();
     if let Err(error) = announce(app, &host).await {
         host.stop().await;
         return Err(error);

@@ -2,7 +2,7 @@
 
 use shoal_node::api::{
     ApiError,
-    types::{Scope, Status},
+    types::{Scope, Scrub, ScrubState, Status},
 };
 
 use super::{interruptible, ls::share_lines, show_warnings, transfers::transfer_lines};
@@ -52,6 +52,7 @@ fn lines(text: &mut Text, status: &Status) {
         human::size(status.disk.free),
         human::size(status.disk.total)
     ));
+    text.line(format_args!("scrub      {}", scrub(&status.scrub)));
     text.line(format_args!("transfers  {}", status.transfers.len()));
     for transfer in &status.transfers {
         transfer_lines(text, transfer);
@@ -59,5 +60,25 @@ fn lines(text: &mut Text, status: &Status) {
     text.line(format_args!("shares     {}", status.shares.len()));
     for share in &status.shares {
         share_lines(text, share, "  ");
+    }
+}
+
+/// What the scrub does, and what it has found.
+fn scrub(scrub: &Scrub) -> String {
+    let now = match scrub.state {
+        ScrubState::Off => "off".to_owned(),
+        ScrubState::Running => format!(
+            "read {} of {} so far",
+            human::size(scrub.checked_bytes),
+            human::size(scrub.total_bytes)
+        ),
+        ScrubState::Waiting => match scrub.next {
+            Some(next) => format!("waits until {}", next.strftime("%Y-%m-%d %H:%M UTC")),
+            None => "waits".to_owned(),
+        },
+    };
+    match scrub.damaged.len() {
+        0 => now,
+        damaged => format!("{now}, damage found: {damaged}"),
     }
 }

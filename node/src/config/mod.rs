@@ -6,17 +6,19 @@
 //! is only read, never written.
 
 mod layers;
+mod span;
 mod suggest;
 
-use std::{fmt, net::Ipv4Addr, net::Ipv6Addr, str::FromStr};
+use std::{fmt, net::Ipv4Addr, net::Ipv6Addr, str::FromStr, time::Duration};
 
 use libp2p::multiaddr::Protocol;
 use serde::{Deserialize, Serialize};
 
-use crate::limits::LimitsConfig;
+use crate::limits::{LimitsConfig, Rate};
 
 pub use layers::{ConfigError, FILE_NAME, Overrides};
 pub use libp2p::Multiaddr;
+pub use span::Interval;
 
 /// The whole configuration of a node.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -26,6 +28,8 @@ pub struct Config {
     pub network: NetworkConfig,
     /// How much of the line it may use.
     pub limits: LimitsConfig,
+    /// How it re-hashes what it shares.
+    pub scrub: ScrubConfig,
     /// What it writes about itself.
     pub log: LogConfig,
 }
@@ -131,6 +135,27 @@ impl From<NetworkName> for String {
 impl fmt::Display for NetworkName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
+    }
+}
+
+/// `[scrub]`: how a node re-hashes what it shares, in the background.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ScrubConfig {
+    /// From the beginning of one scrub to that of the next, like `30days`; `off` is never.
+    pub interval: Interval,
+    /// The most it reads per second, like `8MiB/s`, and less while others use the line; `off` is
+    /// nothing at all, so that it never begins.
+    pub rate: Rate,
+}
+
+impl Default for ScrubConfig {
+    fn default() -> Self {
+        Self {
+            interval: Interval::every(Duration::from_secs(30 * 24 * 3600)),
+            // 1 TiB in a day and a half, for a third of a percent of one core.
+            rate: Rate::from_bytes_per_second(8 << 20),
+        }
     }
 }
 

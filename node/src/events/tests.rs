@@ -5,7 +5,7 @@
 use serde_json::Value;
 
 use super::*;
-use crate::api::types::{FetchPhase, FetchResult};
+use crate::api::types::{Damage, FetchPhase, FetchResult};
 
 fn warning(number: usize) -> Event {
     Event::Warning {
@@ -137,6 +137,12 @@ fn result() -> FetchResult {
 fn events_are_flat_objects_that_can_be_read_back() {
     let (share, result) = (share(), result());
     let (id, cid) = (1, "bafk".to_owned());
+    let damage = Damage {
+        cid: cid.clone(),
+        path: "/file".into(),
+        reason: "has other content".to_owned(),
+        unreadable: false,
+    };
     let peer_id = libp2p::PeerId::random();
     let addresses = vec!["/ip4/127.0.0.1/tcp/1".parse().unwrap()];
     let ready = addresses.clone();
@@ -205,6 +211,12 @@ fn events_are_flat_objects_that_can_be_read_back() {
         Event::PeerDisconnected { peer_id },
         "peer_disconnected",
         "peer_id",
+    );
+    check(Event::DamageFound(damage), "damage_found", "unreadable");
+    check(
+        Event::ScrubFinished { checked_bytes: 1 },
+        "scrub_finished",
+        "checked_bytes",
     );
     check(warning(1), "warning", "message");
     check(Event::Lagged { missed: 1 }, "lagged", "missed");

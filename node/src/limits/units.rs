@@ -27,6 +27,11 @@ impl Rate {
     /// No limit.
     pub const OFF: Self = Self(None);
 
+    /// So many bytes per second; 0 is no limit.
+    pub(crate) const fn from_bytes_per_second(bytes: u64) -> Self {
+        Self(NonZeroU64::new(bytes))
+    }
+
     /// Bytes per second; none when there is no limit.
     #[must_use]
     pub fn bytes_per_second(self) -> Option<u64> {

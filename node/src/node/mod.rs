@@ -11,6 +11,7 @@ mod errors;
 mod measure;
 mod observe;
 mod offers;
+mod scrub;
 mod service;
 mod tables;
 mod upkeep;
@@ -78,6 +79,7 @@ struct Inner {
     served: Arc<ServeStats>,
     rates: watch::Rates,
     recheck: watch::Recheck,
+    scrub: scrub::Scrub,
     events: Events,
     observed: Arc<Observer>,
     /// Listeners are told of the end once.
@@ -152,6 +154,7 @@ impl Node {
         observe::start(&tasks, &events, (&net, &offers), &fetcher, &shutdown);
         let recheck = watch::Recheck::start(&tasks, library.clone(), shutdown.clone());
         let rates = watch::Rates::start(&tasks, net.traffic(), shutdown.clone());
+        let scrub = scrub::Scrub::new(library.clone(), events.clone(), config.scrub);
         let inner = Inner {
             home,
             lock,
@@ -164,6 +167,7 @@ impl Node {
             served,
             rates,
             recheck,
+            scrub,
             events,
             observed,
             told_end: Once::new(),
@@ -198,6 +202,13 @@ impl NodeHandle {
     /// command does not.
     pub fn resume_transfers(&self) {
         self.inner.fetcher.resume_stopped();
+    }
+
+    /// Re-hashes what is shared in the background, as configured: another thing for a daemon alone.
+    pub fn start_scrub(&self) {
+        let inner = &self.inner;
+        let (rates, shutdown) = (inner.rates.clone(), inner.shutdown.clone());
+        inner.scrub.start(&inner.tasks, rates, shutdown);
     }
 
     /// To be cancelled when the node is asked to stop, before [`NodeHandle::shutdown`]: whoever

@@ -10,7 +10,7 @@ use shoal_protocol::{address::Cid, link::Link};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use super::{NodeHandle, answers, budgets};
+use super::{NodeHandle, answers, budgets, scrub};
 use crate::{
     api::{ApiError, ErrorCode, Progress, Service, types as api},
     events::EventReader,
@@ -58,6 +58,8 @@ impl Service for NodeHandle {
         let (up, down) = inner.rates.current();
         let limits = self.limits_now();
         warnings.extend(budgets::warning(&limits));
+        let scrubbing = inner.scrub.status();
+        warnings.extend(scrub::warning(&scrubbing));
         Ok(api::Status {
             peer_id: self.peer_id(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -87,6 +89,7 @@ impl Service for NodeHandle {
             rates: api::Rates { up, down },
             limits,
             disk: answers::disk(&inner.home),
+            scrub: scrubbing,
             warnings,
         })
     }

@@ -11,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     NodeHandle, answers,
+    scrub::Scrub,
     service::{internal, interrupted},
 };
 use crate::{
@@ -35,14 +36,14 @@ impl NodeHandle {
         progress: Progress<api::VerifyProgress>,
         cancel: CancellationToken,
     ) -> Result<api::Verified, ApiError> {
-        let library = self.inner.library.clone();
+        let (library, scrub) = (self.inner.library.clone(), self.inner.scrub.clone());
         let shares = match &request.link {
             None => library.shares(),
             Some(link) => shares_of(&library, &link.parse()?)?,
         };
         let mut verification = Verification::new(shares, request.list_intact, progress);
         let work = move || {
-            let complete = verification.run(&library, &cancel)?;
+            let complete = verification.run(&library, &scrub, &cancel)?;
             Ok::<_, StoreError>((verification, complete))
         };
         let verified = tokio::task::spawn_blocking(work).await;
@@ -133,7 +134,12 @@ impl Verification {
     }
 
     /// Verifies one share after the other; false when cancelled. Blocking.
-    fn run(&mut self, library: &Library, cancel: &CancellationToken) -> Result<bool, StoreError> {
+    fn run(
+        &mut self,
+        library: &Library,
+        scrub: &Scrub,
+        cancel: &CancellationToken,
+    ) -> Result<bool, StoreError> {
         for share in std::mem::take(&mut self.shares) {
             self.progress.name.clone_from(&share.name);
             self.report();
@@ -143,6 +149,9 @@ impl Verification {
                 return Ok(false);
             }
             self.hashed_bytes += summary.hashed_bytes;
+            if summary.unreadable == 0 {
+                scrub.forget_unreadable(&share.root)?;
+            }
             self.verified.push(api::VerifiedShare {
                 cid: share.root.to_string(),
                 name: share.name.clone(),

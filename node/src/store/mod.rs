@@ -40,8 +40,8 @@ pub use boot::BootId;
 pub use error::StoreError;
 pub use garbage::{Garbage, GarbagePhase};
 pub use library::{
-    FileVerdict, Held, Library, LibraryEvent, ReadError, UnshareError, UnshareTarget, Verdict,
-    VerifyEvent, VerifySummary,
+    Damage, FileVerdict, Held, Library, LibraryEvent, ReadError, ScrubPosition, Scrubbed,
+    UnshareError, UnshareTarget, Verdict, VerifyEvent, VerifySummary,
 };
 pub use rows::{
     Change, ChangeKind, FileChunk, FileId, FileRow, FileStat, FileState, Location, Origin, Recipe,
@@ -160,8 +160,19 @@ impl Store {
 
     /// The blocks that the database holds for a share, in the order of their keys.
     pub fn blocks_of(&self, share: ShareId) -> impl Iterator<Item = Result<Digest, StoreError>> {
+        self.blocks_from(share, &[])
+    }
+
+    /// As [`blocks_of`](Self::blocks_of), from the digest with the key `from` on.
+    fn blocks_from(
+        &self,
+        share: ShareId,
+        from: &[u8],
+    ) -> impl Iterator<Item = Result<Digest, StoreError>> {
+        let share = keys::share(share);
+        let from = [&share, from].concat();
         self.inner
-            .scan(Family::ShareBlocks, &keys::share(share))
+            .scan_from(Family::ShareBlocks, &share, &from)
             .rows(|key, _| {
                 let (_, rest) = keys::take_u64(key)?;
                 Ok(keys::take_digest(rest)?.0)
@@ -222,8 +233,18 @@ impl Store {
 
     /// The recorded chunks of a file, by offset.
     pub fn chunks_of(&self, file: FileId) -> impl Iterator<Item = Result<FileChunk, StoreError>> {
+        self.chunks_from(file, 0)
+    }
+
+    /// As [`chunks_of`](Self::chunks_of), from the one at `offset` on.
+    fn chunks_from(
+        &self,
+        file: FileId,
+        offset: u64,
+    ) -> impl Iterator<Item = Result<FileChunk, StoreError>> {
+        let from = keys::file_chunk(file, offset);
         self.inner
-            .scan(Family::FileChunks, &keys::file(file))
+            .scan_from(Family::FileChunks, &keys::file(file), &from)
             .rows(|key, value| {
                 let (_, rest) = keys::take_u64(key)?;
                 let (offset, _) = keys::take_u64(rest)?;
@@ -242,9 +263,19 @@ impl Store {
         &self,
         share: ShareId,
     ) -> impl Iterator<Item = Result<(FileId, FileRow), StoreError>> {
+        self.files_from(share, "")
+    }
+
+    /// As [`files_of`](Self::files_of), from the one at `path` on.
+    fn files_from(
+        &self,
+        share: ShareId,
+        path: &str,
+    ) -> impl Iterator<Item = Result<(FileId, FileRow), StoreError>> {
+        let from = keys::share_file(share, path);
         let ids = self
             .inner
-            .scan(Family::ShareFiles, &keys::share(share))
+            .scan_from(Family::ShareFiles, &keys::share(share), &from)
             .rows(|_, value| Ok(FileId(keys::take_u64(value)?.0)));
         ids.map(|id| {
             let id = id?;

@@ -22,7 +22,7 @@ use super::{
         CatRequest, CatResult, Collected, ConnectRequest, Connected, Disk, FetchPhase,
         FetchProgress, FetchRequest, FetchResult, FindProgress, FindRequest, Found, GcProgress,
         GcRequest, Identity, LimitSource, Limits, LimitsChange, ListProgress, ListRequest, Listing,
-        MonthlyLimit, Peers, RateLimit, Rates, Replicas, Scope, ShareProgress, ShareRequest,
+        MonthlyLimit, Peers, RateLimit, Rates, Replicas, Scope, Scrub, ShareProgress, ShareRequest,
         ShareResult, Shares, Status, Transfer, TransferState, Transfers, UnshareRequest, Unshared,
         Verified, VerifyProgress, VerifyRequest,
     },

@@ -70,6 +70,7 @@ impl Service for Scripted {
             rates: Rates::default(),
             limits: scripted_limits(),
             disk: Disk { free: 1, total: 2 },
+            scrub: Scrub::default(),
             warnings: Vec::new(),
         })
     }

@@ -5,7 +5,7 @@ use libp2p::{Multiaddr, PeerId};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::{FetchResult, ShareInfo, Transfer};
+use super::{Damage, FetchResult, ShareInfo, Transfer};
 
 /// An event in its place among all of this run of the node.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
@@ -91,6 +91,13 @@ pub enum Event {
         #[schema(value_type = String)]
         peer_id: PeerId,
     },
+    /// The scrub came across something that nobody changed and that is not as it should be.
+    DamageFound(Damage),
+    /// A scrub has read everything that is shared.
+    ScrubFinished {
+        /// Bytes that it read.
+        checked_bytes: u64,
+    },
     /// Something that the person should look after.
     Warning {
         /// What, one sentence.
@@ -124,6 +131,8 @@ impl Event {
             Self::TransferRemoved { .. } => "transfer_removed",
             Self::PeerConnected { .. } => "peer_connected",
             Self::PeerDisconnected { .. } => "peer_disconnected",
+            Self::DamageFound(_) => "damage_found",
+            Self::ScrubFinished { .. } => "scrub_finished",
             Self::Warning { .. } => "warning",
             Self::Lagged { .. } => "lagged",
         }

@@ -7,6 +7,7 @@ mod event;
 mod fetch;
 mod limits;
 mod node;
+mod scrub;
 mod share;
 mod transfer;
 mod upkeep;
@@ -29,6 +30,7 @@ pub use node::{
     ConnectRequest, Connected, Direction, Disk, Identity, Peer, Peers, Rates, Replicas, Scope,
     Status, Stopping,
 };
+pub use scrub::{Damage, Scrub, ScrubState};
 pub use share::{
     Chunker, Hash, Preserve, ShareInfo, SharePhase, ShareProgress, ShareRequest, ShareResult,
     ShareState, Shares, Skipped, UnshareRequest, Unshared,

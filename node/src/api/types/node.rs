@@ -6,7 +6,7 @@ use libp2p::{Multiaddr, PeerId};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::{Limits, ShareInfo, Transfer};
+use super::{Limits, Scrub, ShareInfo, Transfer};
 
 /// Whom to connect to.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -115,6 +115,8 @@ pub struct Status {
     pub limits: Limits,
     /// The disk that the home is on.
     pub disk: Disk,
+    /// The re-hashing of what it offers.
+    pub scrub: Scrub,
     /// What the person should look after, one sentence each.
     pub warnings: Vec<String>,
 }

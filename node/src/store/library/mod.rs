@@ -2,8 +2,8 @@
 //!
 //! The library is the only place that changes a share's state, in the database and in memory, and
 //! says so through its callback. It serves blocks ([`Library::read`]), compares files with what is
-//! recorded of them ([`Library::recheck`], [`Library::verify`]) and takes shares out
-//! ([`Library::unshare`]). It never writes or deletes a user's file; the copies that `share --copy`
+//! recorded of them ([`Library::recheck`], [`Library::verify`], [`Library::scrub`]) and takes shares
+//! out ([`Library::unshare`]). It never writes or deletes a user's file; the copies that `share --copy`
 //! took are its own.
 //!
 //! One listed share per place: publishing a share replaces an earlier one of the same source and
@@ -14,6 +14,7 @@
 mod collect;
 mod files;
 mod read;
+mod scrub;
 mod sweep;
 #[cfg(test)]
 mod tests;
@@ -30,6 +31,7 @@ use collect::Collector;
 use files::OpenFiles;
 
 pub use read::ReadError;
+pub use scrub::{Damage, ScrubPosition, Scrubbed};
 pub use sweep::{FileVerdict, Verdict, VerifyEvent, VerifySummary};
 pub use unshare::{UnshareError, UnshareTarget};
 

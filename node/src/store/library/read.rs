@@ -43,14 +43,14 @@ pub enum ReadError {
 }
 
 /// A place to read from, with what is known of it.
-struct Candidate {
-    location: Location,
-    row: FileRow,
-    share: Arc<ShareRecord>,
+pub(super) struct Candidate {
+    pub(super) location: Location,
+    pub(super) row: FileRow,
+    pub(super) share: Arc<ShareRecord>,
 }
 
 /// Why one place did not yield the block.
-enum Miss {
+pub(super) enum Miss {
     /// What lies there is not what is recorded, and the share is to be marked.
     Changed(ChangeKind),
     /// What lies there never counted.
@@ -166,7 +166,7 @@ impl Library {
 }
 
 impl Inner {
-    fn read_candidate(
+    pub(super) fn read_candidate(
         &self,
         candidate: &Candidate,
         want: &Digest,
@@ -238,8 +238,13 @@ impl Inner {
         }
     }
 
-    /// Records that a file is no longer what was shared, and says so once per share.
-    fn mark_changed(&self, candidate: &Candidate, kind: ChangeKind) -> Result<(), StoreError> {
+    /// Records that a file is no longer what was shared, and says so once per share; false when
+    /// `candidate` is no longer what is recorded.
+    pub(super) fn mark_changed(
+        &self,
+        candidate: &Candidate,
+        kind: ChangeKind,
+    ) -> Result<bool, StoreError> {
         let Candidate {
             location,
             row,
@@ -248,11 +253,11 @@ impl Inner {
         self.files.forget(location.file);
         let changes = self.changing();
         let Some(current) = self.view(|view| view.shares.get(&share.id).cloned()) else {
-            return Ok(());
+            return Ok(false);
         };
         // Whoever read may have looked at records that were brought up to date since.
         if current.base != share.base || self.store.file(location.file)?.as_ref() != Some(row) {
-            return Ok(());
+            return Ok(false);
         }
         let mut batch = self.store.batch();
         if row.state != FileState::Changed {
@@ -265,7 +270,8 @@ impl Inner {
             )?;
         }
         if current.state != ShareState::Live {
-            return batch.commit(false);
+            batch.commit(false)?;
+            return Ok(true);
         }
         let change = Change {
             path: row.path.clone(),
@@ -274,7 +280,7 @@ impl Inner {
         let record = self.replace(batch, current.with_change(change), false)?;
         drop(changes);
         self.tell(LibraryEvent::Changed(record));
-        Ok(())
+        Ok(true)
     }
 }
 

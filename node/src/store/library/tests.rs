@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod scrub;
 mod upkeep;
 
 use std::fs::{self, File};
