@@ -1,6 +1,7 @@
 //! The command line as types; what a flag means is documented here and nowhere else.
 
 mod limits;
+mod shell;
 mod testnet;
 mod transfers;
 
@@ -13,6 +14,7 @@ use shoal_node::{
 };
 
 pub(crate) use self::limits::{LimitsArgs, RateFlags};
+pub(crate) use self::shell::{CompletionsArgs, ManArgs};
 pub(crate) use self::testnet::{DemoArgs, LogsArgs, TestnetArgs, TestnetCommand, UpArgs};
 pub(crate) use self::transfers::TransferArgs;
 
@@ -133,6 +135,12 @@ pub(crate) enum Command {
     Verify(VerifyArgs),
     /// Take out what nothing needs, and give its space back
     Gc(GcArgs),
+    /// Print what makes a shell complete these commands
+    ///
+    /// For bash: shoal completions bash > ~/.local/share/bash-completion/completions/shoal
+    Completions(CompletionsArgs),
+    /// Print the manual page, or write one for every command
+    Man(ManArgs),
 }
 
 #[derive(Debug, Args)]
@@ -185,6 +193,9 @@ pub(crate) struct ShareArgs {
     /// Return only when it can be found through the DHT
     #[arg(long, conflicts_with = "no_announce")]
     pub(crate) wait: bool,
+    /// Print the link as a QR code too
+    #[arg(long)]
+    pub(crate) qr: bool,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -365,6 +376,8 @@ mod tests {
         check("shoal limits --up 5", false);
         check("shoal limits --reset --up off", false);
         check("shoal ls", true);
+        check("shoal completions zsh", true);
+        check("shoal completions sh", false);
         check("shoal testnet up --nodes 4 --dir d --json", true);
         check("shoal testnet --dir d kill node-03", true);
         check("shoal transfers", true);

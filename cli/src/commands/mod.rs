@@ -2,6 +2,7 @@
 //! text.
 
 pub(crate) mod daemon;
+pub(crate) mod definition;
 pub(crate) mod fetch;
 pub(crate) mod find;
 pub(crate) mod gc;
