@@ -1,5 +1,6 @@
 //! The command line as types; what a flag means is documented here and nowhere else.
 
+mod config;
 mod limits;
 mod shell;
 mod testnet;
@@ -13,6 +14,7 @@ use shoal_node::{
     config::{LogFormat, Multiaddr},
 };
 
+pub(crate) use self::config::{ConfigArgs, ConfigCommand};
 pub(crate) use self::limits::{LimitsArgs, RateFlags};
 pub(crate) use self::shell::{CompletionsArgs, ManArgs};
 pub(crate) use self::testnet::{DemoArgs, LogsArgs, TestnetArgs, TestnetCommand, UpArgs};
@@ -135,6 +137,8 @@ pub(crate) enum Command {
     Verify(VerifyArgs),
     /// Take out what nothing needs, and give its space back
     Gc(GcArgs),
+    /// Show the configuration and where it comes from, change it, check it
+    Config(ConfigArgs),
     /// Print what makes a shell complete these commands
     ///
     /// For bash: shoal completions bash > ~/.local/share/bash-completion/completions/shoal
@@ -376,6 +380,9 @@ mod tests {
         check("shoal limits --up 5", false);
         check("shoal limits --reset --up off", false);
         check("shoal ls", true);
+        check("shoal config", true);
+        check("shoal config set network.mdns off", true);
+        check("shoal config set network.mdns", false);
         check("shoal completions zsh", true);
         check("shoal completions sh", false);
         check("shoal testnet up --nodes 4 --dir d --json", true);

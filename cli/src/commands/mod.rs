@@ -1,6 +1,7 @@
 //! One module per command, or per few that belong together: arguments to request, call, result to
 //! text.
 
+pub(crate) mod config;
 pub(crate) mod daemon;
 pub(crate) mod definition;
 pub(crate) mod fetch;
