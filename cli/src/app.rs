@@ -82,6 +82,9 @@ async fn dispatch(app: &App, global: Global, command: Command) -> Result<ExitCod
         Command::Id => commands::peers::id(app).await,
         Command::Testnet(args) => commands::testnet::run(app, args).await,
         Command::Gc(args) => commands::gc::run(app, args).await,
+        Command::Config(args) => commands::config::run(app, args).await,
+        Command::Completions(args) => commands::definition::completions(app, &args),
+        Command::Man(args) => commands::definition::man(app, &args),
     }?;
     Ok(ExitCode::SUCCESS)
 }

@@ -1,8 +1,10 @@
 //! The command line as types; what a flag means is documented here and nowhere else.
 
+mod config;
 #[cfg(test)]
 mod guide;
 mod limits;
+mod shell;
 mod testnet;
 mod transfers;
 
@@ -14,7 +16,9 @@ use shoal_node::{
     config::{LogFormat, Multiaddr},
 };
 
+pub(crate) use self::config::{ConfigArgs, ConfigCommand};
 pub(crate) use self::limits::{LimitsArgs, RateFlags};
+pub(crate) use self::shell::{CompletionsArgs, ManArgs};
 pub(crate) use self::testnet::{DemoArgs, LogsArgs, TestnetArgs, TestnetCommand, UpArgs};
 pub(crate) use self::transfers::TransferArgs;
 
@@ -135,6 +139,14 @@ pub(crate) enum Command {
     Verify(VerifyArgs),
     /// Take out what nothing needs, and give its space back
     Gc(GcArgs),
+    /// Show the configuration and where it comes from, change it, check it
+    Config(ConfigArgs),
+    /// Print what makes a shell complete these commands
+    ///
+    /// For bash: shoal completions bash > ~/.local/share/bash-completion/completions/shoal
+    Completions(CompletionsArgs),
+    /// Print the manual page, or write one for every command
+    Man(ManArgs),
 }
 
 #[derive(Debug, Args)]
@@ -187,6 +199,9 @@ pub(crate) struct ShareArgs {
     /// Return only when it can be found through the DHT
     #[arg(long, conflicts_with = "no_announce")]
     pub(crate) wait: bool,
+    /// Print the link as a QR code too
+    #[arg(long)]
+    pub(crate) qr: bool,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -373,6 +388,11 @@ mod tests {
         check("shoal limits --up 5", false);
         check("shoal limits --reset --up off", false);
         check("shoal ls", true);
+        check("shoal config", true);
+        check("shoal config set network.mdns off", true);
+        check("shoal config set network.mdns", false);
+        check("shoal completions zsh", true);
+        check("shoal completions sh", false);
         check("shoal testnet up --nodes 4 --dir d --json", true);
         check("shoal testnet --dir d kill node-03", true);
         check("shoal transfers", true);

@@ -14,6 +14,7 @@ mod limits;
 mod logging;
 mod output;
 mod progress;
+mod qr;
 mod session;
 
 use std::process::ExitCode;

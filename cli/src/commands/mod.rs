@@ -2,7 +2,9 @@
 //! text.
 
 mod cat;
+pub(crate) mod config;
 pub(crate) mod daemon;
+pub(crate) mod definition;
 pub(crate) mod fetch;
 pub(crate) mod find;
 pub(crate) mod gc;

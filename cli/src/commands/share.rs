@@ -1,5 +1,6 @@
 //! `shoal share`: hashes files where they are and prints the link.
 
+use serde::Serialize;
 use shoal_node::api::{
     ApiError, ErrorCode,
     types::{Preserve, ShareRequest, ShareResult},
@@ -12,15 +13,26 @@ use crate::{
     human,
     output::Output,
     progress::Bar,
+    qr,
     session::Session,
 };
 
+/// The result of `shoal share --json`.
+#[derive(Serialize)]
+struct Shown<'a> {
+    #[serde(flatten)]
+    result: &'a ShareResult,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    qr: Option<qr::Code>,
+}
+
 pub(crate) async fn run(app: &App, args: ShareArgs) -> Result<(), ApiError> {
+    let with_qr = args.qr;
     let request = request(args)?;
     let session = Session::open(app).await?;
     let result = share(app, &session, &request).await;
     if let Ok(result) = &result {
-        show(&app.output, result, session.is_foreground());
+        show(&app.output, result, with_qr, session.is_foreground());
         session.serve(app).await;
     }
     session.close().await;
@@ -68,7 +80,7 @@ fn request(args: ShareArgs) -> Result<ShareRequest, ApiError> {
     })
 }
 
-fn show(output: &Output, result: &ShareResult, foreground: bool) {
+fn show(output: &Output, result: &ShareResult, with_qr: bool, foreground: bool) {
     let skipped = result.skipped.iter().map(|skipped| {
         format!(
             "left out {}: {}",
@@ -88,7 +100,14 @@ fn show(output: &Output, result: &ShareResult, foreground: bool) {
             human::size(result.size),
         )),
     }
-    output.result(result, |text| text.line(text.bold(&result.link)));
+    let qr = with_qr.then(|| qr_code(output, result)).flatten();
+    let shown = Shown { result, qr };
+    output.result(&shown, |text| {
+        text.line(text.bold(&result.link));
+        if let Some(code) = &shown.qr {
+            text.line(&code.lines);
+        }
+    });
     output.note(format_args!(
         "Fetch it on another machine with: shoal fetch {}",
         human::shell_quote(&result.link)
@@ -96,4 +115,17 @@ fn show(output: &Output, result: &ShareResult, foreground: bool) {
     if foreground {
         output.note("Serving until Ctrl-C; `shoal daemon --detach` would serve in the background.");
     }
+}
+
+fn qr_code(output: &Output, result: &ShareResult) -> Option<qr::Code> {
+    let code = result.link.parse().ok().and_then(|link| qr::code(&link));
+    match &code {
+        None => output.warning("the link is too long for a QR code"),
+        Some(code) if code.link != result.link => output.note(format_args!(
+            "The QR code holds a shorter link; the network finds what it leaves out ({}).",
+            human::count(code.peers_left_out as u64, "peer")
+        )),
+        Some(_) => {}
+    }
+    code
 }

@@ -1,13 +1,14 @@
 //! The layers of a configuration: reading, checking and merging them.
 
 use std::{
+    collections::BTreeMap,
     fs, io,
     path::{Path, PathBuf},
 };
 
 use toml::{Table, Value};
 
-use super::{Config, LogFormat, Multiaddr, suggest::closest};
+use super::{Config, LogFormat, Multiaddr, Origin, suggest::closest};
 use crate::{
     api::{ApiError, ErrorCode},
     limits::Flags,
@@ -36,6 +37,13 @@ pub struct Overrides {
     pub limits: Flags,
 }
 
+/// What the layers below the flags make together.
+pub(super) struct Layered {
+    pub(super) config: Config,
+    /// Where the values come from that are not defaults, by key.
+    pub(super) origins: BTreeMap<String, Origin>,
+}
+
 impl Config {
     /// The configuration of a home, from its file, the given environment and flags.
     ///
@@ -46,22 +54,46 @@ impl Config {
         env: impl IntoIterator<Item = (String, String)>,
         flags: Overrides,
     ) -> Result<Self, ConfigError> {
-        let mut table = defaults()?;
+        let mut config = Self::layered(home, env)?.config;
+        config.apply(flags);
+        Ok(config)
+    }
+
+    /// Checks a file as [`Config::load`] would, and says how many keys it sets.
+    ///
+    /// # Errors
+    /// As [`Config::load`], and when there is no such file.
+    pub fn check(path: &Path) -> Result<usize, ConfigError> {
+        let text = read_file(path)?.ok_or_else(|| ConfigError::Read {
+            path: path.to_owned(),
+            source: io::ErrorKind::NotFound.into(),
+        })?;
+        Ok(keys_of(&parse_file(path, &text)?).count())
+    }
+
+    pub(super) fn layered(
+        home: &Path,
+        env: impl IntoIterator<Item = (String, String)>,
+    ) -> Result<Layered, ConfigError> {
+        let mut table = table(&Self::default())?;
+        let mut origins = BTreeMap::new();
         let path = home.join(FILE_NAME);
         if let Some(text) = read_file(&path)? {
-            merge(&mut table, parse_file(&path, &text)?);
+            let file = parse_file(&path, &text)?;
+            origins.extend(keys_of(&file).map(|key| (key, Origin::File(path.clone()))));
+            merge(&mut table, file);
         }
         for (variable, value) in env {
             if let Some((section, key)) = section_and_key(&table, &variable) {
                 set_from_env(&mut table, &section, &key, &variable, &value)?;
+                origins.insert(format!("{section}.{key}"), Origin::Environment(variable));
             }
         }
-        let mut config: Self = table.try_into().map_err(|error| ConfigError::Value {
+        let config = table.try_into().map_err(|error| ConfigError::Value {
             origin: "configuration".to_owned(),
             message: error.to_string(),
         })?;
-        config.apply(flags);
-        Ok(config)
+        Ok(Layered { config, origins })
     }
 
     fn apply(&mut self, flags: Overrides) {
@@ -83,6 +115,14 @@ pub enum ConfigError {
     /// The file cannot be read.
     #[error("cannot read {}: {source}", path.display())]
     Read {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The file cannot be written.
+    #[error("cannot write {}: {source}", path.display())]
+    Write {
         /// The file.
         path: PathBuf,
         /// What the system said.
@@ -114,10 +154,13 @@ impl From<ConfigError> for ApiError {
         match error {
             ConfigError::Read { source, .. } => Self::from_io(&source, message)
                 .hint("make it readable for this user, or choose another home with --home"),
+            ConfigError::Write { source, .. } => {
+                Self::from_io(&source, message).hint("make its folder writable for this user")
+            }
             ConfigError::UnknownKey { suggestion, .. } => {
                 let hint = match suggestion {
                     Some(suggestion) => format!("did you mean `{suggestion}`?"),
-                    None => "take it out, or see the documentation for the keys".to_owned(),
+                    None => "take it out; `shoal config show` lists the keys".to_owned(),
                 };
                 Self::new(ErrorCode::Config, message).hint(hint)
             }
@@ -127,14 +170,23 @@ impl From<ConfigError> for ApiError {
     }
 }
 
-fn defaults() -> Result<Table, ConfigError> {
-    Table::try_from(Config::default()).map_err(|error| ConfigError::Value {
+/// A configuration as a file would have it.
+pub(super) fn table(config: &Config) -> Result<Table, ConfigError> {
+    Table::try_from(config).map_err(|error| ConfigError::Value {
         origin: "defaults".to_owned(),
         message: error.to_string(),
     })
 }
 
-fn read_file(path: &Path) -> Result<Option<String>, ConfigError> {
+/// The keys of a table, with their sections.
+fn keys_of(table: &Table) -> impl Iterator<Item = String> {
+    table.iter().flat_map(|(section, keys)| {
+        let names = keys.as_table().into_iter().flat_map(Table::keys);
+        names.map(move |name| format!("{section}.{name}"))
+    })
+}
+
+pub(super) fn read_file(path: &Path) -> Result<Option<String>, ConfigError> {
     let read = || {
         if fs::metadata(path)?.len() > FILE_BYTES_MAX {
             return Err(io::Error::other(format!(
@@ -154,14 +206,14 @@ fn read_file(path: &Path) -> Result<Option<String>, ConfigError> {
 }
 
 /// The file's table, which by itself has to make a configuration: so that errors name its lines.
-fn parse_file(path: &Path, text: &str) -> Result<Table, ConfigError> {
+pub(super) fn parse_file(path: &Path, text: &str) -> Result<Table, ConfigError> {
     let origin = path.display().to_string();
     let value_error = |error: toml::de::Error| ConfigError::Value {
         origin: origin.clone(),
         message: error.to_string(),
     };
     let table: Table = toml::from_str(text).map_err(value_error)?;
-    check_keys(&table, &defaults()?, "", &origin)?;
+    check_keys(&table, &self::table(&Config::default())?, "", &origin)?;
     toml::from_str::<Config>(text).map_err(value_error)?;
     Ok(table)
 }
@@ -226,24 +278,41 @@ fn set_from_env(
         return Err(ConfigError::UnknownKey {
             origin: "environment".to_owned(),
             key: variable.to_owned(),
-            suggestion: known
-                .map(|name| format!("{ENV_PREFIX}{section}_{name}").to_ascii_uppercase()),
+            suggestion: known.map(|name| self::variable(section, name)),
         });
     };
-    let value = env_value(current, text).ok_or_else(|| ConfigError::Value {
-        origin: variable.to_owned(),
-        message: format!("`{text}` is not {}", article(current.type_str())),
-    })?;
-    let mut alone = Table::new();
-    alone.insert(key.to_owned(), value.clone());
-    Table::from_iter([(section.to_owned(), Value::Table(alone))])
-        .try_into::<Config>()
-        .map_err(|error| ConfigError::Value {
-            origin: variable.to_owned(),
-            message: error.message().to_owned(),
-        })?;
+    let value = parse_alone(variable, section, key, current, text)?;
     keys.insert(key.to_owned(), value);
     Ok(())
+}
+
+/// The variable that sets a key.
+pub(super) fn variable(section: &str, key: &str) -> String {
+    format!("{ENV_PREFIX}{section}_{key}").to_ascii_uppercase()
+}
+
+/// What a text means as a value of a key, of the same type as `current` and sound by itself;
+/// `origin` is where the text stands.
+pub(super) fn parse_alone(
+    origin: &str,
+    section: &str,
+    key: &str,
+    current: &Value,
+    text: &str,
+) -> Result<Value, ConfigError> {
+    let value_error = |message: String| ConfigError::Value {
+        origin: origin.to_owned(),
+        message,
+    };
+    let value = env_value(current, text).ok_or_else(|| {
+        let expected = article(current.type_str());
+        value_error(format!("`{text}` is not {expected}"))
+    })?;
+    let alone = Table::from_iter([(key.to_owned(), value.clone())]);
+    Table::from_iter([(section.to_owned(), Value::Table(alone))])
+        .try_into::<Config>()
+        .map_err(|error| value_error(error.message().to_owned()))?;
+    Ok(value)
 }
 
 /// The text as a value of the same type as the one that it replaces.
@@ -255,6 +324,11 @@ fn env_value(current: &Value, text: &str) -> Option<Value> {
             _ => None,
         },
         Value::Integer(_) => text.parse::<i64>().ok().map(Value::from),
+        // As in the file, which is the only way to write tables in a list.
+        Value::Array(_) if text.trim_start().starts_with('[') => {
+            let line = format!("list = {text}");
+            toml::from_str::<Table>(&line).ok()?.remove("list")
+        }
         Value::Array(_) => {
             let items = text
                 .split(',')

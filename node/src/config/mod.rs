@@ -3,21 +3,29 @@
 //! Defaults < `config.toml` in the home < environment (`SHOAL_<SECTION>_<KEY>`, lists separated by
 //! commas) < flags. `Default` is the only place a number is written. Unknown keys and unusable
 //! values are errors that name the layer they come from; nothing is repaired or ignored. The file
-//! is only read, never written.
+//! is only written by a [`Change`], which a person asks for.
 
+mod edit;
 mod layers;
+mod settings;
 mod span;
 mod suggest;
 
-use std::{fmt, net::Ipv4Addr, net::Ipv6Addr, str::FromStr, time::Duration};
+use std::{fmt, str::FromStr, time::Duration};
 
 use libp2p::multiaddr::Protocol;
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
-use crate::limits::{LimitsConfig, Rate};
+use crate::{
+    limits::{LimitsConfig, Rate},
+    net::{DEFAULT_PORT, default_listen},
+};
 
+pub use edit::Change;
 pub use layers::{ConfigError, FILE_NAME, Overrides};
 pub use libp2p::Multiaddr;
+pub use settings::{Origin, Setting, setting_of};
 pub use span::Interval;
 
 /// The whole configuration of a node.
@@ -35,15 +43,18 @@ pub struct Config {
 }
 
 /// `[network]`: where a node listens and whom it looks for.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct NetworkConfig {
     /// Nodes meet only nodes of the same network.
+    #[schema(value_type = String)]
     pub name: NetworkName,
     /// The addresses to listen on, port 0 for any free one; none means that others cannot dial this
     /// node.
+    #[schema(value_type = Vec<String>)]
     pub listen: Vec<Multiaddr>,
     /// Peers to contact first; may be empty, since links, remembered peers and mDNS bring others.
+    #[schema(value_type = Vec<String>)]
     pub bootstrap: Vec<Multiaddr>,
     /// Whether to find peers on the local network by multicast.
     pub mdns: bool,
@@ -51,16 +62,9 @@ pub struct NetworkConfig {
 
 impl Default for NetworkConfig {
     fn default() -> Self {
-        /// Below the ephemeral ranges of common systems, and not that of IPFS (4001), which may
-        /// run beside us.
-        const PORT: u16 = 4101;
-        let v4 = Multiaddr::from(Ipv4Addr::UNSPECIFIED);
-        let v6 = Multiaddr::from(Ipv6Addr::UNSPECIFIED);
-        let tcp = |ip: &Multiaddr| ip.clone().with(Protocol::Tcp(PORT));
-        let quic = |ip: &Multiaddr| ip.clone().with(Protocol::Udp(PORT)).with(Protocol::QuicV1);
         Self {
             name: NetworkName("main".to_owned()),
-            listen: vec![tcp(&v4), quic(&v4), tcp(&v6), quic(&v6)],
+            listen: default_listen(DEFAULT_PORT),
             bootstrap: Vec::new(),
             mdns: true,
         }
@@ -139,13 +143,15 @@ impl fmt::Display for NetworkName {
 }
 
 /// `[scrub]`: how a node re-hashes what it shares, in the background.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct ScrubConfig {
     /// From the beginning of one scrub to that of the next, like `30days`; `off` is never.
+    #[schema(value_type = String)]
     pub interval: Interval,
     /// The most it reads per second, like `8MiB/s`, and less while others use the line; `off` is
     /// nothing at all, so that it never begins.
+    #[schema(value_type = String)]
     pub rate: Rate,
 }
 
@@ -160,10 +166,11 @@ impl Default for ScrubConfig {
 }
 
 /// `[log]`: what a node writes about itself.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct LogConfig {
-    /// For people or for collectors.
+    /// `text` for people or `json` for collectors.
+    #[schema(value_type = String)]
     pub format: LogFormat,
 }
 

@@ -2,23 +2,29 @@
 
 use jiff::civil::Time;
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use super::{Rate, Size, days::Days};
 
 /// `[limits]`: how much of the line a node may use, of all bytes on its sockets.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct LimitsConfig {
     /// The most it sends, like `20mbit` or `5MB/s`; `off` is no limit.
+    #[schema(value_type = String)]
     pub up: Rate,
     /// The most it receives; `off` is no limit.
+    #[schema(value_type = String)]
     pub down: Rate,
     /// The most it sends and receives in a month, like `500GB`; `off` is no limit. Once it is used
     /// up, nothing is served or fetched until the next month begins.
+    #[schema(value_type = String)]
     pub monthly: Size,
     /// The day on which a month begins, 1 to 31; the last day of a month that is shorter.
+    #[schema(value_type = i64)]
     pub reset_day: ResetDay,
     /// Times of day with other rates; the first entry that applies and names a rate counts.
+    #[schema(value_type = Vec<Object>)]
     pub schedule: Vec<Period>,
     /// What was set by flags of this start. Not a key of the file.
     #[serde(skip)]

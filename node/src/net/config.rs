@@ -9,7 +9,8 @@ use libp2p::{Multiaddr, StreamProtocol};
 use super::NetError;
 use super::scope::Scope;
 
-/// The port that a node listens on when none is chosen, TCP and QUIC alike.
+/// The port that a node listens on when none is chosen, TCP and QUIC alike. Below the ephemeral
+/// ranges of common systems, and not that of IPFS (4001), which may run beside us.
 pub const DEFAULT_PORT: u16 = 4101;
 
 /// The longest network name: protocol names stay far below the 140 bytes that the handshake allows.

@@ -1,0 +1,117 @@
+//! What makes the command at home in a shell: completions, manual pages, links as QR codes.
+
+#![allow(clippy::unwrap_used)]
+
+use std::{
+    fs,
+    process::{Command, Stdio},
+};
+
+use serde_json::json;
+use shoal_tests::{Daemon, run, scratch, shoal, text, write_content};
+
+#[test]
+fn bash_completes_commands_flags_and_values() {
+    let dir = scratch();
+    let made = run(dir.path(), &["completions", "bash"]).ok();
+    assert_eq!(made["shell"], "bash");
+    let script = dir.path().join("shoal.bash");
+    fs::write(&script, made["script"].as_str().unwrap()).unwrap();
+    let check = |line: &[&str], expected: &str| {
+        let (typed, before) = (line[line.len() - 1], line[line.len() - 2]);
+        let program = format!(
+            "source {} && COMP_WORDS=({}) COMP_CWORD={} && _shoal shoal '{typed}' '{before}'; \
+             echo \"${{COMPREPLY[*]}}\"",
+            text(&script),
+            line.join(" "),
+            line.len() - 1,
+        );
+        let bash = Command::new("bash")
+            .args(["-c", &program])
+            .output()
+            .unwrap();
+        let replies = String::from_utf8(bash.stdout).unwrap();
+        assert_eq!(replies.trim(), expected, "{line:?}: {:?}", bash.stderr);
+    };
+    check(&["shoal", "fe"], "fetch");
+    check(&["shoal", "completions", "zs"], "zsh");
+    check(&["shoal", "share", "--qr"], "--qr");
+    check(&["shoal", "share", "--hash", "sha"], "sha2-256");
+}
+
+#[test]
+fn every_shell_gets_its_script() {
+    let home = scratch();
+    for shell in ["bash", "elvish", "fish", "powershell", "zsh"] {
+        let made = run(home.path(), &["completions", shell]).ok();
+        let script = made["script"].as_str().unwrap();
+        for command in ["fetch", "verify", "limits"] {
+            assert!(script.contains(command), "{shell}: {command}");
+        }
+    }
+    run(home.path(), &["completions", "sh"]).fails(2, "usage");
+    // Nothing was made by asking.
+    assert_eq!(fs::read_dir(home.path()).unwrap().count(), 0);
+}
+
+#[test]
+fn each_command_has_its_manual_page() {
+    let dir = scratch();
+    let page = run(dir.path(), &["man"]).ok();
+    assert!(page["page"].as_str().unwrap().contains(".TH shoal 1"));
+
+    let pages = dir.path().join("new/pages");
+    let written = run(dir.path(), &["man", text(&pages)]).ok();
+    let files = written["files"].as_array().unwrap();
+    assert_eq!(files.len(), fs::read_dir(&pages).unwrap().count());
+    let check = |name: &str, contains: &str| {
+        let path = pages.join(name);
+        assert!(files.contains(&json!(text(&path))), "{written}");
+        let page = fs::read_to_string(&path).unwrap();
+        assert!(page.contains(contains), "{name}: {page}");
+    };
+    check("shoal.1", "shoal\\-fetch(1)");
+    check("shoal-fetch.1", "\\-\\-overwrite");
+    check("shoal-testnet-up.1", "\\-\\-home");
+
+    let file = dir.path().join("file");
+    fs::write(&file, "").unwrap();
+    assert_ne!(run(dir.path(), &["man", text(&file)]).code, Some(0));
+}
+
+#[test]
+fn a_share_prints_its_link_as_a_code_too() {
+    let dir = scratch();
+    let daemon = Daemon::start(&dir.path().join("home"), &[]);
+    let check = |name: &str, whole: bool| {
+        let path = dir.path().join(name);
+        write_content(&path, name, 1000);
+        // One document, which `run` sees to.
+        let shared = daemon.run(&["share", "--qr", text(&path)]).ok();
+        let (link, code) = (shared["link"].as_str().unwrap(), &shared["qr"]);
+        let held = code["link"].as_str().unwrap();
+        assert_eq!(held == link, whole, "{shared}");
+        assert!(held.starts_with(&format!("shoal:{}", shared["cid"].as_str().unwrap())));
+        assert!(code["lines"].as_str().unwrap().starts_with("████"));
+
+        let plain = Command::new(shoal())
+            .args(["--home", text(daemon.home()), "share", "--qr", text(&path)])
+            .stdin(Stdio::null())
+            .output()
+            .unwrap();
+        let lines = format!("{link}\n{}\n", code["lines"].as_str().unwrap());
+        assert_eq!(String::from_utf8(plain.stdout).unwrap(), lines);
+        let says = String::from_utf8(plain.stderr).unwrap();
+        assert_eq!(says.contains("a shorter link"), !whole, "{says}");
+        // What the code holds fetches the same.
+        let fetched = dir.path().join("fetched");
+        daemon
+            .run(&["fetch", held, "--overwrite", "-o", text(&fetched)])
+            .ok();
+        assert_eq!(fs::read(&fetched).unwrap(), fs::read(&path).unwrap());
+    };
+    check("photo.jpg", true);
+    check(&"ü".repeat(120), false);
+    let path = dir.path().join("photo.jpg");
+    assert!(daemon.share(&path).get("qr").is_none());
+}
