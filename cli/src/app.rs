@@ -81,6 +81,7 @@ async fn dispatch(app: &App, global: Global, command: Command) -> Result<ExitCod
         Command::Limits(args) => commands::limits::run(app, args).await,
         Command::Id => commands::peers::id(app).await,
         Command::Testnet(args) => commands::testnet::run(app, args).await,
+        Command::Service(command) => commands::service::run(app, command).await,
         Command::Gc(args) => commands::gc::run(app, args).await,
         Command::Config(args) => commands::config::run(app, args).await,
         Command::Completions(args) => commands::definition::completions(app, &args),

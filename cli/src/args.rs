@@ -4,6 +4,7 @@ mod config;
 #[cfg(test)]
 mod guide;
 mod limits;
+mod service;
 mod shell;
 mod testnet;
 mod transfers;
@@ -18,6 +19,7 @@ use shoal_node::{
 
 pub(crate) use self::config::{ConfigArgs, ConfigCommand};
 pub(crate) use self::limits::{LimitsArgs, RateFlags};
+pub(crate) use self::service::{InstallArgs, ServiceCommand};
 pub(crate) use self::shell::{CompletionsArgs, ManArgs};
 pub(crate) use self::testnet::{DemoArgs, LogsArgs, TestnetArgs, TestnetCommand, UpArgs};
 pub(crate) use self::transfers::TransferArgs;
@@ -132,6 +134,9 @@ pub(crate) enum Command {
     Id,
     /// A network of nodes on this machine, to try things and to test
     Testnet(TestnetArgs),
+    /// Have systemd run the daemon, from login on
+    #[command(subcommand)]
+    Service(ServiceCommand),
     /// Read everything that is shared and compare it with its addresses
     ///
     /// What changed is not served any more. Ends with exit code 5 when something is not as it was
@@ -398,6 +403,8 @@ mod tests {
         check("shoal transfers", true);
         check("shoal pause 7", true);
         check("shoal cancel", false);
+        check("shoal service install --print", true);
+        check("shoal service uninstall", true);
         check("shoal testnet demo", true);
         check("shoal testnet demo --json --keep --nodes 3 photos", true);
         check("shoal", false);
@@ -411,6 +418,7 @@ mod tests {
         check("shoal fetch bafy --timeout 0s", false);
         check("shoal fetch bafy --timeout soon", false);
         check("shoal status -q -v", false);
+        check("shoal service", false);
         check("shoal testnet", false);
         check("shoal testnet kill", false);
         check("shoal testnet demo --nodes 2", false);

@@ -11,6 +11,7 @@ pub(crate) mod gc;
 pub(crate) mod limits;
 pub(crate) mod ls;
 pub(crate) mod peers;
+pub(crate) mod service;
 pub(crate) mod share;
 pub(crate) mod status;
 pub(crate) mod stop;
