@@ -94,7 +94,7 @@ fn mistakes_are_named_and_change_nothing() {
     fs::write(&other, "[limits]\nreset_day = \"first\"\n").unwrap();
     check(
         &format!("config check {}", text(&other)),
-        1,
+        2,
         "config",
         "reset_day",
     );
@@ -104,9 +104,9 @@ fn mistakes_are_named_and_change_nothing() {
         "path_not_found",
         "/nowhere.toml",
     );
-    // A file that is wrong already is not the fault of the command line.
+    // A file that is wrong already is not made worse.
     fs::write(&file, "[netwrok]\n").unwrap();
-    run(home.path(), &["config", "set", "network.mdns", "off"]).fails(1, "config");
+    run(home.path(), &["config", "set", "network.mdns", "off"]).fails(2, "config");
     assert_eq!(fs::read_to_string(&file).unwrap(), "[netwrok]\n");
 }
 

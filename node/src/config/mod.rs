@@ -7,6 +7,8 @@
 
 mod edit;
 mod layers;
+#[cfg(test)]
+mod reference;
 mod settings;
 mod span;
 mod suggest;

@@ -65,7 +65,7 @@ impl Config {
     }
 }
 
-fn settings(
+pub(super) fn settings(
     config: &Config,
     origins: &BTreeMap<String, Origin>,
 ) -> Result<Vec<Setting>, ConfigError> {
@@ -130,7 +130,7 @@ fn docs() -> BTreeMap<String, String> {
 }
 
 /// The documentation of a section's fields, each on one line.
-fn descriptions<T: PartialSchema>(section: &str) -> BTreeMap<String, String> {
+pub(super) fn descriptions<T: PartialSchema>(section: &str) -> BTreeMap<String, String> {
     let schema = serde_json::to_value(T::schema()).unwrap_or_default();
     let properties = schema["properties"].as_object().into_iter().flatten();
     properties

@@ -77,20 +77,25 @@ impl From<ResetDay> for i64 {
 }
 
 /// One entry of the schedule, in local time.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Period {
     /// When it begins, like `08:00`.
+    #[schema(value_type = String)]
     pub from: Time,
     /// When it ends. Not later than `from` means on the next day.
+    #[schema(value_type = String)]
     pub to: Time,
     /// On which days it begins, like `["mon-fri", "sun"]`; every day when left out.
+    #[schema(value_type = Vec<String>)]
     #[serde(default)]
     pub days: Days,
     /// The most that is sent meanwhile; left out, this entry does not change it.
+    #[schema(value_type = Option<String>)]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub up: Option<Rate>,
     /// The most that is received meanwhile; left out, this entry does not change it.
+    #[schema(value_type = Option<String>)]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub down: Option<Rate>,
 }
