@@ -1,13 +1,14 @@
-//! A thin line to a node: a relay on loopback that lets through so many bytes per second.
+//! A thin line to a node: a relay on loopback that lets through so many bytes per second, and takes
+//! its time.
 //!
 //! What comes from the node is held back, over all connections together and fairly between them;
-//! what goes to it is not. Its buffers are small, so that the node feels the line and not the
-//! relay. Threads end with their connections, and the relay with the process.
+//! what goes to it is not. Both ways take the delay. Its buffers are small, so that the node feels
+//! the line and not the relay. Threads end with their connections, and the relay with the process.
 
 use std::{
     io::{self, Read as _, Write as _},
     net::{Shutdown, SocketAddr, TcpListener, TcpStream},
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, PoisonError, mpsc},
     thread,
     time::{Duration, Instant},
 };
@@ -16,6 +17,8 @@ use rustix::net::sockopt;
 
 /// Bytes that pass at a time.
 const PIECE_BYTES: usize = 16 << 10;
+/// Pieces on their way at a time: 4 MiB, the product of 400 Mbit/s and 80 ms.
+const PIECES_MAX: usize = 256;
 /// What the system may hold for the relay, per connection.
 const BUFFER_BYTES: usize = 64 << 10;
 
@@ -33,6 +36,15 @@ impl ThinLine {
     /// When the address is another, or the system refuses.
     #[must_use]
     pub fn to(address: &str, bytes_per_second: u64) -> Self {
+        Self::with_delay(address, bytes_per_second, Duration::ZERO)
+    }
+
+    /// The same, with everything `delay` later, both ways.
+    ///
+    /// # Panics
+    /// As [`ThinLine::to`].
+    #[must_use]
+    pub fn with_delay(address: &str, bytes_per_second: u64, delay: Duration) -> Self {
         let mut parts: Vec<&str> = address.split('/').collect();
         assert_eq!(parts[1..4], ["ip4", "127.0.0.1", "tcp"], "{address}");
         let node: u16 = parts[4].parse().expect("a port");
@@ -45,6 +57,7 @@ impl ThinLine {
             .to_string();
         let line = Arc::new(Line {
             bytes_per_second,
+            delay,
             free_at: Mutex::new(Instant::now()),
         });
         thread::spawn(move || {
@@ -62,6 +75,7 @@ impl ThinLine {
 
 struct Line {
     bytes_per_second: u64,
+    delay: Duration,
     free_at: Mutex<Instant>,
 }
 
@@ -75,6 +89,7 @@ impl Line {
             *free_at = (*free_at).max(Instant::now()) + time;
             *free_at
         };
+        // This is the line: bytes take their time, whatever else happens.
         thread::sleep(until.saturating_duration_since(Instant::now()));
     }
 }
@@ -84,21 +99,42 @@ fn relay(client: TcpStream, node: SocketAddr, line: &Arc<Line>) -> io::Result<()
     sockopt::set_socket_recv_buffer_size(&node, BUFFER_BYTES)?;
     sockopt::set_socket_send_buffer_size(&client, BUFFER_BYTES)?;
     let (up, down) = ((client.try_clone()?, node.try_clone()?), (node, client));
+    let delay = line.delay;
     let line = Arc::clone(line);
-    thread::spawn(move || pump(up.0, up.1, |_| {}));
-    thread::spawn(move || pump(down.0, down.1, |bytes| line.pass(bytes)));
-    Ok(())
+    pump(up.0, up.1, delay, |_| {})?;
+    pump(down.0, down.1, delay, move |bytes| line.pass(bytes))
 }
 
-fn pump(mut from: TcpStream, mut to: TcpStream, pass: impl Fn(usize)) {
-    let mut piece = vec![0; PIECE_BYTES];
-    while let Ok(bytes @ 1..) = from.read(&mut piece) {
-        pass(bytes);
-        if to.write_all(&piece[..bytes]).is_err() {
-            break;
+/// Passes on what comes from one side to the other, in threads of its own.
+fn pump(
+    mut from: TcpStream,
+    mut to: TcpStream,
+    delay: Duration,
+    pass: impl Fn(usize) + Send + 'static,
+) -> io::Result<()> {
+    let (sender, on_its_way) = mpsc::sync_channel::<(Instant, Vec<u8>)>(PIECES_MAX);
+    let source = from.try_clone()?;
+    thread::spawn(move || {
+        let mut piece = vec![0; PIECE_BYTES];
+        while let Ok(bytes @ 1..) = from.read(&mut piece) {
+            pass(bytes);
+            let piece = (Instant::now() + delay, piece[..bytes].to_vec());
+            if sender.send(piece).is_err() {
+                break;
+            }
         }
-    }
-    // Either may be closed already.
-    let _ = to.shutdown(Shutdown::Write);
-    let _ = from.shutdown(Shutdown::Read);
+    });
+    thread::spawn(move || {
+        for (due, piece) in on_its_way {
+            // This is the line: it takes its time.
+            thread::sleep(due.saturating_duration_since(Instant::now()));
+            if to.write_all(&piece).is_err() {
+                break;
+            }
+        }
+        // Either may be closed already.
+        let _ = to.shutdown(Shutdown::Write);
+        let _ = source.shutdown(Shutdown::Read);
+    });
+    Ok(())
 }

@@ -92,7 +92,7 @@ fn a_unit_is_installed_replaced_and_removed_as_a_whole() {
     fs::create_dir(&wants).expect("a directory");
     symlink(place.unit(), wants.join("shoal.service")).expect("a link");
     assert_eq!(place.run(&["uninstall"]).ok()["changed"], true);
-    assert_eq!(place.files(), [wants.clone()]);
+    assert_eq!(place.files(), std::slice::from_ref(&wants));
     assert_eq!(fs::read_dir(&wants).expect("a directory").count(), 0);
     let again = place.run(&["uninstall"]).ok();
     assert_eq!(again["changed"], false);
