@@ -54,6 +54,8 @@ impl Inner {
             opened,
             candidates,
             is_whole: link.path.is_empty(),
+            // What is not kept is read as it comes.
+            in_order: journal.is_none(),
             needs,
             nodes: nodes_sender,
             buffers: Arc::clone(&self.buffers),

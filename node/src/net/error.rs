@@ -100,9 +100,6 @@ pub enum OpenError {
     /// There is no connection to the peer and none could be made.
     #[error(transparent)]
     Connect(#[from] ConnectError),
-    /// The peer does not speak this network's exchange protocol.
-    #[error("the peer does not exchange content on this network")]
-    Unsupported,
     /// Too many streams are being opened to this peer; a named limit of this node.
     #[error("too many streams are being opened to this peer")]
     Busy,

@@ -282,7 +282,8 @@ impl Net {
     }
 
     /// Opens an exchange stream to a peer, connecting with it first if need be, at the addresses
-    /// known of it.
+    /// known of it. The peer hears of it with the first bytes that are written and flushed; one that
+    /// does not speak this network's exchange protocol says so with its first answer.
     ///
     /// Cancel-safe: a stream that nobody waits for is reset.
     ///

@@ -66,6 +66,8 @@ pub(super) struct Setup {
     pub(super) candidates: mpsc::Receiver<Candidate>,
     /// Whether leaves have their numbers, so that partial holders can be asked for them.
     pub(super) is_whole: bool,
+    /// Whether blocks are asked for in the order in which they are needed.
+    pub(super) in_order: bool,
     pub(super) needs: mpsc::Receiver<Need>,
     pub(super) nodes: blocking::Sender<(Digest, Vec<u8>)>,
     pub(super) buffers: Arc<Semaphore>,
@@ -158,9 +160,14 @@ impl Transfer {
         let (event_sender, events) = mpsc::channel(EVENTS_QUEUED_MAX);
         let (verdict_sender, verdicts) = mpsc::channel(EVENTS_QUEUED_MAX);
         let now = Instant::now();
-        let key = swarm_key(&setup.net.peer_id());
+        let order = match setup.in_order {
+            true => Order::ById,
+            false => Order::Swarm {
+                key: swarm_key(&setup.net.peer_id()),
+            },
+        };
         let planner = Planner::new(PlannerConfig {
-            order: Order::Swarm { key },
+            order,
             ..PlannerConfig::default()
         });
         Self {

@@ -10,7 +10,7 @@ use libp2p::core::transport::ListenerId;
 use libp2p::identity::Keypair;
 use libp2p::multiaddr::Protocol;
 use libp2p::swarm::{Swarm, SwarmEvent};
-use libp2p::{Multiaddr, PeerId, swarm};
+use libp2p::{Multiaddr, PeerId, core::upgrade::Version, swarm};
 use tokio::sync::{broadcast, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -81,7 +81,10 @@ pub(in crate::net) async fn start(
         tracker.spawn(task);
     })
     .with_idle_connection_timeout(config.idle_timeout)
-    .with_dial_concurrency_factor(DIALS_AT_ONCE);
+    .with_dial_concurrency_factor(DIALS_AT_ONCE)
+    // A stream offers one protocol, so what it is opened for goes along with the offer: a round trip
+    // less for every request to the DHT and every exchange.
+    .with_substream_upgrade_protocol_override(Version::V1Lazy);
     if seeds.is_empty() {
         tracing::info!(
             mdns = config.mdns,

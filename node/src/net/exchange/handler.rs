@@ -191,7 +191,10 @@ impl ConnectionHandler for Handler {
 fn open_error(error: StreamUpgradeError<Infallible>) -> OpenError {
     match error {
         StreamUpgradeError::Timeout => OpenError::Timeout,
-        StreamUpgradeError::NegotiationFailed => OpenError::Unsupported,
+        // Said by the first answer only, for the protocol is offered along with the first bytes.
+        StreamUpgradeError::NegotiationFailed => {
+            OpenError::Lost("the peer does not exchange content on this network".to_owned())
+        }
         StreamUpgradeError::Io(error) => OpenError::Lost(error.to_string()),
         StreamUpgradeError::Apply(never) => match never {},
     }

@@ -1,5 +1,7 @@
 //! Finding each other and content through the DHT.
 
+use tokio::io::AsyncWriteExt as _;
+
 use super::*;
 use crate::net::lookups::RUNNING_MAX;
 use crate::net::{AnnounceState, ProviderFound};
@@ -26,8 +28,10 @@ async fn a_stranger_finds_a_provider_and_opens_a_stream() {
         b.net.addresses().external,
         "addresses came with it"
     );
-    let stream = within("open", c.net.open_exchange(b.id())).await.unwrap();
+    let mut stream = within("open", c.net.open_exchange(b.id())).await.unwrap();
     assert_eq!(stream.peer(), b.id());
+    stream.write_all(b"opens it").await.unwrap();
+    stream.flush().await.unwrap();
     let taken = within("taken", b.incoming.recv()).await.unwrap();
     assert_eq!(taken.peer(), c.id());
     assert!(

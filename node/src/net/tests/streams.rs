@@ -154,7 +154,7 @@ async fn opening_says_why_it_failed() {
 }
 
 #[tokio::test]
-async fn a_peer_without_the_protocol_is_unsupported() {
+async fn a_peer_without_the_protocol_says_so_with_its_first_answer() {
     use libp2p::futures::StreamExt;
     use libp2p::swarm::{Swarm, SwarmEvent, dummy};
 
@@ -182,9 +182,14 @@ async fn a_peer_without_the_protocol_is_unsupported() {
     within("connect", a.net.connect_peer(local, vec![address]))
         .await
         .unwrap();
-    let error = within("open", a.net.open_exchange(local))
-        .await
-        .unwrap_err();
-    assert!(matches!(error, OpenError::Unsupported), "{error}");
+    let mut stream = within("open", a.net.open_exchange(local)).await.unwrap();
+    // The offer goes along with the first bytes, so it is the first answer that says no.
+    let asked = async {
+        stream.write_all(b"asked").await?;
+        stream.flush().await?;
+        stream.read(&mut [0]).await
+    };
+    let refused = within("answer", asked).await.unwrap_err();
+    assert!(refused.to_string().contains("negotiation"), "{refused}");
     driving.abort();
 }

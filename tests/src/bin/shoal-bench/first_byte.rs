@@ -40,7 +40,8 @@ pub(crate) fn measure(bench: &Bench) -> Result<Vec<Outcome>> {
     let fetcher = Daemon::start_with(&bench.place("first-fetcher"), options);
     connected(&fetcher);
     let first = || {
-        let mut fetch = command(fetcher.home(), &["fetch", &cid, "--stdout"]);
+        let peer = line.address.as_str();
+        let mut fetch = command(fetcher.home(), &["fetch", &cid, "--peer", peer, "--stdout"]);
         fetch.stdout(Stdio::piped()).stderr(Stdio::null());
         let start = Instant::now();
         let mut fetch = fetch.spawn()?;
@@ -49,6 +50,8 @@ pub(crate) fn measure(bench: &Bench) -> Result<Vec<Outcome>> {
         let took = start.elapsed();
         drop(stdout);
         fetch.wait()?;
+        // What was on its way still takes the line.
+        std::thread::sleep(Duration::from_secs(2));
         Ok(took)
     };
     let contenders = vec![Contender {
