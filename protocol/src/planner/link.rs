@@ -176,7 +176,7 @@ mod tests {
         }
         check(1_000, ms(80), 2 * MIB); // never under two chunks
         check(100 * MIB, ms(80), 32 * MIB);
-        check(800 * MIB, ms(0), 32 * MIB); // the least round trip counts
+        check(1_000 * MIB, ms(0), 8 * MIB); // the least round trip counts
         check(MIB, ms(60_000), 4 * MIB); // the most round trip counts
         check(10_000 * MIB, ms(500), 64 * MIB);
         check(u64::MAX, Duration::MAX, 64 * MIB);
@@ -187,7 +187,7 @@ mod tests {
         let config = PlannerConfig::default();
         let link = LinkEstimate::default();
         assert_eq!(link.window(&config), config.window_bytes_min);
-        assert_eq!(link.time_for(config.rate_assumed, &config), ms(1_010));
+        assert_eq!(link.time_for(config.rate_assumed, &config), ms(1_002));
     }
 
     #[test]

@@ -26,6 +26,7 @@ use libp2p::dns::{self, ResolverConfig, ResolverOpts};
 use libp2p::futures::{AsyncRead, AsyncWrite};
 use libp2p::identity::Keypair;
 use libp2p::{PeerId, Transport, noise, quic, tcp};
+use socket2::SockRef;
 
 use self::mux::Yamux;
 use self::record::TlsStream;
@@ -44,6 +45,11 @@ const QUIC_STREAM_WINDOW_BYTES: u32 = 8 << 20;
 
 /// Unread bytes that all streams of a QUIC connection may hold together: two busy streams.
 const QUIC_CONNECTION_WINDOW_BYTES: u32 = 16 << 20;
+
+/// Bytes that the system takes for a TCP connection and has not sent yet. By itself it takes 4 MiB,
+/// behind which everything else on the connection waits, and which are sent for nothing when the
+/// peer goes away. What is on its way does not count, so this is no bound on speed.
+const UNSENT_BYTES: u32 = 256 << 10;
 
 /// Builds the transport of a node with this identity.
 ///
@@ -78,7 +84,7 @@ fn sockets(
     };
     let (on_tcp, on_quic) = (traffic.clone(), traffic.clone());
     let tcp = tcp::tokio::Transport::new(tcp::Config::new().nodelay(true))
-        .map(move |socket, _| on_tcp.tcp(socket))
+        .map(move |socket, _| on_tcp.tcp(shallow(socket)))
         .upgrade(Version::V1Lazy)
         .authenticate(security)
         .multiplex(Yamux::new(STREAMS_PER_CONNECTION_MAX))
@@ -89,6 +95,15 @@ fn sockets(
     Ok(OrTransport::new(quic, tcp)
         .map(|either, _| either.into_inner())
         .boxed())
+}
+
+/// Has a socket take no more than it sends soon.
+fn shallow(socket: tcp::tokio::TcpStream) -> tcp::tokio::TcpStream {
+    let set = SockRef::from(&socket.0).set_tcp_notsent_lowat(UNSENT_BYTES);
+    if let Err(error) = set {
+        tracing::debug!(%error, "a socket keeps more than it sends soon");
+    }
+    socket
 }
 
 fn quic_config(keypair: &Keypair, handshake_timeout: Duration) -> quic::Config {
