@@ -100,6 +100,7 @@ fn message(occurrence: &Occurrence) -> sse::Event {
 /// The document of this API: OpenAPI 3.2.
 #[utoipa::path(get, path = "/openapi.json", responses(
     (status = 200, description = "The document", body = serde_json::Value),
+    (status = "default", description = "The failure", body = ErrorBody),
 ))]
 pub(super) async fn document<S: Service>(State(api): State<Api<S>>) -> impl IntoResponse {
     ([(header::CONTENT_TYPE, "application/json")], api.document)
