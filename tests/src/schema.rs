@@ -40,6 +40,12 @@ impl Schemas {
         self
     }
 
+    /// Whether there is a further one of this name.
+    pub fn has_def(&self, name: &str) -> bool {
+        let defs = self.document.get("$defs");
+        defs.is_some_and(|defs| defs.get(name).is_some())
+    }
+
     /// Checks that `value` is what `schema` says.
     ///
     /// # Panics
