@@ -61,6 +61,11 @@ impl ApiListener {
         &self.bound.path
     }
 
+    /// Whoever wants to know how many connections there are.
+    pub(super) fn connections(&self) -> Connections {
+        Connections(Arc::clone(&self.room))
+    }
+
     /// The next connection, once there is room for it. Cancel-safe.
     pub(super) async fn accept(&self) -> Connection {
         loop {
@@ -82,6 +87,17 @@ impl ApiListener {
                 }
             }
         }
+    }
+}
+
+/// How many connections there are.
+#[derive(Clone, Debug)]
+pub(super) struct Connections(Arc<Semaphore>);
+
+impl Connections {
+    /// As of now; as many as may be when more wait.
+    pub(super) fn open(&self) -> u64 {
+        (CONNECTIONS_MAX - self.0.available_permits()) as u64
     }
 }
 

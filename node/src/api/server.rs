@@ -28,7 +28,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
     ApiError, ErrorCode, Service,
-    listener::{ApiListener, Connection},
+    listener::{ApiListener, Connection, Connections},
     origin::OwnNames,
     routes,
 };
@@ -70,7 +70,7 @@ pub(super) async fn serve_with<S: Service>(
     shutdown: CancellationToken,
     head_deadline: Duration,
 ) {
-    let operations = Operations::new(shutdown.clone());
+    let operations = Operations::new(shutdown.clone(), listener.connections());
     let names = OwnNames::new(listener.path());
     let router = routes::router(Arc::clone(&service), operations.clone(), names);
     let mut http = http1::Builder::new();
@@ -124,14 +124,16 @@ async fn until_done(connection: ServedConnection, shutdown: CancellationToken) {
 pub(super) struct Operations {
     tracker: TaskTracker,
     room: Arc<Room>,
+    connections: Connections,
     shutdown: CancellationToken,
 }
 
 impl Operations {
-    fn new(shutdown: CancellationToken) -> Self {
+    fn new(shutdown: CancellationToken, connections: Connections) -> Self {
         Self {
             tracker: TaskTracker::new(),
             room: Arc::new(Room::new(OPERATIONS_MAX)),
+            connections,
             shutdown,
         }
     }
@@ -158,6 +160,11 @@ impl Operations {
     /// The places of operations.
     pub(super) fn room(&self) -> &Room {
         &self.room
+    }
+
+    /// The connections over which they were asked for.
+    pub(super) fn connections(&self) -> &Connections {
+        &self.connections
     }
 
     /// Runs an operation whose end is awaited on shutdown.

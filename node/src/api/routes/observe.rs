@@ -123,6 +123,11 @@ pub(super) async fn metrics<S: Service>(State(api): State<Api<S>>) -> Result<Res
         "Requests that take time and are being worked on.",
         api.operations.room().taken(),
     );
+    numbers.gauge(
+        "shoal_api_connections",
+        "Connections of the API; more than its cap wait until one ends.",
+        api.operations.connections().open(),
+    );
     numbers.counters(
         "shoal_api_refused",
         "Requests refused because as many as may were served.",
