@@ -5,9 +5,11 @@
 //! deadlines that only a broken build meets.
 
 pub mod forger;
+pub mod http;
 pub mod liar;
 pub mod peer;
 pub mod refused;
+pub mod schema;
 pub mod terminal;
 pub mod thin;
 

@@ -2,16 +2,10 @@
 
 #![allow(clippy::unwrap_used)]
 
-use std::{
-    fs,
-    io::{BufRead as _, BufReader, Read as _, Write as _},
-    os::unix::{fs::FileExt as _, net::UnixStream},
-    path::Path,
-    time::SystemTime,
-};
+use std::{fs, os::unix::fs::FileExt as _, path::Path, time::SystemTime};
 
-use serde_json::{Value, json};
-use shoal_tests::{Daemon, run, scratch, text, write_content};
+use serde_json::json;
+use shoal_tests::{Daemon, http::ask, run, scratch, text, write_content};
 
 /// Overwrites a byte and puts the modification time back, as a failing disk would.
 fn rot(path: &Path) {
@@ -140,7 +134,7 @@ fn a_share_tells_its_totals_once_they_are_true_and_never_others() {
     }
     for copy in [false, true] {
         let body = json!({ "paths": [text(&top)], "copy": copy });
-        let events = post(daemon.home(), "/api/v1/shares", &body);
+        let events = ask(daemon.home(), "POST", "/api/v1/shares", Some(&body)).items();
         let last = events.last().unwrap();
         assert_eq!(last["event"], "done", "{last}");
         let progress = events.iter().filter(|it| it["event"] == "progress");
@@ -160,26 +154,4 @@ fn a_share_tells_its_totals_once_they_are_true_and_never_others() {
         }
         assert!(reports > 0);
     }
-}
-
-/// Posts `body` to the API's socket and returns the events of the answer.
-fn post(home: &Path, path: &str, body: &Value) -> Vec<Value> {
-    let mut stream = UnixStream::connect(home.join("api.sock")).unwrap();
-    let body = body.to_string();
-    write!(
-        stream,
-        "POST {path} HTTP/1.0\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
-        body.len(),
-    )
-    .unwrap();
-    let mut reader = BufReader::new(stream);
-    let mut line = String::new();
-    while line != "\r\n" {
-        line.clear();
-        reader.read_line(&mut line).unwrap();
-    }
-    let mut answer = String::new();
-    reader.read_to_string(&mut answer).unwrap();
-    let lines = answer.lines().map(serde_json::from_str);
-    lines.collect::<Result<_, _>>().unwrap()
 }

@@ -41,6 +41,10 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for JsonBody<T> {
             .await
             .map_err(|_| usage("the body did not arrive in time"))?
             .map_err(|rejection| refused(&rejection))?;
+        // A list would pass for a request whose fields may all be left out.
+        if !bytes.trim_ascii_start().starts_with(b"{") {
+            return Err(usage("the request is not understood: it is no object"));
+        }
         serde_json::from_slice(&bytes)
             .map(Self)
             .map_err(|error| usage(format!("the request is not understood: {error}")))

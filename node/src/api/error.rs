@@ -73,6 +73,8 @@ pub enum ErrorCode {
     DaemonLost,
     /// No route of the API has this path or method.
     NoRoute,
+    /// The request says that it is for another host, or comes from a web page.
+    ForeignOrigin,
     /// Everything else, also a code of a newer daemon that this client does not know.
     #[serde(other)]
     Internal,
@@ -115,6 +117,7 @@ impl ErrorCode {
             Self::Unreachable => (StatusCode::BAD_GATEWAY, 1),
             Self::TooLarge => (StatusCode::PAYLOAD_TOO_LARGE, 1),
             Self::NoRoute => (StatusCode::NOT_FOUND, 1),
+            Self::ForeignOrigin => (StatusCode::FORBIDDEN, 1),
             Self::BudgetSpent => (StatusCode::TOO_MANY_REQUESTS, 1),
             Self::Busy | Self::ShuttingDown | Self::DaemonLost => {
                 (StatusCode::SERVICE_UNAVAILABLE, 1)
@@ -142,6 +145,7 @@ pub struct ApiError {
     /// What failed, one sentence without a full stop.
     pub message: String,
     /// What the person can do next.
+    #[schema(required)]
     pub hint: Option<String>,
 }
 

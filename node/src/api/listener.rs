@@ -9,10 +9,9 @@ use std::{
     time::Duration,
 };
 
-use axum::serve::Listener;
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
-    net::{UnixListener, UnixStream, unix::SocketAddr},
+    net::{UnixListener, UnixStream},
     sync::{OwnedSemaphorePermit, Semaphore},
 };
 
@@ -20,7 +19,7 @@ use super::home::{Bound, HomeError, HomeLock};
 
 /// Connections at once: the operations there may be, as many short requests beside them, and 32
 /// listeners to events. More wait in the backlog.
-const CONNECTIONS_MAX: usize = 160;
+pub(super) const CONNECTIONS_MAX: usize = 160;
 
 /// When the process is out of file descriptors, accepting again at once would only burn the
 /// processor.
@@ -61,13 +60,14 @@ impl ApiListener {
     pub fn path(&self) -> &Path {
         &self.bound.path
     }
-}
 
-impl Listener for ApiListener {
-    type Io = Connection;
-    type Addr = SocketAddr;
+    /// Whoever wants to know how many connections there are.
+    pub(super) fn connections(&self) -> Connections {
+        Connections(Arc::clone(&self.room))
+    }
 
-    async fn accept(&mut self) -> (Self::Io, Self::Addr) {
+    /// The next connection, once there is room for it. Cancel-safe.
+    pub(super) async fn accept(&self) -> Connection {
         loop {
             // The semaphore is never closed; were it, no connection would be better than one
             // without a cap.
@@ -75,14 +75,11 @@ impl Listener for ApiListener {
                 std::future::pending().await
             };
             match self.listener.accept().await {
-                Ok((stream, address)) => {
-                    return (
-                        Connection {
-                            stream,
-                            _permit: permit,
-                        },
-                        address,
-                    );
+                Ok((stream, _)) => {
+                    return Connection {
+                        stream,
+                        _permit: permit,
+                    };
                 }
                 Err(error) => {
                     tracing::warn!(%error, "cannot accept a connection to the API");
@@ -91,15 +88,22 @@ impl Listener for ApiListener {
             }
         }
     }
+}
 
-    fn local_addr(&self) -> io::Result<Self::Addr> {
-        self.listener.local_addr()
+/// How many connections there are.
+#[derive(Clone, Debug)]
+pub(super) struct Connections(Arc<Semaphore>);
+
+impl Connections {
+    /// As of now; as many as may be when more wait.
+    pub(super) fn open(&self) -> u64 {
+        (CONNECTIONS_MAX - self.0.available_permits()) as u64
     }
 }
 
 /// An accepted connection, counted while it lives.
 #[derive(Debug)]
-pub struct Connection {
+pub(super) struct Connection {
     stream: UnixStream,
     _permit: OwnedSemaphorePermit,
 }

@@ -6,6 +6,7 @@
 //! awaits them, and removes the socket.
 
 use std::{
+    pin::pin,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering::Relaxed},
@@ -13,13 +14,24 @@ use std::{
     time::Duration,
 };
 
+use axum::Router;
+use hyper::server::conn::http1;
+use hyper_util::{
+    rt::{TokioIo, TokioTimer},
+    service::TowerToHyperService,
+};
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore},
-    task::JoinHandle,
+    task::{JoinHandle, JoinSet},
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use super::{ApiError, ErrorCode, Service, listener::ApiListener, routes};
+use super::{
+    ApiError, ErrorCode, Service,
+    listener::{ApiListener, Connection, Connections},
+    origin::OwnNames,
+    routes,
+};
 
 /// Operations at once. Each holds a transfer or a hashing run, of which a few saturate a machine;
 /// 64 leave room for those that merely wait.
@@ -32,6 +44,14 @@ const CONNECTIONS_GRACE: Duration = Duration::from_secs(2);
 /// slow disk.
 const OPERATIONS_GRACE: Duration = Duration::from_secs(20);
 
+/// The head of a request comes within this, or the connection is closed; so is one on which nothing
+/// is asked for as long. A local client writes it at once, and connects anew when it has to.
+const HEAD_DEADLINE: Duration = Duration::from_secs(10);
+
+/// The longest head: a path of 4 KiB, each byte of it escaped by three, and as much again for
+/// everything else. It is also what a connection buffers: 160 of them take 5 MiB.
+const HEAD_BYTES_MAX: usize = 32 << 10;
+
 /// Serves `service` on `listener` until `shutdown` fires, which a request to stop also does.
 ///
 /// Returns when no operation runs any more, at most 22 s after `shutdown`; then the socket is gone.
@@ -40,19 +60,62 @@ pub async fn serve<S: Service>(
     service: Arc<S>,
     shutdown: CancellationToken,
 ) {
-    let operations = Operations::new(shutdown.clone());
-    let router = routes::router(Arc::clone(&service), operations.clone());
-    let server =
-        axum::serve(listener, router).with_graceful_shutdown(shutdown.clone().cancelled_owned());
-    let ending = async {
-        shutdown.cancelled().await;
-        operations.end().await;
-        service.stopping();
-        tokio::time::sleep(CONNECTIONS_GRACE).await;
+    serve_with(listener, service, shutdown, HEAD_DEADLINE).await;
+}
+
+/// The same for heads that come within `head_deadline`.
+pub(super) async fn serve_with<S: Service>(
+    listener: ApiListener,
+    service: Arc<S>,
+    shutdown: CancellationToken,
+    head_deadline: Duration,
+) {
+    let operations = Operations::new(shutdown.clone(), listener.connections());
+    let names = OwnNames::new(listener.path());
+    let router = routes::router(Arc::clone(&service), operations.clone(), names);
+    let mut http = http1::Builder::new();
+    http.timer(TokioTimer::new())
+        .header_read_timeout(head_deadline)
+        .max_buf_size(HEAD_BYTES_MAX);
+    let mut connections = JoinSet::new();
+    loop {
+        tokio::select! {
+            biased;
+            () = shutdown.cancelled() => break,
+            Some(_) = connections.join_next() => {}
+            connection = listener.accept() => {
+                let service = TowerToHyperService::new(router.clone());
+                let serving = http.serve_connection(TokioIo::new(connection), service);
+                connections.spawn(until_done(serving, shutdown.clone()));
+            }
+        }
+    }
+    drop(listener);
+    operations.end().await;
+    service.stopping();
+    let ending = async { while connections.join_next().await.is_some() {} };
+    if tokio::time::timeout(CONNECTIONS_GRACE, ending)
+        .await
+        .is_err()
+    {
+        tracing::debug!("clients of the API are not waited for any longer");
+    }
+}
+
+type ServedConnection = http1::Connection<TokioIo<Connection>, TowerToHyperService<Router>>;
+
+/// Serves one connection until its client has had enough, or, on shutdown, its last answer.
+async fn until_done(connection: ServedConnection, shutdown: CancellationToken) {
+    let mut connection = pin!(connection);
+    let served = tokio::select! {
+        served = connection.as_mut() => served,
+        () = shutdown.cancelled() => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
     };
-    tokio::select! {
-        _ = server => operations.end().await,
-        () = ending => tracing::debug!("clients of the API are not waited for any longer"),
+    if let Err(error) = served {
+        tracing::debug!(%error, "a connection to the API broke off");
     }
 }
 
@@ -61,14 +124,16 @@ pub async fn serve<S: Service>(
 pub(super) struct Operations {
     tracker: TaskTracker,
     room: Arc<Room>,
+    connections: Connections,
     shutdown: CancellationToken,
 }
 
 impl Operations {
-    fn new(shutdown: CancellationToken) -> Self {
+    fn new(shutdown: CancellationToken, connections: Connections) -> Self {
         Self {
             tracker: TaskTracker::new(),
             room: Arc::new(Room::new(OPERATIONS_MAX)),
+            connections,
             shutdown,
         }
     }
@@ -95,6 +160,11 @@ impl Operations {
     /// The places of operations.
     pub(super) fn room(&self) -> &Room {
         &self.room
+    }
+
+    /// The connections over which they were asked for.
+    pub(super) fn connections(&self) -> &Connections {
+        &self.connections
     }
 
     /// Runs an operation whose end is awaited on shutdown.

@@ -10,7 +10,7 @@ use shoal_protocol::planner::ProviderId;
 use tokio::sync::mpsc;
 use tokio_util::task::TaskTracker;
 
-use super::discovery::Candidate;
+use super::{discovery::Candidate, span};
 use crate::net::{ExchangeStream, Net};
 
 /// Providers of one transfer at a time; more do not fill a link better and cost memory each.
@@ -127,7 +127,7 @@ impl Contacts {
         }
         self.contacts.insert(candidate.peer, Contact::Opening);
         let (net, opened) = (self.net.clone(), self.opened.clone());
-        self.tasks.spawn(async move {
+        let contacting = async move {
             let peer = candidate.peer;
             tokio::select! {
                 // The transfer is over.
@@ -136,7 +136,8 @@ impl Contacts {
                     let _ = opened.send(Contacted { peer, stream }).await;
                 }
             }
-        });
+        };
+        span::spawn(&self.tasks, contacting);
     }
 
     /// A stream to `peer` is open: it becomes a provider.

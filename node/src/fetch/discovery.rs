@@ -76,6 +76,7 @@ async fn from_hints(net: &Net, hints: &[Multiaddr], candidates: &mpsc::Sender<Ca
                 addresses: vec![hint.clone()],
                 told_by: None,
             };
+            tracing::debug!(%peer, address = %hint, "discovery: a peer is named");
             if candidates.send(candidate).await.is_err() {
                 return;
             }
@@ -98,6 +99,7 @@ async fn from_dht(net: &Net, key: [u8; 32], candidates: &mpsc::Sender<Candidate>
             addresses: provider.addresses,
             told_by: None,
         };
+        tracing::debug!(peer = %candidate.peer, "discovery: the DHT names a provider");
         if candidates.send(candidate).await.is_err() {
             return;
         }

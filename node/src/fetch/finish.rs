@@ -46,6 +46,7 @@ impl Job {
             cause,
         })?;
         let free = part.free_bytes()?;
+        tracing::debug!(bytes = needed, free, "landing begins");
         if !begun.resume.resumed && needed > free {
             return Err(FetchError::NoSpace { needed, free });
         }
@@ -63,6 +64,7 @@ impl Job {
             landed.landing.part().flush()?;
         }
         self.move_into_place(begun, landed.landing.part())?;
+        tracing::debug!("landed: all is in its place");
         if self.request.sync {
             landed.landing.part().flush()?;
         }

@@ -16,6 +16,7 @@ use super::{
     discovery,
     journal::Journal,
     progress::Progress,
+    span,
     supply::Supply,
     transfer::{Setup, Transfer},
 };
@@ -43,7 +44,8 @@ impl Inner {
         let key = link.root.digest().map(|digest| dht::key(&digest));
         let (sender, candidates) = mpsc::channel(discovery::CANDIDATES_QUEUED_MAX);
         let hints = hints(link, peers);
-        tasks.spawn(discovery::discover(self.net.clone(), key, hints, sender));
+        let discovering = discovery::discover(self.net.clone(), key, hints, sender);
+        span::spawn(tasks, discovering);
         let (contacts, opened) = Contacts::new(self.net.clone(), tasks.clone());
         // Unbounded by type, bounded by the nodes that the supply asked for and waits for.
         let (nodes_sender, nodes) = blocking::channel();

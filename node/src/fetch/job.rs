@@ -22,6 +22,7 @@ use super::{
     place::{Destination, MissingFolders},
     progress::{Phase, Progress},
     record::Place,
+    span,
     supply::{Fed, Resume},
     transfer::Sink,
     transfers::{Started, now_ms},
@@ -130,7 +131,7 @@ impl Job {
         step: impl FnOnce(&Self) -> Result<T, FetchError> + Send + 'static,
     ) -> Result<T, FetchError> {
         let job = Arc::clone(self);
-        let joined = self.tasks.spawn_blocking(move || step(&job)).await;
+        let joined = span::spawn_blocking(&self.tasks, move || step(&job)).await;
         joined.unwrap_or_else(|panic| Err(panic.into()))
     }
 }
@@ -337,7 +338,7 @@ impl Job {
             landing: None,
         };
         let link = self.request.link.clone();
-        let listing = self.tasks.spawn_blocking(move || {
+        let listing = span::spawn_blocking(&self.tasks, move || {
             let (cid, tree) = supply.list(&link)?;
             Ok((supply, cid, tree))
         });
@@ -353,8 +354,9 @@ impl Job {
         let feeding = {
             let (begun, tree) = (Arc::clone(begun), Arc::clone(&tree));
             let landing = Arc::clone(&landing);
-            self.tasks
-                .spawn_blocking(move || supply.feed(&tree, &landing, &begun.resume))
+            span::spawn_blocking(&self.tasks, move || {
+                supply.feed(&tree, &landing, &begun.resume)
+            })
         };
         let fed = transfer.drive(&sink, feeding).await?;
 

@@ -27,6 +27,7 @@ mod progress;
 mod record;
 mod reputation;
 mod session;
+mod span;
 mod stream;
 mod supply;
 mod transfer;
@@ -45,6 +46,7 @@ use libp2p::{Multiaddr, PeerId};
 use shoal_protocol::{address::Cid, link::Link, name::SafeName, walk::Tree};
 use tokio::sync::Semaphore;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tracing::Instrument as _;
 
 pub(crate) use self::{
     attached::Attached,
@@ -372,7 +374,9 @@ impl Inner {
     fn start_queued(self: &Arc<Self>) {
         while let Some(started) = self.transfers.start_next() {
             let inner = Arc::clone(self);
-            self.tasks.spawn(async move { inner.run(started).await });
+            let span = span::transfer(started.id, &started.request.link.root);
+            let running = async move { inner.run(started).await };
+            self.tasks.spawn(running.instrument(span));
         }
     }
 
@@ -381,7 +385,7 @@ impl Inner {
         let (id, progress) = (started.id, Arc::clone(&started.progress));
         let cancel = started.cancel.clone();
         let job = Job::new(Arc::clone(&self), started);
-        let mut running = self.tasks.spawn(job.run(cancel));
+        let mut running = span::spawn(&self.tasks, job.run(cancel));
         let mut ticks = tokio::time::interval(RATE_INTERVAL);
         let joined = loop {
             tokio::select! {
@@ -391,7 +395,7 @@ impl Inner {
         };
         let mut result = joined.unwrap_or_else(|panic| Err(panic.into()));
         let inner = Arc::clone(&self);
-        let ending = self.tasks.spawn_blocking(move || {
+        let ending = span::spawn_blocking(&self.tasks, move || {
             if result.is_err()
                 && let Some(place) = inner.transfers.is_to_be_removed(id)
             {
@@ -424,7 +428,7 @@ impl Inner {
     /// Brings a landed share to the disk in the background, and records that it is there.
     fn flush_later(self: &Arc<Self>, landing: Arc<Landing>, share: ShareId) {
         let inner = Arc::clone(self);
-        self.tasks.spawn_blocking(move || {
+        span::spawn_blocking(&self.tasks, move || {
             let flushed = landing.part().flush().map_err(FetchError::from);
             let recorded = flushed.and_then(|()| Ok(inner.library.flushed(share)?));
             if let Err(error) = recorded {

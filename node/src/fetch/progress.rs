@@ -35,6 +35,8 @@ pub(crate) struct Progress {
     files_total: AtomicU64,
     files: AtomicU64,
     downloaded: AtomicU64,
+    /// DAG nodes that came from peers, which are no payload.
+    dag: AtomicU64,
     resumed: AtomicU64,
     local: AtomicU64,
     rate: AtomicU64,
@@ -53,6 +55,7 @@ pub(crate) struct Snapshot {
     pub(crate) files_total: u64,
     pub(crate) files: u64,
     pub(crate) downloaded: u64,
+    pub(crate) dag: u64,
     pub(crate) resumed: u64,
     pub(crate) local: u64,
 }
@@ -89,6 +92,10 @@ impl Progress {
         self.downloaded.fetch_add(bytes, Relaxed);
     }
 
+    pub(super) fn dag(&self, bytes: u64) {
+        self.dag.fetch_add(bytes, Relaxed);
+    }
+
     pub(super) fn resumed(&self, bytes: u64) {
         self.resumed.fetch_add(bytes, Relaxed);
     }
@@ -111,6 +118,7 @@ impl Progress {
             files_total: self.files_total.load(Relaxed),
             files: self.files.load(Relaxed),
             downloaded: self.downloaded.load(Relaxed),
+            dag: self.dag.load(Relaxed),
             resumed: self.resumed.load(Relaxed),
             local: self.local.load(Relaxed),
         }
@@ -122,10 +130,11 @@ impl Progress {
     }
 }
 
-/// Chunk payload by where it came from, over many runs.
+/// Chunk payload by where it came from, and DAG nodes from peers, over many runs.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Totals {
     pub(crate) downloaded: u64,
+    pub(crate) dag: u64,
     pub(crate) resumed: u64,
     pub(crate) local: u64,
 }
@@ -133,12 +142,14 @@ pub(crate) struct Totals {
 impl Totals {
     pub(super) fn add(&mut self, of: &Snapshot) {
         self.downloaded += of.downloaded;
+        self.dag += of.dag;
         self.resumed += of.resumed;
         self.local += of.local;
     }
 
     pub(super) fn add_all(&mut self, of: &Self) {
         self.downloaded += of.downloaded;
+        self.dag += of.dag;
         self.resumed += of.resumed;
         self.local += of.local;
     }

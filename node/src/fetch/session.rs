@@ -29,6 +29,7 @@ use tokio_util::{
     task::TaskTracker,
 };
 
+use super::span;
 use crate::{
     limits::{Class, Limits},
     net::ExchangeStream,
@@ -141,7 +142,7 @@ impl Session {
             events,
             asked: Mutex::default(),
         };
-        tasks.spawn(worker.run(stream, root, inbox, dropped));
+        span::spawn(tasks, worker.run(stream, root, inbox, dropped));
         Self {
             serial: source.serial,
             commands,
@@ -229,6 +230,7 @@ impl Worker {
             Ok(Err(end)) => return end,
             Err(_) => return SessionEnd::Lost("no answer to the opening message".into()),
         };
+        tracing::debug!(provider = ?self.source.provider, "the provider has answered");
         if let Err(end) = self.handle(&mut reader, first).await {
             return end;
         }

@@ -3,7 +3,11 @@
 use std::collections::BTreeMap;
 
 use super::{NodeHandle, answers};
-use crate::{api::types::ShareState, metrics::Numbers, net::Direction};
+use crate::{
+    api::types::ShareState,
+    metrics::Numbers,
+    net::{Direction, Way},
+};
 
 impl NodeHandle {
     /// All numbers that the parts keep, as of now.
@@ -72,7 +76,7 @@ impl NodeHandle {
         numbers.counters(
             "shoal_payload_bytes",
             "Chunk payload: sent to peers, got from them, found landed by an earlier run, copied \
-             from other shares of this node.",
+             on this disk.",
             "class",
             [
                 ("uploaded", inner.served.uploaded_bytes()),
@@ -81,10 +85,29 @@ impl NodeHandle {
                 ("local", fetched.local),
             ],
         );
+        numbers.counters(
+            "shoal_dag_bytes",
+            "DAG nodes, which say where content is: sent to peers, got from them.",
+            "class",
+            [
+                ("uploaded", inner.served.dag_bytes()),
+                ("downloaded", fetched.dag),
+            ],
+        );
+        let traffic = inner.net.traffic();
+        numbers.counters(
+            "shoal_socket_bytes",
+            "All bytes on the sockets.",
+            "direction",
+            [
+                ("up", traffic.bytes(Way::Up)),
+                ("down", traffic.bytes(Way::Down)),
+            ],
+        );
         let (up, down) = inner.rates.current();
         numbers.gauges(
-            "shoal_payload_rate_bytes_per_second",
-            "Chunk payload a second, lately.",
+            "shoal_socket_rate_bytes_per_second",
+            "Bytes on the sockets a second, lately.",
             "direction",
             [("up", up), ("down", down)],
         );

@@ -15,6 +15,7 @@ mod scrub;
 mod service;
 mod tables;
 mod upkeep;
+mod warnings;
 mod watch;
 
 use std::{
@@ -180,9 +181,11 @@ impl Node {
             peer_id: inner.net.peer_id(),
             addresses: inner.net.dial_addresses(),
         });
-        Ok(NodeHandle {
+        let node = NodeHandle {
             inner: Arc::new(inner),
-        })
+        };
+        warnings::start(&node);
+        Ok(node)
     }
 }
 

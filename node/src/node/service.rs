@@ -10,7 +10,7 @@ use shoal_protocol::{address::Cid, link::Link};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use super::{NodeHandle, answers, budgets, scrub};
+use super::{NodeHandle, answers, warnings};
 use crate::{
     api::{ApiError, ErrorCode, Progress, Service, types as api},
     events::EventReader,
@@ -43,23 +43,11 @@ impl Service for NodeHandle {
         let inner = &self.inner;
         inner.recheck.now(RECHECK_PATIENCE).await;
         let shares = inner.library.shares();
-        let mut warnings: Vec<_> = shares
-            .iter()
-            .filter_map(|it| answers::changed_warning(it))
-            .collect();
         let peers = self.connected().await;
-        if peers.is_empty() {
-            warnings.push(
-                "no peer is connected: add one with `shoal connect` or --bootstrap, or fetch a link \
-                 that names peers"
-                    .to_owned(),
-            );
-        }
         let (up, down) = inner.rates.current();
         let limits = self.limits_now();
-        warnings.extend(budgets::warning(&limits));
         let scrubbing = inner.scrub.status();
-        warnings.extend(scrub::warning(&scrubbing));
+        let warnings = warnings::of(&shares, peers.len(), &limits, &scrubbing);
         Ok(api::Status {
             peer_id: self.peer_id(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -90,7 +78,7 @@ impl Service for NodeHandle {
             limits,
             disk: answers::disk(&inner.home),
             scrub: scrubbing,
-            warnings,
+            warnings: warnings.into_iter().map(|it| it.message).collect(),
         })
     }
 

@@ -29,7 +29,7 @@ use crate::{
     limits::Limits,
     metrics::Numbers,
     net::{ExchangeStream, Net},
-    store::{Held, Library},
+    store::{BlockKind, Held, Library},
     swarm::Swarms,
 };
 
@@ -53,6 +53,7 @@ const PEER_BUFFER_BYTES_MAX: u32 = 6 * 1024 * 1024;
 #[derive(Debug, Default)]
 pub(crate) struct ServeStats {
     uploaded_bytes: AtomicU64,
+    dag_bytes: AtomicU64,
     streams: AtomicU64,
     refused_streams: AtomicU64,
 }
@@ -61,6 +62,20 @@ impl ServeStats {
     /// Chunk payload written to peers.
     pub(crate) fn uploaded_bytes(&self) -> u64 {
         self.uploaded_bytes.load(Relaxed)
+    }
+
+    /// DAG nodes written to peers.
+    pub(crate) fn dag_bytes(&self) -> u64 {
+        self.dag_bytes.load(Relaxed)
+    }
+
+    /// A block was written to a peer.
+    fn count(&self, kind: BlockKind, bytes: usize) {
+        let counter = match kind {
+            BlockKind::Chunk => &self.uploaded_bytes,
+            BlockKind::Node => &self.dag_bytes,
+        };
+        counter.fetch_add(bytes as u64, Relaxed);
     }
 
     /// Adds its numbers, but for the bytes.

@@ -8,7 +8,7 @@
 use std::{
     collections::{HashSet, VecDeque},
     io,
-    sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::Ordering::Relaxed},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
@@ -30,7 +30,7 @@ use super::{
 use crate::{
     limits::{Class, Limits, Spent},
     net::ExchangeStream,
-    store::{Library, ReadError},
+    store::{BlockKind, Library, ReadError},
 };
 
 /// What one permit of the buffer budget stands for.
@@ -349,7 +349,7 @@ impl Worker {
         }
         let held: usize = blocks
             .iter()
-            .map(|(_, block)| block.as_ref().map_or(0, Vec::len))
+            .map(|(_, block)| block.as_ref().map_or(0, |(_, bytes)| bytes.len()))
             .sum();
         let spare = (units as usize).saturating_sub(held.div_ceil(UNIT_BYTES as usize));
         budget.give_back(spare);
@@ -366,7 +366,7 @@ impl Worker {
                 continue;
             }
             match block {
-                Ok(bytes) => {
+                Ok((kind, bytes)) => {
                     let len = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
                     encode(&Response::Block { id, len }, &mut frames);
                     if bytes.len() < COALESCE_BYTES_MAX {
@@ -376,9 +376,7 @@ impl Worker {
                         frames.clear();
                         self.write_pieces(writer, &bytes).await?;
                     }
-                    self.stats
-                        .uploaded_bytes
-                        .fetch_add(bytes.len() as u64, Relaxed);
+                    self.stats.count(kind, bytes.len());
                 }
                 Err(why) => encode(&Response::Missing { id, why }, &mut frames),
             }
@@ -420,7 +418,7 @@ async fn tell(news: &mut News, writer: &mut Writer) -> Result<(), Ended> {
     }
 }
 
-type Blocks = Vec<(u32, Result<Vec<u8>, Missing>)>;
+type Blocks = Vec<(u32, Result<(BlockKind, Vec<u8>), Missing>)>;
 
 /// Reads wants in order until [`CHUNK_BYTES`] are together; what is left comes back.
 fn read_batch(
@@ -437,7 +435,7 @@ fn read_batch(
         };
         let mut block = Vec::new();
         let read = library.read(&digest, Some(root), &mut block);
-        let block = read.map(|()| block).map_err(|error| match error {
+        let block = read.map(|kind| (kind, block)).map_err(|error| match error {
             ReadError::NotHere => Missing::NotHere,
             ReadError::Changed => Missing::Changed,
             ReadError::Unreadable(_) | ReadError::Store(_) => {
@@ -445,7 +443,7 @@ fn read_batch(
                 Missing::Unreadable
             }
         });
-        bytes += block.as_ref().map_or(0, Vec::len);
+        bytes += block.as_ref().map_or(0, |(_, block)| block.len());
         blocks.push((id, block));
     }
     (blocks, wants.collect())

@@ -40,8 +40,8 @@ pub use boot::BootId;
 pub use error::StoreError;
 pub use garbage::{Garbage, GarbagePhase};
 pub use library::{
-    Damage, FileVerdict, Held, Library, LibraryEvent, ReadError, ScrubPosition, Scrubbed,
-    UnshareError, UnshareTarget, Verdict, VerifyEvent, VerifySummary,
+    BlockKind, Damage, FileVerdict, Held, Library, LibraryEvent, ReadError, ScrubPosition,
+    Scrubbed, UnshareError, UnshareTarget, Verdict, VerifyEvent, VerifySummary,
 };
 pub use rows::{
     Change, ChangeKind, FileChunk, FileId, FileRow, FileStat, FileState, Location, Origin, Recipe,

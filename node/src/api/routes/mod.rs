@@ -17,7 +17,9 @@ use std::sync::Arc;
 use axum::{
     Router,
     body::Bytes,
-    http::{Method, StatusCode, Uri},
+    extract::{FromRequestParts, Path},
+    http::{Method, StatusCode, Uri, request::Parts},
+    middleware,
     response::{IntoResponse, Response},
 };
 use serde::Serialize;
@@ -27,6 +29,7 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 pub(super) use self::observe::LISTENERS_MAX;
 use super::{
     ApiError, ErrorBody, ErrorCode, Progress, Service, body,
+    origin::{self, OwnNames},
     server::{Operations, Room},
     types::{
         CatResult, Collected, Connected, FetchProgress, FetchResult, FindProgress, Found,
@@ -99,7 +102,11 @@ fn routes<S: Service>() -> OpenApiRouter<Api<S>> {
 }
 
 /// The router of all routes, with what is refused everywhere.
-pub(super) fn router<S: Service>(service: Arc<S>, operations: Operations) -> Router {
+pub(super) fn router<S: Service>(
+    service: Arc<S>,
+    operations: Operations,
+    names: OwnNames,
+) -> Router {
     let (router, document) = routes().split_for_parts();
     let api = Api {
         service,
@@ -111,6 +118,10 @@ pub(super) fn router<S: Service>(service: Arc<S>, operations: Operations) -> Rou
         .fallback(no_route)
         .method_not_allowed_fallback(no_method)
         .layer(body::limit())
+        .layer(middleware::from_fn_with_state(
+            names,
+            origin::refuse_foreign,
+        ))
         .with_state(api)
 }
 
@@ -149,6 +160,21 @@ impl<T: Serialize> IntoResponse for Answer<T> {
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
         (self.code.status(), axum::Json(ErrorBody { error: self })).into_response()
+    }
+}
+
+/// The variable part of a path, as text.
+struct Target(String);
+
+impl<S: Send + Sync> FromRequestParts<S> for Target {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
+        let target = Path::<String>::from_request_parts(parts, state).await;
+        target.map(|Path(target)| Self(target)).map_err(|error| {
+            let message = format!("the path is not understood: {}", error.body_text());
+            ApiError::new(ErrorCode::Usage, message)
+        })
     }
 }
 

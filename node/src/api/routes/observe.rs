@@ -100,6 +100,7 @@ fn message(occurrence: &Occurrence) -> sse::Event {
 /// The document of this API: OpenAPI 3.2.
 #[utoipa::path(get, path = "/openapi.json", responses(
     (status = 200, description = "The document", body = serde_json::Value),
+    (status = "default", description = "The failure", body = ErrorBody),
 ))]
 pub(super) async fn document<S: Service>(State(api): State<Api<S>>) -> impl IntoResponse {
     ([(header::CONTENT_TYPE, "application/json")], api.document)
@@ -121,6 +122,11 @@ pub(super) async fn metrics<S: Service>(State(api): State<Api<S>>) -> Result<Res
         "shoal_api_operations",
         "Requests that take time and are being worked on.",
         api.operations.room().taken(),
+    );
+    numbers.gauge(
+        "shoal_api_connections",
+        "Connections of the API; more than its cap wait until one ends.",
+        api.operations.connections().open(),
     );
     numbers.counters(
         "shoal_api_refused",

@@ -3,13 +3,13 @@
 use std::sync::Arc;
 
 use axum::{
-    extract::{Path, Query, State, rejection::QueryRejection},
+    extract::{Query, State, rejection::QueryRejection},
     response::{IntoResponse, Response},
 };
 use serde::Deserialize;
 use utoipa::IntoParams;
 
-use super::{Answer, Api, Quiet};
+use super::{Answer, Api, Quiet, Target};
 use crate::api::{
     ApiError, ErrorBody, ErrorCode, Service,
     body::JsonBody,
@@ -68,7 +68,7 @@ pub(super) async fn share<S: Service>(
 )]
 pub(super) async fn unshare_cid<S: Service>(
     State(api): State<Api<S>>,
-    Path(cid): Path<String>,
+    Target(cid): Target,
 ) -> Result<Response, ApiError> {
     unshare(&api, UnshareRequest::Cid(cid))
 }

@@ -1,11 +1,11 @@
 //! Fetches as things: listed, paused, resumed, cancelled.
 
 use axum::{
-    extract::{Path, State},
+    extract::State,
     response::{IntoResponse, Response},
 };
 
-use super::{Answer, Api, Quiet};
+use super::{Answer, Api, Quiet, Target};
 use crate::api::{
     ApiError, ErrorBody, Service, stream,
     types::{NoProgress, StreamEvent, Transfer, Transfers},
@@ -41,7 +41,7 @@ pub(super) async fn transfers<S: Service>(State(api): State<Api<S>>) -> impl Int
 )]
 pub(super) async fn pause<S: Service>(
     State(api): State<Api<S>>,
-    Path(id): Path<String>,
+    Target(id): Target,
 ) -> Result<Response, ApiError> {
     stream::respond(&api.operations, |_: Quiet, _| async move {
         api.service.pause(id).await
@@ -65,7 +65,7 @@ pub(super) async fn pause<S: Service>(
 )]
 pub(super) async fn resume<S: Service>(
     State(api): State<Api<S>>,
-    Path(id): Path<String>,
+    Target(id): Target,
 ) -> Result<Response, ApiError> {
     stream::respond(&api.operations, |_: Quiet, _| async move {
         api.service.resume(id).await
@@ -89,7 +89,7 @@ pub(super) async fn resume<S: Service>(
 )]
 pub(super) async fn cancel<S: Service>(
     State(api): State<Api<S>>,
-    Path(id): Path<String>,
+    Target(id): Target,
 ) -> Result<Response, ApiError> {
     stream::respond(&api.operations, |_: Quiet, _| async move {
         api.service.cancel(id).await

@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod bounds;
 mod observe;
 mod scripted;
 
@@ -53,6 +54,11 @@ struct Served {
 
 impl Served {
     fn start() -> Self {
+        Self::with_heads_within(DEADLINE)
+    }
+
+    /// One that gives the head of a request this long.
+    fn with_heads_within(head_deadline: Duration) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let lock = HomeLock::acquire(dir.path()).unwrap();
         let listener = bind(&lock).unwrap();
@@ -66,7 +72,12 @@ impl Served {
             bus: bus.clone(),
         });
         let shutdown = CancellationToken::new();
-        let server = tokio::spawn(serve(listener, service, shutdown.clone()));
+        let server = tokio::spawn(server::serve_with(
+            listener,
+            service,
+            shutdown.clone(),
+            head_deadline,
+        ));
         Self {
             socket,
             events,

@@ -142,6 +142,8 @@ async fn listeners_have_a_cap_that_is_counted() {
     for expected in [
         "shoal_things_total 7",
         "shoal_api_operations 0",
+        // The listeners, and who asks for this.
+        "shoal_api_connections 33",
         "shoal_api_refused_total{limit=\"operations\"} 0",
         "shoal_api_refused_total{limit=\"listeners\"} 1",
         "# EOF",

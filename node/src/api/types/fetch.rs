@@ -59,10 +59,12 @@ pub struct FetchProgress {
     /// Verified bytes, those found on disk included.
     pub bytes: u64,
     /// Bytes of the whole fetch, once known.
+    #[schema(required)]
     pub bytes_total: Option<u64>,
     /// Files that are complete.
     pub files: u64,
     /// Files of the whole fetch, once known.
+    #[schema(required)]
     pub files_total: Option<u64>,
     /// Verified bytes per second, lately.
     pub rate: u64,
@@ -111,7 +113,8 @@ pub struct FetchResult {
     pub downloaded_bytes: u64,
     /// Bytes that an earlier, interrupted fetch had landed.
     pub resumed_bytes: u64,
-    /// Bytes that were copied from other shares on this disk.
+    /// Bytes that were copied on this disk: from other shares, or from one place of what is fetched
+    /// to another that holds the same.
     pub local_bytes: u64,
     /// Entries that were listed and not made, such as links that leave the destination.
     pub skipped: u64,
@@ -193,6 +196,7 @@ pub struct Listing {
     /// The root.
     pub cid: String,
     /// The name in the link, if it has one.
+    #[schema(required)]
     pub name: Option<String>,
     /// Bytes of all files.
     pub size: u64,
@@ -208,8 +212,10 @@ pub struct ListEntry {
     /// Its path below the root, parts joined by `/`; empty when the root is a bare file.
     pub path: String,
     /// Its size in bytes; none for folders and links.
+    #[schema(required)]
     pub size: Option<u64>,
     /// Its own address; none for links.
+    #[schema(required)]
     pub cid: Option<String>,
     /// What it is.
     #[serde(flatten)]
@@ -272,10 +278,12 @@ pub struct Provider {
     #[schema(value_type = Vec<String>)]
     pub addresses: Vec<Multiaddr>,
     /// Whether it has everything; unknown when it did not answer.
+    #[schema(required)]
     pub complete: Option<bool>,
     /// The half-open ranges of leaves that a partial provider has.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub ranges: Vec<(u64, u64)>,
     /// How far away it is; unknown when it did not answer.
+    #[schema(required)]
     pub rtt_ms: Option<u64>,
 }

@@ -24,6 +24,7 @@ pub struct RateLimit {
     #[schema(value_type = String)]
     pub limit: Rate,
     /// The same in bytes per second; none when there is no limit.
+    #[schema(required)]
     pub bytes_per_second: Option<u64>,
     /// Who set it.
     pub source: LimitSource,
@@ -38,6 +39,7 @@ pub struct MonthlyLimit {
     #[schema(value_type = String)]
     pub limit: Size,
     /// The same in bytes; none when there is no limit.
+    #[schema(required)]
     pub bytes: Option<u64>,
     /// Who set it.
     pub source: LimitSource,

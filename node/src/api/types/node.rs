@@ -45,8 +45,10 @@ pub struct Peer {
     #[schema(value_type = Vec<String>)]
     pub addresses: Vec<Multiaddr>,
     /// What it says it runs.
+    #[schema(required)]
     pub agent: Option<String>,
     /// How far away it is, once measured.
+    #[schema(required)]
     pub rtt_ms: Option<u64>,
     /// Who dialled.
     pub direction: Direction,

@@ -12,13 +12,13 @@ pub struct Scrub {
     /// Whether it reads now.
     pub state: ScrubState,
     /// When the latest one that came to its end did.
-    #[schema(value_type = Option<String>, format = DateTime)]
+    #[schema(required, value_type = Option<String>, format = DateTime)]
     pub last_finished: Option<Timestamp>,
     /// When the next one is due, unless one is running.
-    #[schema(value_type = Option<String>, format = DateTime)]
+    #[schema(required, value_type = Option<String>, format = DateTime)]
     pub next: Option<Timestamp>,
     /// The file that the running one is at, or what was shared while it reads the share's tree.
-    #[schema(value_type = Option<String>)]
+    #[schema(required, value_type = Option<String>)]
     pub position: Option<PathBuf>,
     /// Bytes that the running one, or else the latest one, has read, those of trees included.
     pub checked_bytes: u64,

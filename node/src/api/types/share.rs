@@ -81,10 +81,12 @@ pub struct ShareProgress {
     /// Files that this phase is done with.
     pub files: u64,
     /// Files of the whole share, once they are counted; within the first second as a rule.
+    #[schema(required)]
     pub files_total: Option<u64>,
     /// Bytes that this phase is done with.
     pub bytes: u64,
     /// Bytes of all files, known when `files_total` is.
+    #[schema(required)]
     pub bytes_total: Option<u64>,
     /// Bytes per second, lately.
     pub rate: u64,

@@ -10,6 +10,7 @@ use shoal_protocol::{
     exchange::{Availability, PeerHint},
     planner::{Action, Arrival, Blame, Holdings, ProviderId, Refused, Removal},
 };
+use tracing::Instrument as _;
 
 use super::{
     super::{
@@ -20,6 +21,7 @@ use super::{
         progress::Phase,
         reputation::BAN_TIME,
         session::{Ask, Received, Serial, Session, SessionEnd, SessionEvent, Source, Told},
+        span,
     },
     LANDING_JOB_BYTES, Sink, Transfer, Verdict, swarm_key,
 };
@@ -54,6 +56,7 @@ impl Transfer {
         match contacted.stream {
             Ok(stream) => {
                 let provider = self.setup.contacts.activate(contacted.peer);
+                tracing::debug!(peer = %contacted.peer, "exchange opened");
                 let (root, buffers) = (self.setup.root.clone(), Arc::clone(&self.setup.buffers));
                 let events = self.event_sender.clone();
                 self.next_serial += 1;
@@ -64,10 +67,11 @@ impl Transfer {
                 let session = Session::start(source, stream, root, buffers, limits, events, tasks);
                 self.sessions.insert(provider, session);
             }
-            Err(error) => self
-                .setup
-                .contacts
-                .later(contacted.peer, error, Instant::now()),
+            Err(error) => {
+                tracing::debug!(peer = %contacted.peer, error, "no exchange");
+                let contacts = &mut self.setup.contacts;
+                contacts.later(contacted.peer, error, Instant::now());
+            }
         }
     }
 
@@ -250,7 +254,8 @@ impl Transfer {
             .collect();
         let (sink, nodes) = (sink.clone(), self.setup.nodes.clone());
         let verdicts = self.verdict_sender.clone();
-        self.setup.tasks.spawn_blocking(move || {
+        span::spawn_blocking(&self.setup.tasks, move || {
+            tracing::trace!(blocks = jobs.len(), "landing blocks");
             for (provider, received, targets) in jobs {
                 let result = sink.take(&received, &targets, &nodes);
                 let (want, bytes) = (received.want, received.bytes.len() as u64);
@@ -287,9 +292,15 @@ impl Transfer {
                 self.setup.contacts.delivered(provider);
                 let peer = self.setup.contacts.peer(provider);
                 let received = peer.map(|peer| self.received.entry(peer).or_default());
+                let progress = &self.setup.progress;
                 if want.is_content {
-                    self.setup.progress.downloaded(bytes);
+                    progress.downloaded(bytes);
                     received.into_iter().for_each(|received| *received += bytes);
+                    // What belongs in several places came once.
+                    let copies = want.targets.len().saturating_sub(1) as u64;
+                    progress.local(bytes.saturating_mul(copies));
+                } else {
+                    progress.dag(bytes);
                 }
                 Ok(())
             }
@@ -367,7 +378,8 @@ impl Transfer {
         tracing::warn!(%peer, root = %self.setup.root, "wrong bytes: the peer is out");
         if self.setup.offences.bad_chunk(peer, &self.setup.root) {
             let net = self.setup.net.clone();
-            tokio::spawn(async move { net.ban(peer, BAN_TIME).await });
+            let banning = async move { net.ban(peer, BAN_TIME).await };
+            tokio::spawn(banning.in_current_span());
         }
     }
 }

@@ -394,6 +394,7 @@ impl Transfers {
                 Some(Ending::Pause(why)) => State::Paused(why.clone()),
                 _ => State::Paused(Pause::Stopped),
             },
+            Err(FetchError::Removed) => State::Removing,
             Err(error) if entry.place.is_some() && !error.is_verdict() => {
                 State::Paused(Pause::Problem(error.to_string()))
             }

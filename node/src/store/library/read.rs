@@ -42,6 +42,15 @@ pub enum ReadError {
     Store(#[from] StoreError),
 }
 
+/// What a block is to those who count bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BlockKind {
+    /// A DAG node: what it takes to find content.
+    Node,
+    /// Content of a file.
+    Chunk,
+}
+
 /// A place to read from, with what is known of it.
 pub(super) struct Candidate {
     pub(super) location: Location,
@@ -70,7 +79,7 @@ impl Library {
         want: &Digest,
         root: Option<&Cid>,
         out: &mut Vec<u8>,
-    ) -> Result<(), ReadError> {
+    ) -> Result<BlockKind, ReadError> {
         let found = self.read_into(want, root, out);
         if found.is_err() {
             out.clear();
@@ -83,14 +92,14 @@ impl Library {
         want: &Digest,
         root: Option<&Cid>,
         out: &mut Vec<u8>,
-    ) -> Result<(), ReadError> {
+    ) -> Result<BlockKind, ReadError> {
         if self.read_node(want, out)? {
-            return Ok(());
+            return Ok(BlockKind::Node);
         }
         let mut error = ReadError::NotHere;
         for candidate in self.candidates(want, root)? {
             match self.inner.read_candidate(&candidate, want, out) {
-                Ok(()) => return Ok(()),
+                Ok(()) => return Ok(BlockKind::Chunk),
                 Err(Miss::Absent) => {}
                 Err(Miss::Changed(kind)) => {
                     error = ReadError::Changed;

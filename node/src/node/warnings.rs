@@ -1,0 +1,103 @@
+//! What the person should look after: told by every status, and as an event when it begins.
+
+use std::{
+    collections::HashSet,
+    sync::{Arc, Weak},
+    time::Duration,
+};
+
+use super::{Inner, NodeHandle, answers, budgets, scrub};
+use crate::{
+    api::types as api,
+    events::Event,
+    store::{ShareId, ShareRecord},
+};
+
+/// Between two looks for what has become worth a warning; a look asks the network for its peers and
+/// reads no file.
+const LOOK_INTERVAL: Duration = Duration::from_secs(5);
+
+/// Something worth a warning.
+pub(super) struct Warning {
+    about: About,
+    /// One sentence. It may change while what it is about stays the same.
+    pub(super) message: String,
+}
+
+/// What a warning is about; as long as that is there, it is the same warning.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum About {
+    ChangedShare(ShareId),
+    NoPeers,
+    /// Whether the month's budget is used up, or will be soon.
+    Budget {
+        spent: bool,
+    },
+    Damage,
+}
+
+/// All warnings there are.
+pub(super) fn of(
+    shares: &[Arc<ShareRecord>],
+    peers: usize,
+    limits: &api::Limits,
+    scrub: &api::Scrub,
+) -> Vec<Warning> {
+    let warning = |about, message| Warning { about, message };
+    let changed = shares.iter().filter_map(|share| {
+        let message = answers::changed_warning(share)?;
+        Some(warning(About::ChangedShare(share.id), message))
+    });
+    let no_peers = (peers == 0).then(|| {
+        let message = "no peer is connected: add one with `shoal connect` or --bootstrap, or fetch \
+             a link that names peers";
+        warning(About::NoPeers, message.to_owned())
+    });
+    let spent = limits.monthly.spent;
+    let budget = budgets::warning(limits);
+    let budget = budget.map(|message| warning(About::Budget { spent }, message));
+    let damage = scrub::warning(scrub).map(|message| warning(About::Damage, message));
+    changed
+        .chain(no_peers)
+        .chain(budget)
+        .chain(damage)
+        .collect()
+}
+
+/// Has warnings published when they begin, until the node shuts down or is gone.
+pub(super) fn start(node: &NodeHandle) {
+    let shutdown = node.inner.shutdown.clone();
+    // The task must not keep alive what it looks at.
+    let looking = look_again(Arc::downgrade(&node.inner));
+    let until_shutdown = async move { shutdown.run_until_cancelled(looking).await };
+    node.inner.tasks.spawn(until_shutdown);
+}
+
+async fn look_again(node: Weak<Inner>) {
+    let mut known = HashSet::new();
+    loop {
+        // Peers have to be found first; and nothing that begins is over so soon.
+        tokio::time::sleep(LOOK_INTERVAL).await;
+        let Some(inner) = node.upgrade() else {
+            return;
+        };
+        let node = NodeHandle { inner };
+        let there = node.warnings().await;
+        for warning in &there {
+            if !known.contains(&warning.about) {
+                let message = warning.message.clone();
+                node.inner.events.publish(Event::Warning { message });
+            }
+        }
+        known = there.into_iter().map(|warning| warning.about).collect();
+    }
+}
+
+impl NodeHandle {
+    async fn warnings(&self) -> Vec<Warning> {
+        let inner = &self.inner;
+        let peers = inner.net.peers().await.len();
+        let (limits, scrub) = (self.limits_now(), inner.scrub.status());
+        of(&inner.library.shares(), peers, &limits, &scrub)
+    }
+}
