@@ -234,6 +234,8 @@ fn a_warning_is_told_when_it_begins_and_once() {
     fs::write(&file, "as it was shared").unwrap();
     world.sharer.share(&file);
     let mut listener = Listener::start(world.sharer.home());
+    // Being alone would be another warning.
+    listener.wait_for("peer_connected");
     fs::write(&file, "as it is").unwrap();
     let status = world.sharer.run(&["status"]).ok();
     let warnings = status["warnings"].as_array().unwrap();
