@@ -257,6 +257,13 @@ pub(crate) struct FetchArgs {
     /// Ask this peer first, may be given several times
     #[arg(long, value_name = "MULTIADDR")]
     pub(crate) peer: Vec<Multiaddr>,
+    /// Fetch only what matches, like summer/*.raw, summer/ or **/*.md, may be given several times
+    ///
+    /// A pattern is compared with whole paths below what the link leads to: * stays within a
+    /// folder, ** does not, and a folder takes all below it. What lands is not served on, as it is
+    /// not all that the address stands for. With --stdout, exactly one file has to match.
+    #[arg(long, value_name = "GLOB")]
+    pub(crate) only: Vec<String>,
     /// Replace files that are in the way; folders are merged
     #[arg(long)]
     pub(crate) overwrite: bool,
@@ -413,6 +420,7 @@ mod tests {
         check("shoal share a --wait --no-announce", false);
         check("shoal fetch bafy --peer localhost:1", false);
         check("shoal fetch bafy --stdout", true);
+        check("shoal fetch bafy --only a/* --only **/*.md --stdout", true);
         check("shoal fetch bafy --stdout -o x", false);
         check("shoal fetch bafy --stdout --json", false);
         check("shoal fetch bafy --timeout 0s", false);

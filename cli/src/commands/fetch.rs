@@ -26,7 +26,7 @@ pub(crate) async fn run(app: &App, args: FetchArgs) -> Result<(), ApiError> {
     let session = Session::open(app).await?;
     let result = fetch(app, &session, &request).await;
     if let Ok(result) = &result {
-        show(&app.output, result);
+        show(&app.output, &request, result);
     }
     session.close().await;
     result.map(drop)
@@ -60,6 +60,7 @@ fn request(args: FetchArgs) -> Result<FetchRequest, ApiError> {
         timeout_ms: args.patience.millis(),
         link: args.link,
         peers: args.peer,
+        only: args.only,
         overwrite: args.overwrite,
         no_serve: args.no_serve,
         sync: args.sync,
@@ -81,7 +82,7 @@ fn destination(output: Option<PathBuf>) -> Result<Destination, ApiError> {
     }
 }
 
-fn show(output: &Output, result: &FetchResult) {
+fn show(output: &Output, request: &FetchRequest, result: &FetchResult) {
     show_warnings(output, result.warnings.iter().cloned());
     let mut summary = format!(
         "Fetched {}, {} in {}",
@@ -97,6 +98,10 @@ fn show(output: &Output, result: &FetchResult) {
     }
     if result.local_bytes > 0 {
         summary += &format!("; {} copied on this disk", human::size(result.local_bytes));
+    }
+    if !request.only.is_empty() {
+        let skipped = human::count(result.skipped, "file");
+        summary += &format!("; {skipped} left out. A part of a share is not served on");
     }
     output.note(format_args!("{summary}."));
     output.result(result, |text| text.line(human::path(&result.path)));

@@ -78,7 +78,7 @@ impl Job {
             unflushed_boot: begun.record.unflushed_boot.filter(|_| !self.request.sync),
             ..begun.record.clone()
         };
-        if self.request.serve {
+        if self.request.is_served() {
             self.serve(&record, landed.landing)?;
         } else {
             self.inner.transfers.let_go(self.id)?;
@@ -171,6 +171,7 @@ impl Job {
             downloaded_bytes: done.downloaded,
             resumed_bytes: done.resumed,
             local_bytes: done.local,
+            left_out: fed.left_out,
             skipped: fed.skipped,
             skipped_total: fed.skipped_total,
             from,

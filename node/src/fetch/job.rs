@@ -17,8 +17,9 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use super::{
     FetchError, FetchRequest, Fetched, Inner,
     finish::Landed,
-    halves::Halves,
+    halves::{Halves, Sought},
     journal::Journal,
+    only::Chosen,
     place::{Destination, MissingFolders},
     progress::{Phase, Progress},
     record::Place,
@@ -261,14 +262,15 @@ impl Job {
         Ok(record)
     }
 
-    /// What is asked for, when it is shared from the destination already and unchanged.
+    /// What is asked for, when it is shared from the destination already and unchanged. A part of
+    /// a root is shared from nowhere.
     fn already_there(
         &self,
         destination: &Destination,
         cancel: &CancellationToken,
     ) -> Result<Option<Fetched>, FetchError> {
         let library = &self.inner.library;
-        let Some(root) = self.known_root()? else {
+        let Some(root) = self.known_root()?.filter(|_| self.request.only.is_all()) else {
             return Ok(None);
         };
         // A copy in the home, or a selection of what is there, says nothing about the place.
@@ -324,25 +326,28 @@ impl Job {
         let Halves {
             mut transfer,
             supply,
-        } = self.inner.halves(
-            &request.link,
-            &request.peers,
-            request.timeout,
-            &self.progress,
-            &self.tasks,
-            Some(Arc::clone(&begun.journal)),
-        );
+        } = {
+            let sought = Sought {
+                link: &request.link,
+                peers: &request.peers,
+                timeout: request.timeout,
+                is_whole: request.is_whole(),
+            };
+            let journal = Some(Arc::clone(&begun.journal));
+            self.inner
+                .halves(&sought, &self.progress, &self.tasks, journal)
+        };
         transfer.meet(guests);
         let mut sink = Sink {
             journal: Some(Arc::clone(&begun.journal)),
             landing: None,
         };
-        let link = self.request.link.clone();
+        let (link, only) = (request.link.clone(), request.only.clone());
         let listing = span::spawn_blocking(&self.tasks, move || {
             let (cid, tree) = supply.list(&link)?;
-            Ok((supply, cid, tree))
+            Ok((supply, cid, only.choose(tree)?))
         });
-        let (supply, cid, tree) = transfer.drive(&sink, listing).await?;
+        let (supply, cid, Chosen { tree, left_out }) = transfer.drive(&sink, listing).await?;
 
         self.progress.phase(Phase::Fetching);
         let tree = Arc::new(tree);
@@ -369,7 +374,7 @@ impl Job {
         Ok(Landed {
             root: cid,
             landing,
-            fed,
+            fed: Fed { left_out, ..fed },
             from,
         })
     }

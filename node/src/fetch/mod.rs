@@ -22,6 +22,7 @@ mod job;
 mod journal;
 mod landing;
 mod offer;
+mod only;
 mod place;
 mod progress;
 mod record;
@@ -52,13 +53,14 @@ pub(crate) use self::{
     attached::Attached,
     error::FetchError,
     find::FoundProvider,
+    only::Only,
     progress::{Phase, Snapshot, Totals},
     stream::{StreamRequest, Streamed},
     transfers::{ControlError, FetchEvent, Pause, TransferInfo, TransferState, Transfers},
 };
 use self::{
     claims::Claims,
-    halves::Halves,
+    halves::{Halves, Sought},
     job::Job,
     landing::Landing,
     record::Place,
@@ -88,8 +90,10 @@ pub(crate) struct FetchRequest {
     pub(crate) into: bool,
     /// Peers to try before the DHT answers, beside those of the link.
     pub(crate) peers: Vec<Multiaddr>,
+    /// What of it.
+    pub(crate) only: Only,
     pub(crate) overwrite: bool,
-    /// Serve what has landed from then on.
+    /// Serve what has landed from then on, if it is what its address says.
     pub(crate) serve: bool,
     /// Wait until everything is on the disk.
     pub(crate) sync: bool,
@@ -108,6 +112,8 @@ pub(crate) struct Fetched {
     pub(crate) downloaded_bytes: u64,
     pub(crate) resumed_bytes: u64,
     pub(crate) local_bytes: u64,
+    /// Files and links that were not asked for.
+    pub(crate) left_out: u64,
     /// Symlinks that would have led outside and were not made, the first of them.
     pub(crate) skipped: Vec<PathBuf>,
     pub(crate) skipped_total: u64,
@@ -157,7 +163,18 @@ impl FetchRequest {
 
     /// Whether both land the same.
     fn is_same_content(&self, other: &Self) -> bool {
-        self.link.root == other.link.root && self.link.path == other.link.path
+        let what = |it: &Self| (it.link.root.clone(), it.link.path.clone(), it.only.clone());
+        what(self) == what(other)
+    }
+
+    /// Whether all of the root is fetched, and not a part of it.
+    fn is_whole(&self) -> bool {
+        self.link.path.is_empty() && self.only.is_all()
+    }
+
+    /// Whether what lands is to be served, and is something that has an address.
+    fn is_served(&self) -> bool {
+        self.serve && self.only.is_all()
     }
 }
 
@@ -313,9 +330,15 @@ impl Fetcher {
         let Halves {
             mut transfer,
             supply,
-        } = self
-            .inner
-            .halves(&link, peers, timeout, &progress, tasks, None);
+        } = {
+            let sought = Sought {
+                link: &link,
+                peers,
+                timeout,
+                is_whole: false,
+            };
+            self.inner.halves(&sought, &progress, tasks, None)
+        };
         let listing = tasks.spawn_blocking(move || supply.list(&link));
         let sink = Sink {
             journal: None,

@@ -55,6 +55,8 @@ pub(super) struct Fed {
     pub(super) bytes: u64,
     pub(super) files: u64,
     pub(super) chunks: u64,
+    /// Files and links that were not asked for.
+    pub(super) left_out: u64,
     /// Symlinks that lead outside and were not made: the first [`SKIPPED_LISTED_MAX`] of them.
     pub(super) skipped: Vec<PathBuf>,
     pub(super) skipped_total: u64,
@@ -67,7 +69,7 @@ pub(super) struct Supply {
     pub(super) progress: Arc<Progress>,
     /// Keeps what is found for the share in the making; a listing makes none.
     pub(super) journal: Option<Arc<Journal>>,
-    /// Whether all of the root is fetched, and not what a path leads to.
+    /// Whether all of the root is fetched, and not a part of it.
     pub(super) is_whole: bool,
     pub(super) needs: mpsc::Sender<Need>,
     pub(super) nodes: blocking::Receiver<(Digest, Vec<u8>)>,

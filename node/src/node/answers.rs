@@ -9,7 +9,7 @@ use shoal_protocol::{
     exchange::Availability,
     link::{Link, PEERS_PRINTED_MAX},
     name::{SafeName, escaped},
-    walk::{EntryKind as TreeEntry, Tree},
+    walk::{EntryKind as TreeEntry, Tree, joined},
 };
 
 use crate::{
@@ -170,7 +170,7 @@ pub(super) fn fetched(fetched: &Fetched) -> api::FetchResult {
         downloaded_bytes: fetched.downloaded_bytes,
         resumed_bytes: fetched.resumed_bytes,
         local_bytes: fetched.local_bytes,
-        skipped: fetched.skipped_total,
+        skipped: fetched.left_out + fetched.skipped_total,
         from: sources(&fetched.from),
         warnings: skipped.chain(more).collect(),
     }
@@ -264,10 +264,9 @@ pub(super) fn listing(
     tree: &Tree,
 ) -> api::Listing {
     let bare = (!matches!(tree.root, TreeEntry::Dir { .. })).then(|| entry("", &tree.root));
-    let below = (0..).zip(&tree.entries).map(|(index, it)| {
-        let names: Vec<&str> = tree.path(index).iter().map(|name| name.as_str()).collect();
-        entry(&names.join("/"), &it.kind)
-    });
+    let below = (0..)
+        .zip(&tree.entries)
+        .map(|(index, it)| entry(&joined(&tree.path(index)), &it.kind));
     api::Listing {
         cid: root.to_string(),
         name: link.name.as_ref().map(|name| name.as_str().to_owned()),

@@ -84,7 +84,7 @@ impl From<ShareError> for ApiError {
         let message = error.to_string();
         match error {
             ShareError::NoPath => Self::new(ErrorCode::Usage, message).hint("name a path"),
-            ShareError::Pattern { .. } => Self::new(ErrorCode::Usage, message)
+            ShareError::Pattern(_) => Self::new(ErrorCode::Usage, message)
                 .hint("patterns look like *.o, target/ or **/cache"),
             ShareError::NotFound(_) => {
                 Self::new(ErrorCode::PathNotFound, message).hint("check the path")
@@ -183,8 +183,23 @@ impl From<&FetchError> for ApiError {
             FetchError::Streams(_) => {
                 Self::new(ErrorCode::Busy, message).hint("try again when one of them is done")
             }
-            FetchError::NotAFile => Self::new(ErrorCode::NotAFile, message)
-                .hint("name a file in it, like LINK/PATH; `shoal ls LINK` shows what there is"),
+            FetchError::NotAFile => Self::new(ErrorCode::NotAFile, message).hint(
+                "name a file in it, like LINK/PATH or with --only GLOB; `shoal ls LINK` shows what \
+                 there is",
+            ),
+            FetchError::SeveralFiles { .. } => {
+                Self::new(ErrorCode::NotAFile, message).hint("choose one of them with --only PATH")
+            }
+            FetchError::Pattern(_) => Self::new(ErrorCode::Usage, message)
+                .hint("patterns look like summer/*.raw, summer/ or **/*.md"),
+            FetchError::Patterns(_) => Self::new(ErrorCode::Usage, message)
+                .hint("alternatives fit into one pattern, like *.{jpg,raw}"),
+            FetchError::OneFile => {
+                Self::new(ErrorCode::Usage, message).hint("fetch it without --only")
+            }
+            FetchError::NothingMatches { there, .. } => {
+                Self::new(ErrorCode::NothingMatches, message).hint(nothing_matches(there))
+            }
             FetchError::BareSymlink => {
                 Self::new(ErrorCode::BadName, message).hint("fetch the folder that it is in")
             }
@@ -215,6 +230,17 @@ impl From<ControlError> for ApiError {
         };
         Self::new(ErrorCode::NoTransfer, message).hint(hint)
     }
+}
+
+fn nothing_matches(there: &[String]) -> String {
+    if there.is_empty() {
+        return "the folder is empty".to_owned();
+    }
+    format!(
+        "there are {}; a pattern is compared with whole paths, and **/ stands for any folders; \
+         `shoal ls LINK` shows all",
+        there.join(", ")
+    )
 }
 
 fn refused(error: &DagError, message: String) -> ApiError {

@@ -210,6 +210,7 @@ impl Service for NodeHandle {
             output: output.into_path_buf(),
             into,
             peers: request.peers,
+            only: only(request.only)?,
             overwrite: request.overwrite,
             serve: !request.no_serve,
             sync: request.sync,
@@ -252,6 +253,7 @@ impl Service for NodeHandle {
     ) -> Result<api::CatResult, ApiError> {
         let request = fetch::StreamRequest {
             link: request.link.parse()?,
+            only: only(request.only)?,
             peers: request.peers,
             timeout: Duration::from_millis(request.timeout_ms),
         };
@@ -392,6 +394,10 @@ impl NodeHandle {
         let waited = tokio::time::timeout(ANNOUNCE_PATIENCE, waiting).await;
         waited.map_err(|_| ApiError::new(ErrorCode::NotFound, "nobody took the announcement"))
     }
+}
+
+fn only(patterns: Vec<String>) -> Result<fetch::Only, ApiError> {
+    fetch::Only::new(patterns).map_err(|error| ApiError::from(&error))
 }
 
 async fn cancelled_or<T>(

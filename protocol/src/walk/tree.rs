@@ -87,6 +87,55 @@ impl Tree {
         })
     }
 
+    /// Number of symlinks.
+    pub fn symlinks(&self) -> usize {
+        let kinds = self.entries.iter().map(|entry| &entry.kind);
+        let links = kinds.filter(|kind| matches!(kind, EntryKind::Symlink { .. }));
+        links.count()
+    }
+
+    /// What `is_chosen` says yes to, with everything below it and the directories on its way; the
+    /// rest is left out. It is asked about names joined by `/`, from below the root down, and not
+    /// about what is below a directory that was chosen.
+    #[must_use]
+    pub fn choose(self, mut is_chosen: impl FnMut(&str) -> bool) -> Tree {
+        let mut chosen: Vec<bool> = Vec::with_capacity(self.entries.len());
+        for (index, entry) in (0..).zip(&self.entries) {
+            let below = entry.parent.and_then(|parent| chosen.get(parent as usize));
+            let below = below == Some(&true);
+            chosen.push(below || is_chosen(&joined(&self.path(index))));
+        }
+        let mut kept = chosen;
+        // Every directory comes before what is in it, so from the end each is asked once.
+        for (index, entry) in self.entries.iter().enumerate().rev() {
+            if kept.get(index) == Some(&true)
+                && let Some(parent) = entry.parent
+                && let Some(parent) = kept.get_mut(parent as usize)
+            {
+                *parent = true;
+            }
+        }
+        self.keep(&kept)
+    }
+
+    /// The entries that are marked; with each its directory has to be.
+    fn keep(self, kept: &[bool]) -> Tree {
+        let mut moved: Vec<u32> = Vec::with_capacity(kept.len());
+        let mut entries = Vec::new();
+        for (entry, kept) in self.entries.into_iter().zip(kept) {
+            moved.push(u32::try_from(entries.len()).unwrap_or(u32::MAX));
+            if *kept {
+                let parent = entry.parent;
+                let parent = parent.and_then(|parent| moved.get(parent as usize).copied());
+                entries.push(Entry { parent, ..entry });
+            }
+        }
+        Tree {
+            root: self.root,
+            entries,
+        }
+    }
+
     /// Groups of siblings whose names a case-folding or normalising file system cannot keep apart,
     /// as indexes of entries.
     pub fn collisions(&self) -> Vec<Vec<u32>> {
@@ -102,6 +151,12 @@ impl Tree {
             .filter(|group| group.len() > 1)
             .collect()
     }
+}
+
+/// A path below the root as one text.
+pub fn joined(path: &[&SafeName]) -> String {
+    let names: Vec<&str> = path.iter().map(|name| name.as_str()).collect();
+    names.join("/")
 }
 
 /// Whether a symlink, wherever other symlinks of the same tree point, resolves inside the tree.
@@ -164,6 +219,51 @@ mod tests {
         check("a/link", "../b/../c", false);
         // A root that is itself a symlink has nothing inside.
         check("", "x", false);
+    }
+
+    #[test]
+    fn what_is_chosen_keeps_its_way() {
+        let entry = |parent, text, kind: fn() -> EntryKind| Entry {
+            parent,
+            name: name(text),
+            kind: kind(),
+        };
+        let dir = || EntryKind::Dir {
+            attributes: Attributes::default(),
+        };
+        let link = || EntryKind::Symlink {
+            target: "x".to_owned(),
+            attributes: Attributes::default(),
+        };
+        let tree = Tree {
+            root: dir(),
+            entries: vec![
+                entry(None, "a", dir),
+                entry(Some(0), "b", dir),
+                entry(Some(1), "x", link),
+                entry(Some(1), "y", link),
+                entry(None, "c", dir),
+                entry(Some(4), "d", dir),
+                entry(Some(5), "x", link),
+                entry(None, "x", link),
+            ],
+        };
+        let check = |chosen: &[&str], expected: &[&str]| {
+            let left = tree.clone().choose(|path| chosen.contains(&path));
+            let paths = (0..).zip(&left.entries);
+            let paths: Vec<_> = paths.map(|(at, _)| joined(&left.path(at))).collect();
+            assert_eq!(paths, expected, "{chosen:?}");
+            let links = left.entries.iter().filter(|it| it.kind == link());
+            assert_eq!(left.symlinks(), links.count());
+        };
+        check(&[], &[]);
+        check(&["x"], &["x"]);
+        check(&["a/b/y"], &["a", "a/b", "a/b/y"]);
+        check(&["a"], &["a", "a/b", "a/b/x", "a/b/y"]);
+        check(
+            &["c/d", "a/b/x"],
+            &["a", "a/b", "a/b/x", "c", "c/d", "c/d/x"],
+        );
     }
 
     #[test]

@@ -10,6 +10,7 @@ use shoal_protocol::{
 };
 
 use super::*;
+use crate::fetch::Only;
 use crate::store::FileStat;
 
 fn store(home: &tempfile::TempDir) -> Store {
@@ -30,6 +31,7 @@ fn request(content: &str, output: &str) -> FetchRequest {
         output: output.into(),
         into: false,
         peers: Vec::new(),
+        only: Only::default(),
         overwrite: false,
         serve: true,
         sync: false,
@@ -68,6 +70,7 @@ fn fetched(content: &str) -> Fetched {
         downloaded_bytes: 0,
         resumed_bytes: 0,
         local_bytes: 0,
+        left_out: 0,
         skipped: Vec::new(),
         skipped_total: 0,
         from: Vec::new(),
