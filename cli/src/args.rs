@@ -267,11 +267,19 @@ pub(crate) struct FetchArgs {
     /// Replace files that are in the way; folders are merged
     #[arg(long)]
     pub(crate) overwrite: bool,
+    /// Give other names to files that cannot keep theirs, instead of refusing the whole
+    ///
+    /// What is in the way in a name is written as % and two digits, as in a%2Fb; where that is
+    /// another file's name, a number follows, as in photo (2).jpg. The new names are listed.
+    #[arg(long)]
+    pub(crate) rename_unsafe: bool,
     /// Do not share it from where it landed
     #[arg(long)]
     pub(crate) no_serve: bool,
     /// Write the bytes of one file to standard output; nothing is landed or kept
-    #[arg(long, conflicts_with_all = ["output", "overwrite", "no_serve", "sync", "json"])]
+    #[arg(long, conflicts_with_all = [
+        "output", "overwrite", "rename_unsafe", "no_serve", "sync", "json",
+    ])]
     pub(crate) stdout: bool,
     /// Return only when everything is flushed to disk
     #[arg(long)]
@@ -421,6 +429,8 @@ mod tests {
         check("shoal fetch bafy --peer localhost:1", false);
         check("shoal fetch bafy --stdout", true);
         check("shoal fetch bafy --only a/* --only **/*.md --stdout", true);
+        check("shoal fetch bafy --rename-unsafe --only a", true);
+        check("shoal fetch bafy --stdout --rename-unsafe", false);
         check("shoal fetch bafy --stdout -o x", false);
         check("shoal fetch bafy --stdout --json", false);
         check("shoal fetch bafy --timeout 0s", false);

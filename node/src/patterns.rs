@@ -3,7 +3,7 @@
 //! `*` does not cross a `/`, `**` does, and a `/` at the end says that a folder is meant. What a
 //! pattern is compared with, names or paths, and what follows for a folder is its user's.
 
-use std::path::Path;
+use std::{fmt::Display, path::Path};
 
 use globset::{GlobBuilder, GlobSet, GlobSetBuilder};
 
@@ -30,17 +30,17 @@ impl Patterns {
             if pattern.len() > PATTERN_BYTES_MAX {
                 let start: String = pattern.chars().take(PATTERN_BYTES_MAX / 16).collect();
                 let reason = format!("it has more than {PATTERN_BYTES_MAX} bytes");
-                return Err(malformed(&start, reason));
+                return Err(malformed(&start, &reason));
             }
             // `target/` means the folder, and entries are compared without the slash.
             let glob = GlobBuilder::new(pattern.strip_suffix('/').unwrap_or(pattern))
                 .literal_separator(true)
                 .build();
-            set.add(glob.map_err(|error| malformed(pattern, error.kind()))?);
+            set.add(glob.map_err(|error| malformed(pattern, &error.kind()))?);
         }
         let built = set.build();
         Ok(Self(built.map_err(|error| {
-            malformed(&patterns.join(" "), error.kind())
+            malformed(&patterns.join(" "), &error.kind())
         })?))
     }
 
@@ -58,7 +58,7 @@ impl Patterns {
     }
 }
 
-fn malformed(pattern: &str, reason: impl ToString) -> PatternError {
+fn malformed(pattern: &str, reason: &dyn Display) -> PatternError {
     PatternError {
         pattern: pattern.to_owned(),
         reason: reason.to_string(),

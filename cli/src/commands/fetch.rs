@@ -17,6 +17,9 @@ use crate::{
     session::Session,
 };
 
+/// More than a screen of new names helps nobody; the JSON has them.
+const RENAMED_SHOWN_MAX: usize = 20;
+
 pub(crate) async fn run(app: &App, args: FetchArgs) -> Result<(), ApiError> {
     ApiError::parse_link(&args.link)?;
     if args.stdout {
@@ -62,6 +65,7 @@ fn request(args: FetchArgs) -> Result<FetchRequest, ApiError> {
         peers: args.peer,
         only: args.only,
         overwrite: args.overwrite,
+        rename_unsafe: args.rename_unsafe,
         no_serve: args.no_serve,
         sync: args.sync,
     })
@@ -84,6 +88,17 @@ fn destination(output: Option<PathBuf>) -> Result<Destination, ApiError> {
 
 fn show(output: &Output, request: &FetchRequest, result: &FetchResult) {
     show_warnings(output, result.warnings.iter().cloned());
+    for renamed in result.renamed.iter().take(RENAMED_SHOWN_MAX) {
+        let (from, to) = (
+            human::escape_message(&renamed.from),
+            human::escape(&renamed.to),
+        );
+        output.note(format_args!("Renamed {from} to {to}"));
+    }
+    if let Some(more @ 1..) = result.renamed.len().checked_sub(RENAMED_SHOWN_MAX) {
+        let more = human::count(more as u64, "more name");
+        output.note(format_args!("and {more}: --json tells them"));
+    }
     let mut summary = format!(
         "Fetched {}, {} in {}",
         human::count(result.files, "file"),

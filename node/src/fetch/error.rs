@@ -48,6 +48,9 @@ pub(crate) enum FetchError {
     /// The tree behind the root is not acceptable.
     #[error("the content is refused: {0}")]
     Refused(#[from] DagError),
+    /// The destination's system does not take these names, or not beside others.
+    #[error("the file system there does not keep the names of {}", .0.join(", "))]
+    Misfits(Vec<String>),
     /// The link's path leads nowhere.
     #[error("{0}")]
     Path(#[from] PathError),
@@ -118,6 +121,7 @@ impl FetchError {
             Self::DestinationExists(_)
             | Self::OtherKind(_)
             | Self::Refused(_)
+            | Self::Misfits(_)
             | Self::Path(_)
             | Self::Name(_)
             | Self::BareSymlink

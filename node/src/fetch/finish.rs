@@ -15,6 +15,7 @@ use super::{
     FetchError, Fetched, Inner,
     job::{Begun, Job},
     landing::Landing,
+    names,
     place::Part,
     record::Place,
     supply::Fed,
@@ -22,8 +23,13 @@ use super::{
 use crate::store::{FileStat, FileState, ShareRecord, ShareState};
 
 impl Job {
-    /// Opens the part for `tree`, once it is known that its names and its size are acceptable.
-    pub(super) fn open(&self, begun: &Begun, tree: &Tree) -> Result<Arc<Landing>, FetchError> {
+    /// Opens the part for `tree`, once it is known that its names and its size are acceptable;
+    /// returns the tree as it lands there.
+    pub(super) fn open(
+        &self,
+        begun: &Begun,
+        mut tree: Tree,
+    ) -> Result<(Arc<Landing>, Tree), FetchError> {
         let is_tree = matches!(tree.root, EntryKind::Dir { .. });
         let path = begun.destination.path();
         if path
@@ -45,16 +51,16 @@ impl Job {
             path: begun.destination.path(),
             cause,
         })?;
+        if is_tree {
+            tree = names::settle(tree, part.name_rules()?, self.request.rename_unsafe)?;
+        }
         let free = part.free_bytes()?;
         tracing::debug!(bytes = needed, free, "landing begins");
         if !begun.resume.resumed && needed > free {
             return Err(FetchError::NoSpace { needed, free });
         }
-        Ok(Arc::new(Landing::new(
-            part,
-            Arc::clone(&begun.journal),
-            Arc::clone(&self.progress),
-        )))
+        let (journal, progress) = (Arc::clone(&begun.journal), Arc::clone(&self.progress));
+        Ok((Arc::new(Landing::new(part, journal, progress)), tree))
     }
 
     /// Moves the part into place, and makes the share servable unless that is not wanted.
@@ -172,6 +178,7 @@ impl Job {
             resumed_bytes: done.resumed,
             local_bytes: done.local,
             left_out: fed.left_out,
+            renamed: fed.renamed,
             skipped: fed.skipped,
             skipped_total: fed.skipped_total,
             from,

@@ -19,6 +19,7 @@ use super::{
     finish::Landed,
     halves::{Halves, Sought},
     journal::Journal,
+    names::Renamed,
     only::Chosen,
     place::{Destination, MissingFolders},
     progress::{Phase, Progress},
@@ -95,7 +96,7 @@ impl Job {
             job.step(move |job| job.begin(destination, &cancel)).await?
         };
         let begun = match begin {
-            Begin::There(fetched) => return Ok(fetched),
+            Begin::There(fetched) => return Ok(*fetched),
             Begin::Go(begun) => Arc::new(*begun),
         };
         let (member, guests) = job.join();
@@ -140,7 +141,7 @@ impl Job {
 /// What the beginning of a fetch comes to.
 enum Begin {
     /// The same content is already shared from that very place.
-    There(Fetched),
+    There(Box<Fetched>),
     Go(Box<Begun>),
 }
 
@@ -185,7 +186,7 @@ impl Job {
         let earlier = self.earlier(&destination)?;
         if destination.is_taken() && !self.request.overwrite {
             return match self.already_there(&destination, cancel)? {
-                Some(fetched) => Ok(Begin::There(fetched)),
+                Some(fetched) => Ok(Begin::There(Box::new(fetched))),
                 None => Err(FetchError::DestinationExists(destination.path())),
             };
         }
@@ -343,22 +344,26 @@ impl Job {
             landing: None,
         };
         let (link, only) = (request.link.clone(), request.only.clone());
+        let renames = request.rename_unsafe;
         let listing = span::spawn_blocking(&self.tasks, move || {
-            let (cid, tree) = supply.list(&link)?;
+            let (cid, tree) = supply.list(&link, renames)?;
             Ok((supply, cid, only.choose(tree)?))
         });
         let (supply, cid, Chosen { tree, left_out }) = transfer.drive(&sink, listing).await?;
 
         self.progress.phase(Phase::Fetching);
-        let tree = Arc::new(tree);
-        let landing = {
-            let (begun, tree) = (Arc::clone(begun), Arc::clone(&tree));
-            self.step(move |job| job.open(&begun, &tree)).await?
+        let (landing, tree, renamed) = {
+            let begun = Arc::clone(begun);
+            let open = move |job: &Self| {
+                let (landing, tree) = job.open(&begun, tree)?;
+                let renamed = Renamed::of(&tree);
+                Ok((landing, tree, renamed))
+            };
+            self.step(open).await?
         };
         sink.landing = Some(Arc::clone(&landing));
         let feeding = {
-            let (begun, tree) = (Arc::clone(begun), Arc::clone(&tree));
-            let landing = Arc::clone(&landing);
+            let (begun, landing) = (Arc::clone(begun), Arc::clone(&landing));
             span::spawn_blocking(&self.tasks, move || {
                 supply.feed(&tree, &landing, &begun.resume)
             })
@@ -374,7 +379,11 @@ impl Job {
         Ok(Landed {
             root: cid,
             landing,
-            fed: Fed { left_out, ..fed },
+            fed: Fed {
+                left_out,
+                renamed,
+                ..fed
+            },
             from,
         })
     }

@@ -21,6 +21,7 @@ mod halves;
 mod job;
 mod journal;
 mod landing;
+mod names;
 mod offer;
 mod only;
 mod place;
@@ -53,6 +54,7 @@ pub(crate) use self::{
     attached::Attached,
     error::FetchError,
     find::FoundProvider,
+    names::Renamed,
     only::Only,
     progress::{Phase, Snapshot, Totals},
     stream::{StreamRequest, Streamed},
@@ -93,6 +95,8 @@ pub(crate) struct FetchRequest {
     /// What of it.
     pub(crate) only: Only,
     pub(crate) overwrite: bool,
+    /// Give other names to what cannot keep its own.
+    pub(crate) rename_unsafe: bool,
     /// Serve what has landed from then on, if it is what its address says.
     pub(crate) serve: bool,
     /// Wait until everything is on the disk.
@@ -114,6 +118,7 @@ pub(crate) struct Fetched {
     pub(crate) local_bytes: u64,
     /// Files and links that were not asked for.
     pub(crate) left_out: u64,
+    pub(crate) renamed: Renamed,
     /// Symlinks that would have led outside and were not made, the first of them.
     pub(crate) skipped: Vec<PathBuf>,
     pub(crate) skipped_total: u64,
@@ -151,7 +156,7 @@ struct Inner {
 impl FetchRequest {
     /// Whether both are content with one run.
     fn is_same(&self, other: &Self) -> bool {
-        let how = |it: &Self| (it.overwrite, it.serve, it.sync);
+        let how = |it: &Self| (it.overwrite, it.rename_unsafe, it.serve, it.sync);
         self.is_same_place(other) && how(self) == how(other)
     }
 
@@ -339,7 +344,7 @@ impl Fetcher {
             };
             self.inner.halves(&sought, &progress, tasks, None)
         };
-        let listing = tasks.spawn_blocking(move || supply.list(&link));
+        let listing = tasks.spawn_blocking(move || supply.list(&link, false));
         let sink = Sink {
             journal: None,
             landing: None,

@@ -23,8 +23,8 @@ use crate::store::{FileStat, ShareId, Store, StoreError, TableChange, TableName}
 
 /// The layout that is written.
 const VERSION: u8 = 4;
-/// The layout before, and what follows its rows in this one: no patterns.
-const EARLIER: (u8, &[u8]) = (3, &[0]);
+/// The layout before, and what follows its rows in this one: no patterns, no new names.
+const EARLIER: (u8, &[u8]) = (3, &[0, 0]);
 const NEXT_KEY: &[u8] = b"n";
 const RECORD_PREFIX: u8 = b't';
 /// Rows read at a time while loading.
@@ -40,6 +40,7 @@ pub(super) struct TransferRecord {
     pub(super) reached: Reached,
     /// The patterns of what is fetched; none for everything.
     pub(super) only: Vec<String>,
+    pub(super) rename_unsafe: bool,
 }
 
 /// What a transfer was asked to do but for what follows in its record. A link is written without its peers, which follow as text.
@@ -125,6 +126,7 @@ impl StoredRequest {
             peers,
             only: _,
             overwrite,
+            rename_unsafe: _,
             serve,
             sync,
             timeout,
@@ -161,6 +163,7 @@ impl TransferRecord {
                 .collect(),
             only: Only::new(self.only.clone()).ok()?,
             overwrite: of.overwrite,
+            rename_unsafe: self.rename_unsafe,
             serve: of.serve,
             sync: of.sync,
             timeout: Duration::from_millis(of.timeout_ms),
@@ -273,6 +276,7 @@ mod tests {
             peers: vec!["/ip4/127.0.0.1/tcp/1".parse().unwrap()],
             only: Only::new(vec!["b".into(), "a/*".into()]).unwrap(),
             overwrite: false,
+            rename_unsafe: true,
             serve: false,
             sync: true,
             timeout: Duration::from_secs(7),
@@ -284,6 +288,7 @@ mod tests {
             place: None,
             reached: Reached::default(),
             only: request.only.patterns().to_vec(),
+            rename_unsafe: request.rename_unsafe,
         }
     }
 
@@ -335,6 +340,7 @@ mod tests {
         let store = Store::open(home.path()).unwrap();
         let whole = TransferRecord {
             only: Vec::new(),
+            rename_unsafe: false,
             ..record()
         };
         let mut row = encode(&whole).unwrap();
@@ -353,6 +359,7 @@ mod tests {
         let request = record().request().unwrap();
         assert_eq!(request.peers.len(), 2);
         assert_eq!(request.only.patterns(), ["a/*", "b"]);
+        assert!(request.rename_unsafe);
         assert_eq!(request.link.path[0].as_str(), "a");
         assert_eq!(StoredRequest::of(&request), record().request);
     }

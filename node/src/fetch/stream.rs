@@ -215,7 +215,7 @@ impl Supply {
     ) -> Result<(Cid, u64), FetchError> {
         let root = match only.is_all() {
             true => self.follow(link)?,
-            false => only.choose_file(self.list(link)?.1)?,
+            false => only.choose_file(self.list(link, false)?.1)?,
         };
         let mut walk = FileWalk::new(root.clone());
         if root.codec() == Codec::DagPb {

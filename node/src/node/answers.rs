@@ -161,6 +161,9 @@ pub(super) fn fetched(fetched: &Fetched) -> api::FetchResult {
     let listed = fetched.skipped.len() as u64;
     let more = fetched.skipped_total.saturating_sub(listed);
     let more = (more > 0).then(|| format!("{more} more links lead outside and were not made"));
+    let renamed = &fetched.renamed;
+    let unlisted = renamed.total.saturating_sub(renamed.listed.len() as u64);
+    let unlisted = (unlisted > 0).then(|| format!("{unlisted} more entries were renamed"));
     api::FetchResult {
         cid: fetched.cid.to_string(),
         path: fetched.path.clone(),
@@ -171,8 +174,16 @@ pub(super) fn fetched(fetched: &Fetched) -> api::FetchResult {
         resumed_bytes: fetched.resumed_bytes,
         local_bytes: fetched.local_bytes,
         skipped: fetched.left_out + fetched.skipped_total,
+        renamed: renamed.listed.iter().map(new_name).collect(),
         from: sources(&fetched.from),
-        warnings: skipped.chain(more).collect(),
+        warnings: skipped.chain(more).chain(unlisted).collect(),
+    }
+}
+
+fn new_name((from, to): &(String, String)) -> api::Renamed {
+    api::Renamed {
+        from: from.clone(),
+        to: to.clone(),
     }
 }
 

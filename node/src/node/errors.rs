@@ -1,6 +1,8 @@
 //! Failures of the parts, as people and programs are told of them: a code, what failed, what to do.
 
-use shoal_protocol::{address::AddressError, link::LinkError, unixfs::DagError, walk::PathError};
+use shoal_protocol::{
+    address::AddressError, link::LinkError, name::NameError, unixfs::DagError, walk::PathError,
+};
 
 use super::NodeError;
 use crate::{
@@ -10,6 +12,10 @@ use crate::{
     share::ShareError,
     store::{StoreError, UnshareError},
 };
+
+/// What can be done about names that no system should be given.
+const RENAME_HINT: &str = "nothing was written; `shoal fetch --rename-unsafe` gives other names, or \
+                           ask the sharer to share it again with safe names";
 
 impl From<NodeError> for ApiError {
     fn from(error: NodeError) -> Self {
@@ -169,6 +175,8 @@ impl From<&FetchError> for ApiError {
             FetchError::Refused(error) | FetchError::Path(PathError::Dag(error)) => {
                 refused(error, message)
             }
+            FetchError::Misfits(_) => Self::new(ErrorCode::BadName, message)
+                .hint("choose another disk with -o, or other names with --rename-unsafe"),
             FetchError::Path(_) => {
                 Self::new(ErrorCode::NotFound, message).hint("`shoal ls LINK` shows what there is")
             }
@@ -252,6 +260,10 @@ fn refused(error: &DagError, message: String) -> ApiError {
         DagError::Malformed(_) | DagError::Length { .. } => {
             ApiError::new(ErrorCode::Integrity, message)
                 .hint("no provider can mend it; ask the sharer to share it again")
+        }
+        DagError::Duplicate(_) => ApiError::new(ErrorCode::BadName, message).hint(RENAME_HINT),
+        DagError::Name { reason, .. } if !matches!(reason, NameError::TooLong(_)) => {
+            ApiError::new(ErrorCode::BadName, message).hint(RENAME_HINT)
         }
         _ => ApiError::new(ErrorCode::BadName, message)
             .hint("nothing was written; ask the sharer to share it again with safe names"),

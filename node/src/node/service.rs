@@ -212,6 +212,7 @@ impl Service for NodeHandle {
             peers: request.peers,
             only: only(request.only)?,
             overwrite: request.overwrite,
+            rename_unsafe: request.rename_unsafe,
             serve: !request.no_serve,
             sync: request.sync,
             timeout: Duration::from_millis(request.timeout_ms),

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use crate::{
     address::Cid,
-    name::{SafeName, fold},
-    unixfs::Attributes,
+    name::{NameRules, SafeName, escaped, landing_names},
+    unixfs::{Attributes, DagError},
 };
 
 /// Everything below a root but the content of files.
@@ -13,8 +13,8 @@ use crate::{
 pub struct Tree {
     /// What the root itself is. A file or symlink root has no entries.
     pub root: EntryKind,
-    /// All entries: each directory before what is in it, siblings by the bytes of their names.
-    /// The order and everything else depend on the root's address alone.
+    /// All entries: each directory before what is in it, siblings by the bytes of the names that
+    /// they have in the DAG. The order depends on the root's address alone.
     pub entries: Vec<Entry>,
 }
 
@@ -23,8 +23,10 @@ pub struct Tree {
 pub struct Entry {
     /// Index of the directory that it is in; `None` for the root.
     pub parent: Option<u32>,
-    /// Its name, unique in its directory.
+    /// The name that it lands under, unique in its directory.
     pub name: SafeName,
+    /// Its name in the DAG where that is another one, escaped for printing.
+    pub renamed_from: Option<Box<str>>,
     /// What it is.
     pub kind: EntryKind,
 }
@@ -67,6 +69,21 @@ impl Tree {
         }
         path.reverse();
         path
+    }
+
+    /// The path of an entry in the DAG, escaped for printing.
+    pub fn path_in_dag(&self, index: u32) -> String {
+        let mut path = Vec::new();
+        let mut next = Some(index);
+        while let Some(entry) = next.and_then(|index| self.entries.get(index as usize)) {
+            path.push(match &entry.renamed_from {
+                Some(own) => own.to_string(),
+                None => shown(&entry.name),
+            });
+            next = entry.parent;
+        }
+        path.reverse();
+        path.join("/")
     }
 
     /// Number of files.
@@ -136,21 +153,38 @@ impl Tree {
         }
     }
 
-    /// Groups of siblings whose names a case-folding or normalising file system cannot keep apart,
-    /// as indexes of entries.
-    pub fn collisions(&self) -> Vec<Vec<u32>> {
-        let mut groups: BTreeMap<(Option<u32>, String), Vec<u32>> = BTreeMap::new();
-        for (index, entry) in (0..).zip(&self.entries) {
-            groups
-                .entry((entry.parent, fold(&entry.name)))
-                .or_default()
-                .push(index);
+    /// The tree with names that a system takes and keeps apart: see [`landing_names`].
+    ///
+    /// # Errors
+    /// [`DagError::Name`] for a name that would get too long.
+    pub fn renamed(mut self, rules: NameRules) -> Result<Tree, DagError> {
+        let mut folders: BTreeMap<Option<u32>, Vec<usize>> = BTreeMap::new();
+        for (index, entry) in self.entries.iter().enumerate() {
+            folders.entry(entry.parent).or_default().push(index);
         }
-        groups
-            .into_values()
-            .filter(|group| group.len() > 1)
-            .collect()
+        for siblings in folders.into_values() {
+            let entries = siblings.iter().filter_map(|index| self.entries.get(*index));
+            let names: Vec<_> = entries.map(|entry| entry.name.clone()).collect();
+            let own: Vec<_> = names.iter().map(|name| name.as_bytes()).collect();
+            let landing = landing_names(&own, rules).map_err(|(index, reason)| DagError::Name {
+                name: names.get(index).map_or_else(String::new, shown),
+                reason,
+            })?;
+            for (index, name) in siblings.into_iter().zip(landing) {
+                if let Some(entry) = self.entries.get_mut(index)
+                    && entry.name != name
+                {
+                    let own = shown(&std::mem::replace(&mut entry.name, name));
+                    entry.renamed_from.get_or_insert(own.into());
+                }
+            }
+        }
+        Ok(self)
     }
+}
+
+fn shown(name: &SafeName) -> String {
+    escaped(name).to_string()
 }
 
 /// A path below the root as one text.
@@ -185,6 +219,7 @@ mod tests {
     #![allow(clippy::unwrap_used)]
 
     use super::*;
+    use crate::name::NameError;
 
     fn name(name: &str) -> SafeName {
         SafeName::parse(name).unwrap()
@@ -226,6 +261,7 @@ mod tests {
         let entry = |parent, text, kind: fn() -> EntryKind| Entry {
             parent,
             name: name(text),
+            renamed_from: None,
             kind: kind(),
         };
         let dir = || EntryKind::Dir {
@@ -267,28 +303,49 @@ mod tests {
     }
 
     #[test]
-    fn finds_names_that_cannot_be_kept_apart() {
+    fn names_that_cannot_be_kept_apart_are_changed() {
+        let dir = || EntryKind::Dir {
+            attributes: Attributes::default(),
+        };
         let entry = |parent, text| Entry {
             parent,
             name: name(text),
-            kind: EntryKind::Dir {
-                attributes: Attributes::default(),
-            },
+            renamed_from: None,
+            kind: dir(),
         };
-        let tree = Tree {
-            root: EntryKind::Dir {
-                attributes: Attributes::default(),
-            },
+        let mut tree = Tree {
+            root: dir(),
             entries: vec![
                 entry(None, "README"),
                 entry(Some(0), "readme"),
-                entry(None, "e\u{301}"),
+                entry(None, "a:b"),
                 entry(None, "readme"),
-                entry(None, "É"),
             ],
         };
-        assert_eq!(tree.collisions(), [[0, 3], [2, 4]]);
         assert_eq!(tree.path(1), [&name("README"), &name("readme")]);
-        assert!(tree.path(5).is_empty());
+        assert!(tree.path(4).is_empty());
+        let rules = |folds, windows| NameRules { folds, windows };
+        let names = |tree: &Tree| {
+            let names = tree.entries.iter().map(|it| it.name.as_str().to_owned());
+            names.collect::<Vec<_>>()
+        };
+        let folding = tree.clone().renamed(rules(true, false)).unwrap();
+        assert_eq!(names(&folding), ["README", "readme", "a:b", "readme (2)"]);
+        let windows = folding.renamed(rules(true, true)).unwrap();
+        assert_eq!(names(&windows), ["README", "readme", "a%3Ab", "readme (2)"]);
+        assert_eq!(windows.path_in_dag(1), "README/readme");
+        assert_eq!(windows.path_in_dag(2), "a:b");
+        let own = windows.entries.iter().map(|it| it.renamed_from.as_deref());
+        assert_eq!(
+            own.collect::<Vec<_>>(),
+            [None, None, Some("a:b"), Some("readme")]
+        );
+        assert_eq!(tree.clone().renamed(NameRules::default()).unwrap(), tree);
+
+        tree.entries[0].name = name(&"x".repeat(255));
+        tree.entries[3].name = name(&"X".repeat(255));
+        let refused = tree.renamed(rules(true, false));
+        let reason = NameError::TooLong(259);
+        assert!(matches!(refused, Err(DagError::Name { reason: it, .. }) if it == reason));
     }
 }

@@ -28,6 +28,9 @@ pub struct FetchRequest {
     /// Replace what is there; folders are merged file by file.
     #[serde(default)]
     pub overwrite: bool,
+    /// Give other names to what cannot keep its own, instead of refusing the whole.
+    #[serde(default)]
+    pub rename_unsafe: bool,
     /// Leave what has landed to the person alone: it is not served, and not known afterwards.
     #[serde(default)]
     pub no_serve: bool,
@@ -124,10 +127,21 @@ pub struct FetchResult {
     /// Files and links of the tree that were not made: those that `only` leaves out, and links
     /// that leave the destination.
     pub skipped: u64,
+    /// What has landed under another name; a warning says how many more there are.
+    pub renamed: Vec<Renamed>,
     /// Who sent how much.
     pub from: Vec<Source>,
     /// What the person should know, one sentence each.
     pub warnings: Vec<String>,
+}
+
+/// An entry that could not keep its name.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Renamed {
+    /// Its path in the tree, with what cannot be printed escaped.
+    pub from: String,
+    /// Its path below the destination.
+    pub to: String,
 }
 
 /// What one peer contributed to a fetch.

@@ -221,6 +221,7 @@ impl Entry {
             place: self.place.clone(),
             reached: self.reached,
             only: self.request.only.patterns().to_vec(),
+            rename_unsafe: self.request.rename_unsafe,
         })
     }
 

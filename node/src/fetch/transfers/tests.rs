@@ -10,7 +10,7 @@ use shoal_protocol::{
 };
 
 use super::*;
-use crate::fetch::Only;
+use crate::fetch::{Only, Renamed};
 use crate::store::FileStat;
 
 fn store(home: &tempfile::TempDir) -> Store {
@@ -33,6 +33,7 @@ fn request(content: &str, output: &str) -> FetchRequest {
         peers: Vec::new(),
         only: Only::default(),
         overwrite: false,
+        rename_unsafe: false,
         serve: true,
         sync: false,
         timeout: Duration::from_secs(1),
@@ -71,6 +72,7 @@ fn fetched(content: &str) -> Fetched {
         resumed_bytes: 0,
         local_bytes: 0,
         left_out: 0,
+        renamed: Renamed::default(),
         skipped: Vec::new(),
         skipped_total: 0,
         from: Vec::new(),
