@@ -15,7 +15,7 @@ use super::{
     FetchError, Fetched, Inner,
     job::{Begun, Job},
     landing::Landing,
-    names,
+    names::{self, Renamed},
     place::Part,
     record::Place,
     supply::Fed,
@@ -24,12 +24,12 @@ use crate::store::{FileStat, FileState, ShareRecord, ShareState};
 
 impl Job {
     /// Opens the part for `tree`, once it is known that its names and its size are acceptable;
-    /// returns the tree as it lands there.
+    /// returns the tree as it lands there, and what of it has new names.
     pub(super) fn open(
         &self,
         begun: &Begun,
         mut tree: Tree,
-    ) -> Result<(Arc<Landing>, Tree), FetchError> {
+    ) -> Result<(Arc<Landing>, Tree, Renamed), FetchError> {
         let is_tree = matches!(tree.root, EntryKind::Dir { .. });
         let path = begun.destination.path();
         if path
@@ -60,7 +60,8 @@ impl Job {
             return Err(FetchError::NoSpace { needed, free });
         }
         let (journal, progress) = (Arc::clone(&begun.journal), Arc::clone(&self.progress));
-        Ok((Arc::new(Landing::new(part, journal, progress)), tree))
+        let (landing, renamed) = (Landing::new(part, journal, progress), Renamed::of(&tree));
+        Ok((Arc::new(landing), tree, renamed))
     }
 
     /// Moves the part into place, and makes the share servable unless that is not wanted.

@@ -19,7 +19,6 @@ use super::{
     finish::Landed,
     halves::{Halves, Sought},
     journal::Journal,
-    names::Renamed,
     only::Chosen,
     place::{Destination, MissingFolders},
     progress::{Phase, Progress},
@@ -317,6 +316,19 @@ impl Job {
         }
     }
 
+    fn halves(&self, begun: &Begun) -> Halves {
+        let request = &self.request;
+        let sought = Sought {
+            link: &request.link,
+            peers: &request.peers,
+            timeout: request.timeout,
+            is_whole: request.is_whole(),
+        };
+        let journal = Some(Arc::clone(&begun.journal));
+        self.inner
+            .halves(&sought, &self.progress, &self.tasks, journal)
+    }
+
     /// Lists what `begun` is about, and fetches and lands all of it.
     async fn fetch(
         self: &Arc<Self>,
@@ -327,17 +339,7 @@ impl Job {
         let Halves {
             mut transfer,
             supply,
-        } = {
-            let sought = Sought {
-                link: &request.link,
-                peers: &request.peers,
-                timeout: request.timeout,
-                is_whole: request.is_whole(),
-            };
-            let journal = Some(Arc::clone(&begun.journal));
-            self.inner
-                .halves(&sought, &self.progress, &self.tasks, journal)
-        };
+        } = self.halves(begun);
         transfer.meet(guests);
         let mut sink = Sink {
             journal: Some(Arc::clone(&begun.journal)),
@@ -354,12 +356,7 @@ impl Job {
         self.progress.phase(Phase::Fetching);
         let (landing, tree, renamed) = {
             let begun = Arc::clone(begun);
-            let open = move |job: &Self| {
-                let (landing, tree) = job.open(&begun, tree)?;
-                let renamed = Renamed::of(&tree);
-                Ok((landing, tree, renamed))
-            };
-            self.step(open).await?
+            self.step(move |job| job.open(&begun, tree)).await?
         };
         sink.landing = Some(Arc::clone(&landing));
         let feeding = {
