@@ -257,14 +257,29 @@ pub(crate) struct FetchArgs {
     /// Ask this peer first, may be given several times
     #[arg(long, value_name = "MULTIADDR")]
     pub(crate) peer: Vec<Multiaddr>,
+    /// Fetch only what matches, like summer/*.raw, summer/ or **/*.md, may be given several times
+    ///
+    /// A pattern is compared with whole paths below what the link leads to: * stays within a
+    /// folder, ** does not, and a folder takes all below it. What lands is not served on, as it is
+    /// not all that the address stands for. With --stdout, exactly one file has to match.
+    #[arg(long, value_name = "GLOB")]
+    pub(crate) only: Vec<String>,
     /// Replace files that are in the way; folders are merged
     #[arg(long)]
     pub(crate) overwrite: bool,
+    /// Give other names to files that cannot keep theirs, instead of refusing the whole
+    ///
+    /// What is in the way in a name is written as % and two digits, as in a%2Fb; where that is
+    /// another file's name, a number follows, as in photo (2).jpg. The new names are listed.
+    #[arg(long)]
+    pub(crate) rename_unsafe: bool,
     /// Do not share it from where it landed
     #[arg(long)]
     pub(crate) no_serve: bool,
     /// Write the bytes of one file to standard output; nothing is landed or kept
-    #[arg(long, conflicts_with_all = ["output", "overwrite", "no_serve", "sync", "json"])]
+    #[arg(long, conflicts_with_all = [
+        "output", "overwrite", "rename_unsafe", "no_serve", "sync", "json",
+    ])]
     pub(crate) stdout: bool,
     /// Return only when everything is flushed to disk
     #[arg(long)]
@@ -413,6 +428,9 @@ mod tests {
         check("shoal share a --wait --no-announce", false);
         check("shoal fetch bafy --peer localhost:1", false);
         check("shoal fetch bafy --stdout", true);
+        check("shoal fetch bafy --only a/* --only **/*.md --stdout", true);
+        check("shoal fetch bafy --rename-unsafe --only a", true);
+        check("shoal fetch bafy --stdout --rename-unsafe", false);
         check("shoal fetch bafy --stdout -o x", false);
         check("shoal fetch bafy --stdout --json", false);
         check("shoal fetch bafy --timeout 0s", false);

@@ -17,6 +17,7 @@ mod meter;
 pub mod metrics;
 pub mod net;
 mod node;
+mod patterns;
 mod serve;
 pub mod share;
 pub mod store;

@@ -3,6 +3,7 @@
 //! [`SafeName`] is the only way a remote name becomes a path component. What no system may be made
 //! to write is refused here, with the reason. What only some systems cannot hold is asked for
 //! apart, by [`SafeName::unportable`] and [`fold`]: whether it matters depends on where it lands.
+//! Other names than those that were sent are made by [`landing_names`], for who asks for it.
 
 use std::{
     borrow::Cow,
@@ -15,6 +16,10 @@ use std::{
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use thiserror::Error;
 use unicode_normalization::UnicodeNormalization;
+
+mod rename;
+
+pub use rename::{NameRules, landing_names};
 
 /// Longest name, in bytes of UTF-8: what ext4, XFS, Btrfs and APFS can hold.
 pub const NAME_BYTES_MAX: usize = 255;
@@ -62,6 +67,13 @@ pub enum Unportable {
     Trailing,
 }
 
+impl Unportable {
+    /// Whether Windows reserves a character.
+    fn is_reserved(c: char) -> bool {
+        matches!(c, '\\' | '<' | '>' | ':' | '"' | '|' | '?' | '*')
+    }
+}
+
 /// One path component that no system can be harmed with.
 ///
 /// It is never empty, `.` or `..`, holds no separator, control character or bidirectional
@@ -105,10 +117,7 @@ impl SafeName {
 
     /// Says what keeps a system other than Linux from holding this name.
     pub fn unportable(&self) -> Option<Unportable> {
-        if let Some(reserved) = self
-            .chars()
-            .find(|c| matches!(c, '\\' | '<' | '>' | ':' | '"' | '|' | '?' | '*'))
-        {
+        if let Some(reserved) = self.chars().find(|c| Unportable::is_reserved(*c)) {
             return Some(Unportable::Reserved(reserved));
         }
         if self.ends_with(['.', ' ']) {

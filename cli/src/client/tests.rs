@@ -208,6 +208,7 @@ async fn cat(parts: &[&str], then: Then) -> (Vec<u8>, Result<CatResult, ApiError
     let client = daemon.client().await;
     let request = CatRequest {
         link: "x".into(),
+        only: Vec::new(),
         peers: Vec::new(),
         timeout_ms: 1,
     };

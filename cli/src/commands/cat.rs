@@ -23,6 +23,7 @@ pub(super) async fn run(app: &App, args: FetchArgs) -> Result<(), ApiError> {
     let request = CatRequest {
         timeout_ms: args.patience.millis(),
         link: args.link,
+        only: args.only,
         peers: args.peer,
     };
     let session = Session::open(app).await?;

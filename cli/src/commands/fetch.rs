@@ -17,6 +17,9 @@ use crate::{
     session::Session,
 };
 
+/// More than a screen of new names helps nobody; the JSON has them.
+const RENAMED_SHOWN_MAX: usize = 20;
+
 pub(crate) async fn run(app: &App, args: FetchArgs) -> Result<(), ApiError> {
     ApiError::parse_link(&args.link)?;
     if args.stdout {
@@ -26,7 +29,7 @@ pub(crate) async fn run(app: &App, args: FetchArgs) -> Result<(), ApiError> {
     let session = Session::open(app).await?;
     let result = fetch(app, &session, &request).await;
     if let Ok(result) = &result {
-        show(&app.output, result);
+        show(&app.output, &request, result);
     }
     session.close().await;
     result.map(drop)
@@ -60,7 +63,9 @@ fn request(args: FetchArgs) -> Result<FetchRequest, ApiError> {
         timeout_ms: args.patience.millis(),
         link: args.link,
         peers: args.peer,
+        only: args.only,
         overwrite: args.overwrite,
+        rename_unsafe: args.rename_unsafe,
         no_serve: args.no_serve,
         sync: args.sync,
     })
@@ -81,8 +86,19 @@ fn destination(output: Option<PathBuf>) -> Result<Destination, ApiError> {
     }
 }
 
-fn show(output: &Output, result: &FetchResult) {
+fn show(output: &Output, request: &FetchRequest, result: &FetchResult) {
     show_warnings(output, result.warnings.iter().cloned());
+    for renamed in result.renamed.iter().take(RENAMED_SHOWN_MAX) {
+        let (from, to) = (
+            human::escape_message(&renamed.from),
+            human::escape(&renamed.to),
+        );
+        output.note(format_args!("Renamed {from} to {to}"));
+    }
+    if let Some(more @ 1..) = result.renamed.len().checked_sub(RENAMED_SHOWN_MAX) {
+        let more = human::count(more as u64, "more name");
+        output.note(format_args!("and {more}: --json tells them"));
+    }
     let mut summary = format!(
         "Fetched {}, {} in {}",
         human::count(result.files, "file"),
@@ -97,6 +113,10 @@ fn show(output: &Output, result: &FetchResult) {
     }
     if result.local_bytes > 0 {
         summary += &format!("; {} copied on this disk", human::size(result.local_bytes));
+    }
+    if !request.only.is_empty() {
+        let skipped = human::count(result.skipped, "file");
+        summary += &format!("; {skipped} left out. A part of a share is not served on");
     }
     output.note(format_args!("{summary}."));
     output.result(result, |text| text.line(human::path(&result.path)));

@@ -45,6 +45,8 @@ pub enum ErrorCode {
     BadName,
     /// The bytes of a file were asked for, and the link leads to something else.
     NotAFile,
+    /// Nothing in the tree matches what was asked for of it.
+    NothingMatches,
     /// A file changed while it was being shared.
     ChangedWhileSharing,
     /// The CID or path to unshare is not shared here.
@@ -106,7 +108,9 @@ impl ErrorCode {
             Self::NoSpace => (StatusCode::INSUFFICIENT_STORAGE, 6),
             Self::NoPermission => (StatusCode::FORBIDDEN, 6),
             Self::Interrupted => (StatusCode::SERVICE_UNAVAILABLE, 130),
-            Self::PathNotFound | Self::NotShared | Self::NoTransfer => (StatusCode::NOT_FOUND, 1),
+            Self::PathNotFound | Self::NothingMatches | Self::NotShared | Self::NoTransfer => {
+                (StatusCode::NOT_FOUND, 1)
+            }
             Self::DestinationExists | Self::ChangedWhileSharing | Self::AlreadyRunning => {
                 (StatusCode::CONFLICT, 1)
             }

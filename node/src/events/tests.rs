@@ -128,6 +128,7 @@ fn result() -> FetchResult {
         resumed_bytes: 0,
         local_bytes: 0,
         skipped: 0,
+        renamed: Vec::new(),
         from: Vec::new(),
         warnings: Vec::new(),
     }

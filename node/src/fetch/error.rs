@@ -6,7 +6,7 @@ use bytesize::ByteSize;
 use libp2p::PeerId;
 use shoal_protocol::{address::Cid, name::NameError, unixfs::DagError, walk::PathError};
 
-use crate::{limits::Spent, store::StoreError};
+use crate::{limits::Spent, patterns::PatternError, store::StoreError};
 
 /// Who was asked for a root and what came of it.
 pub(crate) type Asked = Vec<(PeerId, String)>;
@@ -48,6 +48,9 @@ pub(crate) enum FetchError {
     /// The tree behind the root is not acceptable.
     #[error("the content is refused: {0}")]
     Refused(#[from] DagError),
+    /// The destination's system does not take these names, or not beside others.
+    #[error("the file system there does not keep the names of {}", .0.join(", "))]
+    Misfits(Vec<String>),
     /// The link's path leads nowhere.
     #[error("{0}")]
     Path(#[from] PathError),
@@ -63,6 +66,24 @@ pub(crate) enum FetchError {
     /// This month's traffic budget is used up.
     #[error(transparent)]
     Spent(#[from] Spent),
+    /// A pattern of what to fetch is malformed.
+    #[error(transparent)]
+    Pattern(#[from] PatternError),
+    /// More patterns than are accepted.
+    #[error("there are more than {0} patterns of what to fetch")]
+    Patterns(usize),
+    /// There is nothing to choose from.
+    #[error("the link leads to a single file, and --only chooses among those of a folder")]
+    OneFile,
+    /// Nothing is as it was asked for; what there is instead, its beginning.
+    #[error("nothing in it matches {}", quoted(patterns))]
+    NothingMatches {
+        patterns: Vec<String>,
+        there: Vec<String>,
+    },
+    /// The bytes of one file were asked for; the first of those that are as asked for.
+    #[error("{total} files match, and one can be written: {}", first.join(", "))]
+    SeveralFiles { total: usize, first: Vec<String> },
     /// Bytes were asked for, and the link leads to a folder.
     #[error("the link leads to a folder, which has no bytes of its own")]
     NotAFile,
@@ -100,10 +121,16 @@ impl FetchError {
             Self::DestinationExists(_)
             | Self::OtherKind(_)
             | Self::Refused(_)
+            | Self::Misfits(_)
             | Self::Path(_)
             | Self::Name(_)
             | Self::BareSymlink
             | Self::NotAFile
+            | Self::Pattern(_)
+            | Self::Patterns(_)
+            | Self::OneFile
+            | Self::NothingMatches { .. }
+            | Self::SeveralFiles { .. }
             | Self::Internal(_) => true,
             Self::NotFound { .. }
             | Self::NoProgress { .. }
@@ -119,6 +146,11 @@ impl FetchError {
             | Self::Removed => false,
         }
     }
+}
+
+fn quoted(patterns: &[String]) -> String {
+    let quoted: Vec<_> = patterns.iter().map(|it| format!("{it:?}")).collect();
+    quoted.join(" or ")
 }
 
 fn size(bytes: u64) -> impl fmt::Display {

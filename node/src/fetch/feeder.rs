@@ -14,7 +14,7 @@ use shoal_protocol::{
     address::{BLOCK_BYTES_MAX, Cid, Codec, Digest, HashFn},
     name::SafeName,
     unixfs::{Attributes, DagError},
-    walk::{EntryKind, FileWalk, Step, symlink_stays_inside},
+    walk::{EntryKind, FileWalk, Step, joined, symlink_stays_inside},
 };
 
 use super::{
@@ -392,12 +392,6 @@ impl Feeder<'_> {
 fn block_len(len: u64) -> Result<u32, FetchError> {
     u32::try_from(len)
         .map_err(|_| DagError::Malformed("a leaf is longer than a block may be").into())
-}
-
-/// A path below the part, as the index writes it.
-fn joined(path: &[&SafeName]) -> String {
-    let names: Vec<&str> = path.iter().map(|name| name.as_str()).collect();
-    names.join("/")
 }
 
 /// The bytes of a file that nobody has to be asked for.

@@ -15,6 +15,7 @@ use super::{
     FetchError, Fetched, Inner,
     job::{Begun, Job},
     landing::Landing,
+    names::{self, Renamed},
     place::Part,
     record::Place,
     supply::Fed,
@@ -22,8 +23,13 @@ use super::{
 use crate::store::{FileStat, FileState, ShareRecord, ShareState};
 
 impl Job {
-    /// Opens the part for `tree`, once it is known that its names and its size are acceptable.
-    pub(super) fn open(&self, begun: &Begun, tree: &Tree) -> Result<Arc<Landing>, FetchError> {
+    /// Opens the part for `tree`, once it is known that its names and its size are acceptable;
+    /// returns the tree as it lands there, and what of it has new names.
+    pub(super) fn open(
+        &self,
+        begun: &Begun,
+        mut tree: Tree,
+    ) -> Result<(Arc<Landing>, Tree, Renamed), FetchError> {
         let is_tree = matches!(tree.root, EntryKind::Dir { .. });
         let path = begun.destination.path();
         if path
@@ -45,16 +51,17 @@ impl Job {
             path: begun.destination.path(),
             cause,
         })?;
+        if is_tree {
+            tree = names::settle(tree, part.name_rules()?, self.request.rename_unsafe)?;
+        }
         let free = part.free_bytes()?;
         tracing::debug!(bytes = needed, free, "landing begins");
         if !begun.resume.resumed && needed > free {
             return Err(FetchError::NoSpace { needed, free });
         }
-        Ok(Arc::new(Landing::new(
-            part,
-            Arc::clone(&begun.journal),
-            Arc::clone(&self.progress),
-        )))
+        let (journal, progress) = (Arc::clone(&begun.journal), Arc::clone(&self.progress));
+        let (landing, renamed) = (Landing::new(part, journal, progress), Renamed::of(&tree));
+        Ok((Arc::new(landing), tree, renamed))
     }
 
     /// Moves the part into place, and makes the share servable unless that is not wanted.
@@ -78,7 +85,7 @@ impl Job {
             unflushed_boot: begun.record.unflushed_boot.filter(|_| !self.request.sync),
             ..begun.record.clone()
         };
-        if self.request.serve {
+        if self.request.is_served() {
             self.serve(&record, landed.landing)?;
         } else {
             self.inner.transfers.let_go(self.id)?;
@@ -171,6 +178,8 @@ impl Job {
             downloaded_bytes: done.downloaded,
             resumed_bytes: done.resumed,
             local_bytes: done.local,
+            left_out: fed.left_out,
+            renamed: fed.renamed,
             skipped: fed.skipped,
             skipped_total: fed.skipped_total,
             from,

@@ -24,6 +24,17 @@ use super::{
 /// Needs waiting for the planner to have room.
 const NEEDS_QUEUED_MAX: usize = 256;
 
+/// What is fetched.
+pub(super) struct Sought<'a> {
+    pub(super) link: &'a Link,
+    /// To try first, before those of the link.
+    pub(super) peers: &'a [Multiaddr],
+    /// The longest time without progress.
+    pub(super) timeout: Duration,
+    /// Whether it is all that the link's root holds, so that leaves have their numbers.
+    pub(super) is_whole: bool,
+}
+
 /// What finds out what is needed, and what gets it.
 pub(super) struct Halves {
     pub(super) transfer: Transfer,
@@ -31,16 +42,20 @@ pub(super) struct Halves {
 }
 
 impl Inner {
-    /// Makes both halves for `link`, and starts to look for providers.
+    /// Makes both halves for what is sought, and starts to look for providers.
     pub(super) fn halves(
         &self,
-        link: &Link,
-        peers: &[Multiaddr],
-        timeout: Duration,
+        sought: &Sought<'_>,
         progress: &Arc<Progress>,
         tasks: &TaskTracker,
         journal: Option<Arc<Journal>>,
     ) -> Halves {
+        let Sought {
+            link,
+            peers,
+            timeout,
+            is_whole,
+        } = *sought;
         let key = link.root.digest().map(|digest| dht::key(&digest));
         let (sender, candidates) = mpsc::channel(discovery::CANDIDATES_QUEUED_MAX);
         let hints = hints(link, peers);
@@ -55,7 +70,7 @@ impl Inner {
             contacts,
             opened,
             candidates,
-            is_whole: link.path.is_empty(),
+            is_whole,
             // What is not kept is read as it comes.
             in_order: journal.is_none(),
             needs,
@@ -73,7 +88,7 @@ impl Inner {
             library: self.library.clone(),
             progress: Arc::clone(progress),
             journal,
-            is_whole: link.path.is_empty(),
+            is_whole,
             needs: needs_sender,
             nodes,
         };

@@ -17,8 +17,9 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use super::{
     FetchError, FetchRequest, Fetched, Inner,
     finish::Landed,
-    halves::Halves,
+    halves::{Halves, Sought},
     journal::Journal,
+    only::Chosen,
     place::{Destination, MissingFolders},
     progress::{Phase, Progress},
     record::Place,
@@ -94,7 +95,7 @@ impl Job {
             job.step(move |job| job.begin(destination, &cancel)).await?
         };
         let begun = match begin {
-            Begin::There(fetched) => return Ok(fetched),
+            Begin::There(fetched) => return Ok(*fetched),
             Begin::Go(begun) => Arc::new(*begun),
         };
         let (member, guests) = job.join();
@@ -139,7 +140,7 @@ impl Job {
 /// What the beginning of a fetch comes to.
 enum Begin {
     /// The same content is already shared from that very place.
-    There(Fetched),
+    There(Box<Fetched>),
     Go(Box<Begun>),
 }
 
@@ -184,7 +185,7 @@ impl Job {
         let earlier = self.earlier(&destination)?;
         if destination.is_taken() && !self.request.overwrite {
             return match self.already_there(&destination, cancel)? {
-                Some(fetched) => Ok(Begin::There(fetched)),
+                Some(fetched) => Ok(Begin::There(Box::new(fetched))),
                 None => Err(FetchError::DestinationExists(destination.path())),
             };
         }
@@ -261,14 +262,15 @@ impl Job {
         Ok(record)
     }
 
-    /// What is asked for, when it is shared from the destination already and unchanged.
+    /// What is asked for, when it is shared from the destination already and unchanged. A part of
+    /// a root is shared from nowhere.
     fn already_there(
         &self,
         destination: &Destination,
         cancel: &CancellationToken,
     ) -> Result<Option<Fetched>, FetchError> {
         let library = &self.inner.library;
-        let Some(root) = self.known_root()? else {
+        let Some(root) = self.known_root()?.filter(|_| self.request.only.is_all()) else {
             return Ok(None);
         };
         // A copy in the home, or a selection of what is there, says nothing about the place.
@@ -314,6 +316,19 @@ impl Job {
         }
     }
 
+    fn halves(&self, begun: &Begun) -> Halves {
+        let request = &self.request;
+        let sought = Sought {
+            link: &request.link,
+            peers: &request.peers,
+            timeout: request.timeout,
+            is_whole: request.is_whole(),
+        };
+        let journal = Some(Arc::clone(&begun.journal));
+        self.inner
+            .halves(&sought, &self.progress, &self.tasks, journal)
+    }
+
     /// Lists what `begun` is about, and fetches and lands all of it.
     async fn fetch(
         self: &Arc<Self>,
@@ -324,36 +339,28 @@ impl Job {
         let Halves {
             mut transfer,
             supply,
-        } = self.inner.halves(
-            &request.link,
-            &request.peers,
-            request.timeout,
-            &self.progress,
-            &self.tasks,
-            Some(Arc::clone(&begun.journal)),
-        );
+        } = self.halves(begun);
         transfer.meet(guests);
         let mut sink = Sink {
             journal: Some(Arc::clone(&begun.journal)),
             landing: None,
         };
-        let link = self.request.link.clone();
+        let (link, only) = (request.link.clone(), request.only.clone());
+        let renames = request.rename_unsafe;
         let listing = span::spawn_blocking(&self.tasks, move || {
-            let (cid, tree) = supply.list(&link)?;
-            Ok((supply, cid, tree))
+            let (cid, tree) = supply.list(&link, renames)?;
+            Ok((supply, cid, only.choose(tree)?))
         });
-        let (supply, cid, tree) = transfer.drive(&sink, listing).await?;
+        let (supply, cid, Chosen { tree, left_out }) = transfer.drive(&sink, listing).await?;
 
         self.progress.phase(Phase::Fetching);
-        let tree = Arc::new(tree);
-        let landing = {
-            let (begun, tree) = (Arc::clone(begun), Arc::clone(&tree));
-            self.step(move |job| job.open(&begun, &tree)).await?
+        let (landing, tree, renamed) = {
+            let begun = Arc::clone(begun);
+            self.step(move |job| job.open(&begun, tree)).await?
         };
         sink.landing = Some(Arc::clone(&landing));
         let feeding = {
-            let (begun, tree) = (Arc::clone(begun), Arc::clone(&tree));
-            let landing = Arc::clone(&landing);
+            let (begun, landing) = (Arc::clone(begun), Arc::clone(&landing));
             span::spawn_blocking(&self.tasks, move || {
                 supply.feed(&tree, &landing, &begun.resume)
             })
@@ -369,7 +376,11 @@ impl Job {
         Ok(Landed {
             root: cid,
             landing,
-            fed,
+            fed: Fed {
+                left_out,
+                renamed,
+                ..fed
+            },
             from,
         })
     }

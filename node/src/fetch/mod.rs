@@ -21,7 +21,9 @@ mod halves;
 mod job;
 mod journal;
 mod landing;
+mod names;
 mod offer;
+mod only;
 mod place;
 mod progress;
 mod record;
@@ -52,13 +54,15 @@ pub(crate) use self::{
     attached::Attached,
     error::FetchError,
     find::FoundProvider,
+    names::Renamed,
+    only::Only,
     progress::{Phase, Snapshot, Totals},
     stream::{StreamRequest, Streamed},
     transfers::{ControlError, FetchEvent, Pause, TransferInfo, TransferState, Transfers},
 };
 use self::{
     claims::Claims,
-    halves::Halves,
+    halves::{Halves, Sought},
     job::Job,
     landing::Landing,
     record::Place,
@@ -88,8 +92,12 @@ pub(crate) struct FetchRequest {
     pub(crate) into: bool,
     /// Peers to try before the DHT answers, beside those of the link.
     pub(crate) peers: Vec<Multiaddr>,
+    /// What of it.
+    pub(crate) only: Only,
     pub(crate) overwrite: bool,
-    /// Serve what has landed from then on.
+    /// Give other names to what cannot keep its own.
+    pub(crate) rename_unsafe: bool,
+    /// Serve what has landed from then on, if it is what its address says.
     pub(crate) serve: bool,
     /// Wait until everything is on the disk.
     pub(crate) sync: bool,
@@ -108,6 +116,9 @@ pub(crate) struct Fetched {
     pub(crate) downloaded_bytes: u64,
     pub(crate) resumed_bytes: u64,
     pub(crate) local_bytes: u64,
+    /// Files and links that were not asked for.
+    pub(crate) left_out: u64,
+    pub(crate) renamed: Renamed,
     /// Symlinks that would have led outside and were not made, the first of them.
     pub(crate) skipped: Vec<PathBuf>,
     pub(crate) skipped_total: u64,
@@ -145,7 +156,7 @@ struct Inner {
 impl FetchRequest {
     /// Whether both are content with one run.
     fn is_same(&self, other: &Self) -> bool {
-        let how = |it: &Self| (it.overwrite, it.serve, it.sync);
+        let how = |it: &Self| (it.overwrite, it.rename_unsafe, it.serve, it.sync);
         self.is_same_place(other) && how(self) == how(other)
     }
 
@@ -157,7 +168,18 @@ impl FetchRequest {
 
     /// Whether both land the same.
     fn is_same_content(&self, other: &Self) -> bool {
-        self.link.root == other.link.root && self.link.path == other.link.path
+        let what = |it: &Self| (it.link.root.clone(), it.link.path.clone(), it.only.clone());
+        what(self) == what(other)
+    }
+
+    /// Whether all of the root is fetched, and not a part of it.
+    fn is_whole(&self) -> bool {
+        self.link.path.is_empty() && self.only.is_all()
+    }
+
+    /// Whether what lands is to be served, and is something that has an address.
+    fn is_served(&self) -> bool {
+        self.serve && self.only.is_all()
     }
 }
 
@@ -313,10 +335,16 @@ impl Fetcher {
         let Halves {
             mut transfer,
             supply,
-        } = self
-            .inner
-            .halves(&link, peers, timeout, &progress, tasks, None);
-        let listing = tasks.spawn_blocking(move || supply.list(&link));
+        } = {
+            let sought = Sought {
+                link: &link,
+                peers,
+                timeout,
+                is_whole: false,
+            };
+            self.inner.halves(&sought, &progress, tasks, None)
+        };
+        let listing = tasks.spawn_blocking(move || supply.list(&link, false));
         let sink = Sink {
             journal: None,
             landing: None,

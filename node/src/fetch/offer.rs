@@ -17,9 +17,9 @@ const OFFER_INTERVAL: Duration = Duration::from_millis(250);
 
 impl Job {
     /// Takes this fetch's place in the swarm of its root. A fetch of a part of a root has none: it
-    /// does not know which leaves of the whole it lands; one that is not to be served offers nothing.
+    /// does not know which leaves of the whole it lands; one that is not served offers nothing.
     pub(super) fn join(&self) -> (Option<Member>, mpsc::Receiver<PeerId>) {
-        if !self.request.link.path.is_empty() || !self.request.serve {
+        if !self.request.is_whole() || !self.request.is_served() {
             return (None, mpsc::channel(1).1);
         }
         let (member, guests) = self.inner.swarms.join(self.root());

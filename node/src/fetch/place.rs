@@ -424,5 +424,6 @@ fn list(directory: &OwnedFd) -> io::Result<Vec<(OsString, FileType)>> {
     Ok(found)
 }
 
+mod rules;
 #[cfg(test)]
 mod tests;

@@ -15,14 +15,16 @@ use serde::{Deserialize, Serialize};
 use shoal_protocol::link::Link;
 
 use super::{
-    FetchRequest, Pause,
+    FetchRequest, Only, Pause,
     place::Destination,
     progress::{Phase, Snapshot},
 };
 use crate::store::{FileStat, ShareId, Store, StoreError, TableChange, TableName};
 
 /// The layout that is written.
-const VERSION: u8 = 3;
+const VERSION: u8 = 4;
+/// The layout before, and what follows its rows in this one: no patterns, no new names.
+const EARLIER: (u8, &[u8]) = (3, &[0, 0]);
 const NEXT_KEY: &[u8] = b"n";
 const RECORD_PREFIX: u8 = b't';
 /// Rows read at a time while loading.
@@ -36,9 +38,12 @@ pub(super) struct TransferRecord {
     pub(super) fate: Fate,
     pub(super) place: Option<Place>,
     pub(super) reached: Reached,
+    /// The patterns of what is fetched; none for everything.
+    pub(super) only: Vec<String>,
+    pub(super) rename_unsafe: bool,
 }
 
-/// What a transfer was asked to do. A link is written without its peers, which follow as text.
+/// What a transfer was asked to do but for what follows in its record. A link is written without its peers, which follow as text.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct StoredRequest {
     link: String,
@@ -119,7 +124,9 @@ impl StoredRequest {
             output,
             into,
             peers,
+            only: _,
             overwrite,
+            rename_unsafe: _,
             serve,
             sync,
             timeout,
@@ -140,21 +147,26 @@ impl StoredRequest {
             timeout_ms: u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX),
         }
     }
+}
 
-    /// The request again; none for a link that this build does not read.
+impl TransferRecord {
+    /// The request again; none for a link or a pattern that this build does not read.
     pub(super) fn request(&self) -> Option<FetchRequest> {
-        let peers = self.peers.iter();
+        let of = &self.request;
+        let peers = of.peers.iter();
         Some(FetchRequest {
-            link: self.link.parse().ok()?,
-            output: self.output.clone(),
-            into: self.into,
+            link: of.link.parse().ok()?,
+            output: of.output.clone(),
+            into: of.into,
             peers: peers
                 .filter_map(|it| it.parse::<Multiaddr>().ok())
                 .collect(),
-            overwrite: self.overwrite,
-            serve: self.serve,
-            sync: self.sync,
-            timeout: Duration::from_millis(self.timeout_ms),
+            only: Only::new(self.only.clone()).ok()?,
+            overwrite: of.overwrite,
+            rename_unsafe: self.rename_unsafe,
+            serve: of.serve,
+            sync: of.sync,
+            timeout: Duration::from_millis(of.timeout_ms),
         })
     }
 }
@@ -237,6 +249,9 @@ fn read(key: &[u8], value: &[u8]) -> Option<(u64, TransferRecord)> {
     let id = u64::from_be_bytes(key.get(1..)?.try_into().ok()?);
     match value.split_first()? {
         (&VERSION, body) => Some((id, postcard::from_bytes(body).ok()?)),
+        (version, body) if *version == EARLIER.0 => {
+            Some((id, postcard::from_bytes(&[body, EARLIER.1].concat()).ok()?))
+        }
         _ => None,
     }
 }
@@ -259,7 +274,9 @@ mod tests {
             output: "/x".into(),
             into: true,
             peers: vec!["/ip4/127.0.0.1/tcp/1".parse().unwrap()],
+            only: Only::new(vec!["b".into(), "a/*".into()]).unwrap(),
             overwrite: false,
+            rename_unsafe: true,
             serve: false,
             sync: true,
             timeout: Duration::from_secs(7),
@@ -270,6 +287,8 @@ mod tests {
             fate: Fate::Paused(Pause::Problem("full".into())),
             place: None,
             reached: Reached::default(),
+            only: request.only.patterns().to_vec(),
+            rename_unsafe: request.rename_unsafe,
         }
     }
 
@@ -316,9 +335,31 @@ mod tests {
     }
 
     #[test]
+    fn rows_of_the_layout_before_are_read() {
+        let home = tempfile::tempdir().unwrap();
+        let store = Store::open(home.path()).unwrap();
+        let whole = TransferRecord {
+            only: Vec::new(),
+            rename_unsafe: false,
+            ..record()
+        };
+        let mut row = encode(&whole).unwrap();
+        row.truncate(row.len() - EARLIER.1.len());
+        row[0] = EARLIER.0;
+        store
+            .table(TableName::Transfers)
+            .put(&key(4), &row)
+            .unwrap();
+        let (loaded, _) = Records::new(store).load().unwrap();
+        assert_eq!(loaded, [(4, whole)]);
+    }
+
+    #[test]
     fn a_request_comes_back_with_all_its_peers() {
-        let request = record().request.request().unwrap();
+        let request = record().request().unwrap();
         assert_eq!(request.peers.len(), 2);
+        assert_eq!(request.only.patterns(), ["a/*", "b"]);
+        assert!(request.rename_unsafe);
         assert_eq!(request.link.path[0].as_str(), "a");
         assert_eq!(StoredRequest::of(&request), record().request);
     }

@@ -22,7 +22,8 @@ use tokio::sync::mpsc;
 
 use super::{
     FetchError, Fetcher, Snapshot, Totals,
-    halves::Halves,
+    halves::{Halves, Sought},
+    only::Only,
     progress::{Phase, Progress},
     supply::{Need, Supply},
     transfer::Sink,
@@ -45,6 +46,8 @@ const REPORT_INTERVAL: Duration = Duration::from_millis(200);
 #[derive(Clone, Debug)]
 pub(crate) struct StreamRequest {
     pub(crate) link: Link,
+    /// Which file of the folder that the link leads to; nothing where it leads to a file.
+    pub(crate) only: Only,
     /// Peers to try before the DHT answers, beside those of the link.
     pub(crate) peers: Vec<Multiaddr>,
     /// The longest time without progress that is not the reader's doing.
@@ -77,6 +80,7 @@ impl Fetcher {
     ) -> Result<Streamed, FetchError> {
         let StreamRequest {
             link,
+            only,
             peers,
             timeout,
         } = request;
@@ -88,11 +92,19 @@ impl Fetcher {
         let Halves {
             mut transfer,
             supply,
-        } = inner.halves(link, peers, *timeout, progress, &inner.tasks, None);
-        let link = link.clone();
+        } = {
+            let sought = Sought {
+                link,
+                peers,
+                timeout: *timeout,
+                is_whole: false,
+            };
+            inner.halves(&sought, progress, &inner.tasks, None)
+        };
+        let (link, only) = (link.clone(), only.clone());
         let streaming = inner
             .tasks
-            .spawn_blocking(move || supply.stream(&link, &out));
+            .spawn_blocking(move || supply.stream(&link, &only, &out));
         let sink = Sink {
             journal: None,
             landing: None,
@@ -193,10 +205,18 @@ async fn reporting<T>(
 }
 
 impl Supply {
-    /// Hands on the file that a link leads to, until its end or until nobody takes it; its address
-    /// and its size. Blocking.
-    fn stream(&self, link: &Link, out: &mpsc::Sender<Vec<u8>>) -> Result<(Cid, u64), FetchError> {
-        let root = self.follow(link)?;
+    /// Hands on the file that a link leads to, or the one that is wanted of a folder, until its end
+    /// or until nobody takes it; its address and its size. Blocking.
+    fn stream(
+        &self,
+        link: &Link,
+        only: &Only,
+        out: &mpsc::Sender<Vec<u8>>,
+    ) -> Result<(Cid, u64), FetchError> {
+        let root = match only.is_all() {
+            true => self.follow(link)?,
+            false => only.choose_file(self.list(link, false)?.1)?,
+        };
         let mut walk = FileWalk::new(root.clone());
         if root.codec() == Codec::DagPb {
             let bytes = self.node(&root)?;

@@ -24,6 +24,7 @@ use super::{
     feeder::Feeder,
     journal::Journal,
     landing::{Landing, Target},
+    names::Renamed,
     progress::Progress,
 };
 use crate::store::{Library, ShareId, Store};
@@ -55,6 +56,9 @@ pub(super) struct Fed {
     pub(super) bytes: u64,
     pub(super) files: u64,
     pub(super) chunks: u64,
+    /// Files and links that were not asked for.
+    pub(super) left_out: u64,
+    pub(super) renamed: Renamed,
     /// Symlinks that lead outside and were not made: the first [`SKIPPED_LISTED_MAX`] of them.
     pub(super) skipped: Vec<PathBuf>,
     pub(super) skipped_total: u64,
@@ -67,7 +71,7 @@ pub(super) struct Supply {
     pub(super) progress: Arc<Progress>,
     /// Keeps what is found for the share in the making; a listing makes none.
     pub(super) journal: Option<Arc<Journal>>,
-    /// Whether all of the root is fetched, and not what a path leads to.
+    /// Whether all of the root is fetched, and not a part of it.
     pub(super) is_whole: bool,
     pub(super) needs: mpsc::Sender<Need>,
     pub(super) nodes: blocking::Receiver<(Digest, Vec<u8>)>,
@@ -84,11 +88,14 @@ pub(super) struct Resume {
 
 impl Supply {
     /// Follows the link's path, and reads every name below what it leads to. Nothing has been
-    /// written when this returns, and a tree that breaks a limit or holds an unsafe name is refused
-    /// whole.
-    pub(super) fn list(&self, link: &Link) -> Result<(Cid, Tree), FetchError> {
+    /// written when this returns, and a tree that breaks a limit, or holds an unsafe name unless
+    /// that `renames`, is refused whole.
+    pub(super) fn list(&self, link: &Link, renames: bool) -> Result<(Cid, Tree), FetchError> {
         let root = self.follow(link)?;
-        let mut walk = TreeWalk::new(root.clone())?;
+        let mut walk = match renames {
+            true => TreeWalk::renaming(root.clone())?,
+            false => TreeWalk::new(root.clone())?,
+        };
         let mut asked: HashMap<Digest, Cid> = HashMap::new();
         while !walk.is_done() {
             for cid in walk.wants(NODES_ASKED_MAX.saturating_sub(asked.len())) {

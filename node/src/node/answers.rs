@@ -9,7 +9,7 @@ use shoal_protocol::{
     exchange::Availability,
     link::{Link, PEERS_PRINTED_MAX},
     name::{SafeName, escaped},
-    walk::{EntryKind as TreeEntry, Tree},
+    walk::{EntryKind as TreeEntry, Tree, joined},
 };
 
 use crate::{
@@ -161,6 +161,9 @@ pub(super) fn fetched(fetched: &Fetched) -> api::FetchResult {
     let listed = fetched.skipped.len() as u64;
     let more = fetched.skipped_total.saturating_sub(listed);
     let more = (more > 0).then(|| format!("{more} more links lead outside and were not made"));
+    let renamed = &fetched.renamed;
+    let unlisted = renamed.total.saturating_sub(renamed.listed.len() as u64);
+    let unlisted = (unlisted > 0).then(|| format!("{unlisted} more entries were renamed"));
     api::FetchResult {
         cid: fetched.cid.to_string(),
         path: fetched.path.clone(),
@@ -170,9 +173,17 @@ pub(super) fn fetched(fetched: &Fetched) -> api::FetchResult {
         downloaded_bytes: fetched.downloaded_bytes,
         resumed_bytes: fetched.resumed_bytes,
         local_bytes: fetched.local_bytes,
-        skipped: fetched.skipped_total,
+        skipped: fetched.left_out + fetched.skipped_total,
+        renamed: renamed.listed.iter().map(new_name).collect(),
         from: sources(&fetched.from),
-        warnings: skipped.chain(more).collect(),
+        warnings: skipped.chain(more).chain(unlisted).collect(),
+    }
+}
+
+fn new_name((from, to): &(String, String)) -> api::Renamed {
+    api::Renamed {
+        from: from.clone(),
+        to: to.clone(),
     }
 }
 
@@ -264,10 +275,9 @@ pub(super) fn listing(
     tree: &Tree,
 ) -> api::Listing {
     let bare = (!matches!(tree.root, TreeEntry::Dir { .. })).then(|| entry("", &tree.root));
-    let below = (0..).zip(&tree.entries).map(|(index, it)| {
-        let names: Vec<&str> = tree.path(index).iter().map(|name| name.as_str()).collect();
-        entry(&names.join("/"), &it.kind)
-    });
+    let below = (0..)
+        .zip(&tree.entries)
+        .map(|(index, it)| entry(&joined(&tree.path(index)), &it.kind));
     api::Listing {
         cid: root.to_string(),
         name: link.name.as_ref().map(|name| name.as_str().to_owned()),

@@ -1,6 +1,8 @@
 //! Failures of the parts, as people and programs are told of them: a code, what failed, what to do.
 
-use shoal_protocol::{address::AddressError, link::LinkError, unixfs::DagError, walk::PathError};
+use shoal_protocol::{
+    address::AddressError, link::LinkError, name::NameError, unixfs::DagError, walk::PathError,
+};
 
 use super::NodeError;
 use crate::{
@@ -10,6 +12,10 @@ use crate::{
     share::ShareError,
     store::{StoreError, UnshareError},
 };
+
+/// What can be done about names that no system should be given.
+const RENAME_HINT: &str = "nothing was written; `shoal fetch --rename-unsafe` gives other names, or \
+                           ask the sharer to share it again with safe names";
 
 impl From<NodeError> for ApiError {
     fn from(error: NodeError) -> Self {
@@ -84,7 +90,7 @@ impl From<ShareError> for ApiError {
         let message = error.to_string();
         match error {
             ShareError::NoPath => Self::new(ErrorCode::Usage, message).hint("name a path"),
-            ShareError::Pattern { .. } => Self::new(ErrorCode::Usage, message)
+            ShareError::Pattern(_) => Self::new(ErrorCode::Usage, message)
                 .hint("patterns look like *.o, target/ or **/cache"),
             ShareError::NotFound(_) => {
                 Self::new(ErrorCode::PathNotFound, message).hint("check the path")
@@ -169,6 +175,8 @@ impl From<&FetchError> for ApiError {
             FetchError::Refused(error) | FetchError::Path(PathError::Dag(error)) => {
                 refused(error, message)
             }
+            FetchError::Misfits(_) => Self::new(ErrorCode::BadName, message)
+                .hint("choose another disk with -o, or other names with --rename-unsafe"),
             FetchError::Path(_) => {
                 Self::new(ErrorCode::NotFound, message).hint("`shoal ls LINK` shows what there is")
             }
@@ -183,8 +191,23 @@ impl From<&FetchError> for ApiError {
             FetchError::Streams(_) => {
                 Self::new(ErrorCode::Busy, message).hint("try again when one of them is done")
             }
-            FetchError::NotAFile => Self::new(ErrorCode::NotAFile, message)
-                .hint("name a file in it, like LINK/PATH; `shoal ls LINK` shows what there is"),
+            FetchError::NotAFile => Self::new(ErrorCode::NotAFile, message).hint(
+                "name a file in it, like LINK/PATH or with --only GLOB; `shoal ls LINK` shows what \
+                 there is",
+            ),
+            FetchError::SeveralFiles { .. } => {
+                Self::new(ErrorCode::NotAFile, message).hint("choose one of them with --only PATH")
+            }
+            FetchError::Pattern(_) => Self::new(ErrorCode::Usage, message)
+                .hint("patterns look like summer/*.raw, summer/ or **/*.md"),
+            FetchError::Patterns(_) => Self::new(ErrorCode::Usage, message)
+                .hint("alternatives fit into one pattern, like *.{jpg,raw}"),
+            FetchError::OneFile => {
+                Self::new(ErrorCode::Usage, message).hint("fetch it without --only")
+            }
+            FetchError::NothingMatches { there, .. } => {
+                Self::new(ErrorCode::NothingMatches, message).hint(nothing_matches(there))
+            }
             FetchError::BareSymlink => {
                 Self::new(ErrorCode::BadName, message).hint("fetch the folder that it is in")
             }
@@ -217,6 +240,17 @@ impl From<ControlError> for ApiError {
     }
 }
 
+fn nothing_matches(there: &[String]) -> String {
+    if there.is_empty() {
+        return "the folder is empty".to_owned();
+    }
+    format!(
+        "there are {}; a pattern is compared with whole paths, and **/ stands for any folders; \
+         `shoal ls LINK` shows all",
+        there.join(", ")
+    )
+}
+
 fn refused(error: &DagError, message: String) -> ApiError {
     match error {
         DagError::Address(AddressError::UnsupportedHash { .. }) => {
@@ -226,6 +260,10 @@ fn refused(error: &DagError, message: String) -> ApiError {
         DagError::Malformed(_) | DagError::Length { .. } => {
             ApiError::new(ErrorCode::Integrity, message)
                 .hint("no provider can mend it; ask the sharer to share it again")
+        }
+        DagError::Duplicate(_) => ApiError::new(ErrorCode::BadName, message).hint(RENAME_HINT),
+        DagError::Name { reason, .. } if !matches!(reason, NameError::TooLong(_)) => {
+            ApiError::new(ErrorCode::BadName, message).hint(RENAME_HINT)
         }
         _ => ApiError::new(ErrorCode::BadName, message)
             .hint("nothing was written; ask the sharer to share it again with safe names"),

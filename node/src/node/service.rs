@@ -210,7 +210,9 @@ impl Service for NodeHandle {
             output: output.into_path_buf(),
             into,
             peers: request.peers,
+            only: only(request.only)?,
             overwrite: request.overwrite,
+            rename_unsafe: request.rename_unsafe,
             serve: !request.no_serve,
             sync: request.sync,
             timeout: Duration::from_millis(request.timeout_ms),
@@ -252,6 +254,7 @@ impl Service for NodeHandle {
     ) -> Result<api::CatResult, ApiError> {
         let request = fetch::StreamRequest {
             link: request.link.parse()?,
+            only: only(request.only)?,
             peers: request.peers,
             timeout: Duration::from_millis(request.timeout_ms),
         };
@@ -392,6 +395,10 @@ impl NodeHandle {
         let waited = tokio::time::timeout(ANNOUNCE_PATIENCE, waiting).await;
         waited.map_err(|_| ApiError::new(ErrorCode::NotFound, "nobody took the announcement"))
     }
+}
+
+fn only(patterns: Vec<String>) -> Result<fetch::Only, ApiError> {
+    fetch::Only::new(patterns).map_err(|error| ApiError::from(&error))
 }
 
 async fn cancelled_or<T>(

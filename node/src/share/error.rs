@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use shoal_protocol::name::{NameError, escaped};
 use shoal_protocol::unixfs::BuildError;
 
+use crate::patterns::PatternError;
 use crate::store::StoreError;
 
 /// Names that are listed when names cannot be shared; beyond that only their number is told.
@@ -65,13 +66,8 @@ pub enum ShareError {
         max: usize,
     },
     /// A pattern of what to leave out is malformed.
-    #[error("the pattern {pattern:?} is malformed: {reason}")]
-    Pattern {
-        /// The pattern.
-        pattern: String,
-        /// What is wrong with it.
-        reason: String,
-    },
+    #[error(transparent)]
+    Pattern(#[from] PatternError),
     /// A file changed between the start and the end of reading it, or vanished.
     #[error("{} changed while it was being shared", .0.display())]
     ChangedWhileSharing(PathBuf),

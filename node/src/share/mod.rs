@@ -34,6 +34,7 @@ use place::Place;
 use survey::Survey;
 use walk::{Excludes, LeftOut, Walk};
 
+pub use crate::patterns::PatternError;
 pub use error::ShareError;
 pub use meter::{Phase, Progress};
 pub use survey::Totals;

@@ -9,13 +9,13 @@ use std::fs::{self, DirEntry, FileType};
 use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 
-use globset::{GlobBuilder, GlobSet, GlobSetBuilder};
 use shoal_protocol::name::SafeName;
 use shoal_protocol::unixfs::{ENTRIES_MAX, TREE_DEPTH_MAX};
 
 use super::error::NAMES_LISTED_MAX;
 use super::place::{Place, described, last_name};
 use super::{ShareError, SkipReason, Skipped};
+use crate::patterns::Patterns;
 
 /// Most levels of folders: half of what receivers accept, as a folder may be sharded into two.
 const LEVELS_MAX: usize = TREE_DEPTH_MAX / 2;
@@ -311,36 +311,21 @@ fn kind_of(path: &Path) -> Result<FileType, ShareError> {
 ///
 /// A pattern is compared with an entry's name and with its path in the shared folder; `*` does not
 /// cross a `/`, `**` does. A folder that matches is left out with all that is in it.
-pub(super) struct Excludes(GlobSet);
+pub(super) struct Excludes(Patterns);
 
 impl Excludes {
     pub(super) fn new(patterns: &[String]) -> Result<Self, ShareError> {
-        let malformed = |pattern: &str, error: &globset::Error| ShareError::Pattern {
-            pattern: pattern.to_owned(),
-            reason: error.kind().to_string(),
-        };
-        let mut set = GlobSetBuilder::new();
-        for pattern in patterns {
-            // `target/` means the folder, and entries are compared without the slash.
-            let glob = GlobBuilder::new(pattern.strip_suffix('/').unwrap_or(pattern))
-                .literal_separator(true)
-                .build();
-            set.add(glob.map_err(|error| malformed(pattern, &error))?);
-        }
-        let all = || patterns.join(" ");
-        Ok(Self(
-            set.build().map_err(|error| malformed(&all(), &error))?,
-        ))
+        Ok(Self(Patterns::new(patterns)?))
     }
 
     /// Leaves nothing out.
     pub(super) fn none() -> Self {
-        Self(GlobSet::empty())
+        Self(Patterns::none())
     }
 
     /// Whether the entry `name` of `folder`, a path in the tree that is shared, is left out.
     pub(super) fn matches(&self, folder: &Path, name: &Path) -> bool {
-        !self.0.is_empty() && (self.0.is_match(name) || self.0.is_match(folder.join(name)))
+        !self.0.is_empty() && (self.0.matches(name) || self.0.matches(folder.join(name)))
     }
 }
 
@@ -470,7 +455,7 @@ mod tests {
     fn malformed_patterns_and_bottomless_folders_are_refused() {
         let dir = tempfile::tempdir().unwrap();
         let error = walk(&place(dir.path(), &[]), &["a[b"]).unwrap_err();
-        assert!(matches!(error, ShareError::Pattern { ref pattern, .. } if pattern == "a[b"));
+        assert!(matches!(error, ShareError::Pattern(ref error) if error.pattern == "a[b"));
         let deep: PathBuf = dir.path().join(vec!["d"; LEVELS_MAX].join("/"));
         fs::create_dir_all(deep).unwrap();
         let error = walk(&place(dir.path(), &[]), &[]).unwrap_err();

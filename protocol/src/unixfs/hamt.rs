@@ -34,9 +34,9 @@ const BITFIELD_BYTES: usize = 32;
 pub(crate) struct HashedName([u8; DIGITS]);
 
 impl HashedName {
-    pub(crate) fn of(name: &str) -> HashedName {
+    pub(crate) fn of(name: &[u8]) -> HashedName {
         // Reading from a slice cannot fail.
-        let hash = murmur3::murmur3_x64_128(&mut name.as_bytes(), 0).unwrap_or_default();
+        let hash = murmur3::murmur3_x64_128(&mut &*name, 0).unwrap_or_default();
         let [a, b, c, d, e, f, g, h, ..] = hash.to_le_bytes();
         HashedName([h, g, f, e, d, c, b, a])
     }
@@ -69,7 +69,7 @@ pub(super) fn build(
     let mut hashed: Vec<Hashed> = entries
         .into_iter()
         .map(|(name, target)| Hashed {
-            hash: HashedName::of(&name),
+            hash: HashedName::of(name.as_bytes()),
             name,
             target,
         })
@@ -143,7 +143,7 @@ mod tests {
     #[test]
     fn digits_of_known_names() {
         // murmur3-x64-128 of "hello" starts with cbd8a7b341bd9b02; the published test vector.
-        let hashed = HashedName::of("hello");
+        let hashed = HashedName::of(b"hello");
         assert_eq!(hashed.0, [0xcb, 0xd8, 0xa7, 0xb3, 0x41, 0xbd, 0x9b, 0x02]);
         assert_eq!(
             (hashed.digit(0), hashed.digit(7), hashed.digit(8)),
@@ -164,7 +164,7 @@ mod tests {
 
     #[test]
     fn names_with_one_hash_are_refused() {
-        let hash = HashedName::of("x");
+        let hash = HashedName::of(b"x");
         let run = ["a", "b"].map(|name| Hashed {
             hash,
             name: SafeName::parse(name).unwrap(),

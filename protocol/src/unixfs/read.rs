@@ -5,10 +5,7 @@ use super::{
     data::{Data, Kind},
     hamt,
 };
-use crate::{
-    address::{BLOCK_BYTES_MAX, Cid, Codec},
-    name::{NameError, escaped},
-};
+use crate::address::{BLOCK_BYTES_MAX, Cid, Codec};
 
 /// A node, by what it is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -63,8 +60,8 @@ pub struct Child {
 /// An entry of a plain directory, as it stands in the block.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DirEntry {
-    /// Its name, not checked for anything but UTF-8.
-    pub name: String,
+    /// Its name, not checked for anything.
+    pub name: Vec<u8>,
     /// What it is.
     pub cid: Cid,
     /// Bytes of all blocks below, as the link claims.
@@ -76,8 +73,8 @@ pub struct DirEntry {
 pub struct Slot {
     /// The digit of the hashed name that leads here.
     pub index: u8,
-    /// The entry's name, not checked for anything but UTF-8; `None` for a shard of the next digit.
-    pub name: Option<String>,
+    /// The entry's name, not checked for anything; `None` for a shard of the next digit.
+    pub name: Option<Vec<u8>>,
     /// The entry, or the shard.
     pub cid: Cid,
     /// Bytes of all blocks below, as the link claims.
@@ -100,7 +97,7 @@ pub fn parse_node(bytes: &[u8]) -> Result<Node, DagError> {
     let message = Data::parse(data)?;
     match message.kind {
         Kind::Raw | Kind::File => file(links, message).map(Node::File),
-        Kind::Directory => directory(links, message.attributes),
+        Kind::Directory => Ok(directory(links, message.attributes)),
         Kind::Shard => shard(links, &message),
         Kind::Symlink => symlink(&message),
     }
@@ -167,23 +164,19 @@ fn child(cid: Cid, len: u64) -> Result<Child, DagError> {
     Ok(Child { cid, len })
 }
 
-fn directory(links: Vec<dagpb::Link<'_>>, attributes: Attributes) -> Result<Node, DagError> {
+fn directory(links: Vec<dagpb::Link<'_>>, attributes: Attributes) -> Node {
     let entry = |link: dagpb::Link<'_>| {
-        let name = utf8_name(link.name)?;
-        Ok(DirEntry {
+        let name = link.name.to_owned();
+        DirEntry {
             name,
             cid: link.cid,
             tsize: link.tsize,
-        })
+        }
     };
-    let entries = links
-        .into_iter()
-        .map(entry)
-        .collect::<Result<_, DagError>>()?;
-    Ok(Node::Directory {
-        entries,
+    Node::Directory {
+        entries: links.into_iter().map(entry).collect(),
         attributes,
-    })
+    }
 }
 
 fn shard(links: Vec<dagpb::Link<'_>>, message: &Data<'_>) -> Result<Node, DagError> {
@@ -226,11 +219,7 @@ fn slot(link: dagpb::Link<'_>) -> Result<Slot, DagError> {
     let index = str::from_utf8(index)
         .ok()
         .and_then(|hex| u8::from_str_radix(hex, 16).ok());
-    let name = if name.is_empty() {
-        None
-    } else {
-        Some(utf8_name(name)?)
-    };
+    let name = (!name.is_empty()).then(|| name.to_owned());
     Ok(Slot {
         index: index.ok_or(NO_INDEX)?,
         name,
@@ -258,14 +247,4 @@ fn symlink(message: &Data<'_>) -> Result<Node, DagError> {
         target: target.to_owned(),
         attributes: message.attributes,
     })
-}
-
-fn utf8_name(name: &[u8]) -> Result<String, DagError> {
-    match str::from_utf8(name) {
-        Ok(name) => Ok(name.to_owned()),
-        Err(_) => Err(DagError::Name {
-            name: escaped(&String::from_utf8_lossy(name)).to_string(),
-            reason: NameError::NotUtf8,
-        }),
-    }
 }

@@ -8,20 +8,25 @@ use std::{collections::BTreeMap, vec};
 
 use super::{
     Entry, EntryKind, Tree,
-    tree_walk::{NamedLink, ShardSlot, Summary, check_totals},
+    tree_walk::{Name, NamedLink, ShardSlot, Summary, check_totals, refused_name},
 };
 use crate::{
     address::{BLOCK_BYTES_MAX, Cid, Codec},
-    name::escaped,
+    name::{NameRules, SafeName, escaped_bytes, landing_names},
     unixfs::{
         Attributes, DagError, ENTRIES_MAX, FILE_BYTES_MAX, HAMT_DIGITS, HashedName, TREE_DEPTH_MAX,
     },
 };
 
 /// Lists every entry below a root whose nodes are all here.
-pub(super) fn assemble(root: &Cid, nodes: &BTreeMap<Cid, Summary>) -> Result<Tree, DagError> {
+pub(super) fn assemble(
+    root: &Cid,
+    nodes: &BTreeMap<Cid, Summary>,
+    renames: bool,
+) -> Result<Tree, DagError> {
     let mut assembly = Assembly {
         nodes,
+        renames,
         entries: Vec::new(),
         planned: 0,
         text_bytes: 0,
@@ -39,6 +44,8 @@ pub(super) fn assemble(root: &Cid, nodes: &BTreeMap<Cid, Summary>) -> Result<Tre
 
 struct Assembly<'a> {
     nodes: &'a BTreeMap<Cid, Summary>,
+    /// Whether names that cannot be kept are changed.
+    renames: bool,
     entries: Vec<Entry>,
     /// Entries listed or waiting in an open directory.
     planned: usize,
@@ -50,7 +57,15 @@ struct Assembly<'a> {
 struct Open {
     /// Its own index; `None` for the root.
     index: Option<u32>,
-    rest: vec::IntoIter<NamedLink>,
+    rest: vec::IntoIter<Child>,
+}
+
+/// An entry with the name that it lands under.
+struct Child {
+    name: SafeName,
+    renamed_from: Option<Box<str>>,
+    cid: Cid,
+    tsize: u64,
 }
 
 impl<'a> Assembly<'a> {
@@ -72,6 +87,7 @@ impl<'a> Assembly<'a> {
             self.entries.push(Entry {
                 parent: dir.index,
                 name: link.name,
+                renamed_from: link.renamed_from,
                 kind,
             });
             if is_dir {
@@ -135,8 +151,8 @@ impl<'a> Assembly<'a> {
         })
     }
 
-    /// The entries of a directory in either form, by the bytes of their names.
-    fn children(&mut self, dir: &Cid) -> Result<Vec<NamedLink>, DagError> {
+    /// The entries of a directory in either form, by the bytes of their own names.
+    fn children(&mut self, dir: &Cid) -> Result<Vec<Child>, DagError> {
         let mut children = match self.node(dir)? {
             Summary::Dir { links, .. } => links.clone(),
             Summary::Shard { slots, .. } => {
@@ -146,22 +162,29 @@ impl<'a> Assembly<'a> {
             }
             Summary::File { .. } | Summary::Symlink { .. } => Vec::new(),
         };
-        children.sort_unstable_by(|one, other| one.name.cmp(&other.name));
-        for pair in children.windows(2) {
-            if let [one, other] = pair
-                && one.name == other.name
-            {
-                return Err(DagError::Duplicate(escaped(&one.name).to_string()));
-            }
-        }
+        // Those of one name stay in the order of the block.
+        children.sort_by(|one, other| one.name.as_bytes().cmp(other.name.as_bytes()));
         let text = children
             .iter()
-            .map(|link| link.name.len())
+            .map(|link| link.name.as_bytes().len())
             .fold(0, usize::saturating_add);
         self.planned = self.planned.saturating_add(children.len());
         self.text_bytes = self.text_bytes.saturating_add(text);
         check_totals(self.planned, self.text_bytes)?;
-        Ok(children)
+        let twin = children.windows(2).find_map(|pair| match pair {
+            [one, other] if one.name.as_bytes() == other.name.as_bytes() => Some(&one.name),
+            _ => None,
+        });
+        if let Some(twin) = twin
+            && !self.renames
+        {
+            let name = escaped_bytes(twin.as_bytes()).to_string();
+            return Err(DagError::Duplicate(name));
+        }
+        match children.iter().map(kept).collect::<Option<_>>() {
+            Some(kept) if twin.is_none() => Ok(kept),
+            _ => renamed(&children),
+        }
     }
 
     /// Collects the entries below a shard that the digits in `prefix` lead to. The recursion is
@@ -184,7 +207,7 @@ impl<'a> Assembly<'a> {
             match slot {
                 ShardSlot::Entry { index, link } => {
                     prefix.push(*index);
-                    if !HashedName::of(&link.name).starts_with(prefix) {
+                    if !HashedName::of(link.name.as_bytes()).starts_with(prefix) {
                         return Err(DagError::Malformed("a name is in the wrong shard"));
                     }
                     entries.push(link.clone());
@@ -210,4 +233,37 @@ impl<'a> Assembly<'a> {
             .get(cid)
             .ok_or(DagError::Malformed("a slot holds no shard"))
     }
+}
+
+/// An entry under its own name, if that is safe.
+fn kept(link: &NamedLink) -> Option<Child> {
+    match &link.name {
+        Name::Safe(name) => Some(Child {
+            name: name.clone(),
+            renamed_from: None,
+            cid: link.cid.clone(),
+            tsize: link.tsize,
+        }),
+        Name::Unsafe(_) => None,
+    }
+}
+
+/// The entries of a directory under names that are safe and different.
+fn renamed(children: &[NamedLink]) -> Result<Vec<Child>, DagError> {
+    let own: Vec<&[u8]> = children.iter().map(|link| link.name.as_bytes()).collect();
+    let landing = landing_names(&own, NameRules::default()).map_err(|(index, reason)| {
+        let name = own.get(index).copied().unwrap_or_default();
+        refused_name(name, reason)
+    })?;
+    let child = |(name, link): (SafeName, &NamedLink)| {
+        let own = link.name.as_bytes();
+        let is_own = name.as_bytes() == own;
+        Child {
+            renamed_from: (!is_own).then(|| escaped_bytes(own).to_string().into()),
+            name,
+            cid: link.cid.clone(),
+            tsize: link.tsize,
+        }
+    };
+    Ok(landing.into_iter().zip(children).map(child).collect())
 }

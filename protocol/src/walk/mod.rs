@@ -17,5 +17,5 @@ mod tree_walk;
 
 pub use file::{FileWalk, Step};
 pub use path::{PathError, PathStep, PathWalk};
-pub use tree::{Entry, EntryKind, Tree, symlink_stays_inside};
+pub use tree::{Entry, EntryKind, Tree, joined, symlink_stays_inside};
 pub use tree_walk::{TREE_NODES_MAX, TREE_TEXT_BYTES_MAX, Totals, TreeWalk};

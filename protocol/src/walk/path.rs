@@ -105,7 +105,7 @@ impl PathWalk {
         if node.codec() == Codec::Raw {
             return Err(PathError::NotADirectory(escaped(&name).to_string()));
         }
-        let hash = HashedName::of(&name);
+        let hash = HashedName::of(name.as_bytes());
         self.at = At::Looking {
             name,
             hash,
@@ -127,7 +127,7 @@ impl PathWalk {
             Node::Directory { entries, .. } if *depth == 0 => {
                 let entry = entries
                     .into_iter()
-                    .find(|entry| entry.name == name.as_str());
+                    .find(|entry| entry.name == name.as_bytes());
                 At::Entry(entry.ok_or_else(not_found)?.cid)
             }
             Node::Shard { slots, .. } => {
@@ -138,7 +138,7 @@ impl PathWalk {
                         name: Some(other),
                         cid,
                         ..
-                    } if other == name.as_str() => At::Entry(cid),
+                    } if other == name.as_bytes() => At::Entry(cid),
                     Slot { name: Some(_), .. } => return Err(not_found()),
                     Slot {
                         name: None, cid, ..

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use crate::{
     address::Cid,
-    name::{SafeName, fold},
-    unixfs::Attributes,
+    name::{NameRules, SafeName, escaped, landing_names},
+    unixfs::{Attributes, DagError},
 };
 
 /// Everything below a root but the content of files.
@@ -13,8 +13,8 @@ use crate::{
 pub struct Tree {
     /// What the root itself is. A file or symlink root has no entries.
     pub root: EntryKind,
-    /// All entries: each directory before what is in it, siblings by the bytes of their names.
-    /// The order and everything else depend on the root's address alone.
+    /// All entries: each directory before what is in it, siblings by the bytes of the names that
+    /// they have in the DAG. The order depends on the root's address alone.
     pub entries: Vec<Entry>,
 }
 
@@ -23,8 +23,10 @@ pub struct Tree {
 pub struct Entry {
     /// Index of the directory that it is in; `None` for the root.
     pub parent: Option<u32>,
-    /// Its name, unique in its directory.
+    /// The name that it lands under, unique in its directory.
     pub name: SafeName,
+    /// Its name in the DAG where that is another one, escaped for printing.
+    pub renamed_from: Option<Box<str>>,
     /// What it is.
     pub kind: EntryKind,
 }
@@ -69,6 +71,21 @@ impl Tree {
         path
     }
 
+    /// The path of an entry in the DAG, escaped for printing.
+    pub fn path_in_dag(&self, index: u32) -> String {
+        let mut path = Vec::new();
+        let mut next = Some(index);
+        while let Some(entry) = next.and_then(|index| self.entries.get(index as usize)) {
+            path.push(match &entry.renamed_from {
+                Some(own) => own.to_string(),
+                None => shown(&entry.name),
+            });
+            next = entry.parent;
+        }
+        path.reverse();
+        path.join("/")
+    }
+
     /// Number of files.
     pub fn files(&self) -> usize {
         self.file_sizes().count()
@@ -87,21 +104,93 @@ impl Tree {
         })
     }
 
-    /// Groups of siblings whose names a case-folding or normalising file system cannot keep apart,
-    /// as indexes of entries.
-    pub fn collisions(&self) -> Vec<Vec<u32>> {
-        let mut groups: BTreeMap<(Option<u32>, String), Vec<u32>> = BTreeMap::new();
-        for (index, entry) in (0..).zip(&self.entries) {
-            groups
-                .entry((entry.parent, fold(&entry.name)))
-                .or_default()
-                .push(index);
-        }
-        groups
-            .into_values()
-            .filter(|group| group.len() > 1)
-            .collect()
+    /// Number of symlinks.
+    pub fn symlinks(&self) -> usize {
+        let kinds = self.entries.iter().map(|entry| &entry.kind);
+        let links = kinds.filter(|kind| matches!(kind, EntryKind::Symlink { .. }));
+        links.count()
     }
+
+    /// What `is_chosen` says yes to, with everything below it and the directories on its way; the
+    /// rest is left out. It is asked about names joined by `/`, from below the root down, and not
+    /// about what is below a directory that was chosen.
+    #[must_use]
+    pub fn choose(self, mut is_chosen: impl FnMut(&str) -> bool) -> Tree {
+        let mut chosen: Vec<bool> = Vec::with_capacity(self.entries.len());
+        for (index, entry) in (0..).zip(&self.entries) {
+            let below = entry.parent.and_then(|parent| chosen.get(parent as usize));
+            let below = below == Some(&true);
+            chosen.push(below || is_chosen(&joined(&self.path(index))));
+        }
+        let mut kept = chosen;
+        // Every directory comes before what is in it, so from the end each is asked once.
+        for (index, entry) in self.entries.iter().enumerate().rev() {
+            if kept.get(index) == Some(&true)
+                && let Some(parent) = entry.parent
+                && let Some(parent) = kept.get_mut(parent as usize)
+            {
+                *parent = true;
+            }
+        }
+        self.keep(&kept)
+    }
+
+    /// The entries that are marked; with each its directory has to be.
+    fn keep(self, kept: &[bool]) -> Tree {
+        let mut moved: Vec<u32> = Vec::with_capacity(kept.len());
+        let mut entries = Vec::new();
+        for (entry, kept) in self.entries.into_iter().zip(kept) {
+            moved.push(u32::try_from(entries.len()).unwrap_or(u32::MAX));
+            if *kept {
+                let parent = entry.parent;
+                let parent = parent.and_then(|parent| moved.get(parent as usize).copied());
+                entries.push(Entry { parent, ..entry });
+            }
+        }
+        Tree {
+            root: self.root,
+            entries,
+        }
+    }
+
+    /// The tree with names that a system takes and keeps apart: see [`landing_names`].
+    ///
+    /// # Errors
+    /// [`DagError::Name`] for a name that would get too long.
+    pub fn renamed(mut self, rules: NameRules) -> Result<Tree, DagError> {
+        let mut folders: BTreeMap<Option<u32>, Vec<usize>> = BTreeMap::new();
+        for (index, entry) in self.entries.iter().enumerate() {
+            folders.entry(entry.parent).or_default().push(index);
+        }
+        for siblings in folders.into_values() {
+            let entries = siblings.iter().filter_map(|index| self.entries.get(*index));
+            let names: Vec<_> = entries.map(|entry| entry.name.clone()).collect();
+            let own: Vec<_> = names.iter().map(|name| name.as_bytes()).collect();
+            let landing = landing_names(&own, rules).map_err(|(index, reason)| DagError::Name {
+                name: names.get(index).map_or_else(String::new, shown),
+                reason,
+            })?;
+            for (index, name) in siblings.into_iter().zip(landing) {
+                if let Some(entry) = self.entries.get_mut(index)
+                    && entry.name != name
+                {
+                    let own = shown(&std::mem::replace(&mut entry.name, name));
+                    entry.renamed_from.get_or_insert(own.into());
+                }
+            }
+        }
+        Ok(self)
+    }
+}
+
+fn shown(name: &SafeName) -> String {
+    escaped(name).to_string()
+}
+
+/// A path below the root as one text.
+pub fn joined(path: &[&SafeName]) -> String {
+    let names: Vec<&str> = path.iter().map(|name| name.as_str()).collect();
+    names.join("/")
 }
 
 /// Whether a symlink, wherever other symlinks of the same tree point, resolves inside the tree.
@@ -130,6 +219,7 @@ mod tests {
     #![allow(clippy::unwrap_used)]
 
     use super::*;
+    use crate::name::NameError;
 
     fn name(name: &str) -> SafeName {
         SafeName::parse(name).unwrap()
@@ -167,28 +257,95 @@ mod tests {
     }
 
     #[test]
-    fn finds_names_that_cannot_be_kept_apart() {
+    fn what_is_chosen_keeps_its_way() {
+        let entry = |parent, text, kind: fn() -> EntryKind| Entry {
+            parent,
+            name: name(text),
+            renamed_from: None,
+            kind: kind(),
+        };
+        let dir = || EntryKind::Dir {
+            attributes: Attributes::default(),
+        };
+        let link = || EntryKind::Symlink {
+            target: "x".to_owned(),
+            attributes: Attributes::default(),
+        };
+        let tree = Tree {
+            root: dir(),
+            entries: vec![
+                entry(None, "a", dir),
+                entry(Some(0), "b", dir),
+                entry(Some(1), "x", link),
+                entry(Some(1), "y", link),
+                entry(None, "c", dir),
+                entry(Some(4), "d", dir),
+                entry(Some(5), "x", link),
+                entry(None, "x", link),
+            ],
+        };
+        let check = |chosen: &[&str], expected: &[&str]| {
+            let left = tree.clone().choose(|path| chosen.contains(&path));
+            let paths = (0..).zip(&left.entries);
+            let paths: Vec<_> = paths.map(|(at, _)| joined(&left.path(at))).collect();
+            assert_eq!(paths, expected, "{chosen:?}");
+            let links = left.entries.iter().filter(|it| it.kind == link());
+            assert_eq!(left.symlinks(), links.count());
+        };
+        check(&[], &[]);
+        check(&["x"], &["x"]);
+        check(&["a/b/y"], &["a", "a/b", "a/b/y"]);
+        check(&["a"], &["a", "a/b", "a/b/x", "a/b/y"]);
+        check(
+            &["c/d", "a/b/x"],
+            &["a", "a/b", "a/b/x", "c", "c/d", "c/d/x"],
+        );
+    }
+
+    #[test]
+    fn names_that_cannot_be_kept_apart_are_changed() {
+        let dir = || EntryKind::Dir {
+            attributes: Attributes::default(),
+        };
         let entry = |parent, text| Entry {
             parent,
             name: name(text),
-            kind: EntryKind::Dir {
-                attributes: Attributes::default(),
-            },
+            renamed_from: None,
+            kind: dir(),
         };
-        let tree = Tree {
-            root: EntryKind::Dir {
-                attributes: Attributes::default(),
-            },
+        let mut tree = Tree {
+            root: dir(),
             entries: vec![
                 entry(None, "README"),
                 entry(Some(0), "readme"),
-                entry(None, "e\u{301}"),
+                entry(None, "a:b"),
                 entry(None, "readme"),
-                entry(None, "É"),
             ],
         };
-        assert_eq!(tree.collisions(), [[0, 3], [2, 4]]);
         assert_eq!(tree.path(1), [&name("README"), &name("readme")]);
-        assert!(tree.path(5).is_empty());
+        assert!(tree.path(4).is_empty());
+        let rules = |folds, windows| NameRules { folds, windows };
+        let names = |tree: &Tree| {
+            let names = tree.entries.iter().map(|it| it.name.as_str().to_owned());
+            names.collect::<Vec<_>>()
+        };
+        let folding = tree.clone().renamed(rules(true, false)).unwrap();
+        assert_eq!(names(&folding), ["README", "readme", "a:b", "readme (2)"]);
+        let windows = folding.renamed(rules(true, true)).unwrap();
+        assert_eq!(names(&windows), ["README", "readme", "a%3Ab", "readme (2)"]);
+        assert_eq!(windows.path_in_dag(1), "README/readme");
+        assert_eq!(windows.path_in_dag(2), "a:b");
+        let own = windows.entries.iter().map(|it| it.renamed_from.as_deref());
+        assert_eq!(
+            own.collect::<Vec<_>>(),
+            [None, None, Some("a:b"), Some("readme")]
+        );
+        assert_eq!(tree.clone().renamed(NameRules::default()).unwrap(), tree);
+
+        tree.entries[0].name = name(&"x".repeat(255));
+        tree.entries[3].name = name(&"X".repeat(255));
+        let refused = tree.renamed(rules(true, false));
+        let reason = NameError::TooLong(259);
+        assert!(matches!(refused, Err(DagError::Name { reason: it, .. }) if it == reason));
     }
 }

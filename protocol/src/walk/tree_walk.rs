@@ -1,11 +1,14 @@
 //! The first step of a fetch: reading the shape of a tree.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::{
+    collections::{BTreeMap, VecDeque},
+    sync::Arc,
+};
 
 use super::{Tree, assemble};
 use crate::{
     address::{Cid, Codec},
-    name::{SafeName, escaped},
+    name::{NameError, SafeName, escaped_bytes},
     unixfs::{
         Attributes, DagError, DirEntry, ENTRIES_MAX, HAMT_DIGITS, Node, Slot, TREE_DEPTH_MAX,
         parse_node,
@@ -31,6 +34,8 @@ const NODE_DEPTH_MAX: usize = TREE_DEPTH_MAX * HAMT_DIGITS;
 #[derive(Debug)]
 pub struct TreeWalk {
     root: Cid,
+    /// Whether unsafe names get others, and do not refuse the tree.
+    renames: bool,
     nodes: BTreeMap<Cid, State>,
     /// Wanted nodes that [`TreeWalk::wants`] has not named yet.
     unnamed: VecDeque<Cid>,
@@ -71,15 +76,32 @@ pub(super) enum Summary {
     },
 }
 
-/// An entry of a directory, its name checked.
+/// An entry of a directory.
 #[derive(Debug, Clone)]
 pub(super) struct NamedLink {
-    pub(super) name: SafeName,
+    pub(super) name: Name,
     pub(super) cid: Cid,
     pub(super) tsize: u64,
 }
 
-/// A taken slot of a shard, its name checked.
+/// A name as it was read.
+#[derive(Debug, Clone)]
+pub(super) enum Name {
+    Safe(SafeName),
+    /// It has to get another one.
+    Unsafe(Arc<[u8]>),
+}
+
+impl Name {
+    pub(super) fn as_bytes(&self) -> &[u8] {
+        match self {
+            Name::Safe(name) => name.as_bytes(),
+            Name::Unsafe(name) => name,
+        }
+    }
+}
+
+/// A taken slot of a shard.
 #[derive(Debug)]
 pub(super) enum ShardSlot {
     Entry { index: u8, link: NamedLink },
@@ -102,8 +124,22 @@ impl TreeWalk {
     /// # Errors
     /// [`DagError`] if the root's content stands in its address and is refused.
     pub fn new(root: Cid) -> Result<TreeWalk, DagError> {
+        TreeWalk::start(root, false)
+    }
+
+    /// Starts at a root, and gives other names to entries of one folder whose own are unsafe or the
+    /// same: see [`landing_names`](crate::name::landing_names).
+    ///
+    /// # Errors
+    /// As [`TreeWalk::new`].
+    pub fn renaming(root: Cid) -> Result<TreeWalk, DagError> {
+        TreeWalk::start(root, true)
+    }
+
+    fn start(root: Cid, renames: bool) -> Result<TreeWalk, DagError> {
         let mut walk = TreeWalk {
             root,
+            renames,
             nodes: BTreeMap::new(),
             unnamed: VecDeque::new(),
             missing: 0,
@@ -169,7 +205,7 @@ impl TreeWalk {
             State::Wanted(_) => None,
         };
         let nodes = self.nodes.into_iter().filter_map(read).collect();
-        assemble::assemble(&self.root, &nodes)
+        assemble::assemble(&self.root, &nodes, self.renames)
     }
 
     /// Wants a node unless it is known already. Leaves are not nodes.
@@ -198,7 +234,7 @@ impl TreeWalk {
         if *cid == self.root {
             self.claimed_bytes = Some(claimed_bytes(&node));
         }
-        let summary = summarise(node)?;
+        let summary = summarise(node, self.renames)?;
         self.entries = self.entries.saturating_add(summary.entries().count());
         self.text_bytes = self.text_bytes.saturating_add(summary.text_bytes());
         check_totals(self.entries, self.text_bytes)?;
@@ -222,6 +258,14 @@ pub(super) fn check_totals(entries: usize, text_bytes: usize) -> Result<(), DagE
         ));
     }
     Ok(())
+}
+
+/// Refuses a tree for a name.
+pub(super) fn refused_name(name: &[u8], reason: NameError) -> DagError {
+    DagError::Name {
+        name: escaped_bytes(name).to_string(),
+        reason,
+    }
 }
 
 impl Summary {
@@ -261,7 +305,7 @@ impl Summary {
             0
         };
         self.entries()
-            .map(|link| link.name.len())
+            .map(|link| link.name.as_bytes().len())
             .fold(target, usize::saturating_add)
     }
 }
@@ -282,8 +326,8 @@ fn claimed_bytes(root: &Node) -> u64 {
     }
 }
 
-/// Keeps what the tree needs of a node, and refuses unsafe names.
-fn summarise(node: Node) -> Result<Summary, DagError> {
+/// Keeps what the tree needs of a node, and refuses unsafe names unless they are renamed later.
+fn summarise(node: Node, renames: bool) -> Result<Summary, DagError> {
     Ok(match node {
         Node::File(file) => Summary::File {
             size: file.size,
@@ -294,14 +338,17 @@ fn summarise(node: Node) -> Result<Summary, DagError> {
             entries,
             attributes,
         } => {
-            let link = |entry: DirEntry| NamedLink::parse(&entry.name, entry.cid, entry.tsize);
+            let link = |entry: DirEntry| {
+                let DirEntry { name, cid, tsize } = entry;
+                NamedLink::parse(&name, cid, tsize, renames)
+            };
             let links = entries.into_iter().map(link).collect::<Result<_, _>>()?;
             Summary::Dir { links, attributes }
         }
         Node::Shard { slots, attributes } => {
             let slots = slots
                 .into_iter()
-                .map(ShardSlot::parse)
+                .map(|slot| ShardSlot::parse(slot, renames))
                 .collect::<Result<_, _>>()?;
             Summary::Shard { slots, attributes }
         }
@@ -309,19 +356,18 @@ fn summarise(node: Node) -> Result<Summary, DagError> {
 }
 
 impl NamedLink {
-    fn parse(name: &str, cid: Cid, tsize: u64) -> Result<NamedLink, DagError> {
-        match SafeName::parse(name) {
-            Ok(name) => Ok(NamedLink { name, cid, tsize }),
-            Err(reason) => Err(DagError::Name {
-                name: escaped(name).to_string(),
-                reason,
-            }),
-        }
+    fn parse(name: &[u8], cid: Cid, tsize: u64, renames: bool) -> Result<NamedLink, DagError> {
+        let name = match SafeName::from_bytes(name) {
+            Ok(name) => Name::Safe(name),
+            Err(_) if renames => Name::Unsafe(name.into()),
+            Err(reason) => return Err(refused_name(name, reason)),
+        };
+        Ok(NamedLink { name, cid, tsize })
     }
 }
 
 impl ShardSlot {
-    fn parse(slot: Slot) -> Result<ShardSlot, DagError> {
+    fn parse(slot: Slot, renames: bool) -> Result<ShardSlot, DagError> {
         let Slot {
             index,
             name,
@@ -330,7 +376,7 @@ impl ShardSlot {
         } = slot;
         match name {
             Some(name) => {
-                let link = NamedLink::parse(&name, cid, tsize)?;
+                let link = NamedLink::parse(&name, cid, tsize, renames)?;
                 Ok(ShardSlot::Entry { index, link })
             }
             None => Ok(ShardSlot::Shard { index, cid }),

@@ -112,7 +112,15 @@ impl Store {
 
     /// Walks a tree to its end, checking that no node is wanted twice.
     pub(crate) fn read_tree(&self, root: &Cid, arrival: Arrival) -> Result<Tree, DagError> {
-        let mut walk = TreeWalk::new(root.clone())?;
+        self.walk(TreeWalk::new(root.clone())?, arrival)
+    }
+
+    /// The same with other names for what has unsafe ones.
+    pub(crate) fn read_renamed(&self, root: &Cid, arrival: Arrival) -> Result<Tree, DagError> {
+        self.walk(TreeWalk::renaming(root.clone())?, arrival)
+    }
+
+    fn walk(&self, mut walk: TreeWalk, arrival: Arrival) -> Result<Tree, DagError> {
         let mut wanted = Vec::new();
         let mut fed = std::collections::BTreeSet::new();
         loop {

@@ -37,6 +37,58 @@ fn line(tree: &Tree, index: u32, kind: &EntryKind) -> String {
 }
 
 #[test]
+fn unsafe_names_are_changed_where_that_is_asked_for() {
+    let mut store = Store::default();
+    let leaf = store.leaf(b"x").cid;
+    let sharded = store.raw_shard(&[(b"00a/b", &leaf)], &[1]).cid;
+    assert!(
+        store.read_renamed(&sharded, Arrival::First).is_err(),
+        "the wrong shard"
+    );
+    let hash = murmur3::murmur3_x64_128(&mut &b"a/b"[..], 0).unwrap();
+    let slot = hash.to_le_bytes()[7];
+    let bitfield = [&[1 << (slot % 8)][..], &vec![0; usize::from(slot / 8)]].concat();
+    let sharded = store.raw_shard(&[(format!("{slot:02X}a/b").as_bytes(), &leaf)], &bitfield);
+    let names: [&[u8]; 6] = [b"..", b"a%2Fb", b"a/b", b"same", b"same", b"\xff"];
+    let below = store.raw_dir(&names.map(|name| (name, &leaf))).cid;
+    let root = store
+        .raw_dir(&[(b"\n", &below), (b"fine", &leaf), (b"many", &sharded.cid)])
+        .cid;
+    let tree = store.read_renamed(&root, Arrival::First).unwrap();
+    assert_eq!(tree, store.read_renamed(&root, Arrival::Last).unwrap());
+    let entries = (0..).zip(&tree.entries);
+    let entries = entries.map(|(index, entry)| {
+        let path = line(&tree, index, &entry.kind);
+        (
+            path,
+            entry.renamed_from.as_deref().unwrap_or_default().to_owned(),
+        )
+    });
+    let expected = [
+        ("%0A/", "\\n"),
+        ("%0A/%2E%2E 1", ".."),
+        ("%0A/a%2Fb 1", ""),
+        ("%0A/a%2Fb (2) 1", "a/b"),
+        ("%0A/same 1", ""),
+        ("%0A/same (2) 1", "same"),
+        ("%0A/%FF 1", "\\xff"),
+        ("fine 1", ""),
+        ("many/", ""),
+        ("many/a%2Fb 1", "a/b"),
+    ];
+    let expected = expected.map(|(path, from)| (path.to_owned(), from.to_owned()));
+    assert_eq!(entries.collect::<Vec<_>>(), expected);
+    // What is safe comes out as ever.
+    assert_eq!(
+        store.read_renamed(&leaf, Arrival::First),
+        store.read_tree(&leaf, Arrival::First)
+    );
+    let long = store.raw_dir(&[(&[b'x'; 256], &leaf)]).cid;
+    let refused = store.read_renamed(&long, Arrival::First);
+    assert!(matches!(refused, Err(DagError::Name { .. })), "{refused:?}");
+}
+
+#[test]
 fn lists_parents_first_and_siblings_by_bytes() {
     let mut store = Store::default();
     let none = Attributes::default();

@@ -20,9 +20,17 @@ pub struct FetchRequest {
     #[serde(default)]
     #[schema(value_type = Vec<String>)]
     pub peers: Vec<Multiaddr>,
+    /// Glob patterns of what to fetch of a folder, compared with paths below what the link leads
+    /// to; a folder that matches takes all below it. Everything without any. What lands is not
+    /// served then: it is not what its root says.
+    #[serde(default)]
+    pub only: Vec<String>,
     /// Replace what is there; folders are merged file by file.
     #[serde(default)]
     pub overwrite: bool,
+    /// Give other names to what cannot keep its own, instead of refusing the whole.
+    #[serde(default)]
+    pub rename_unsafe: bool,
     /// Leave what has landed to the person alone: it is not served, and not known afterwards.
     #[serde(default)]
     pub no_serve: bool,
@@ -116,12 +124,24 @@ pub struct FetchResult {
     /// Bytes that were copied on this disk: from other shares, or from one place of what is fetched
     /// to another that holds the same.
     pub local_bytes: u64,
-    /// Entries that were listed and not made, such as links that leave the destination.
+    /// Files and links of the tree that were not made: those that `only` leaves out, and links
+    /// that leave the destination.
     pub skipped: u64,
+    /// What has landed under another name; a warning says how many more there are.
+    pub renamed: Vec<Renamed>,
     /// Who sent how much.
     pub from: Vec<Source>,
     /// What the person should know, one sentence each.
     pub warnings: Vec<String>,
+}
+
+/// An entry that could not keep its name.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Renamed {
+    /// Its path in the tree, with what cannot be printed escaped.
+    pub from: String,
+    /// Its path below the destination.
+    pub to: String,
 }
 
 /// What one peer contributed to a fetch.
@@ -138,8 +158,11 @@ pub struct Source {
 #[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct CatRequest {
-    /// The link as it was given; it has to lead to a file.
+    /// The link as it was given; it has to lead to a file, or `only` to one in it.
     pub link: String,
+    /// Glob patterns of which file to send of a folder: exactly one has to match.
+    #[serde(default)]
+    pub only: Vec<String>,
     /// Peers to ask first, besides those in the link.
     #[serde(default)]
     #[schema(value_type = Vec<String>)]

@@ -189,3 +189,14 @@ fn what_was_moved_into_place_can_be_taken_back_once() {
     tree(&destination).publish(&destination, false).unwrap();
     assert!(destination.take_back(&name).is_err(), "something is there");
 }
+
+#[test]
+fn this_disk_keeps_all_names_and_nothing_stays_of_finding_that_out() {
+    let (_dir, path) = scratch();
+    let destination = at(&path.join("got"));
+    let name = destination.part_name();
+    let part = Part::tree(&destination, name.clone()).unwrap();
+    let rules = part.name_rules().unwrap();
+    assert_eq!(rules, shoal_protocol::name::NameRules::default());
+    assert_eq!(fs::read_dir(path.join(name)).unwrap().count(), 0);
+}

@@ -190,7 +190,7 @@ impl Table {
 impl Entry {
     fn from_record(record: TransferRecord, tell: &Tell) -> Option<Self> {
         Some(Self {
-            request: record.request.request()?,
+            request: record.request()?,
             created_ms: record.created_ms,
             place: record.place,
             landed: None,
@@ -220,6 +220,8 @@ impl Entry {
             fate,
             place: self.place.clone(),
             reached: self.reached,
+            only: self.request.only.patterns().to_vec(),
+            rename_unsafe: self.request.rename_unsafe,
         })
     }
 

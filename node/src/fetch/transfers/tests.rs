@@ -10,6 +10,7 @@ use shoal_protocol::{
 };
 
 use super::*;
+use crate::fetch::{Only, Renamed};
 use crate::store::FileStat;
 
 fn store(home: &tempfile::TempDir) -> Store {
@@ -30,7 +31,9 @@ fn request(content: &str, output: &str) -> FetchRequest {
         output: output.into(),
         into: false,
         peers: Vec::new(),
+        only: Only::default(),
         overwrite: false,
+        rename_unsafe: false,
         serve: true,
         sync: false,
         timeout: Duration::from_secs(1),
@@ -68,6 +71,8 @@ fn fetched(content: &str) -> Fetched {
         downloaded_bytes: 0,
         resumed_bytes: 0,
         local_bytes: 0,
+        left_out: 0,
+        renamed: Renamed::default(),
         skipped: Vec::new(),
         skipped_total: 0,
         from: Vec::new(),

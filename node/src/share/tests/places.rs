@@ -37,7 +37,10 @@ fn a_shared_folder_reads_back_from_its_root() {
             .collect::<Vec<_>>()
     };
     let top = entries(&record.root);
-    let names: Vec<_> = top.iter().map(|(name, _)| name.as_str()).collect();
+    let names: Vec<_> = top
+        .iter()
+        .map(|(name, _)| str::from_utf8(name).unwrap())
+        .collect();
     assert_eq!(names, ["large.bin", "link", "sub"]);
     assert!(
         read_file(&world.library, &top[0].1) == large,
