@@ -1,0 +1,102 @@
+//! Power loss: a daemon is watched while it shares and fetches; then the machine dies, again and
+//! again, at any moment of that.
+//!
+//! Every call that changes a file below the daemon's folder is recorded, with what it is told by
+//! flushes and what it tells its clients. Of that, the disk is built as a power loss at some moment
+//! may leave it, and a daemon started on it that believes in another boot of the machine. Whatever
+//! was promised at that moment has to be there and be served, whatever is served has to be right,
+//! damage has to be said, and a fetch has to come to its end. The moments are those right after each
+//! answer, and around flushes and renames.
+//!
+//! `SHOAL_SOAK_ROUNDS` is the number of moments, `SHOAL_SOAK_SEED` repeats choices of an earlier
+//! run. When it fails it keeps the homes, with their logs, and says where.
+
+#![cfg(all(target_os = "linux", target_arch = "x86_64"))]
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod after;
+mod disk;
+mod log;
+mod machine;
+mod pretender;
+mod recorder;
+
+use std::collections::BTreeSet;
+
+use shoal_tests::dice::{self, Dice};
+
+use after::After;
+use disk::{Disk, Loss};
+use log::{Log, Step};
+use machine::Machine;
+
+/// Moments in the short form: all answers, and some of the others.
+const SHORT_ROUNDS: usize = 20;
+
+#[test]
+fn what_was_promised_survives_a_power_loss_and_nothing_wrong_is_served() {
+    let seed = dice::seed("SHOAL_SOAK_SEED");
+    let rounds = std::env::var("SHOAL_SOAK_ROUNDS");
+    let rounds = rounds.map_or(SHORT_ROUNDS, |it| it.parse().expect("a number of rounds"));
+    say(&format!("SHOAL_SOAK_SEED={seed}, {rounds} rounds"));
+    let mut dice = Dice::new(seed, "power loss");
+    let mut machine = Machine::new();
+    let log = match machine.record() {
+        Ok(log) => log,
+        Err(error) => {
+            say(&format!("skipped: no process can be traced here: {error}"));
+            return;
+        }
+    };
+    let moments = moments(&log, rounds, &mut dice);
+    say(&format!(
+        "{} steps of {} files",
+        log.steps.len(),
+        log.made.len()
+    ));
+    for (round, steps) in moments.into_iter().enumerate() {
+        let loss = dice.pick(&Loss::EACH);
+        let last = steps.checked_sub(1).map(|it| log.name(it));
+        let number = round + 1;
+        let last = last.unwrap_or_default();
+        say(&format!(
+            "round {number:3}  {loss:?} lost after step {steps}, {last}"
+        ));
+        let disk = Disk::after(&log, steps, loss, &mut dice);
+        let promised = log.steps[..steps].iter().filter_map(Step::said);
+        let after = After::begin(&mut machine, &disk, promised.collect(), loss, &mut dice);
+        after.check();
+    }
+}
+
+/// How many steps are done at the moments of a power loss: all answers, and others at random.
+fn moments(log: &Log, rounds: usize, dice: &mut Dice) -> BTreeSet<usize> {
+    let is_turning = |step: &Step| {
+        matches!(
+            step,
+            Step::Flush { .. } | Step::FlushAll { .. } | Step::Rename { .. }
+        )
+    };
+    let (mut moments, mut others) = (BTreeSet::new(), Vec::new());
+    for (at, step) in log.steps.iter().enumerate() {
+        if step.said().is_some() {
+            moments.insert(at + 1);
+        } else if is_turning(step) {
+            others.extend([at, at + 1]);
+        }
+    }
+    assert!(
+        !moments.is_empty() && !others.is_empty(),
+        "nothing was recorded"
+    );
+    while moments.len() < rounds && !others.is_empty() {
+        moments.insert(others.swap_remove(dice.index(others.len())));
+    }
+    moments
+}
+
+/// A line for whoever watches.
+#[expect(clippy::print_stderr, reason = "a long test says how far it is")]
+fn say(line: &str) {
+    eprintln!("{line}");
+}
