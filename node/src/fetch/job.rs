@@ -11,7 +11,7 @@ use shoal_protocol::{
     address::Cid,
     walk::{PathStep, PathWalk},
 };
-use tokio::sync::mpsc;
+use tokio::{sync::mpsc, task::JoinHandle};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
@@ -27,7 +27,7 @@ use super::{
     transfer::Sink,
     transfers::{Started, now_ms},
 };
-use crate::store::{BootId, Origin, Recipe, ShareRecord, ShareState, Store};
+use crate::store::{BootId, Origin, Recipe, ShareRecord, ShareState, Store, StoreError};
 
 /// One fetch on its way.
 pub(super) struct Job {
@@ -97,6 +97,7 @@ impl Job {
             Begin::There(fetched) => return Ok(fetched),
             Begin::Go(begun) => Arc::new(*begun),
         };
+        let recorded = job.recorded();
         let (member, guests) = job.join();
         let fetching = async {
             tokio::select! {
@@ -110,6 +111,7 @@ impl Job {
         job.tasks.wait().await;
         let result = match fetched.unwrap_or(Err(FetchError::Cancelled)) {
             Ok(landed) => {
+                recorded.await??;
                 let begun = Arc::clone(&begun);
                 job.step(move |job| job.finish(&begun, landed)).await
             }
@@ -123,6 +125,14 @@ impl Job {
             tracing::warn!(transfer = job.id, %error, "an ended fetch was not cleaned up");
         }
         result
+    }
+
+    /// Has what is recorded of this fetch reach the disk, beside its first bytes. It is there before
+    /// anything is moved into place: a power loss may keep the new name and lose the bytes, and
+    /// somebody has to know then whose name that is.
+    fn recorded(&self) -> JoinHandle<Result<(), StoreError>> {
+        let store = self.store().clone();
+        self.tasks.spawn_blocking(move || store.sync())
     }
 
     /// Runs a step on a blocking thread that the fetch waits for; a panic there is an error here.

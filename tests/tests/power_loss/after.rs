@@ -12,6 +12,35 @@ use crate::{
     pretender::Pretender,
 };
 
+/// What there was after a power loss.
+#[derive(Default)]
+pub(crate) struct Found {
+    /// Items that had to be there, and were.
+    promised: u64,
+    /// Items that were served, and right.
+    served: u64,
+    /// Items that were not as they should be, and said to be so.
+    damaged: u64,
+    /// Bytes that had to be fetched again.
+    fetched_bytes: u64,
+}
+
+impl std::fmt::Display for Found {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self {
+            promised,
+            served,
+            damaged,
+            fetched_bytes,
+        } = self;
+        write!(
+            f,
+            "{promised} promised, {served} served, {damaged} damaged, "
+        )?;
+        write!(f, "{} KiB fetched again", fetched_bytes / 1024)
+    }
+}
+
 /// The daemon on a disk that has lost something.
 pub(crate) struct After<'a> {
     machine: &'a Machine,
@@ -23,7 +52,7 @@ pub(crate) struct After<'a> {
 impl<'a> After<'a> {
     /// Builds the disk and starts the daemon on it, which must come up whatever is there.
     pub(crate) fn begin(
-        machine: &'a mut Machine,
+        machine: &'a Machine,
         disk: &Disk<'_>,
         told: Vec<&'a str>,
         loss: Loss,
@@ -45,25 +74,29 @@ impl<'a> After<'a> {
         }
     }
 
-    pub(crate) fn check(self) {
+    /// Checks it, and says what there was.
+    pub(crate) fn check(self) -> Found {
+        let mut found = Found::default();
         let listed = self.listed();
         for item in &self.machine.items {
             let entry = listed.iter().find(|it| it["path"] == text(&item.path));
             self.check_listed(item, entry);
+            found.promised += u64::from(self.is_promised(item));
             if entry.is_some_and(|entry| entry["state"] == "ok") {
-                self.check_served(item);
+                found.served += u64::from(self.check_served(item));
             }
         }
         self.check_verified();
-        self.check_damage_is_said();
+        found.damaged = self.check_damage_is_said();
         self.machine.origin.signal(Signal::CONT);
-        self.check_fetched_again();
+        found.fetched_bytes = self.check_fetched_again();
         self.running.run(&["gc"]).ok();
         let again = self.running.run(&["gc"]).ok();
         for field in ["shares", "rows", "blocks", "copies"] {
             assert_eq!(again[field], 0, "{field} are found again: {again}");
         }
         self.running.cut();
+        found
     }
 
     fn listed(&self) -> Vec<Value> {
@@ -100,7 +133,7 @@ impl<'a> After<'a> {
     }
 
     /// What is offered is right, or found not to be when somebody asks for it.
-    fn check_served(&self, item: &Item) {
+    fn check_served(&self, item: &Item) -> bool {
         let to = self.machine.aside("read");
         let address = &self.running.address;
         let args = ["fetch", &item.cid, "--peer", address, "--no-serve"];
@@ -109,7 +142,7 @@ impl<'a> After<'a> {
         if read.code == Some(0) {
             assert_same_tree(&item.original, &to);
             remove(&to);
-            return;
+            return true;
         }
         assert!(!self.is_promised(item), "{item:?} is not served: {read:?}");
         assert_ne!(read.code, Some(5), "{item:?} is served wrong: {read:?}");
@@ -117,6 +150,7 @@ impl<'a> After<'a> {
         let entry = listed.iter().find(|it| it["path"] == text(&item.path));
         let is_said = entry.is_none_or(|entry| entry["state"] == "changed");
         assert!(is_said, "{item:?} is not served and not said to be damaged");
+        false
     }
 
     /// All but what a fetch had not flushed is intact.
@@ -140,7 +174,8 @@ impl<'a> After<'a> {
     }
 
     /// What has its final name is whole, or the daemon knows that it is not.
-    fn check_damage_is_said(&self) {
+    fn check_damage_is_said(&self) -> u64 {
+        let mut damaged = 0;
         let (listed, status) = (self.listed(), self.running.run(&["status"]).ok());
         let transfers = self.running.run(&["transfers"]).ok();
         for item in &self.machine.items {
@@ -158,11 +193,14 @@ impl<'a> After<'a> {
                 is_known,
                 "{item:?} is damaged, and nobody says so: {status}"
             );
+            damaged += 1;
         }
+        damaged
     }
 
     /// What was fetched can be fetched again, wherever it was cut off.
-    fn check_fetched_again(&self) {
+    fn check_fetched_again(&self) -> u64 {
+        let mut bytes = 0;
         let items = self.machine.items.iter();
         for item in items.filter(|it| matches!(it.deed, Deed::Fetch | Deed::FetchSynced)) {
             let address = &self.machine.origin.address;
@@ -175,8 +213,9 @@ impl<'a> After<'a> {
                 fetched.fails(1, "destination_exists");
                 fetched = self.running.run(&args);
             }
-            fetched.ok();
+            bytes += fetched.ok()["downloaded_bytes"].as_u64().unwrap();
             assert_same_tree(&item.original, &item.path);
         }
+        bytes
     }
 }

@@ -74,6 +74,8 @@ pub(crate) enum Step {
 pub(crate) struct Log {
     pub(crate) steps: Vec<Step>,
     pub(crate) made: Vec<Made>,
+    /// The program's first step; those before are the test's.
+    pub(crate) begin: usize,
     /// Where everything is now.
     entries: BTreeMap<Entry, Id>,
     /// Numbers are used again once what had them is gone.
@@ -98,6 +100,7 @@ impl Log {
         let mut log = Self {
             steps: Vec::new(),
             made: vec![Made::Folder],
+            begin: 0,
             entries: BTreeMap::new(),
             inodes: HashMap::from([(metadata.ino(), TOP)]),
             device: metadata.dev(),
@@ -119,6 +122,7 @@ impl Log {
         self.made(entry, path);
         let begun = self.steps.len();
         self.steps.push(Step::FlushAll { begun });
+        self.begin = self.steps.len();
     }
 
     /// What a step was, in short.

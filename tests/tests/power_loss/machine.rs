@@ -45,6 +45,8 @@ pub(crate) struct Machine {
     pub(crate) origin: Daemon,
     pub(crate) reader: Daemon,
     pub(crate) items: Vec<Item>,
+    /// When it loses its power, for whoever asks what happened.
+    pub(crate) moment: String,
     dir: TempDir,
 }
 
@@ -77,6 +79,7 @@ impl Machine {
             origin,
             reader,
             items: Vec::new(),
+            moment: String::new(),
             dir,
         };
         machine.clear();
@@ -195,7 +198,7 @@ impl Drop for Machine {
         if thread::panicking() {
             self.dir.disable_cleanup(true);
             let kept = self.dir.path().display().to_string();
-            crate::say(&format!("everything is kept in {kept}"));
+            crate::say(&format!("{}: everything is kept in {kept}", self.moment));
         }
     }
 }

@@ -56,16 +56,13 @@ fn what_was_promised_survives_a_power_loss_and_nothing_wrong_is_served() {
     ));
     for (round, steps) in moments.into_iter().enumerate() {
         let loss = dice.pick(&Loss::EACH);
-        let last = steps.checked_sub(1).map(|it| log.name(it));
-        let number = round + 1;
-        let last = last.unwrap_or_default();
-        say(&format!(
-            "round {number:3}  {loss:?} lost after step {steps}, {last}"
-        ));
+        let last = log.name(steps - 1);
+        machine.moment = format!("round {:3}  {loss:?} lost at {steps}, {last}", round + 1);
         let disk = Disk::after(&log, steps, loss, &mut dice);
-        let promised = log.steps[..steps].iter().filter_map(Step::said);
-        let after = After::begin(&mut machine, &disk, promised.collect(), loss, &mut dice);
-        after.check();
+        let told = log.steps[..steps].iter().filter_map(Step::said);
+        let after = After::begin(&machine, &disk, told.collect(), loss, &mut dice);
+        let found = after.check();
+        say(&format!("{}: {found}", machine.moment));
     }
 }
 
@@ -78,7 +75,7 @@ fn moments(log: &Log, rounds: usize, dice: &mut Dice) -> BTreeSet<usize> {
         )
     };
     let (mut moments, mut others) = (BTreeSet::new(), Vec::new());
-    for (at, step) in log.steps.iter().enumerate() {
+    for (at, step) in log.steps.iter().enumerate().skip(log.begin) {
         if step.said().is_some() {
             moments.insert(at + 1);
         } else if is_turning(step) {
