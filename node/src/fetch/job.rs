@@ -97,7 +97,6 @@ impl Job {
             Begin::There(fetched) => return Ok(fetched),
             Begin::Go(begun) => Arc::new(*begun),
         };
-        let recorded = job.recorded();
         let (member, guests) = job.join();
         let fetching = async {
             tokio::select! {
@@ -111,7 +110,6 @@ impl Job {
         job.tasks.wait().await;
         let result = match fetched.unwrap_or(Err(FetchError::Cancelled)) {
             Ok(landed) => {
-                recorded.await??;
                 let begun = Arc::clone(&begun);
                 job.step(move |job| job.finish(&begun, landed)).await
             }
@@ -127,9 +125,9 @@ impl Job {
         result
     }
 
-    /// Has what is recorded of this fetch reach the disk, beside its first bytes. It is there before
-    /// anything is moved into place: a power loss may keep the new name and lose the bytes, and
-    /// somebody has to know then whose name that is.
+    /// Has what is recorded of this fetch reach the disk, while the tree is read. It is there before
+    /// the part is: a power loss may keep a name and lose the bytes, also under the final name, and
+    /// somebody has to know then whose that is.
     fn recorded(&self) -> JoinHandle<Result<(), StoreError>> {
         let store = self.store().clone();
         self.tasks.spawn_blocking(move || store.sync())
@@ -331,6 +329,7 @@ impl Job {
         guests: mpsc::Receiver<PeerId>,
     ) -> Result<Landed, FetchError> {
         let request = &self.request;
+        let recorded = self.recorded();
         let Halves {
             mut transfer,
             supply,
@@ -356,6 +355,7 @@ impl Job {
 
         self.progress.phase(Phase::Fetching);
         let tree = Arc::new(tree);
+        recorded.await??;
         let landing = {
             let (begun, tree) = (Arc::clone(begun), Arc::clone(&tree));
             self.step(move |job| job.open(&begun, &tree)).await?

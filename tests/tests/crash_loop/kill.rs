@@ -78,8 +78,8 @@ impl Running {
         Self { child, stdout }
     }
 
-    /// Waits until the victim has come to `point`, or the command to its end, and kills the
-    /// victim there; says whether it was the end. `look` is called all the while.
+    /// Waits until the victim has come to `point`, or the command to its answer, and kills the
+    /// victim there; says whether it was the answer. `look` is called all the while.
     pub(crate) fn kill_at(
         &mut self,
         victim: &mut Daemon,
@@ -88,26 +88,28 @@ impl Running {
     ) -> bool {
         let (start, since) = (Work::of(victim), Instant::now());
         let mut arrived: Option<Work> = None;
-        let ended = loop {
+        let answered = loop {
             look();
             let now = Work::of(victim);
             if arrived.is_none() && now.bytes - start.bytes >= point.bytes {
                 arrived = Some(now);
             }
             let is_there = arrived.is_some_and(|then| now.calls - then.calls >= point.calls);
-            let ended = self.has_ended();
-            if is_there || ended {
-                break ended;
+            let answered = self.has_answered();
+            if is_there || answered {
+                break answered;
             }
-            assert!(since.elapsed() < DEADLINE, "neither {point} nor the end");
+            assert!(since.elapsed() < DEADLINE, "neither {point} nor an answer");
             thread::yield_now();
         };
         victim.kill();
-        ended
+        answered
     }
 
-    fn has_ended(&mut self) -> bool {
-        self.child.try_wait().expect("a child").is_some()
+    /// It takes a while to end after it has said what there is to say.
+    fn has_answered(&mut self) -> bool {
+        let said = self.stdout.metadata().expect("a file").len();
+        said > 0 || self.child.try_wait().expect("a child").is_some()
     }
 
     /// What the command says in the end.

@@ -78,6 +78,11 @@ impl<'a> After<'a> {
     pub(crate) fn check(self) -> Found {
         let mut found = Found::default();
         let listed = self.listed();
+        for entry in &listed {
+            let mut items = self.machine.items.iter();
+            let is_known = items.any(|it| entry["path"] == text(&it.path));
+            assert!(is_known, "nobody has asked for {entry}");
+        }
         for item in &self.machine.items {
             let entry = listed.iter().find(|it| it["path"] == text(&item.path));
             self.check_listed(item, entry);
@@ -89,7 +94,10 @@ impl<'a> After<'a> {
         self.check_verified();
         found.damaged = self.check_damage_is_said();
         self.machine.origin.signal(Signal::CONT);
-        found.fetched_bytes = self.check_fetched_again();
+        self.check_fetched_again();
+        self.check_landed();
+        let status = self.running.run(&["status"]).ok();
+        found.fetched_bytes = status["downloaded_bytes"].as_u64().unwrap();
         self.running.run(&["gc"]).ok();
         let again = self.running.run(&["gc"]).ok();
         for field in ["shares", "rows", "blocks", "copies"] {
@@ -199,8 +207,7 @@ impl<'a> After<'a> {
     }
 
     /// What was fetched can be fetched again, wherever it was cut off.
-    fn check_fetched_again(&self) -> u64 {
-        let mut bytes = 0;
+    fn check_fetched_again(&self) {
         let items = self.machine.items.iter();
         for item in items.filter(|it| matches!(it.deed, Deed::Fetch | Deed::FetchSynced)) {
             let address = &self.machine.origin.address;
@@ -213,9 +220,17 @@ impl<'a> After<'a> {
                 fetched.fails(1, "destination_exists");
                 fetched = self.running.run(&args);
             }
-            bytes += fetched.ok()["downloaded_bytes"].as_u64().unwrap();
+            fetched.ok();
             assert_same_tree(&item.original, &item.path);
         }
-        bytes
+    }
+
+    /// Beside what was fetched nothing lies that an interrupted fetch has left.
+    fn check_landed(&self) {
+        for entry in fs::read_dir(self.machine.landed()).unwrap() {
+            let path = entry.unwrap().path();
+            let is_item = self.machine.items.iter().any(|it| it.path == path);
+            assert!(is_item, "{} is left", path.display());
+        }
     }
 }

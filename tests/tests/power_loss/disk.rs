@@ -77,8 +77,12 @@ impl<'a> Disk<'a> {
             folders: BTreeMap::from([(TOP, BTreeMap::new())]),
             files: HashMap::new(),
         };
-        // Where the journal ends that reached the disk.
-        let journal = dice.index(steps + 1);
+        // Where the journal ends that has reached the disk: it may be all of it.
+        let flushed = durable.entries.max(durable.all);
+        let journal = match dice.one_in(2) {
+            true => steps,
+            false => flushed + dice.index(steps + 1 - flushed),
+        };
         for (at, step) in done.iter().enumerate() {
             let survives = durable.entry(at, step)
                 || match loss {

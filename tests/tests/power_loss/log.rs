@@ -91,6 +91,14 @@ impl Step {
             _ => None,
         }
     }
+
+    /// Whether something is different after it, whatever chance does.
+    pub(crate) fn is_turning(&self) -> bool {
+        matches!(
+            self,
+            Self::Flush { .. } | Self::FlushAll { .. } | Self::Rename { .. }
+        )
+    }
 }
 
 impl Log {

@@ -96,7 +96,8 @@ impl Machine {
         self.dir.path().join(name)
     }
 
-    fn landed(&self) -> PathBuf {
+    /// Where its fetches land.
+    pub(crate) fn landed(&self) -> PathBuf {
         self.disk().join("landed")
     }
 

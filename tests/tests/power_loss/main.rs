@@ -6,7 +6,7 @@
 //! may leave it, and a daemon started on it that believes in another boot of the machine. Whatever
 //! was promised at that moment has to be there and be served, whatever is served has to be right,
 //! damage has to be said, and a fetch has to come to its end. The moments are those right after each
-//! answer, and around flushes and renames.
+//! answer and rename, and others at random, most of them around flushes.
 //!
 //! `SHOAL_SOAK_ROUNDS` is the number of moments, `SHOAL_SOAK_SEED` repeats choices of an earlier
 //! run. When it fails it keeps the homes, with their logs, and says where.
@@ -30,7 +30,7 @@ use disk::{Disk, Loss};
 use log::{Log, Step};
 use machine::Machine;
 
-/// Moments in the short form: all answers, and some of the others.
+/// Moments in the short form: all answers and moves, which are about ten, and some of the others.
 const SHORT_ROUNDS: usize = 20;
 
 #[test]
@@ -66,28 +66,28 @@ fn what_was_promised_survives_a_power_loss_and_nothing_wrong_is_served() {
     }
 }
 
-/// How many steps are done at the moments of a power loss: all answers, and others at random.
+/// How many steps are done at the moments of a power loss: right after every answer and every move
+/// of what is done by then, and others at random, most of them around flushes.
 fn moments(log: &Log, rounds: usize, dice: &mut Dice) -> BTreeSet<usize> {
-    let is_turning = |step: &Step| {
-        matches!(
-            step,
-            Step::Flush { .. } | Step::FlushAll { .. } | Step::Rename { .. }
-        )
+    let answers = (log.begin..log.steps.len()).filter(|at| log.steps[*at].said().is_some());
+    let mut moments: BTreeSet<usize> = answers.map(|at| at + 1).collect();
+    let first = *moments.first().expect("answers were recorded");
+    let is_move = |at: &usize| matches!(log.steps[*at], Step::Rename { .. });
+    let moves = (first..log.steps.len()).filter(is_move);
+    moments.extend(moves.map(|at| at + 1));
+    let turning = |from: usize, to: usize| -> Vec<usize> {
+        let turning = (from..to).filter(|at| log.steps[*at].is_turning());
+        turning.flat_map(|at| [at, at + 1]).collect()
     };
-    let (mut moments, mut others) = (BTreeSet::new(), Vec::new());
-    for (at, step) in log.steps.iter().enumerate().skip(log.begin) {
-        if step.said().is_some() {
-            moments.insert(at + 1);
-        } else if is_turning(step) {
-            others.extend([at, at + 1]);
-        }
-    }
-    assert!(
-        !moments.is_empty() && !others.is_empty(),
-        "nothing was recorded"
-    );
-    while moments.len() < rounds && !others.is_empty() {
-        moments.insert(others.swap_remove(dice.index(others.len())));
+    // Making the database takes many steps and promises nothing.
+    let early = turning(log.begin, first);
+    let late = turning(first, log.steps.len());
+    let any: Vec<usize> = (first..log.steps.len()).collect();
+    let all: BTreeSet<&usize> = early.iter().chain(&any).chain(&moments).collect();
+    let rounds = rounds.min(all.len());
+    while moments.len() < rounds {
+        let among = [&early, &any, &late, &late][dice.index(4)];
+        moments.insert(dice.pick(among));
     }
     moments
 }
