@@ -4,6 +4,7 @@
 //! through [`Daemon::run`] and come back with their exit code and JSON. Waiting is for events, with
 //! deadlines that only a broken build meets.
 
+pub mod dice;
 pub mod forger;
 pub mod http;
 pub mod liar;
@@ -12,6 +13,8 @@ pub mod refused;
 pub mod schema;
 pub mod terminal;
 pub mod thin;
+#[cfg(all(target_os = "linux", target_arch = "x86_64"))]
+pub mod trace;
 
 use std::{
     fs,
@@ -281,6 +284,11 @@ pub fn assert_same_tree(one: &Path, other: &Path) {
     for (left, right) in left.iter().zip(&right) {
         assert_eq!(left, right);
     }
+}
+
+/// As [`assert_same_tree`], for those who want to know.
+pub fn is_same_tree(one: &Path, other: &Path) -> bool {
+    listing(one, one) == listing(other, other)
 }
 
 fn listing(root: &Path, path: &Path) -> Vec<(PathBuf, String)> {

@@ -11,7 +11,7 @@ use shoal_protocol::{
     address::Cid,
     walk::{PathStep, PathWalk},
 };
-use tokio::sync::mpsc;
+use tokio::{sync::mpsc, task::JoinHandle};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
@@ -28,7 +28,7 @@ use super::{
     transfer::Sink,
     transfers::{Started, now_ms},
 };
-use crate::store::{BootId, Origin, Recipe, ShareRecord, ShareState, Store};
+use crate::store::{BootId, Origin, Recipe, ShareRecord, ShareState, Store, StoreError};
 
 /// One fetch on its way.
 pub(super) struct Job {
@@ -124,6 +124,14 @@ impl Job {
             tracing::warn!(transfer = job.id, %error, "an ended fetch was not cleaned up");
         }
         result
+    }
+
+    /// Has what is recorded of this fetch reach the disk, while the tree is read. It is there before
+    /// the part is: a power loss may keep a name and lose the bytes, also under the final name, and
+    /// somebody has to know then whose that is.
+    fn recorded(&self) -> JoinHandle<Result<(), StoreError>> {
+        let store = self.store().clone();
+        span::spawn_blocking(&self.tasks, move || store.sync())
     }
 
     /// Runs a step on a blocking thread that the fetch waits for; a panic there is an error here.
@@ -336,6 +344,7 @@ impl Job {
         guests: mpsc::Receiver<PeerId>,
     ) -> Result<Landed, FetchError> {
         let request = &self.request;
+        let recorded = self.recorded();
         let Halves {
             mut transfer,
             supply,
@@ -354,6 +363,7 @@ impl Job {
         let (supply, cid, Chosen { tree, left_out }) = transfer.drive(&sink, listing).await?;
 
         self.progress.phase(Phase::Fetching);
+        recorded.await??;
         let (landing, tree, renamed) = {
             let begun = Arc::clone(begun);
             self.step(move |job| job.open(&begun, tree)).await?

@@ -129,6 +129,11 @@ impl Store {
         Batch::new(self.clone())
     }
 
+    /// Waits until every batch that was committed so far would survive a power loss.
+    pub fn sync(&self) -> Result<(), StoreError> {
+        Ok(self.inner.db.flush_wal(true)?)
+    }
+
     /// A table whose rows belong to the caller.
     #[must_use]
     pub fn table(&self, name: TableName) -> Table {

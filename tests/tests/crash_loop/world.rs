@@ -1,0 +1,337 @@
+//! What the crash loop plays with: daemons, what was acknowledged by them, and what has to hold
+//! after each of their deaths.
+
+use std::{
+    collections::HashSet,
+    fs,
+    io::{Read as _, Write as _},
+    net::TcpListener,
+    os::unix::net::UnixStream,
+    path::{Path, PathBuf},
+};
+
+use serde_json::Value;
+use shoal_tests::{Daemon, assert_same_tree, command, dice::Dice, scratch, text, write_content};
+use tempfile::TempDir;
+
+use crate::kill::Running;
+
+/// What is shared at a time; older shares make room.
+const SHARED_MAX: usize = 6;
+
+/// What a home holds besides its database, whose files are RocksDB's own, and its copies.
+const HOME_FILES: [&str; 5] = ["api.sock", "daemon.lock", "db", "identity.key", "log"];
+const COPIES: &str = "copies";
+
+/// A node whose daemon dies and comes back, always at the same address.
+pub(crate) struct Node {
+    pub(crate) daemon: Daemon,
+    home: PathBuf,
+    options: Vec<String>,
+    /// What it has to offer: acknowledged, and not taken back since.
+    pub(crate) offers: Vec<Offer>,
+    /// What it may offer besides: asked for by a command that its death cut off.
+    pub(crate) in_doubt: Option<PathBuf>,
+}
+
+/// Something that a node shares: shared from there, or landed there.
+#[derive(Debug, Clone)]
+pub(crate) struct Offer {
+    pub(crate) cid: String,
+    pub(crate) link: String,
+    pub(crate) path: PathBuf,
+    /// What it was made of, never written to.
+    pub(crate) original: PathBuf,
+    pub(crate) bytes: u64,
+}
+
+impl Node {
+    fn start(home: PathBuf, bootstrap: &[&Node]) -> Self {
+        let mut options = vec![
+            "--no-mdns".into(),
+            "--listen".into(),
+            format!("/ip4/127.0.0.1/tcp/{}", free_port()),
+        ];
+        for node in bootstrap {
+            options.extend(["--bootstrap".into(), node.daemon.address.clone()]);
+        }
+        Self {
+            daemon: Daemon::start_with(&home, options.clone()),
+            home,
+            options,
+            offers: Vec::new(),
+            in_doubt: None,
+        }
+    }
+
+    /// Starts its daemon again after it was killed.
+    pub(crate) fn restart(&mut self) {
+        self.daemon = Daemon::start_with(&self.home, self.options.clone());
+    }
+
+    /// Begins a command against this node.
+    pub(crate) fn begin(&self, args: &[&str]) -> Running {
+        Running::start(command(&self.home, args))
+    }
+
+    /// Asks its daemon, whichever runs.
+    pub(crate) fn watch(&self) -> Watch {
+        Watch(self.home.clone())
+    }
+
+    /// Checks everything that has to hold after a restart.
+    pub(crate) fn check(&self) {
+        self.check_listed();
+        let verified = self.daemon.run(&["verify"]);
+        assert_eq!(
+            verified.code,
+            Some(0),
+            "something is not what it says: {verified:?}"
+        );
+        self.check_collected();
+        self.check_home();
+    }
+
+    /// Everything acknowledged is offered, and nothing that nobody asked for.
+    fn check_listed(&self) {
+        let listed = self.daemon.run(&["ls"]).ok();
+        let listed = listed["entries"].as_array().expect("entries");
+        for offer in &self.offers {
+            let entry = listed.iter().find(|it| it["path"] == text(&offer.path));
+            let entry = entry.unwrap_or_else(|| panic!("{offer:?} is lost: {listed:?}"));
+            assert_eq!(entry["cid"], offer.cid.as_str(), "{entry}");
+            assert_eq!(entry["state"], "ok", "{entry}");
+        }
+        for entry in listed {
+            let path = entry["path"].as_str().expect("a path");
+            let may_be = self.offers.iter().map(|it| &it.path).chain(&self.in_doubt);
+            // A share that is copied is listed where it was copied from.
+            let known = may_be.into_iter().any(|it| text(it) == path);
+            assert!(known, "nobody has asked for {entry}");
+        }
+    }
+
+    /// What belongs to nobody is found once and then is gone.
+    fn check_collected(&self) {
+        self.daemon.run(&["gc"]).ok();
+        let again = self.daemon.run(&["gc"]).ok();
+        for field in ["shares", "rows", "blocks", "copies"] {
+            assert_eq!(again[field], 0, "{field} are found again: {again}");
+        }
+    }
+
+    /// Nothing lies in the home that a crash has left.
+    fn check_home(&self) {
+        for entry in fs::read_dir(&self.home).expect("a home") {
+            let name = entry.expect("an entry").file_name();
+            let name = name.to_string_lossy();
+            let known = HOME_FILES.contains(&&*name) || name == COPIES;
+            assert!(known, "{name} is left in the home");
+        }
+    }
+
+    /// How many copies lie in the home.
+    pub(crate) fn copies(&self) -> usize {
+        fs::read_dir(self.home.join(COPIES)).map_or(0, Iterator::count)
+    }
+}
+
+/// Who looks at a node's transfers while something else has the node.
+pub(crate) struct Watch(PathBuf);
+
+impl Watch {
+    /// The transfer to `path`, as the daemon lists it; none when it cannot be asked.
+    pub(crate) fn transfer(&self, path: &Path) -> Option<Value> {
+        let answer = get(&self.0, "/api/v1/transfers")?;
+        let mut listed = answer["transfers"].as_array()?.iter();
+        listed.find(|it| it["path"] == text(path)).cloned()
+    }
+}
+
+/// All nodes, and what they were given.
+pub(crate) struct World {
+    pub(crate) dice: Dice,
+    pub(crate) sharer: Node,
+    pub(crate) fetcher: Node,
+    /// Never killed; asks the others for what they say they have.
+    reader: Node,
+    made: u64,
+    copied: HashSet<PathBuf>,
+    dir: TempDir,
+}
+
+impl World {
+    pub(crate) fn new(seed: u64) -> Self {
+        let dir = scratch();
+        let sharer = Node::start(dir.path().join("sharer"), &[]);
+        let fetcher = Node::start(dir.path().join("fetcher"), &[&sharer]);
+        let reader = Node::start(dir.path().join("reader"), &[&sharer]);
+        for folder in ["shared", "landed", "read"] {
+            fs::create_dir(dir.path().join(folder)).expect("a folder");
+        }
+        Self {
+            dice: Dice::new(seed, "crash loop"),
+            sharer,
+            fetcher,
+            reader,
+            made: 0,
+            copied: HashSet::new(),
+            dir,
+        }
+    }
+
+    /// Makes something new to share, a file or a folder, and says how many bytes it has.
+    pub(crate) fn make(&mut self) -> (PathBuf, u64) {
+        self.made += 1;
+        let path = self.dir.path().join(format!("shared/{}", self.made));
+        let write = |path: &Path, bytes: u64| {
+            let seed = format!("{} {}", self.made, path.display());
+            write_content(path, &seed, usize::try_from(bytes).expect("small"));
+            bytes
+        };
+        let large = (6 + self.dice.below(18)) << 20;
+        if self.dice.one_in(2) {
+            let bytes = write(&path, large + self.dice.below(1000));
+            return (path, bytes);
+        }
+        let mut bytes = write(&path.join("large"), large / 2);
+        for index in 0..200 + self.dice.below(400) {
+            let name = format!("{}/{index}", index % 7);
+            bytes += write(&path.join(name), self.dice.below(3000));
+        }
+        (path, bytes)
+    }
+
+    /// Has the sharer share something new, undisturbed.
+    pub(crate) fn share_new(&mut self) -> Offer {
+        let (path, bytes) = self.make();
+        let shared = self.sharer.daemon.share(&path);
+        self.shared(path, bytes, &shared)
+    }
+
+    /// Notes what the sharer has acknowledged.
+    pub(crate) fn shared(&mut self, path: PathBuf, bytes: u64, shared: &Value) -> Offer {
+        let offer = Offer {
+            cid: shared["cid"].as_str().expect("a cid").to_owned(),
+            link: shared["link"].as_str().expect("a link").to_owned(),
+            original: path.clone(),
+            path,
+            bytes,
+        };
+        self.sharer.offers.retain(|it| it.path != offer.path);
+        self.sharer.offers.push(offer.clone());
+        offer
+    }
+
+    /// Notes that the share of `path` is a copy.
+    pub(crate) fn is_copied(&mut self, path: &Path) {
+        self.copied.insert(path.to_owned());
+    }
+
+    /// Where a fetch of `offer` lands.
+    pub(crate) fn landing(&self, offer: &Offer) -> PathBuf {
+        let name = offer.path.file_name().expect("a name");
+        self.dir.path().join("landed").join(name)
+    }
+
+    /// Checks one node after its restart, and that it serves one of its offers.
+    pub(crate) fn check(&mut self, who: fn(&Self) -> &Node) {
+        who(self).check();
+        let copied = who(self).offers.iter();
+        let copied = copied.filter(|it| self.copied.contains(&it.path)).count();
+        let copies = who(self).copies();
+        // A copy in doubt may be there or not.
+        assert!(
+            copies.abs_diff(copied) <= 1,
+            "{copies} copies, {copied} shared"
+        );
+        let offers = who(self).offers.len();
+        if offers > 0 {
+            let index = self.dice.index(offers);
+            self.read(who(self), &who(self).offers[index]);
+        }
+    }
+
+    /// Fetches an offer of `node` and compares it with its original.
+    fn read(&self, node: &Node, offer: &Offer) {
+        let to = self.dir.path().join("read/it");
+        let address = &node.daemon.address;
+        let args = ["fetch", &offer.cid, "--peer", address, "--no-serve", "-o"];
+        let args = [&args[..], &[text(&to)]].concat();
+        self.reader.daemon.run(&args).ok();
+        assert_same_tree(&offer.original, &to);
+        remove(&to);
+    }
+
+    /// No part and nothing else that nobody asked for lies beside what has landed.
+    pub(crate) fn check_landed(&self) {
+        for entry in fs::read_dir(self.dir.path().join("landed")).expect("a folder") {
+            let path = entry.expect("an entry").path();
+            let known = self.fetcher.offers.iter().any(|it| it.path == path);
+            assert!(known, "{} is left", path.display());
+        }
+    }
+
+    /// Takes back what is oldest, until there is room.
+    pub(crate) fn make_room(&mut self) {
+        for node in [&mut self.sharer, &mut self.fetcher] {
+            while node.offers.len() > SHARED_MAX {
+                let oldest = node.offers.remove(0);
+                node.daemon.run(&["unshare", text(&oldest.path)]).ok();
+                if oldest.path != oldest.original {
+                    remove(&oldest.path);
+                }
+            }
+        }
+    }
+
+    /// The end of a loop that went well: everything that is offered is served.
+    pub(crate) fn check_all(&mut self) {
+        for node in [&self.sharer, &self.fetcher] {
+            node.check();
+            for offer in &node.offers {
+                self.read(node, offer);
+            }
+        }
+        self.check_landed();
+        let transfers = self.fetcher.daemon.run(&["status"]).ok()["transfers"].clone();
+        assert_eq!(transfers, Value::Array(Vec::new()), "all are done");
+    }
+}
+
+impl Drop for World {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.dir.disable_cleanup(true);
+            crate::say(&format!(
+                "everything is kept in {}",
+                self.dir.path().display()
+            ));
+        }
+    }
+}
+
+/// Takes away a file or a folder.
+pub(crate) fn remove(path: &Path) {
+    let removed = match path.is_dir() {
+        true => fs::remove_dir_all(path),
+        false => fs::remove_file(path),
+    };
+    removed.expect("it can be removed");
+}
+
+/// Asks the API for `path`; none when nobody answers, or not to the end.
+fn get(home: &Path, path: &str) -> Option<Value> {
+    let mut stream = UnixStream::connect(home.join("api.sock")).ok()?;
+    write!(stream, "GET {path} HTTP/1.0\r\nhost: localhost\r\n\r\n").ok()?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).ok()?;
+    let (_, body) = answer.split_once("\r\n\r\n")?;
+    serde_json::from_str(body).ok()
+}
+
+/// A port that was free a moment ago.
+fn free_port() -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    listener.local_addr().expect("an address").port()
+}
