@@ -133,6 +133,47 @@ fn a_limit_changes_while_a_fetch_runs() {
 }
 
 #[test]
+fn a_limit_of_one_transfer_holds_and_survives() {
+    const RATE: f64 = 8e6;
+    const SIZE: usize = 12_000_000;
+    let dir = scratch();
+    let source = dir.path().join("file");
+    write_content(&source, "one transfer", SIZE);
+    // So slow that nothing arrives before the limit is set.
+    let a = daemon(&dir.path().join("a"), &[], &["--up", "64kbit"]);
+    let b = Daemon::start(&dir.path().join("b"), &[&a]);
+    let cid = a.share(&source)["cid"].as_str().unwrap().to_owned();
+    let got = dir.path().join("got");
+    let fetch = start_fetch(&b, &cid, &got);
+    let transfer = |b: &Daemon| b.run(&["transfers"]).ok()["transfers"][0].clone();
+    wait_for("b fetches", || {
+        (transfer(&b)["state"] == "running").then_some(())
+    });
+    assert_eq!(transfer(&b)["limit"], "off");
+    let limited = b.run(&["limits", "--transfer", "1", "--down", "8MB/s"]);
+    assert_eq!(limited.ok()["limit"], "8MB/s");
+    assert_eq!(
+        limit_and_source(&b, "down"),
+        (json!("off"), json!("default"))
+    );
+
+    let b = b.restart();
+    assert_eq!(finish(fetch).code, Some(1), "its daemon was killed");
+    assert_eq!(transfer(&b)["limit"], "8MB/s");
+    let started = Instant::now();
+    a.run(&["limits", "--up", "off"]).ok();
+    wait_for("b is done", || {
+        (transfer(&b)["state"] == "done").then_some(())
+    });
+    let least = Duration::from_secs_f64(SIZE as f64 / RATE * 0.9 - 0.25);
+    let elapsed = started.elapsed();
+    assert!(elapsed >= least, "{elapsed:?} < {least:?}");
+    assert_same_file(&source, &got);
+    let done = b.run(&["limits", "--transfer", "1", "--down", "off"]);
+    done.fails(1, "no_transfer");
+}
+
+#[test]
 fn the_newest_word_counts_and_survives() {
     let dir = scratch();
     let home = dir.path().join("a");

@@ -34,7 +34,10 @@ pub(crate) struct LimitsArgs {
     /// Send and receive at most this much in a month, like 500GB
     #[arg(long, value_name = "SIZE|off")]
     pub(crate) monthly: Option<Size>,
+    /// Have --down be for this transfer alone, beside the limits of the daemon
+    #[arg(long, value_name = "ID", requires = "down", conflicts_with_all = ["up", "monthly"])]
+    pub(crate) transfer: Option<String>,
     /// Forget what was set here before, and go by the configuration again
-    #[arg(long, conflicts_with_all = ["up", "down", "monthly"])]
+    #[arg(long, conflicts_with_all = ["up", "down", "monthly", "transfer"])]
     pub(crate) reset: bool,
 }

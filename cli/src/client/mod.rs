@@ -18,8 +18,8 @@ use shoal_node::api::{
         CatRequest, CatResult, Collected, ConnectRequest, Connected, FetchProgress, FetchRequest,
         FetchResult, FindProgress, FindRequest, Found, GcProgress, GcRequest, Identity, Limits,
         LimitsChange, ListProgress, ListRequest, Listing, Peers, ShareProgress, ShareRequest,
-        ShareResult, Shares, Status, Stopping, StreamEvent, Transfer, Transfers, UnshareRequest,
-        Unshared, Verified, VerifyProgress, VerifyRequest,
+        ShareResult, Shares, Status, Stopping, StreamEvent, Transfer, TransferChange, Transfers,
+        UnshareRequest, Unshared, Verified, VerifyProgress, VerifyRequest,
     },
 };
 use tokio::net::UnixStream;
@@ -145,6 +145,15 @@ impl Client {
     ) -> Result<Transfer, ApiError> {
         let url = self.url(&["transfers", target, what]);
         events(self.http.post(url), |(): ()| {}).await
+    }
+
+    pub(crate) async fn change_transfer(
+        &self,
+        target: &str,
+        change: TransferChange,
+    ) -> Result<Transfer, ApiError> {
+        let url = self.url(&["transfers", target]);
+        unary(self.http.patch(url).json(&change)).await
     }
 
     pub(crate) async fn list(

@@ -9,6 +9,9 @@ use super::interruptible;
 use crate::{app::App, args::LimitsArgs, client::Client, human, output::Text};
 
 pub(crate) async fn run(app: &App, args: LimitsArgs) -> Result<(), ApiError> {
+    if let (Some(transfer), Some(down)) = (&args.transfer, args.down) {
+        return super::transfers::limit(app, transfer, down).await;
+    }
     let client = Client::connect(&app.home).await?;
     let change = change(&args);
     let limits = interruptible(app, async {

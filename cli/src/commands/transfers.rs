@@ -1,8 +1,11 @@
 //! `shoal transfers`, `pause`, `resume` and `cancel`: the daemon's fetches as things.
 
-use shoal_node::api::{
-    ApiError,
-    types::{FetchPhase, FetchProgress, Transfer, TransferState},
+use shoal_node::{
+    api::{
+        ApiError,
+        types::{FetchPhase, FetchProgress, Transfer, TransferChange, TransferState},
+    },
+    limits::Rate,
 };
 
 use super::interruptible;
@@ -43,6 +46,16 @@ pub(crate) async fn cancel(app: &App, args: TransferArgs) -> Result<(), ApiError
     Ok(())
 }
 
+/// Changes what a transfer may receive.
+pub(crate) async fn limit(app: &App, transfer: &str, limit: Rate) -> Result<(), ApiError> {
+    let client = Client::connect(&app.home).await?;
+    let (target, change) = (target(transfer), TransferChange { limit });
+    let transfer = interruptible(app, client.change_transfer(&target, change)).await?;
+    app.output
+        .result(&transfer, |text| transfer_lines(text, &transfer));
+    Ok(())
+}
+
 async fn tell(app: &App, args: &TransferArgs, what: &str) -> Result<(), ApiError> {
     let client = Client::connect(&app.home).await?;
     let target = target(&args.transfer);
@@ -66,6 +79,9 @@ pub(super) fn transfer_lines(text: &mut Text, transfer: &Transfer) {
     let id = transfer.id;
     text.line(format_args!("{id}  {name}  {}", what(transfer)));
     text.line(format_args!("  {}", text.dim(human::path(&transfer.path))));
+    if !transfer.limit.is_off() && transfer.state != TransferState::Done {
+        text.line(format_args!("  receives at most {}", transfer.limit));
+    }
     let (TransferState::Paused { reason } | TransferState::Failed { reason }) = &transfer.state
     else {
         return;

@@ -12,8 +12,8 @@ use super::{
         CatRequest, CatResult, Collected, ConnectRequest, Connected, FetchProgress, FetchRequest,
         FetchResult, FindProgress, FindRequest, Found, GcProgress, GcRequest, Identity, Limits,
         LimitsChange, ListProgress, ListRequest, Listing, Peers, ShareProgress, ShareRequest,
-        ShareResult, Shares, Status, Transfer, Transfers, UnshareRequest, Unshared, Verified,
-        VerifyProgress, VerifyRequest,
+        ShareResult, Shares, Status, Transfer, TransferChange, Transfers, UnshareRequest, Unshared,
+        Verified, VerifyProgress, VerifyRequest,
     },
 };
 use crate::{events::EventReader, metrics::Numbers};
@@ -99,6 +99,13 @@ pub trait Service: Send + Sync + 'static {
     /// Has a transfer rest, its progress kept; runs until it does. `target` is its number, or the
     /// beginning of its root.
     fn pause(&self, target: String) -> impl Future<Output = Result<Transfer, ApiError>> + Send;
+
+    /// Changes what a transfer may receive, at once and for the times it goes on.
+    fn change_transfer(
+        &self,
+        target: String,
+        change: TransferChange,
+    ) -> impl Future<Output = Result<Transfer, ApiError>> + Send;
 
     /// Has a transfer that rests go on, whether anybody waits for it or not.
     fn resume(&self, target: String) -> impl Future<Output = Result<Transfer, ApiError>> + Send;

@@ -114,6 +114,7 @@ fn transfer(state: TransferState) -> Transfer {
             sources: 1,
             asked: 1,
         },
+        limit: crate::limits::Rate::OFF,
     }
 }
 

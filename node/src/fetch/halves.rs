@@ -8,7 +8,10 @@ use std::{
 use libp2p::Multiaddr;
 use shoal_protocol::{dht, link::Link};
 use tokio::sync::mpsc;
-use tokio_util::task::TaskTracker;
+use tokio_util::{
+    sync::{CancellationToken, DropGuard},
+    task::TaskTracker,
+};
 
 use super::{
     Inner,
@@ -20,6 +23,7 @@ use super::{
     supply::Supply,
     transfer::{Setup, Transfer},
 };
+use crate::limits::Pace;
 
 /// Needs waiting for the planner to have room.
 const NEEDS_QUEUED_MAX: usize = 256;
@@ -31,6 +35,8 @@ pub(super) struct Sought<'a> {
     pub(super) peers: &'a [Multiaddr],
     /// The longest time without progress.
     pub(super) timeout: Duration,
+    /// What it may receive.
+    pub(super) pace: &'a Pace,
     /// Whether it is all that the link's root holds, so that leaves have their numbers.
     pub(super) is_whole: bool,
 }
@@ -54,6 +60,7 @@ impl Inner {
             link,
             peers,
             timeout,
+            pace,
             is_whole,
         } = *sought;
         let key = link.root.digest().map(|digest| dht::key(&digest));
@@ -78,7 +85,8 @@ impl Inner {
             buffers: Arc::clone(&self.buffers),
             progress: Arc::clone(progress),
             offences: Arc::clone(&self.offences),
-            limits: self.limits.clone(),
+            limits: self.limits.paced(pace.clone()),
+            _paced: keep_pace(pace, tasks),
             net: self.net.clone(),
             tasks: tasks.clone(),
             timeout,
@@ -94,6 +102,13 @@ impl Inner {
         };
         Halves { transfer, supply }
     }
+}
+
+/// Has the limit of a transfer hold for as long as what comes back lives.
+fn keep_pace(pace: &Pace, tasks: &TaskTracker) -> DropGuard {
+    let end = CancellationToken::new();
+    tasks.spawn(pace.clone().keep(end.clone()));
+    end.drop_guard()
 }
 
 /// The peers to try first: those of the request before those of the link. What a link says that is

@@ -28,6 +28,7 @@ use super::{
     transfer::Sink,
     transfers::{Started, now_ms},
 };
+use crate::limits::Pace;
 use crate::store::{BootId, Origin, Recipe, ShareRecord, ShareState, Store, StoreError};
 
 /// One fetch on its way.
@@ -37,6 +38,7 @@ pub(super) struct Job {
     pub(super) id: u64,
     pub(super) request: FetchRequest,
     pub(super) progress: Arc<Progress>,
+    pub(super) pace: Pace,
     pub(super) started: Instant,
     /// Everything that works for this fetch.
     pub(super) tasks: TaskTracker,
@@ -57,6 +59,7 @@ impl Job {
             inner,
             id: run.id,
             request: run.request,
+            pace: run.pace,
             progress: run.progress,
             started,
             tasks,
@@ -330,6 +333,7 @@ impl Job {
             link: &request.link,
             peers: &request.peers,
             timeout: request.timeout,
+            pace: &self.pace,
             is_whole: request.is_whole(),
         };
         let journal = Some(Arc::clone(&begun.journal));

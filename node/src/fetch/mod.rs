@@ -72,7 +72,7 @@ use self::{
     transfers::{Started, Told},
 };
 use crate::{
-    limits::Limits,
+    limits::{Limits, Pace, Rate},
     metrics::Numbers,
     net::Net,
     store::{Library, ShareId, Store},
@@ -278,6 +278,16 @@ impl Fetcher {
         self.info(id)
     }
 
+    /// Sets what the transfer that `target` names may receive, at once and for the times it goes on.
+    ///
+    /// # Errors
+    /// [`ControlError`] when there is no such transfer, or it is done.
+    pub(crate) fn limit(&self, target: &str, rate: Rate) -> Result<TransferInfo, ControlError> {
+        let id = self.inner.transfers.resolve(target)?;
+        self.inner.transfers.limit(id, rate)?;
+        self.info(id)
+    }
+
     /// Ends the transfer that `target` names and takes away all that it left; returns it as it was.
     ///
     /// # Errors
@@ -340,6 +350,7 @@ impl Fetcher {
                 link: &link,
                 peers,
                 timeout,
+                pace: &Pace::default(),
                 is_whole: false,
             };
             self.inner.halves(&sought, &progress, tasks, None)

@@ -19,12 +19,13 @@ use super::{
     place::Destination,
     progress::{Phase, Snapshot},
 };
+use crate::limits::Rate;
 use crate::store::{FileStat, ShareId, Store, StoreError, TableChange, TableName};
 
 /// The layout that is written.
-const VERSION: u8 = 4;
-/// The layout before, and what follows its rows in this one: no patterns, no new names.
-const EARLIER: (u8, &[u8]) = (3, &[0, 0]);
+const VERSION: u8 = 5;
+/// The layouts before, and what follows their rows in this one: no patterns, no new names, no limit.
+const EARLIER: [(u8, &[u8]); 2] = [(3, b"\0\0\x03off"), (4, b"\x03off")];
 const NEXT_KEY: &[u8] = b"n";
 const RECORD_PREFIX: u8 = b't';
 /// Rows read at a time while loading.
@@ -41,6 +42,8 @@ pub(super) struct TransferRecord {
     /// The patterns of what is fetched; none for everything.
     pub(super) only: Vec<String>,
     pub(super) rename_unsafe: bool,
+    /// What it may receive.
+    pub(super) limit: Rate,
 }
 
 /// What a transfer was asked to do but for what follows in its record. A link is written without its peers, which follow as text.
@@ -247,13 +250,12 @@ fn encode(record: &TransferRecord) -> Result<Vec<u8>, StoreError> {
 
 fn read(key: &[u8], value: &[u8]) -> Option<(u64, TransferRecord)> {
     let id = u64::from_be_bytes(key.get(1..)?.try_into().ok()?);
-    match value.split_first()? {
-        (&VERSION, body) => Some((id, postcard::from_bytes(body).ok()?)),
-        (version, body) if *version == EARLIER.0 => {
-            Some((id, postcard::from_bytes(&[body, EARLIER.1].concat()).ok()?))
-        }
-        _ => None,
+    let (version, body) = value.split_first()?;
+    if *version == VERSION {
+        return Some((id, postcard::from_bytes(body).ok()?));
     }
+    let (_, rest) = EARLIER.iter().find(|(earlier, _)| earlier == version)?;
+    Some((id, postcard::from_bytes(&[body, rest].concat()).ok()?))
 }
 
 #[cfg(test)]
@@ -289,6 +291,7 @@ mod tests {
             reached: Reached::default(),
             only: request.only.patterns().to_vec(),
             rename_unsafe: request.rename_unsafe,
+            limit: "5MB/s".parse().unwrap(),
         }
     }
 
@@ -335,23 +338,25 @@ mod tests {
     }
 
     #[test]
-    fn rows_of_the_layout_before_are_read() {
+    fn rows_of_the_layouts_before_are_read() {
         let home = tempfile::tempdir().unwrap();
         let store = Store::open(home.path()).unwrap();
         let whole = TransferRecord {
             only: Vec::new(),
             rename_unsafe: false,
+            limit: Rate::OFF,
             ..record()
         };
-        let mut row = encode(&whole).unwrap();
-        row.truncate(row.len() - EARLIER.1.len());
-        row[0] = EARLIER.0;
-        store
-            .table(TableName::Transfers)
-            .put(&key(4), &row)
-            .unwrap();
+        for (version, rest) in EARLIER {
+            let mut row = encode(&whole).unwrap();
+            assert!(row.ends_with(rest));
+            row.truncate(row.len() - rest.len());
+            row[0] = version;
+            let table = store.table(TableName::Transfers);
+            table.put(&key(version.into()), &row).unwrap();
+        }
         let (loaded, _) = Records::new(store).load().unwrap();
-        assert_eq!(loaded, [(4, whole)]);
+        assert_eq!(loaded, [(3, whole.clone()), (4, whole)]);
     }
 
     #[test]

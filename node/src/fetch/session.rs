@@ -343,6 +343,7 @@ impl Worker {
                 return Err(SessionEnd::Lost("the stream ended inside a block".into()));
             }
             filled += count;
+            self.limits.received(count);
             if filled - reported >= PROGRESS_BYTES && filled < bytes.len() {
                 let grown = u32::try_from(filled - reported).unwrap_or(u32::MAX);
                 reported = filled;

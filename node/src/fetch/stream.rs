@@ -28,6 +28,7 @@ use super::{
     supply::{Need, Supply},
     transfer::Sink,
 };
+use crate::limits::Pace;
 
 /// Streams at a time: four windows are 32 MiB, within the 150 MiB that a whole daemon may take.
 pub(super) const STREAMS_MAX: usize = 4;
@@ -97,6 +98,7 @@ impl Fetcher {
                 link,
                 peers,
                 timeout: *timeout,
+                pace: &Pace::default(),
                 is_whole: false,
             };
             inner.halves(&sought, progress, &inner.tasks, None)

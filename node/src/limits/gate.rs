@@ -1,8 +1,8 @@
 //! One limit as tasks meet it: [`Gate::take`] waits until bytes may move.
 //!
 //! A gate without a limit costs one atomic load. One with a limit asks its [`Bucket`] under a lock
-//! that is held for a look-up; who has to wait is woken by [`pump`], the one task that serves all
-//! gates of a node. A waiter that is dropped gives up its place. Each stream waits at most once at
+//! that is held for a look-up; who has to wait is woken by [`pump`], the one task that serves the
+//! gates of a node, and one more for each transfer that runs. A waiter that is dropped gives up its place. Each stream waits at most once at
 //! a time, so the queue is bounded by the limits on streams.
 
 use std::{
@@ -147,7 +147,11 @@ impl Drop for Place<'_> {
 }
 
 /// Serves those who wait at `gates` until shutdown. There is nothing to do while nobody waits.
-pub(super) async fn pump(gates: [Arc<Gate>; 2], wake: Arc<Notify>, shutdown: CancellationToken) {
+pub(super) async fn pump<const N: usize>(
+    gates: [Arc<Gate>; N],
+    wake: Arc<Notify>,
+    shutdown: CancellationToken,
+) {
     loop {
         let next = gates.iter().filter_map(|gate| gate.serve()).min();
         let turn = async {

@@ -19,6 +19,7 @@ mod config;
 mod days;
 mod gate;
 mod kept;
+mod pace;
 mod units;
 
 use std::{
@@ -38,6 +39,7 @@ pub(crate) use self::{
     books::{InForce, Origin, Standing},
     bucket::Class,
     kept::Kept,
+    pace::Pace,
 };
 pub use self::{
     config::{Flags, LimitsConfig, Period, ResetDay},
@@ -98,6 +100,8 @@ pub(crate) struct Changes {
 #[derive(Clone)]
 pub(crate) struct Limits {
     inner: Arc<Inner>,
+    /// What the one transfer may receive that this is for.
+    pace: Pace,
 }
 
 struct Inner {
@@ -133,6 +137,7 @@ impl Limits {
         };
         let limits = Self {
             inner: Arc::new(inner),
+            pace: Pace::default(),
         };
         limits.keep_books(&now);
         limits
@@ -157,12 +162,27 @@ impl Limits {
         self.take(&self.inner.up, class, bytes).await
     }
 
-    /// Waits until some of `bytes` may be received, and says how many.
+    /// The same budgets for one transfer with a limit of its own.
+    pub(crate) fn paced(&self, pace: Pace) -> Self {
+        Self {
+            inner: Arc::clone(&self.inner),
+            pace,
+        }
+    }
+
+    /// Waits until some of `bytes` may be received, and says how many. What came of it is told with
+    /// [`Limits::received`].
     ///
     /// # Errors
     /// [`Spent`] when the month's budget is used up.
     pub(crate) async fn receive(&self, class: Class, bytes: usize) -> Result<usize, Spent> {
+        let bytes = self.pace.take(bytes).await;
         self.take(&self.inner.down, class, bytes).await
+    }
+
+    /// So many bytes of the transfer were received.
+    pub(crate) fn received(&self, bytes: usize) {
+        self.pace.received(bytes);
     }
 
     async fn take(&self, gate: &Gate, class: Class, bytes: usize) -> Result<usize, Spent> {
@@ -181,8 +201,9 @@ impl Limits {
     /// What a fetch may have in flight, at most `most`: under a limit, what is on its way is moved
     /// before the limit can hold it back.
     pub(crate) fn in_flight(&self, most: u64) -> u64 {
-        let limited = self.inner.down.rate().map(bucket::in_flight_max);
-        limited.map_or(most, |bytes| bytes.min(most))
+        let rates = [self.inner.down.rate(), self.pace.bytes_per_second()];
+        let limited = rates.into_iter().flatten().map(bucket::in_flight_max);
+        limited.min().map_or(most, |bytes| bytes.min(most))
     }
 
     /// How the budgets stand now.

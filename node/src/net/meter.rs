@@ -68,7 +68,8 @@ impl Traffic {
         }
     }
 
-    fn add(&self, way: Way, bytes: usize) {
+    /// Counts bytes.
+    pub(crate) fn add(&self, way: Way, bytes: usize) {
         self.cell(way).fetch_add(bytes as u64, Ordering::Relaxed);
     }
 

@@ -229,6 +229,7 @@ pub(super) fn transfer(info: &TransferInfo) -> api::Transfer {
             },
         },
         progress: progress(&info.progress, info.rate),
+        limit: info.limit,
     }
 }
 

@@ -276,6 +276,15 @@ impl Service for NodeHandle {
         Ok(answers::transfer(&paused))
     }
 
+    async fn change_transfer(
+        &self,
+        target: String,
+        change: api::TransferChange,
+    ) -> Result<api::Transfer, ApiError> {
+        let changed = self.inner.fetcher.limit(&target, change.limit)?;
+        Ok(answers::transfer(&changed))
+    }
+
     async fn resume(&self, target: String) -> Result<api::Transfer, ApiError> {
         Ok(answers::transfer(&self.inner.fetcher.resume(&target)?))
     }

@@ -180,6 +180,18 @@ fn cases_of_fetches() -> Vec<Case> {
             |_| Call::get("/api/v1/transfers/999/pause"),
             "no_transfer"
         ),
+        case!(
+            "PATCH /api/v1/transfers/{id}",
+            |it| {
+                let paused = it.transfer("paused").unwrap();
+                Call::with(
+                    format!("/api/v1/transfers/{paused}"),
+                    json!({ "limit": "5MB/s" }),
+                )
+            },
+            |_| Call::with("/api/v1/transfers/999", json!({ "limit": "off" })),
+            "no_transfer"
+        ),
         case!("GET /api/v1/transfers", "/api/v1/transfers"),
     ];
     cases.extend([

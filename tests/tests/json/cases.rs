@@ -135,7 +135,7 @@ fn cases_of_shares() -> [Case; 4] {
     ]
 }
 
-fn cases_of_fetches() -> [Case; 6] {
+fn cases_of_fetches() -> [Case; 7] {
     [
         case(
             "fetch",
@@ -178,6 +178,18 @@ fn cases_of_fetches() -> [Case; 6] {
             |it| it.node("limits --up 200MB/s --monthly off"),
             |it| it.node("limits --up fast"),
             USAGE,
+        ),
+        case(
+            "limits",
+            "Transfer",
+            |it| {
+                it.node(format!(
+                    "limits --down 5MB/s --transfer {}",
+                    it.start_waiting()
+                ))
+            },
+            |it| it.node("limits --down off --transfer 999"),
+            NO_TRANSFER,
         ),
     ]
 }

@@ -1,6 +1,6 @@
 //! `shoal service`: the daemon as a systemd user service, which starts when its user logs in.
 //!
-//! The unit itself is in [`unit`]; here is what systemd is told, or, where there is none, what the
+//! The unit itself is in [`mod@unit`]; here is what systemd is told, or, where there is none, what the
 //! person is told instead. Nothing but the unit and the link that enables it is ever removed.
 
 mod unit;
@@ -93,7 +93,7 @@ async fn install(app: &App, path: PathBuf, args: &InstallArgs) -> Result<(), Api
     show(
         app,
         "installed",
-        Changed::new(path, changed, systemd, &steps),
+        &Changed::new(path, changed, systemd, &steps),
     );
     if systemd {
         app.output
@@ -117,7 +117,7 @@ async fn uninstall(app: &App, path: PathBuf) -> Result<(), ApiError> {
         systemd = tell(&[RELOAD]).await?;
     }
     let steps: &[Step] = if changed { &[RELOAD] } else { &[] };
-    show(app, "removed", Changed::new(path, changed, systemd, steps));
+    show(app, "removed", &Changed::new(path, changed, systemd, steps));
     if changed && !systemd {
         app.output
             .note("A daemon that still runs ends with `shoal stop`.");
@@ -137,10 +137,10 @@ impl Changed {
     }
 }
 
-fn show(app: &App, done: &str, result: Changed) {
+fn show(app: &App, done: &str, result: &Changed) {
     let place = human::path(&result.unit);
     app.output
-        .result(&result, |text| match (result.changed, done) {
+        .result(result, |text| match (result.changed, done) {
             (true, _) => text.line(format_args!("{done} {place}")),
             (false, "installed") => text.line(format_args!("{place} is as it has to be")),
             (false, _) => text.line(format_args!("there is no {place}")),

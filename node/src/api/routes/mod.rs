@@ -84,6 +84,7 @@ fn routes<S: Service>() -> OpenApiRouter<Api<S>> {
         .routes(routes!(fetch::fetch))
         .routes(routes!(fetch::cat))
         .routes(routes!(transfer::transfers))
+        .routes(routes!(transfer::change))
         .routes(routes!(transfer::pause))
         .routes(routes!(transfer::resume))
         .routes(routes!(transfer::cancel))

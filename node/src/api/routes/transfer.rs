@@ -7,8 +7,10 @@ use axum::{
 
 use super::{Answer, Api, Quiet, Target};
 use crate::api::{
-    ApiError, ErrorBody, Service, stream,
-    types::{NoProgress, StreamEvent, Transfer, Transfers},
+    ApiError, ErrorBody, Service,
+    body::JsonBody,
+    stream,
+    types::{NoProgress, StreamEvent, Transfer, TransferChange, Transfers},
 };
 
 /// The fetches of this home.
@@ -22,6 +24,25 @@ use crate::api::{
 ))]
 pub(super) async fn transfers<S: Service>(State(api): State<Api<S>>) -> impl IntoResponse {
     Answer(api.service.transfers().await)
+}
+
+/// Changes what a transfer may receive, at once and for the times it goes on.
+#[utoipa::path(
+    patch,
+    path = "/transfers/{id}",
+    params(("id" = String, Path, description = "Its number, or the beginning of its root")),
+    request_body = TransferChange,
+    responses(
+        (status = 200, description = "The transfer as it is now", body = Transfer),
+        (status = "default", description = "The failure", body = ErrorBody),
+    ),
+)]
+pub(super) async fn change<S: Service>(
+    State(api): State<Api<S>>,
+    Target(id): Target,
+    JsonBody(change): JsonBody<TransferChange>,
+) -> impl IntoResponse {
+    Answer(api.service.change_transfer(id, change).await)
 }
 
 /// Has a transfer rest, its progress kept.

@@ -24,8 +24,8 @@ use super::{
         FetchProgress, FetchRequest, FetchResult, FindProgress, FindRequest, Found, GcProgress,
         GcRequest, Identity, LimitSource, Limits, LimitsChange, ListProgress, ListRequest, Listing,
         MonthlyLimit, Peers, RateLimit, Rates, Replicas, Scope, Scrub, ShareProgress, ShareRequest,
-        ShareResult, Shares, Status, Transfer, TransferState, Transfers, UnshareRequest, Unshared,
-        Verified, VerifyProgress, VerifyRequest,
+        ShareResult, Shares, Status, Transfer, TransferChange, TransferState, Transfers,
+        UnshareRequest, Unshared, Verified, VerifyProgress, VerifyRequest,
     },
     *,
 };

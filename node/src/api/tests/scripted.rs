@@ -211,6 +211,17 @@ impl Service for Scripted {
         Ok(Transfers { transfers })
     }
 
+    async fn change_transfer(
+        &self,
+        _: String,
+        change: TransferChange,
+    ) -> Result<Transfer, ApiError> {
+        Ok(Transfer {
+            limit: change.limit,
+            ..transfer(TransferState::Running)
+        })
+    }
+
     async fn pause(&self, target: String) -> Result<Transfer, ApiError> {
         match target.as_str() {
             "7" => Ok(transfer(TransferState::Paused {
@@ -295,5 +306,6 @@ fn transfer(state: TransferState) -> Transfer {
             sources: 1,
             asked: 1,
         },
+        limit: Rate::OFF,
     }
 }

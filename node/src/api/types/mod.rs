@@ -35,7 +35,7 @@ pub use share::{
     Chunker, Hash, Preserve, ShareInfo, SharePhase, ShareProgress, ShareRequest, ShareResult,
     ShareState, Shares, Skipped, UnshareRequest, Unshared,
 };
-pub use transfer::{Transfer, TransferState, Transfers};
+pub use transfer::{Transfer, TransferChange, TransferState, Transfers};
 pub use upkeep::{
     Collected, FileVerdict, GcPhase, GcProgress, GcRequest, Verified, VerifiedFile, VerifiedShare,
     VerifyProgress, VerifyRequest,

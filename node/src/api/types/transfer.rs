@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::FetchProgress;
+use crate::limits::Rate;
 
 /// The transfers of a home.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -36,6 +37,18 @@ pub struct Transfer {
     /// How far it is.
     #[serde(flatten)]
     pub progress: FetchProgress,
+    /// What it may receive, beside the limits of the node: `5MB/s`, `off`.
+    #[schema(value_type = String)]
+    pub limit: Rate,
+}
+
+/// A change of what one transfer may receive.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct TransferChange {
+    /// What it may receive: `5MB/s`, `off`.
+    #[schema(value_type = String)]
+    pub limit: Rate,
 }
 
 /// The state of a transfer: the field `state`, and `reason` with why it rests.

@@ -24,7 +24,7 @@ use tokio::{
     sync::{Semaphore, mpsc},
     task::JoinHandle,
 };
-use tokio_util::task::TaskTracker;
+use tokio_util::{sync::DropGuard, task::TaskTracker};
 
 use super::{
     FetchError,
@@ -74,6 +74,8 @@ pub(super) struct Setup {
     pub(super) progress: Arc<Progress>,
     pub(super) offences: Arc<Reputation>,
     pub(super) limits: Limits,
+    /// Ends the limit of this transfer with it.
+    pub(super) _paced: DropGuard,
     pub(super) net: Net,
     /// Everything that works for this transfer.
     pub(super) tasks: TaskTracker,

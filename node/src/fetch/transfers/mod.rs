@@ -41,7 +41,10 @@ use super::{
     progress::{Progress, Snapshot},
     record::{Fate, Place, Records, TransferRecord},
 };
-use crate::store::{Store, StoreError};
+use crate::{
+    limits::{Pace, Rate},
+    store::{Store, StoreError},
+};
 
 /// Transfers that run at a time; each takes a part of the shared buffers, so more would only be
 /// slower together. More of them wait.
@@ -101,6 +104,8 @@ pub(crate) struct TransferInfo {
     pub(crate) progress: Snapshot,
     /// Verified bytes per second, lately.
     pub(crate) rate: u64,
+    /// What it may receive.
+    pub(crate) limit: Rate,
 }
 
 /// Why a transfer did not do as it was told.
@@ -146,6 +151,7 @@ pub(super) struct Started {
     pub(super) id: u64,
     pub(super) request: FetchRequest,
     pub(super) progress: Arc<Progress>,
+    pub(super) pace: Pace,
     pub(super) cancel: CancellationToken,
 }
 
@@ -233,6 +239,7 @@ impl Transfers {
         Some(Started {
             id,
             request: entry.request.clone(),
+            pace: entry.pace.clone(),
             progress,
             cancel,
         })
@@ -316,6 +323,18 @@ impl Transfers {
         }
         table.queue(id, None, &self.shutdown);
         Ok(self.persist(table.known(id)?, id)?)
+    }
+
+    /// Sets what a transfer may receive from now on, also once it goes on.
+    pub(super) fn limit(&self, id: u64, rate: Rate) -> Result<(), ControlError> {
+        let mut table = self.lock();
+        let entry = table.known(id)?;
+        match &entry.state {
+            State::Done => return Err(ControlError::Done(id)),
+            State::Removing => return Err(ControlError::Unknown(id.to_string())),
+            _ => entry.pace.set(rate),
+        }
+        Ok(self.persist(entry, id)?)
     }
 
     /// Ends a transfer for good.

@@ -18,7 +18,7 @@ use super::{
     },
     ControlError, FINISHED_MAX, FetchEvent, Pause, Tell, Ticket, Told, TransferInfo, TransferState,
 };
-use crate::store::StoreError;
+use crate::{limits::Pace, store::StoreError};
 
 pub(super) struct Table {
     pub(super) entries: BTreeMap<u64, Entry>,
@@ -41,6 +41,7 @@ pub(super) struct Entry {
     /// Where it landed.
     pub(super) landed: Option<PathBuf>,
     reached: Reached,
+    pub(super) pace: Pace,
     pub(super) state: State,
     tell: Tell,
 }
@@ -124,6 +125,7 @@ impl Table {
             place: None,
             landed: None,
             reached: Reached::default(),
+            pace: Pace::default(),
             state: State::Paused(Pause::Stopped),
             tell: Arc::clone(&self.tell),
         };
@@ -195,6 +197,7 @@ impl Entry {
             place: record.place,
             landed: None,
             reached: record.reached,
+            pace: Pace::of(record.limit),
             state: match record.fate {
                 Fate::Active => State::Paused(Pause::Stopped),
                 Fate::Paused(why) => State::Paused(why),
@@ -222,6 +225,7 @@ impl Entry {
             reached: self.reached,
             only: self.request.only.patterns().to_vec(),
             rename_unsafe: self.request.rename_unsafe,
+            limit: self.pace.rate(),
         })
     }
 
@@ -327,6 +331,7 @@ impl Entry {
                 _ => self.reached.snapshot(),
             },
             rate: self.run().map_or(0, |run| run.progress.rate()),
+            limit: self.pace.rate(),
         })
     }
 }
