@@ -4,14 +4,14 @@
 use std::{
     collections::HashSet,
     fs,
-    io::{Read as _, Write as _},
     net::TcpListener,
-    os::unix::net::UnixStream,
     path::{Path, PathBuf},
 };
 
 use serde_json::Value;
-use shoal_tests::{Daemon, assert_same_tree, command, dice::Dice, scratch, text, write_content};
+use shoal_tests::{
+    Daemon, assert_same_tree, command, dice::Dice, http, scratch, text, write_content,
+};
 use tempfile::TempDir;
 
 use crate::kill::Running;
@@ -140,9 +140,10 @@ impl Node {
 pub(crate) struct Watch(PathBuf);
 
 impl Watch {
-    /// The transfer to `path`, as the daemon lists it; none when it cannot be asked.
+    /// The transfer to `path`, as the daemon lists it, which must run.
     pub(crate) fn transfer(&self, path: &Path) -> Option<Value> {
-        let answer = get(&self.0, "/api/v1/transfers")?;
+        let answer = http::ask(&self.0, "GET", "/api/v1/transfers", None);
+        let answer: Value = serde_json::from_slice(&answer.body).expect("JSON");
         let mut listed = answer["transfers"].as_array()?.iter();
         listed.find(|it| it["path"] == text(path)).cloned()
     }
@@ -318,16 +319,6 @@ pub(crate) fn remove(path: &Path) {
         false => fs::remove_file(path),
     };
     removed.expect("it can be removed");
-}
-
-/// Asks the API for `path`; none when nobody answers, or not to the end.
-fn get(home: &Path, path: &str) -> Option<Value> {
-    let mut stream = UnixStream::connect(home.join("api.sock")).ok()?;
-    write!(stream, "GET {path} HTTP/1.0\r\nhost: localhost\r\n\r\n").ok()?;
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).ok()?;
-    let (_, body) = answer.split_once("\r\n\r\n")?;
-    serde_json::from_str(body).ok()
 }
 
 /// A port that was free a moment ago.
