@@ -185,7 +185,7 @@ fn cases_of_fetches() -> Vec<Case> {
             |it| {
                 let paused = it.transfer("paused").unwrap();
                 Call::with(
-                    format!("/api/v1/transfers/{paused}"),
+                    &format!("/api/v1/transfers/{paused}"),
                     json!({ "limit": "5MB/s" }),
                 )
             },
