@@ -159,6 +159,18 @@ fn cases_of_fetches() -> [Case; 7] {
             NO_DAEMON,
         ),
         case(
+            "limits",
+            "Transfer",
+            |it| {
+                it.node(format!(
+                    "limits --down 5MB/s --transfer {}",
+                    it.transfer("paused").unwrap()
+                ))
+            },
+            |it| it.node("limits --down off --transfer 999"),
+            NO_TRANSFER,
+        ),
+        case(
             "resume",
             "Transfer",
             |it| it.node(format!("resume {}", it.transfer("paused").unwrap())),
@@ -178,18 +190,6 @@ fn cases_of_fetches() -> [Case; 7] {
             |it| it.node("limits --up 200MB/s --monthly off"),
             |it| it.node("limits --up fast"),
             USAGE,
-        ),
-        case(
-            "limits",
-            "Transfer",
-            |it| {
-                it.node(format!(
-                    "limits --down 5MB/s --transfer {}",
-                    it.start_waiting()
-                ))
-            },
-            |it| it.node("limits --down off --transfer 999"),
-            NO_TRANSFER,
         ),
     ]
 }
