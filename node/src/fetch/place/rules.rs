@@ -11,9 +11,13 @@ use shoal_protocol::name::NameRules;
 use super::{Part, exists};
 
 impl Part {
-    /// The rules for names below a tree's root. Makes a few files there for a moment.
+    /// The rules for names below a tree's root. Makes a few files there for a moment, by names that
+    /// hold the part's own random id: nobody can have given them to an entry of the tree, and the
+    /// next run takes away what a crash in this very moment left.
     pub(crate) fn name_rules(&self) -> io::Result<NameRules> {
-        let probe = format!(".probe-{:016x}", rand::random::<u64>());
+        let stem = Path::new(&self.name).file_stem().unwrap_or(&self.name);
+        let id = Path::new(stem).extension().unwrap_or(stem);
+        let probe = format!(".probe-{}", id.to_string_lossy());
         let with = |end: &str| format!("{probe}{end}");
         Ok(NameRules {
             folds: self.is_same(&with("-a"), &with("-A"))?
@@ -41,6 +45,8 @@ impl Part {
         look: impl FnOnce() -> io::Result<T>,
     ) -> io::Result<Option<T>> {
         let root = self.directory(Path::new(""))?;
+        // What else could be wrong with it is found when it is made.
+        let _ = rustix::fs::unlinkat(&root, name, AtFlags::empty());
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
         match rustix::fs::openat(&root, name, flags, Mode::from(0o600)) {
             Ok(made) => drop(made),

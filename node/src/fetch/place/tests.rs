@@ -200,3 +200,19 @@ fn this_disk_keeps_all_names_and_nothing_stays_of_finding_that_out() {
     assert_eq!(rules, shoal_protocol::name::NameRules::default());
     assert_eq!(fs::read_dir(path.join(name)).unwrap().count(), 0);
 }
+
+#[test]
+fn what_a_crash_left_of_looking_at_names_is_gone_after_the_next_look() {
+    let (_dir, path) = scratch();
+    let destination = at(&path);
+    let name = OsString::from(".name.00112233aabbccdd.part");
+    let part = Part::tree(&destination, name).unwrap();
+    for end in ["-a", "-\u{e9}", ":", "."] {
+        write(&part, &format!(".probe-00112233aabbccdd{end}"), "");
+    }
+    write(&part, ".probe-of-somebody-else", "");
+    part.name_rules().unwrap();
+    let left = fs::read_dir(path.join(".name.00112233aabbccdd.part")).unwrap();
+    let left: Vec<_> = left.map(|it| it.unwrap().file_name()).collect();
+    assert_eq!(left, [".probe-of-somebody-else"]);
+}
