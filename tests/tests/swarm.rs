@@ -6,7 +6,6 @@
 use std::{
     path::{Path, PathBuf},
     process::{Child, Stdio},
-    time::Instant,
 };
 
 use rustix::process::Signal;
@@ -194,24 +193,4 @@ fn a_part_is_found_and_served_while_the_rest_is_missing() {
     let fetched = finish(late_child);
     assert_same_file(&swarm.source, &late_output);
     assert!(bytes_from(&fetched, &holder.peer_id) >= passed_on);
-}
-
-/// The yardstick: 256 MiB at 50 Mbit/s, to run by hand in a release build.
-#[test]
-#[ignore = "a measurement, of most of a minute"]
-#[expect(clippy::print_stderr, reason = "what was measured is to be seen")]
-fn measure_eight_fetchers_of_256_mib() {
-    const BYTES: usize = 256 << 20;
-    let swarm = Swarm::new(FETCHERS, BYTES);
-    let started = Instant::now();
-    for (output, child) in swarm.fetch_all() {
-        finish(child);
-        assert_same_file(&swarm.source, &output);
-    }
-    let single = BYTES as f64 / ORIGIN_BYTES_PER_SECOND as f64;
-    eprintln!(
-        "{:.2} x the time of one copy, {:.2} copies from the origin",
-        started.elapsed().as_secs_f64() / single,
-        swarm.uploaded() as f64 / BYTES as f64
-    );
 }
