@@ -2,8 +2,9 @@
 //!
 //! Owns the choice of security layer, multiplexer and windows, and nothing else: it is the one
 //! place to change for a faster path. Nothing unencrypted can be negotiated. Every handshake has a
-//! deadline. TLS and yamux are set up for bulk in [`tls`], [`record`] and [`mux`], and speak the
-//! same protocols as any libp2p peer; [`tcp_first`] says which of TCP and QUIC is tried when.
+//! deadline. TLS and yamux are set up for bulk in [`tls`], [`record`] and [`yamux`], and speak the
+//! same protocols as any libp2p peer; nodes of Shoal have a multiplexer of their own, [`mux`].
+//! [`upgrade`] agrees on all of it, [`tcp_first`] says which of TCP and QUIC is tried when.
 
 mod buffers;
 mod mux;
@@ -12,33 +13,24 @@ mod tcp_first;
 #[cfg(test)]
 mod tests;
 mod tls;
+mod upgrade;
+mod yamux;
 
-use std::io;
 use std::time::Duration;
 
-use futures::future::{BoxFuture, Either, FutureExt, TryFutureExt};
+use futures::future::FutureExt;
 use libp2p::core::muxing::StreamMuxerBox;
+use libp2p::core::transport::timeout::TransportTimeout;
 use libp2p::core::transport::{Boxed, OrTransport};
-use libp2p::core::upgrade::{
-    InboundConnectionUpgrade, OutboundConnectionUpgrade, UpgradeInfo, Version,
-};
 use libp2p::dns::{self, ResolverConfig, ResolverOpts};
-use libp2p::futures::{AsyncRead, AsyncWrite};
 use libp2p::identity::Keypair;
-use libp2p::{PeerId, Transport, noise, quic, tcp};
+use libp2p::{PeerId, Transport, quic, tcp};
 use socket2::SockRef;
 
-use self::mux::Yamux;
-use self::record::TlsStream;
 use self::tcp_first::TcpFirst;
-use self::tls::Tls;
+use self::upgrade::{STREAMS_PER_CONNECTION_MAX, Upgrade};
 use super::NetError;
 use super::meter::Traffic;
-
-/// Streams of all protocols on one TCP connection; a peer that opens more loses the connection.
-/// yamux grants each 256 KiB at first, so a peer that is not read from can make us hold 32 MiB at
-/// the very most.
-const STREAMS_PER_CONNECTION_MAX: u16 = 128;
 
 /// Unread bytes that one QUIC stream may hold: 8 MiB is 80 MB/s at 100 ms.
 const QUIC_STREAM_WINDOW_BYTES: u32 = 8 << 20;
@@ -77,19 +69,12 @@ fn sockets(
     handshake_timeout: Duration,
     traffic: &Traffic,
 ) -> Result<Boxed<(PeerId, StreamMuxerBox)>, NetError> {
-    let failed = |error: &dyn std::error::Error| NetError::Transport(error.to_string());
-    let security = Security {
-        tls: Tls::new(keypair)?,
-        noise: noise::Config::new(keypair).map_err(|error| failed(&error))?,
-    };
+    let upgrade = Upgrade::new(keypair)?;
     let (on_tcp, on_quic) = (traffic.clone(), traffic.clone());
     let tcp = tcp::tokio::Transport::new(tcp::Config::new().nodelay(true))
         .map(move |socket, _| on_tcp.tcp(shallow(socket)))
-        .upgrade(Version::V1Lazy)
-        .authenticate(security)
-        .multiplex(Yamux::new(STREAMS_PER_CONNECTION_MAX))
-        .timeout(handshake_timeout)
-        .map(|(peer, muxer), _| (peer, StreamMuxerBox::new(muxer)));
+        .and_then(move |socket, point| upgrade.apply(socket, point).boxed());
+    let tcp = TransportTimeout::new(tcp, handshake_timeout);
     let quic = quic::tokio::Transport::new(quic_config(keypair, handshake_timeout))
         .map(move |(peer, muxer), _| (peer, StreamMuxerBox::new(on_quic.quic(muxer))));
     Ok(OrTransport::new(quic, tcp)
@@ -113,92 +98,4 @@ fn quic_config(keypair: &Keypair, handshake_timeout: Duration) -> quic::Config {
     config.max_stream_data = QUIC_STREAM_WINDOW_BYTES;
     config.max_connection_data = QUIC_CONNECTION_WINDOW_BYTES;
     config
-}
-
-/// TLS 1.3, and Noise for peers that do not have it; both prove the peer's identity.
-#[derive(Clone)]
-struct Security {
-    tls: Tls,
-    noise: noise::Config,
-}
-
-/// Which of the two was agreed on.
-#[derive(Clone, Copy)]
-enum Layer {
-    Tls(&'static str),
-    Noise(&'static str),
-}
-
-impl AsRef<str> for Layer {
-    fn as_ref(&self) -> &str {
-        match self {
-            Self::Tls(name) | Self::Noise(name) => name,
-        }
-    }
-}
-
-type Secured<C> = Either<TlsStream<C>, noise::Output<C>>;
-
-impl UpgradeInfo for Security {
-    type Info = Layer;
-    type InfoIter = std::vec::IntoIter<Layer>;
-
-    fn protocol_info(&self) -> Self::InfoIter {
-        let tls = self.tls.protocol_info().map(Layer::Tls);
-        let noise = self.noise.protocol_info().map(Layer::Noise);
-        tls.chain(noise).collect::<Vec<_>>().into_iter()
-    }
-}
-
-impl<C> InboundConnectionUpgrade<C> for Security
-where
-    C: AsyncRead + AsyncWrite + Send + Unpin + 'static,
-{
-    type Output = (PeerId, Secured<C>);
-    type Error = io::Error;
-    type Future = BoxFuture<'static, Result<Self::Output, Self::Error>>;
-
-    fn upgrade_inbound(self, socket: C, layer: Layer) -> Self::Future {
-        match layer {
-            Layer::Tls(name) => secured_tls(self.tls.upgrade_inbound(socket, name)),
-            Layer::Noise(name) => secured_noise(self.noise.upgrade_inbound(socket, name)),
-        }
-    }
-}
-
-impl<C> OutboundConnectionUpgrade<C> for Security
-where
-    C: AsyncRead + AsyncWrite + Send + Unpin + 'static,
-{
-    type Output = (PeerId, Secured<C>);
-    type Error = io::Error;
-    type Future = BoxFuture<'static, Result<Self::Output, Self::Error>>;
-
-    fn upgrade_outbound(self, socket: C, layer: Layer) -> Self::Future {
-        match layer {
-            Layer::Tls(name) => secured_tls(self.tls.upgrade_outbound(socket, name)),
-            Layer::Noise(name) => secured_noise(self.noise.upgrade_outbound(socket, name)),
-        }
-    }
-}
-
-type Upgraded<C> = BoxFuture<'static, io::Result<(PeerId, Secured<C>)>>;
-
-fn secured_tls<C, H>(handshake: H) -> Upgraded<C>
-where
-    C: 'static,
-    H: Future<Output = io::Result<(PeerId, TlsStream<C>)>> + Send + 'static,
-{
-    handshake
-        .map_ok(|(peer, stream)| (peer, Either::Left(stream)))
-        .boxed()
-}
-
-fn secured_noise<C, H>(handshake: H) -> Upgraded<C>
-where
-    C: 'static,
-    H: Future<Output = Result<(PeerId, noise::Output<C>), noise::Error>> + Send + 'static,
-{
-    let secured = handshake.map_ok(|(peer, stream)| (peer, Either::Right(stream)));
-    secured.map_err(io::Error::other).boxed()
 }

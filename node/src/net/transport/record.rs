@@ -85,6 +85,11 @@ impl<C> TlsStream<C> {
         self.side.common().peer_certificates()
     }
 
+    /// What was agreed on to be spoken over the connection.
+    pub(super) fn alpn(&self) -> Option<&[u8]> {
+        self.side.common().alpn_protocol()
+    }
+
     /// One step of TLS.
     fn step(&mut self, wanted: Wanted<'_>) -> io::Result<Step> {
         let (received, outgoing) = (&mut self.received, &mut self.outgoing);

@@ -1,7 +1,7 @@
 //! TLS 1.3 as libp2p speaks it (`/tls/1.0.0`), with the cipher that this CPU is fast at.
 //!
 //! Owns what is agreed on: TLS 1.3 only, one self-signed certificate from each side that carries
-//! its libp2p key, ALPN `libp2p`. Certificates are made and judged by libp2p's own code alone. It
+//! its libp2p key, ALPN `libp2p` or the name of a multiplexer. Certificates are made and judged by libp2p's own code alone. It
 //! differs from the stock upgrade in three things that the other side cannot be hurt by: the order
 //! of the ciphers offered, no session tickets (a resumed session proves no key anew), and no file of
 //! keys for debuggers. How bytes are moved is in [`super::record`].
@@ -32,7 +32,12 @@ use super::record::{Side, TlsStream};
 use crate::net::NetError;
 
 const PROTOCOL: &str = "/tls/1.0.0";
+/// What every libp2p peer knows; the multiplexer is agreed on afterwards.
 const ALPN: &[u8] = b"libp2p";
+
+/// The multiplexer of [`super::mux`], agreed on in the handshake as libp2p does it for others: the
+/// round trip that this would take afterwards is saved, and who does not know the name is not asked.
+pub(super) const ALPN_MUX: &[u8] = b"/shoal/mux/1";
 
 /// The upgrade of a connection to TLS.
 #[derive(Clone)]
@@ -64,14 +69,14 @@ impl Tls {
             .dangerous()
             .with_custom_certificate_verifier(Arc::new(Libp2pVerifier))
             .with_client_cert_resolver(own.clone());
-        client.alpn_protocols = vec![ALPN.to_vec()];
+        client.alpn_protocols = vec![ALPN_MUX.to_vec(), ALPN.to_vec()];
         client.resumption = Resumption::disabled();
         let mut server = ServerConfig::builder_with_provider(provider)
             .with_protocol_versions(versions)
             .map_err(|error| failed(&error))?
             .with_client_cert_verifier(Arc::new(Libp2pVerifier))
             .with_cert_resolver(own);
-        server.alpn_protocols = vec![ALPN.to_vec()];
+        server.alpn_protocols = vec![ALPN_MUX.to_vec(), ALPN.to_vec()];
         server.send_tls13_tickets = 0;
         Ok(Self {
             client: Arc::new(client),

@@ -1,22 +1,20 @@
-//! yamux (`/yamux/1.0.0`) with large frames: many streams over one secured connection.
+//! yamux (`/yamux/1.0.0`) with large frames: many streams over one secured connection with a peer
+//! that is no node of Shoal.
 //!
 //! Owns how the `yamux` crate is set up and what libp2p asks of a multiplexer. The stock upgrade
 //! cuts everything into frames of 16 KiB, each written and flushed by itself; any peer accepts
 //! larger ones. What a peer may have unread here is bounded for the connection.
 
 use std::collections::VecDeque;
-use std::convert::Infallible;
-use std::future::{Ready, ready};
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, Waker, ready as try_ready};
 
 use libp2p::core::muxing::{StreamMuxer, StreamMuxerEvent};
-use libp2p::core::upgrade::{InboundConnectionUpgrade, OutboundConnectionUpgrade, UpgradeInfo};
 use libp2p::futures::{AsyncRead, AsyncWrite};
 use yamux::{Connection, ConnectionError, Mode, Stream};
 
-const PROTOCOL: &str = "/yamux/1.0.0";
+use super::mux::Side;
 
 /// Payload of one frame. A control message waits for one frame of every busy stream at most: 64 KiB
 /// are 5 ms at 100 Mbit/s. Implementations refuse frames from 256 KiB (Go) or 1 MiB (Rust) on.
@@ -29,14 +27,17 @@ const STREAM_WINDOW_BYTES: usize = yamux::DEFAULT_CREDIT as usize;
 /// round trip of 100 ms. A window grows only as far as its stream is read.
 const WINDOW_GROWTH_BYTES_MAX: usize = 16 << 20;
 
-/// The upgrade of a secured connection to a multiplexed one.
+/// How a secured connection is multiplexed.
 #[derive(Clone)]
 pub(super) struct Yamux {
     config: yamux::Config,
 }
 
 impl Yamux {
-    /// An upgrade that admits so many streams on a connection; a peer that opens more loses it.
+    /// The name to agree on.
+    pub(super) const NAME: &str = "/yamux/1.0.0";
+
+    /// Admits so many streams on a connection; a peer that opens more loses it.
     pub(super) fn new(streams_max: u16) -> Self {
         let streams_max = usize::from(streams_max);
         let mut config = yamux::Config::default();
@@ -48,50 +49,20 @@ impl Yamux {
         Self { config }
     }
 
-    fn muxer<C>(self, connection: C, mode: Mode) -> Muxer<C>
+    /// Multiplexes a secured connection.
+    pub(super) fn muxer<C>(self, connection: C, side: Side) -> Muxer<C>
     where
         C: AsyncRead + AsyncWrite + Unpin,
     {
+        let mode = match side {
+            Side::Dialler => Mode::Client,
+            Side::Listener => Mode::Server,
+        };
         Muxer {
             connection: Connection::new(connection, self.config, mode),
             inbound: VecDeque::new(),
             inbound_waker: None,
         }
-    }
-}
-
-impl UpgradeInfo for Yamux {
-    type Info = &'static str;
-    type InfoIter = std::iter::Once<&'static str>;
-
-    fn protocol_info(&self) -> Self::InfoIter {
-        std::iter::once(PROTOCOL)
-    }
-}
-
-impl<C> InboundConnectionUpgrade<C> for Yamux
-where
-    C: AsyncRead + AsyncWrite + Unpin,
-{
-    type Output = Muxer<C>;
-    type Error = Infallible;
-    type Future = Ready<Result<Muxer<C>, Infallible>>;
-
-    fn upgrade_inbound(self, connection: C, _: &'static str) -> Self::Future {
-        ready(Ok(self.muxer(connection, Mode::Server)))
-    }
-}
-
-impl<C> OutboundConnectionUpgrade<C> for Yamux
-where
-    C: AsyncRead + AsyncWrite + Unpin,
-{
-    type Output = Muxer<C>;
-    type Error = Infallible;
-    type Future = Ready<Result<Muxer<C>, Infallible>>;
-
-    fn upgrade_outbound(self, connection: C, _: &'static str) -> Self::Future {
-        ready(Ok(self.muxer(connection, Mode::Client)))
     }
 }
 
