@@ -18,6 +18,7 @@ pub mod metrics;
 pub mod net;
 mod node;
 mod patterns;
+mod pool;
 mod serve;
 pub mod share;
 pub mod store;

@@ -115,6 +115,7 @@ impl<'a> Feeder<'a> {
                 .mtime
                 .and_then(|it| system_time(it.secs(), it.nanos())),
             landed: Mutex::new(0),
+            writing: Mutex::default(),
         });
         if let Some(bytes) = whole(cid) {
             self.fed.bytes += bytes.len() as u64;

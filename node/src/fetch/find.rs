@@ -148,7 +148,7 @@ impl Inner {
             let stream = contacts::open(&self.net, candidate).await?;
             let (events, mut inbox) = mpsc::channel(1);
             let start = Instant::now();
-            let (buffers, limits) = (Arc::clone(&self.buffers), self.limits.clone());
+            let (buffers, limits) = (self.buffers.clone(), self.limits.clone());
             let source = Source {
                 provider: ProviderId(0),
                 serial: Serial(0),

@@ -82,7 +82,7 @@ impl Inner {
             in_order: journal.is_none(),
             needs,
             nodes: nodes_sender,
-            buffers: Arc::clone(&self.buffers),
+            buffers: self.buffers.clone(),
             progress: Arc::clone(progress),
             offences: Arc::clone(&self.offences),
             limits: self.limits.paced(pace.clone()),

@@ -45,6 +45,9 @@ pub(super) struct LandingFile {
     pub(super) mtime: Option<std::time::SystemTime>,
     /// Bytes in place, the resumed ones counted.
     pub(super) landed: Mutex<u64>,
+    /// Held while its bytes are written: a file takes one write at a time, and who waits for that in
+    /// the kernel keeps a processor busy.
+    pub(super) writing: Mutex<()>,
 }
 
 /// Why a block did not land.
@@ -102,8 +105,11 @@ impl Landing {
                 let (expected, actual) = (u64::from(expected), u64::from(len));
                 return Err(DagError::Length { expected, actual }.into());
             }
-            self.handle(&target.file)?
-                .write_all_at(bytes, target.offset)?;
+            let handle = self.handle(&target.file)?;
+            {
+                let _turn = lock(&target.file.writing);
+                handle.write_all_at(bytes, target.offset)?;
+            }
             self.landed(target, *digest, len)?;
         }
         Ok(())

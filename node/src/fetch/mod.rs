@@ -46,7 +46,6 @@ use std::{
 
 use libp2p::{Multiaddr, PeerId};
 use shoal_protocol::{address::Cid, link::Link, name::SafeName, walk::Tree};
-use tokio::sync::Semaphore;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::Instrument as _;
 
@@ -61,6 +60,7 @@ pub(crate) use self::{
     transfers::{ControlError, FetchEvent, Pause, TransferInfo, TransferState, Transfers},
 };
 use self::{
+    buffers::Buffers,
     claims::Claims,
     halves::{Halves, Sought},
     job::Job,
@@ -140,7 +140,7 @@ struct Inner {
     net: Net,
     limits: Limits,
     swarms: Arc<Swarms>,
-    buffers: Arc<Semaphore>,
+    buffers: Buffers,
     streams: Streams,
     offences: Arc<Reputation>,
     transfers: Transfers,
@@ -206,7 +206,7 @@ impl Fetcher {
             net: deps.net,
             limits: deps.limits,
             swarms: deps.swarms,
-            buffers: buffers::budget(),
+            buffers: Buffers::default(),
             streams: Streams::default(),
             offences: Arc::default(),
             transfers: deps.transfers,
@@ -395,7 +395,7 @@ impl Fetcher {
         numbers.gauge(
             "shoal_fetch_buffers_bytes",
             "Memory of blocks that came from peers and are not landed yet.",
-            buffers::taken_bytes(&inner.buffers),
+            inner.buffers.taken_bytes(),
         );
         inner.offences.measure(numbers);
     }

@@ -10,7 +10,7 @@
 use std::{
     collections::HashMap,
     fmt,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Mutex, PoisonError},
     time::Duration,
 };
 
@@ -21,7 +21,7 @@ use shoal_protocol::{
 };
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _, BufReader, ReadHalf, WriteHalf},
-    sync::{OwnedSemaphorePermit, Semaphore, mpsc},
+    sync::mpsc,
 };
 
 use tokio_util::{
@@ -29,7 +29,10 @@ use tokio_util::{
     task::TaskTracker,
 };
 
-use super::span;
+use super::{
+    buffers::{Buffer, Buffers},
+    span,
+};
 use crate::{
     limits::{Class, Limits},
     net::ExchangeStream,
@@ -59,9 +62,7 @@ pub(super) struct Ask {
 pub(super) struct Received {
     pub(super) want: WantId,
     pub(super) digest: Digest,
-    pub(super) bytes: Vec<u8>,
-    /// Keeps the bytes counted in the buffer budget for as long as they live.
-    _budget: OwnedSemaphorePermit,
+    pub(super) bytes: Buffer,
 }
 
 /// What a session tells its transfer, and which session it was.
@@ -127,7 +128,7 @@ impl Session {
         source: Source,
         stream: ExchangeStream,
         root: Cid,
-        buffers: Arc<Semaphore>,
+        buffers: Buffers,
         limits: Limits,
         events: mpsc::Sender<Told>,
         tasks: &TaskTracker,
@@ -153,6 +154,11 @@ impl Session {
 
     pub(super) fn serial(&self) -> Serial {
         self.serial
+    }
+
+    /// Whether its provider has not said yet what it has.
+    pub(super) fn is_unheard(&self) -> bool {
+        self.is_new
     }
 
     /// Whether this is asked for the first time.
@@ -181,7 +187,7 @@ struct Asked {
 
 struct Worker {
     source: Source,
-    buffers: Arc<Semaphore>,
+    buffers: Buffers,
     limits: Limits,
     events: mpsc::Sender<Told>,
     asked: Mutex<Asked>,
@@ -218,31 +224,25 @@ impl Worker {
         root: Cid,
         inbox: mpsc::Receiver<Command>,
     ) -> SessionEnd {
-        let (reader, mut writer) = tokio::io::split(stream);
-        let mut reader = BufReader::with_capacity(READ_BUFFER_BYTES, reader);
-        let opening = async {
-            send(&mut writer, &Request::Open { root }).await?;
-            read_response(&mut reader).await
-        };
-        let first = match tokio::time::timeout(STATUS_TIMEOUT, opening).await {
-            Ok(Ok(first @ (Response::Status(_) | Response::Close(_)))) => first,
-            Ok(Ok(_)) => return violation("the first answer is not a status"),
-            Ok(Err(end)) => return end,
-            Err(_) => return SessionEnd::Lost("no answer to the opening message".into()),
-        };
-        tracing::debug!(provider = ?self.source.provider, "the provider has answered");
-        if let Err(end) = self.handle(&mut reader, first).await {
-            return end;
-        }
+        let (reader, writer) = tokio::io::split(stream);
+        let reader = BufReader::with_capacity(READ_BUFFER_BYTES, reader);
         // The two directions never wait for each other, and neither future is dropped half-way
         // through a frame unless the session is over.
         tokio::select! {
             end = self.read(reader) => end,
-            end = self.write(writer, inbox) => end,
+            end = self.write(writer, root, inbox) => end,
         }
     }
 
-    async fn write(&self, mut writer: Writer, mut inbox: mpsc::Receiver<Command>) -> SessionEnd {
+    async fn write(
+        &self,
+        mut writer: Writer,
+        root: Cid,
+        mut inbox: mpsc::Receiver<Command>,
+    ) -> SessionEnd {
+        if let Err(end) = send(&mut writer, &Request::Open { root }).await {
+            return end;
+        }
         while let Some(command) = inbox.recv().await {
             for request in self.requests(command) {
                 if let Err(end) = send(&mut writer, &request).await {
@@ -283,6 +283,17 @@ impl Worker {
     }
 
     async fn read(&self, mut reader: Reader) -> SessionEnd {
+        let first = tokio::time::timeout(STATUS_TIMEOUT, read_response(&mut reader)).await;
+        let first = match first {
+            Ok(Ok(first @ (Response::Status(_) | Response::Close(_)))) => first,
+            Ok(Ok(_)) => return violation("the first answer is not a status"),
+            Ok(Err(end)) => return end,
+            Err(_) => return SessionEnd::Lost("no answer to the opening message".into()),
+        };
+        tracing::debug!(provider = ?self.source.provider, "the provider has answered");
+        if let Err(end) = self.handle(&mut reader, first).await {
+            return end;
+        }
         loop {
             let handled = match read_response(&mut reader).await {
                 Ok(response) => self.handle(&mut reader, response).await,
@@ -326,10 +337,7 @@ impl Worker {
         {
             return Err(violation("a block is longer than its parent says"));
         }
-        let permits = len.div_ceil(super::buffers::UNIT_BYTES);
-        let budget = Arc::clone(&self.buffers).acquire_many_owned(permits).await;
-        let budget = budget.map_err(|_| SessionEnd::Dropped)?;
-        let mut bytes = vec![0; usize::try_from(len).unwrap_or(0)];
+        let mut bytes = self.buffers.take(len).await;
         let mut filled = 0;
         let mut reported = 0;
         while filled < bytes.len() {
@@ -354,7 +362,6 @@ impl Worker {
             want: ask.want,
             digest: ask.digest,
             bytes,
-            _budget: budget,
         })
     }
 

@@ -29,6 +29,7 @@ use crate::{
     limits::Limits,
     metrics::Numbers,
     net::{ExchangeStream, Net},
+    pool::Pool,
     store::{BlockKind, Held, Library},
     swarm::Swarms,
 };
@@ -141,6 +142,7 @@ pub(crate) struct Server {
     stats: Arc<ServeStats>,
     limits: Limits,
     buffers: Arc<Semaphore>,
+    pool: Pool,
     /// Room for telling peers that there is none.
     refusals: Arc<Semaphore>,
     peers: Mutex<HashMap<PeerId, Peer>>,
@@ -170,6 +172,7 @@ impl Server {
             limits,
             refusals: Arc::new(Semaphore::new(REFUSALS_MAX)),
             buffers: Arc::new(Semaphore::new(units(SERVE_BUFFER_BYTES_MAX))),
+            pool: Pool::default(),
             peers: Mutex::default(),
             workers: TaskTracker::new(),
             shutdown,

@@ -30,6 +30,7 @@ use super::{
 use crate::{
     limits::{Class, Limits, Spent},
     net::ExchangeStream,
+    pool::{Pool, Pooled},
     store::{BlockKind, Library, ReadError},
 };
 
@@ -91,6 +92,7 @@ pub(super) struct Worker {
     limits: Limits,
     buffers: Arc<Semaphore>,
     peer_buffers: Arc<Semaphore>,
+    pool: Pool,
     shutdown: CancellationToken,
     queue: Mutex<Queue>,
     asked: Notify,
@@ -186,6 +188,7 @@ impl Worker {
             limits: server.limits.clone(),
             buffers: Arc::clone(&server.buffers),
             peer_buffers,
+            pool: server.pool.clone(),
             shutdown: server.shutdown.clone(),
             queue: Mutex::default(),
             asked: Notify::new(),
@@ -342,7 +345,8 @@ impl Worker {
         let units = u32::try_from(units).ok()?;
         let mut budget = Budget::take(&self.peer_buffers, &self.buffers, units).await?;
         let (library, root) = (self.sources.library.clone(), root.clone());
-        let job = tokio::task::spawn_blocking(move || read_batch(&library, &root, wants));
+        let pool = self.pool.clone();
+        let job = tokio::task::spawn_blocking(move || read_batch(&library, &root, wants, &pool));
         let (blocks, rest) = job.await.ok()?;
         if !rest.is_empty() {
             self.lock_queue().put_back(rest);
@@ -418,24 +422,26 @@ async fn tell(news: &mut News, writer: &mut Writer) -> Result<(), Ended> {
     }
 }
 
-type Blocks = Vec<(u32, Result<(BlockKind, Vec<u8>), Missing>)>;
+type Blocks = Vec<(u32, Result<(BlockKind, Pooled), Missing>)>;
 
 /// Reads wants in order until [`CHUNK_BYTES`] are together; what is left comes back.
 fn read_batch(
     library: &Library,
     root: &Cid,
     wants: Vec<(u32, Digest)>,
+    pool: &Pool,
 ) -> (Blocks, Vec<(u32, Digest)>) {
     let mut blocks = Vec::with_capacity(wants.len());
+    let mut spare = pool.take();
     let mut bytes = 0;
     let mut wants = wants.into_iter();
     while bytes < CHUNK_BYTES {
         let Some((id, digest)) = wants.next() else {
             break;
         };
-        let mut block = Vec::new();
-        let read = library.read(&digest, Some(root), &mut block);
-        let block = read.map(|kind| (kind, block)).map_err(|error| match error {
+        let read = library.read(&digest, Some(root), &mut spare);
+        let block = read.map(|kind| (kind, pool.hand_over(&mut spare)));
+        let block = block.map_err(|error| match error {
             ReadError::NotHere => Missing::NotHere,
             ReadError::Changed => Missing::Changed,
             ReadError::Unreadable(_) | ReadError::Store(_) => {

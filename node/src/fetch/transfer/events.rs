@@ -1,9 +1,6 @@
 //! What a transfer does about each thing that happens to it.
 
-use std::{
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
 use libp2p::{Multiaddr, PeerId};
 use shoal_protocol::{
@@ -57,7 +54,7 @@ impl Transfer {
             Ok(stream) => {
                 let provider = self.setup.contacts.activate(contacted.peer);
                 tracing::debug!(peer = %contacted.peer, "exchange opened");
-                let (root, buffers) = (self.setup.root.clone(), Arc::clone(&self.setup.buffers));
+                let (root, buffers) = (self.setup.root.clone(), self.setup.buffers.clone());
                 let events = self.event_sender.clone();
                 self.next_serial += 1;
                 let serial = Serial(self.next_serial);
@@ -87,7 +84,11 @@ impl Transfer {
             }
             match event {
                 SessionEvent::Block(received) => {
-                    if self.arrived(provider, &received, now) {
+                    let is_awaited = match self.is_early(source, &received) {
+                        Some(is_awaited) => is_awaited,
+                        None => self.arrived(provider, &received, now),
+                    };
+                    if is_awaited {
                         bytes += received.bytes.len();
                         blocks.push((provider, received));
                     }
@@ -98,7 +99,9 @@ impl Transfer {
                 }
                 SessionEvent::Missing(want, why) => {
                     tracing::debug!(?provider, ?why, "a provider is missing a block");
-                    self.planner.block_missing(provider, want, now);
+                    if !self.early_is_missing(source, want) {
+                        self.planner.block_missing(provider, want, now);
+                    }
                 }
                 SessionEvent::Available(availability) => {
                     self.handle_availability(provider, availability);
@@ -216,7 +219,7 @@ impl Transfer {
     }
 
     fn handle_ended(&mut self, provider: ProviderId, end: &SessionEnd) {
-        self.sessions.remove(&provider);
+        self.end_session(provider);
         self.planner
             .remove_provider(provider, Removal::Lost, self.now());
         let Some(peer) = self.setup.contacts.peer(provider) else {
@@ -308,6 +311,7 @@ impl Transfer {
                 if let Some(want) = self.wants.get_mut(&want) {
                     want.landing = false;
                 }
+                self.early_was_bad(want);
                 self.planner.block_bad(provider, want, self.now());
                 self.blame(provider);
                 Ok(())
@@ -351,9 +355,16 @@ impl Transfer {
         }
     }
 
+    fn end_session(&mut self, provider: ProviderId) {
+        if let Some(session) = self.sessions.remove(&provider) {
+            let serial = session.serial();
+            self.early_failed(Source { provider, serial });
+        }
+    }
+
     /// Ends a session whose peer may be asked again later.
     fn drop_session(&mut self, provider: ProviderId, answer: String) {
-        self.sessions.remove(&provider);
+        self.end_session(provider);
         self.planner
             .remove_provider(provider, Removal::Lost, self.now());
         if let Some(peer) = self.setup.contacts.peer(provider) {
@@ -363,7 +374,7 @@ impl Transfer {
 
     /// Ends a session whose peer is not asked again by this transfer.
     fn put_out(&mut self, provider: ProviderId, answer: String) {
-        self.sessions.remove(&provider);
+        self.end_session(provider);
         if let Some(peer) = self.setup.contacts.peer(provider) {
             self.setup.contacts.out(peer, answer);
         }

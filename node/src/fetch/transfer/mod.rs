@@ -7,6 +7,7 @@
 //! moved for the time-out, when the disk refuses, or when it is dropped; dropping it ends all
 //! sessions.
 
+mod early;
 mod events;
 
 use std::{
@@ -20,15 +21,13 @@ use shoal_protocol::{
     address::{CHUNK_BYTES, Cid, Digest},
     planner::{Order, Part, Planner, PlannerConfig, ProviderId, WantId},
 };
-use tokio::{
-    sync::{Semaphore, mpsc},
-    task::JoinHandle,
-};
+use tokio::{sync::mpsc, task::JoinHandle};
 use tokio_util::{sync::DropGuard, task::TaskTracker};
 
+use self::early::Early;
 use super::{
     FetchError,
-    buffers::TRANSFER_IN_FLIGHT_BYTES,
+    buffers::{Buffers, TRANSFER_IN_FLIGHT_BYTES},
     contacts::{Contacted, Contacts},
     discovery::Candidate,
     journal::Journal,
@@ -70,7 +69,7 @@ pub(super) struct Setup {
     pub(super) in_order: bool,
     pub(super) needs: mpsc::Receiver<Need>,
     pub(super) nodes: blocking::Sender<(Digest, Vec<u8>)>,
-    pub(super) buffers: Arc<Semaphore>,
+    pub(super) buffers: Buffers,
     pub(super) progress: Arc<Progress>,
     pub(super) offences: Arc<Reputation>,
     pub(super) limits: Limits,
@@ -91,6 +90,7 @@ pub(super) struct Transfer {
     sessions: HashMap<ProviderId, Session>,
     wants: HashMap<WantId, Want>,
     by_digest: HashMap<Digest, WantId>,
+    early: Option<Early>,
     next_want: u64,
     next_serial: u64,
     received: HashMap<PeerId, u64>,
@@ -133,7 +133,7 @@ impl Sink {
         targets: &[Target],
         nodes: &blocking::Sender<(Digest, Vec<u8>)>,
     ) -> Result<(), LandError> {
-        let (digest, bytes) = (&received.digest, received.bytes.as_slice());
+        let (digest, bytes) = (&received.digest, &received.bytes);
         if let Some(landing) = self.landing.as_ref().filter(|_| !targets.is_empty()) {
             return landing.land(digest, bytes, targets);
         }
@@ -179,6 +179,7 @@ impl Transfer {
             sessions: HashMap::new(),
             wants: HashMap::new(),
             by_digest: HashMap::new(),
+            early: None,
             next_want: 0,
             next_serial: 0,
             received: HashMap::new(),
@@ -323,6 +324,7 @@ impl Transfer {
             return;
         }
         self.gathers_until = None;
+        self.tend_early();
         let in_flight = self.setup.limits.in_flight(TRANSFER_IN_FLIGHT_BYTES);
         self.planner.budget(in_flight);
         for action in self.planner.poll(self.now()) {
