@@ -132,7 +132,8 @@ impl<'a> Feeder<'a> {
                     return Ok(());
                 };
                 self.fed.bytes += size.unwrap_or(0);
-                self.chunk(&file, 0, digest, None, &journalled)
+                let claimed = size.and_then(|size| u32::try_from(size).ok());
+                self.chunk(&file, (0, digest), (None, claimed), &journalled)
             }
             Codec::DagPb => self.chunks(&file, cid, &journalled),
         }
@@ -156,7 +157,7 @@ impl<'a> Feeder<'a> {
                 Step::Leaf { offset, len, cid } => {
                     let Some(digest) = cid.digest() else { continue };
                     let len = len.map(block_len).transpose()?;
-                    self.chunk(file, offset, digest, len, journalled)?;
+                    self.chunk(file, (offset, digest), (len, len), journalled)?;
                 }
                 Step::Inline { offset, data } => self.inline(file, offset, &data)?,
                 Step::Done { size } => {
@@ -173,13 +174,13 @@ impl<'a> Feeder<'a> {
 }
 
 impl Feeder<'_> {
-    /// One chunk: from the part, from another share on this disk, or from the network.
+    /// One chunk at its offset, as long as is known and as is claimed: from the part, from another
+    /// share on this disk, or from the network.
     fn chunk(
         &mut self,
         file: &Arc<LandingFile>,
-        offset: u64,
-        digest: Digest,
-        len: Option<u32>,
+        (offset, digest): (u64, Digest),
+        (len, claimed): (Option<u32>, Option<u32>),
         journalled: &Journalled,
     ) -> Result<(), FetchError> {
         if self.supply.needs.is_closed() {
@@ -202,6 +203,7 @@ impl Feeder<'_> {
         self.supply.need(Need::Chunk {
             digest,
             len,
+            claimed,
             target,
         })
     }

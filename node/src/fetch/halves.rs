@@ -26,7 +26,7 @@ use super::{
 use crate::limits::Pace;
 
 /// Needs waiting for the planner to have room.
-const NEEDS_QUEUED_MAX: usize = 256;
+pub(super) const NEEDS_QUEUED_MAX: usize = 256;
 
 /// What is fetched.
 pub(super) struct Sought<'a> {

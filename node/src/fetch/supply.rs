@@ -42,10 +42,12 @@ pub(super) enum Need {
     Node(Digest),
     /// A leaf of a file that is streamed; its bytes come back like a node's.
     Leaf { digest: Digest, len: Option<u32> },
-    /// A chunk and where it goes. `len` is exact when the parent block states it.
+    /// A chunk and where it goes. `len` is exact when the parent block states it, `claimed` what
+    /// somebody may have made up.
     Chunk {
         digest: Digest,
         len: Option<u32>,
+        claimed: Option<u32>,
         target: Target,
     },
 }

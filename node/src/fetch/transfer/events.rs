@@ -18,9 +18,10 @@ use super::{
         progress::Phase,
         reputation::BAN_TIME,
         session::{Ask, Received, Serial, Session, SessionEnd, SessionEvent, Source, Told},
-        span,
     },
-    LANDING_JOB_BYTES, Sink, Transfer, Verdict, swarm_key,
+    Sink, Transfer,
+    landers::{Arrived, Verdict},
+    swarm_key,
 };
 
 impl Transfer {
@@ -74,8 +75,6 @@ impl Transfer {
 
     pub(super) fn handle_events(&mut self, events: &mut Vec<Told>, sink: &Sink) {
         let now = self.now();
-        let mut blocks = Vec::new();
-        let mut bytes = 0;
         for (source, event) in events.drain(..) {
             let provider = source.provider;
             // What a session says that was replaced or dropped is not held against the new one.
@@ -89,8 +88,7 @@ impl Transfer {
                         None => self.arrived(provider, &received, now),
                     };
                     if is_awaited {
-                        bytes += received.bytes.len();
-                        blocks.push((provider, received));
+                        self.land(provider, received, sink);
                     }
                 }
                 SessionEvent::Progress(grown) => {
@@ -109,12 +107,7 @@ impl Transfer {
                 SessionEvent::Hint(peers) => self.handle_hint(provider, peers),
                 SessionEvent::Ended(end) => self.handle_ended(provider, &end),
             }
-            if bytes >= LANDING_JOB_BYTES {
-                self.land(std::mem::take(&mut blocks), sink);
-                bytes = 0;
-            }
         }
-        self.land(blocks, sink);
     }
 
     /// Tells the planner of a block; false when nobody waits for it any more.
@@ -243,38 +236,17 @@ impl Transfer {
         }
     }
 
-    /// Has blocks verified and written on a blocking thread.
-    fn land(&self, blocks: Vec<(ProviderId, Received)>, sink: &Sink) {
-        if blocks.is_empty() {
+    /// Has a block verified and written on a blocking thread.
+    fn land(&self, provider: ProviderId, received: Received, sink: &Sink) {
+        let Some(want) = self.wants.get(&received.want) else {
             return;
-        }
-        let jobs: Vec<_> = blocks
-            .into_iter()
-            .filter_map(|(provider, received)| {
-                let want = self.wants.get(&received.want)?;
-                Some((provider, received, want.targets.clone()))
-            })
-            .collect();
-        let (sink, nodes) = (sink.clone(), self.setup.nodes.clone());
-        let verdicts = self.verdict_sender.clone();
-        span::spawn_blocking(&self.setup.tasks, move || {
-            tracing::trace!(blocks = jobs.len(), "landing blocks");
-            for (provider, received, targets) in jobs {
-                let result = sink.take(&received, &targets, &nodes);
-                let (want, bytes) = (received.want, received.bytes.len() as u64);
-                // The buffer is given back before the verdict can make room for the next block.
-                drop(received);
-                let verdict = Verdict {
-                    provider,
-                    want,
-                    bytes,
-                    result,
-                };
-                if verdicts.blocking_send(verdict).is_err() {
-                    return;
-                }
-            }
-        });
+        };
+        let arrived = Arrived {
+            provider,
+            received,
+            targets: want.targets.clone(),
+        };
+        self.landers.land(sink, arrived, &self.setup.tasks);
     }
 
     pub(super) fn handle_verdict(&mut self, verdict: Verdict) -> Result<(), FetchError> {

@@ -9,6 +9,7 @@
 
 mod early;
 mod events;
+mod landers;
 
 use std::{
     collections::HashMap,
@@ -18,18 +19,22 @@ use std::{
 
 use libp2p::PeerId;
 use shoal_protocol::{
-    address::{CHUNK_BYTES, Cid, Digest},
+    address::{Cid, Digest},
     planner::{Order, Part, Planner, PlannerConfig, ProviderId, WantId},
 };
 use tokio::{sync::mpsc, task::JoinHandle};
 use tokio_util::{sync::DropGuard, task::TaskTracker};
 
-use self::early::Early;
+use self::{
+    early::Early,
+    landers::{Landers, Verdict},
+};
 use super::{
     FetchError,
     buffers::{Buffers, TRANSFER_IN_FLIGHT_BYTES},
     contacts::{Contacted, Contacts},
     discovery::Candidate,
+    halves::NEEDS_QUEUED_MAX,
     journal::Journal,
     landing::{LandError, Landing, Target},
     progress::Progress,
@@ -43,8 +48,8 @@ use crate::{limits::Limits, net::Net};
 const EVENTS_QUEUED_MAX: usize = 256;
 /// Events handled in one turn, so that small blocks are landed together.
 const EVENTS_PER_TURN: usize = 64;
-/// Bytes landed by one blocking job: a chunk alone, small blocks together.
-const LANDING_JOB_BYTES: usize = CHUNK_BYTES;
+/// Needs taken in one turn: the thread that finds them out then goes on for as long without a pause.
+const NEEDS_PER_TURN: usize = NEEDS_QUEUED_MAX;
 
 /// What the planner is told a DAG node is long, when nothing says it.
 const NODE_BYTES_HINT: u32 = 64 * 1024;
@@ -96,8 +101,8 @@ pub(super) struct Transfer {
     received: HashMap<PeerId, u64>,
     events: mpsc::Receiver<Told>,
     event_sender: mpsc::Sender<Told>,
-    verdicts: mpsc::Receiver<Verdict>,
-    verdict_sender: mpsc::Sender<Verdict>,
+    landers: Landers,
+    verdicts: mpsc::Receiver<Vec<Verdict>>,
     started: Instant,
     moved: Instant,
     /// Until when nothing is asked for, so that there is something to choose from.
@@ -149,18 +154,10 @@ impl Sink {
     }
 }
 
-/// What became of a block.
-struct Verdict {
-    provider: ProviderId,
-    want: WantId,
-    bytes: u64,
-    result: Result<(), LandError>,
-}
-
 impl Transfer {
     pub(super) fn new(setup: Setup) -> Self {
         let (event_sender, events) = mpsc::channel(EVENTS_QUEUED_MAX);
-        let (verdict_sender, verdicts) = mpsc::channel(EVENTS_QUEUED_MAX);
+        let (landers, verdicts) = Landers::new(setup.nodes.clone());
         let now = Instant::now();
         let order = match setup.in_order {
             true => Order::ById,
@@ -185,8 +182,8 @@ impl Transfer {
             received: HashMap::new(),
             events,
             event_sender,
+            landers,
             verdicts,
-            verdict_sender,
             started: now,
             moved: now,
             gathers_until: None,
@@ -217,6 +214,7 @@ impl Transfer {
         self.moved = Instant::now();
         self.gathers_until = sink.landing.as_ref().map(|_| self.moved + GATHER_TIME);
         let mut events = Vec::with_capacity(EVENTS_PER_TURN);
+        let mut needs = Vec::with_capacity(NEEDS_PER_TURN);
         let mut last = self.setup.progress.snapshot();
         loop {
             if self.wants.is_empty()
@@ -228,7 +226,11 @@ impl Transfer {
             let tick = self.until_tick();
             tokio::select! {
                 biased;
-                Some(verdict) = self.verdicts.recv() => self.handle_verdict(verdict)?,
+                Some(verdicts) = self.verdicts.recv() => {
+                    for verdict in verdicts {
+                        self.handle_verdict(verdict)?;
+                    }
+                }
                 count = self.events.recv_many(&mut events, EVENTS_PER_TURN) => {
                     debug_assert!(count > 0, "the transfer holds a sender");
                     self.handle_events(&mut events, sink);
@@ -237,8 +239,10 @@ impl Transfer {
                 Some(candidate) = self.setup.candidates.recv() => {
                     self.handle_candidate(candidate);
                 }
-                Some(need) = self.setup.needs.recv(), if self.planner.room() > 0 => {
-                    self.handle_need(need);
+                1.. = self.setup.needs.recv_many(&mut needs, NEEDS_PER_TURN),
+                    if self.planner.room() >= NEEDS_PER_TURN =>
+                {
+                    needs.drain(..).for_each(|need| self.handle_need(need));
                 }
                 Some(peer) = next_guest(&mut self.guests) => self.handle_guest(peer),
                 joined = &mut job, if outcome.is_none() => {
@@ -275,9 +279,10 @@ impl Transfer {
             Need::Chunk {
                 digest,
                 len,
+                claimed,
                 target,
             } => {
-                let hint = len.unwrap_or(CHUNK_BYTES_HINT);
+                let hint = len.or(claimed).unwrap_or(CHUNK_BYTES_HINT);
                 (digest, len.unwrap_or(BLOCK_BYTES_CAP), hint, Some(target))
             }
         };
