@@ -1,0 +1,69 @@
+//! Looking up in the index where the bytes of a chunk lie, among a million of them, and writing
+//! rows.
+
+#![allow(clippy::unwrap_used, missing_docs)]
+
+use std::hint::black_box;
+
+use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
+use shoal_node::store::{BATCH_BYTES, FileId, Store};
+use shoal_protocol::address::{CHUNK_BYTES, Digest, HashFn};
+
+const CHUNKS: u64 = 1_000_000;
+const ROWS: u64 = 1_000;
+
+fn digest(chunk: u64) -> Digest {
+    Digest::of(HashFn::Blake3, &chunk.to_le_bytes())
+}
+
+/// A store that knows where [`CHUNKS`] chunks lie, those of files of a GiB.
+fn store(home: &std::path::Path) -> Store {
+    let store = Store::open(home).unwrap();
+    let mut batch = store.batch();
+    for chunk in 0..CHUNKS {
+        let (file, offset) = (FileId(chunk >> 10), (chunk & 1023) << 20);
+        batch.put_chunk(file, offset, &digest(chunk), CHUNK_BYTES as u32);
+        if batch.bytes() >= BATCH_BYTES {
+            batch.commit(false).unwrap();
+            batch = store.batch();
+        }
+    }
+    batch.commit(true).unwrap();
+    store
+}
+
+fn index(c: &mut Criterion) {
+    let home = tempfile::tempdir().unwrap();
+    let store = store(home.path());
+    let mut group = c.benchmark_group("index");
+    let mut chunk = 0;
+    group.bench_function("find one of a million chunks", |b| {
+        b.iter(|| {
+            chunk = (chunk + 7_919) % CHUNKS;
+            store.locations(black_box(&digest(chunk))).next().unwrap().unwrap()
+        });
+    });
+    group.bench_function("miss", |b| {
+        b.iter(|| {
+            chunk += 1;
+            assert!(store.locations(&digest(CHUNKS + chunk)).next().is_none());
+        });
+    });
+    group.throughput(Throughput::Elements(ROWS));
+    group.bench_function("write a thousand chunks", |b| {
+        b.iter_batched(
+            || store.batch(),
+            |mut batch| {
+                for chunk in 0..ROWS {
+                    batch.put_chunk(FileId(1), chunk << 20, &digest(chunk), CHUNK_BYTES as u32);
+                }
+                batch.commit(false).unwrap();
+            },
+            BatchSize::SmallInput,
+        );
+    });
+    group.finish();
+}
+
+criterion_group!(store_benches, index);
+criterion_main!(store_benches);
