@@ -11,6 +11,7 @@
 pub mod api;
 pub mod config;
 pub mod events;
+pub mod emulation;
 mod fetch;
 pub mod limits;
 mod meter;
