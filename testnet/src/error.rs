@@ -7,7 +7,7 @@ use std::{
 
 use shoal_node::api::{ApiError, ErrorCode, HomeError};
 
-use crate::{capacity::Shortage, launch::log_path};
+use crate::{capacity::Shortage, launch::log_path, scenario::ScenarioError};
 
 /// Why something with a testnet failed.
 #[derive(Debug, thiserror::Error)]
@@ -81,6 +81,9 @@ pub enum Error {
     /// The machine is too small.
     #[error(transparent)]
     TooMany(#[from] Shortage),
+    /// A scenario cannot be run as it is written.
+    #[error(transparent)]
+    Scenario(#[from] ScenarioError),
     /// A node did not start.
     #[error("{node} did not start: {said}{}", tail(.log))]
     Start {
@@ -171,7 +174,7 @@ impl Error {
             Self::Exists { .. } => ErrorCode::AlreadyRunning,
             Self::Absent { .. } => ErrorCode::PathNotFound,
             Self::Busy { .. } => ErrorCode::Busy,
-            Self::Manifest { .. } => ErrorCode::Config,
+            Self::Manifest { .. } | Self::Scenario(_) => ErrorCode::Config,
             Self::NoNode { .. } | Self::Nodes { .. } => ErrorCode::Usage,
             Self::TooMany(_) => ErrorCode::TooLarge,
             Self::Start { said, .. } | Self::Command { said, .. } => said.code,
@@ -206,6 +209,7 @@ impl Error {
             Self::TooMany(shortage) => {
                 format!("this machine has room for --nodes {}", shortage.fit)
             }
+            Self::Scenario(error) => return error.hint.clone(),
             Self::Start { said, .. } | Self::Command { said, .. } => return said.hint.clone(),
             Self::Different { .. } => "did it change in the meantime? try again".to_owned(),
             Self::Peers { .. } => "is the machine very busy? try fewer nodes".to_owned(),

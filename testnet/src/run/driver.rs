@@ -19,7 +19,8 @@ pub trait Driver: Send + Sync {
     fn kill(&self, node: usize) -> impl Future<Output = Result<(), Error>> + Send;
 
     /// Has a node share a file or folder, and returns its root when the DHT knows of it.
-    fn share(&self, node: usize, path: &Path) -> impl Future<Output = Result<String, Error>> + Send;
+    fn share(&self, node: usize, path: &Path)
+    -> impl Future<Output = Result<String, Error>> + Send;
 
     /// Has a node fetch a root to exactly this path, by the address alone; `on_progress` hears how
     /// many bytes have landed.
@@ -47,6 +48,9 @@ pub trait Driver: Send + Sync {
     /// Replaces the plan of the emulated links, and returns when it is in force on all nodes that
     /// run.
     fn apply(&self, plan: &Plan) -> impl Future<Output = Result<(), Error>> + Send;
+
+    /// A folder for what is shared and fetched; it goes with the network.
+    fn files(&self) -> &Path;
 
     /// The log of a node, if it has one of its own.
     fn log(&self, node: usize) -> Option<PathBuf>;

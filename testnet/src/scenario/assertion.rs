@@ -275,6 +275,7 @@ impl Unit {
     #[must_use]
     pub fn show(self, value: f64) -> String {
         match self {
+            _ if value.is_infinite() => "never".to_owned(),
             Self::YesNo if value >= 1.0 => "yes".to_owned(),
             Self::YesNo => "no".to_owned(),
             Self::Share => format!("{:.1}%", value * 100.0),
@@ -339,7 +340,10 @@ mod tests {
         assert_eq!(bound("memory-per-node <= 1KiB"), Bound::AtMost(1024.0));
         assert!(bound("origin-copies <= 1.5").holds(1.5));
         assert!(!bound("origin-copies <= 1.5").holds(1.51));
-        assert!(!bound("nodes-up >= 3").holds(f64::NAN), "unknown is not enough");
+        assert!(
+            !bound("nodes-up >= 3").holds(f64::NAN),
+            "unknown is not enough"
+        );
     }
 
     #[test]

@@ -209,10 +209,7 @@ fn nodes(fields: &mut Fields<'_>) -> Result<At<Selection>, ScenarioError> {
 }
 
 /// The end of something that begins `at` a time.
-fn until(
-    fields: &mut Fields<'_>,
-    at: Duration,
-) -> Result<Option<At<Duration>>, ScenarioError> {
+fn until(fields: &mut Fields<'_>, at: Duration) -> Result<Option<At<Duration>>, ScenarioError> {
     let until = fields.text("until", values::span)?;
     match until {
         Some(until) if until.value <= at => Err(until

@@ -6,8 +6,8 @@ use shoal_node::{
 };
 
 use super::{
-    evil::Behaviour,
     error::{Place, ScenarioError},
+    evil::Behaviour,
     fields::{At, Fields},
     values::{self, Amount},
 };
@@ -210,7 +210,11 @@ impl Members {
     }
 }
 
-fn unknown<'a>(kind: &str, name: &str, known: impl Iterator<Item = &'a str> + Clone) -> String {
+pub(super) fn unknown<'a>(
+    kind: &str,
+    name: &str,
+    known: impl Iterator<Item = &'a str> + Clone,
+) -> String {
     match closest(name, known.clone()) {
         Some(known) => format!("there is no {kind} `{name}`; did you mean `{known}`?"),
         None => match known.collect::<Vec<_>>().join(", ") {
@@ -257,7 +261,10 @@ fn counts(
         }
         [] => {}
         [open] if sum >= total => {
-            let message = format!("`{}` has no `count`, and of {total} nodes nothing is left", open.name);
+            let message = format!(
+                "`{}` has no `count`, and of {total} nodes nothing is left",
+                open.name
+            );
             return Err(open.place.error(message).hint("set more `nodes`"));
         }
         [_] => {}

@@ -26,14 +26,6 @@ enum Term {
 }
 
 impl Selection {
-    /// All nodes of a group.
-    pub(super) fn group(name: &str) -> Self {
-        Self {
-            text: format!("group:{name}"),
-            terms: vec![Term::Group(name.to_owned())],
-        }
-    }
-
     /// The nodes that are meant, in order; chance only chooses among those that `can`.
     ///
     /// # Errors
@@ -53,9 +45,7 @@ impl Selection {
 
     /// Whether it names nodes one by one, so that each of them has to be fit for what is asked.
     pub(crate) fn is_exact(&self) -> bool {
-        self.terms
-            .iter()
-            .all(|term| matches!(term, Term::Nodes(_)))
+        self.terms.iter().all(|term| matches!(term, Term::Nodes(_)))
     }
 
     /// Whether chance has a part in it.

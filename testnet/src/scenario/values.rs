@@ -140,7 +140,26 @@ fn rounded(number: f64) -> usize {
     number.round() as usize
 }
 
-#[expect(clippy::cast_precision_loss, reason = "far fewer than 2^52 are counted here")]
+/// So much of a size, the nearest byte.
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "rounded, and a cast from a float stops at the ends"
+)]
+pub(super) fn scaled(size: u64, scale: f64) -> u64 {
+    (bytes_as_f64(size) * scale).round() as u64
+}
+
+/// Bytes as a number to compare and divide.
+#[expect(clippy::cast_precision_loss, reason = "exact up to 2^53 bytes")]
+pub(crate) fn bytes_as_f64(bytes: u64) -> f64 {
+    bytes as f64
+}
+
+#[expect(
+    clippy::cast_precision_loss,
+    reason = "far fewer than 2^53 are counted here"
+)]
 fn as_f64(count: usize) -> f64 {
     count as f64
 }
