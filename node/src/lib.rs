@@ -10,8 +10,8 @@
 
 pub mod api;
 pub mod config;
-pub mod events;
 pub mod emulation;
+pub mod events;
 mod fetch;
 pub mod limits;
 mod meter;
