@@ -81,6 +81,19 @@ pub enum Error {
     /// The machine is too small.
     #[error(transparent)]
     TooMany(#[from] Shortage),
+    /// What a scenario shares and fetches has no room.
+    #[error(
+        "the files of this scenario take {} MiB, and there are {} MiB free in {}",
+        .needed >> 20, .free >> 20, .dir.display()
+    )]
+    Space {
+        /// Where they would be.
+        dir: PathBuf,
+        /// Bytes of originals and copies.
+        needed: u64,
+        /// Bytes that are free.
+        free: u64,
+    },
     /// A scenario cannot be run as it is written.
     #[error(transparent)]
     Scenario(#[from] ScenarioError),
@@ -177,6 +190,7 @@ impl Error {
             Self::Manifest { .. } | Self::Scenario(_) => ErrorCode::Config,
             Self::NoNode { .. } | Self::Nodes { .. } => ErrorCode::Usage,
             Self::TooMany(_) => ErrorCode::TooLarge,
+            Self::Space { .. } => ErrorCode::NoSpace,
             Self::Start { said, .. } | Self::Command { said, .. } => said.code,
             Self::Foreign { .. } => ErrorCode::NoPermission,
             Self::Different { .. } => ErrorCode::Integrity,
@@ -209,6 +223,7 @@ impl Error {
             Self::TooMany(shortage) => {
                 format!("this machine has room for --nodes {}", shortage.fit)
             }
+            Self::Space { .. } => "make it smaller with --scale, or choose another disk".to_owned(),
             Self::Scenario(error) => return error.hint.clone(),
             Self::Start { said, .. } | Self::Command { said, .. } => return said.hint.clone(),
             Self::Different { .. } => "did it change in the meantime? try again".to_owned(),

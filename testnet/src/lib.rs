@@ -20,6 +20,7 @@ mod manifest;
 mod network;
 mod node_process;
 mod process;
+pub mod report;
 pub mod run;
 pub mod scenario;
 

@@ -54,9 +54,6 @@ pub trait Driver: Send + Sync {
 
     /// The log of a node, if it has one of its own.
     fn log(&self, node: usize) -> Option<PathBuf>;
-
-    /// Ends all nodes and removes what they have left; with `keep` they run on.
-    fn down(self, keep: bool) -> impl Future<Output = Result<(), Error>> + Send;
 }
 
 /// A fetch that is done.

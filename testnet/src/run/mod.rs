@@ -2,6 +2,7 @@
 //! network ([`Driver`]), written down ([`Record`]) and judged ([`verdicts`]).
 
 mod client;
+mod conduct;
 pub(crate) mod dice;
 mod driver;
 mod engine;
@@ -11,6 +12,7 @@ mod record;
 mod script;
 mod verdict;
 
+pub use conduct::{Options, conduct};
 pub use driver::{Counters, Driver, Fetched, LookedUp};
 pub use engine::{Live, Told, run};
 pub use process::Processes;

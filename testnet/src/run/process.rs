@@ -67,9 +67,17 @@ impl Processes {
         Ok((files, clients.collect::<Result<_, _>>()?))
     }
 
-    /// The testnet, as any other: with what it holds.
-    pub fn into_testnet(self) -> Testnet {
-        self.testnet
+    /// Ends all nodes, and removes their homes and all files of the run.
+    ///
+    /// # Errors
+    /// The first of what remains; `shoal testnet down` can try again.
+    pub async fn down(self) -> Result<(), Error> {
+        self.testnet.down().await.map(drop)
+    }
+
+    /// Takes it down because of `cause`, and says what came of that.
+    pub async fn down_after(self, cause: Error) -> Error {
+        self.testnet.down_after(cause).await
     }
 
     fn learn_peers(&self) {
@@ -203,13 +211,6 @@ impl Driver for Processes {
     fn log(&self, node: usize) -> Option<PathBuf> {
         let entry = self.testnet.node(node).ok()?;
         Some(log_path(&entry.home))
-    }
-
-    async fn down(self, keep: bool) -> Result<(), Error> {
-        match keep {
-            true => Ok(()),
-            false => self.testnet.down().await.map(drop),
-        }
     }
 }
 
