@@ -192,7 +192,8 @@ fn svg(
     let area = SVGBackend::with_string(&mut text, (WIDTH, height)).into_drawing_area();
     let drawn = draw(&area).is_ok() && area.present().is_ok();
     drop(area);
-    drawn.then_some(text)
+    // Within a page it is known what it is; without its name no page refers to another.
+    drawn.then(|| text.replace(" xmlns=\"http://www.w3.org/2000/svg\"", ""))
 }
 
 #[expect(clippy::cast_precision_loss, reason = "far fewer than 2^53 are drawn")]

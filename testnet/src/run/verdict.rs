@@ -398,3 +398,6 @@ pub(crate) fn quantile(mut values: Vec<f64>, part: f64) -> Option<f64> {
     let rank = (count(values.len()) * part).ceil() as usize;
     values.get(rank.max(1) - 1).copied()
 }
+
+#[cfg(test)]
+mod tests;
