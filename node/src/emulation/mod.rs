@@ -13,6 +13,7 @@
 //! It is for test networks: nothing in here runs in a node that was not told to be emulated.
 
 mod emulator;
+mod follow;
 mod humane;
 mod nodes;
 mod path;
@@ -25,6 +26,7 @@ mod timer;
 
 pub use self::{
     emulator::Emulator,
+    follow::LinksFile,
     nodes::NodeSet,
     plan::{Line, Link, LinkChange, Loss, Plan, Reset, Rule, Stall},
     profile::Profile,

@@ -156,7 +156,7 @@ mod tests {
         check("6-9", "6-9", &[6, 7]);
         check("All", "all", &[0, 1, 2, 3, 4, 5, 6, 7]);
         assert_eq!(
-            [4, 2, 3].into_iter().collect(),
+            NodeSet::from_iter([4, 2, 3]),
             "2-4".parse::<NodeSet>().unwrap()
         );
         assert_eq!("0-3,12".parse::<NodeSet>().unwrap().highest(), Some(12));

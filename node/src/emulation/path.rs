@@ -155,10 +155,8 @@ impl Path {
 
     /// What may be sent at once, so that others get a turn.
     pub(crate) fn turn_bytes(&self) -> usize {
-        let Some(rate) = self.rate() else {
-            return TURN_BYTES_MAX as usize;
-        };
-        let bytes = bytes_in(TURN, rate).clamp(TURN_BYTES_MIN, TURN_BYTES_MAX);
+        let carried = self.rate().map_or(u64::MAX, |rate| bytes_in(TURN, rate));
+        let bytes = carried.clamp(TURN_BYTES_MIN, TURN_BYTES_MAX);
         usize::try_from(bytes).unwrap_or(usize::MAX)
     }
 
@@ -192,11 +190,6 @@ impl Path {
     /// Whether nothing passes.
     pub(crate) fn is_blocked(&self) -> bool {
         self.schedule.link().blocked
-    }
-
-    /// One way, without what varies.
-    pub(crate) fn latency(&self) -> Duration {
-        self.schedule.link().latency
     }
 
     /// When the stall ends that is now.

@@ -276,7 +276,11 @@ mod tests {
         );
     }
 
-    const FIRST: [&str; 3] = ["", "", ""];
+    const FIRST: [&str; 3] = [
+        "2.136366 2>4 stalls until 4.136366",
+        "3.588699 1>4 stalls until 5.588699",
+        "4.284617 5>0 stalls until 6.284617",
+    ];
 
     #[test]
     fn a_perfect_network_decides_nothing() {
