@@ -304,6 +304,7 @@ async fn start_net(
     let deps = NetDeps {
         providers: Arc::new(TableLog::new(library.store().table(TableName::Providers))),
         peers: Arc::new(TableLog::new(library.store().table(TableName::Peers))),
+        journal: None,
     };
     let (net, streams) = Net::spawn(net_config, keypair, deps).await?;
     net.announce_all(keys).await;

@@ -118,7 +118,7 @@ pub(super) struct Actor {
     counters: Counters,
     /// The tasks of connections.
     tasks: TaskTracker,
-    journals: Vec<Journal>,
+    journal: Journal,
     ticks: u64,
 }
 
@@ -252,10 +252,10 @@ impl Actor {
             swarm,
             seeds,
             tasks,
-            journals,
+            journal,
             ..
         } = self;
-        // The store and the seeds hold the writers that the journals wait for.
+        // The store and the seeds hold the writers that the journal waits for.
         drop((swarm, seeds));
         tasks.close();
         if tokio::time::timeout(TASKS_TIMEOUT, tasks.wait())
@@ -267,8 +267,7 @@ impl Actor {
                 "tasks of connections did not end in time"
             );
         }
-        let finished =
-            tokio::task::spawn_blocking(|| journals.into_iter().for_each(Journal::finish));
+        let finished = tokio::task::spawn_blocking(|| journal.finish());
         if finished.await.is_err() {
             tracing::error!("what the network remembers may not be written");
         }
