@@ -1,33 +1,56 @@
-//! A provider that serves wrong bytes.
-//!
-//! Every chunk of it has one bit flipped. DAG nodes it serves as they are, so that a fetcher gets
-//! as far as the chunks.
+//! An evil peer beside the daemons of a test.
 
-use std::{fs, path::Path};
+use std::sync::Arc;
 
-use crate::peer::{Blocks, Peer};
+use shoal_protocol::address::Cid;
+use shoal_testnet::evil::{self, Behaviour, Blocks, Deeds, EvilConfig};
+use tokio::runtime::Runtime;
 
-/// A running liar; it ends when dropped.
-pub struct Liar {
+use crate::peer::loopback;
+
+/// A running evil peer; it ends when dropped.
+pub struct Evil {
     /// Its address with its peer id.
     pub address: String,
-    peer: Peer,
+    /// Its peer id.
+    pub peer_id: String,
+    peer: evil::Evil,
+    runtime: Runtime,
 }
 
-impl Liar {
-    /// Starts a liar that offers `file`, whose root is `cid`.
-    pub fn start(file: &Path, cid: &str) -> Self {
-        let mut blocks = Blocks::default();
-        let root = blocks.file(&fs::read(file).expect("the file to lie about"));
-        assert_eq!(root.to_string(), cid, "the liar knows the file");
-        blocks.spoil();
-        let peer = Peer::start(blocks);
-        let address = peer.address.clone();
-        Self { address, peer }
+impl Evil {
+    /// Starts a peer that does harm with the content of `root`, which is among `blocks`, in the
+    /// network of whoever is at `bootstrap`.
+    pub fn start(behaviour: Behaviour, root: &Cid, blocks: Blocks, bootstrap: &[&str]) -> Self {
+        let runtime = Runtime::new().expect("a runtime");
+        let seed = blake3::hash(behaviour.name().as_bytes());
+        let config = EvilConfig {
+            net: loopback(bootstrap),
+            key_seed: *seed.as_bytes(),
+            behaviour,
+            claims: vec![root.clone()],
+            blocks: Arc::new(blocks),
+            seed: 1,
+        };
+        let starting = runtime.block_on(evil::Evil::start(config));
+        let peer = starting.expect("an evil peer");
+        let address = peer.addresses().first().expect("an address").to_string();
+        Self {
+            address,
+            peer_id: peer.peer_id().to_string(),
+            peer,
+            runtime,
+        }
     }
 
-    /// How many wrong chunks it has sent.
-    pub fn served(&self) -> u64 {
-        self.peer.sent()
+    /// What it has done so far.
+    pub fn deeds(&self) -> Deeds {
+        self.peer.deeds()
+    }
+
+    /// Ends it and waits until nothing of it runs.
+    pub fn end(self) {
+        let ended = self.runtime.block_on(self.peer.shutdown());
+        ended.expect("an end in order");
     }
 }

@@ -32,8 +32,8 @@ use self::mux::Yamux;
 use self::record::TlsStream;
 use self::tcp_first::TcpFirst;
 use self::tls::Tls;
-use super::NetError;
 use super::meter::Traffic;
+use super::{NetConfig, NetError};
 
 /// Streams of all protocols on one TCP connection; a peer that opens more loses the connection.
 /// yamux grants each 256 KiB at first, so a peer that is not read from can make us hold 32 MiB at
@@ -69,6 +69,19 @@ pub(super) fn build(
     let sockets = sockets(keypair, handshake_timeout, traffic)?;
     let named = dns::tokio::Transport::custom(sockets, nobody, ResolverOpts::default());
     Ok(TcpFirst::new(named.boxed()).boxed())
+}
+
+/// The transport of a node with this configuration and identity, without the node: for a swarm that
+/// says what no node would.
+///
+/// # Errors
+/// [`NetError::Transport`] when a certificate cannot be made.
+pub fn swarm_transport(
+    config: &NetConfig,
+    keypair: &Keypair,
+) -> Result<Boxed<(PeerId, StreamMuxerBox)>, NetError> {
+    let timeout = config.limits.handshake_timeout;
+    build(keypair, timeout, &Traffic::default())
 }
 
 /// TCP and QUIC without names.
