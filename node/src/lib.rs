@@ -10,6 +10,7 @@
 
 pub mod api;
 pub mod config;
+pub mod emulation;
 pub mod events;
 mod fetch;
 pub mod limits;

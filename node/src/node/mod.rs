@@ -32,6 +32,7 @@ use self::{observe::Observer, offers::Offers, tables::TableLog};
 use crate::{
     api::{HomeError, HomeLock},
     config::Config,
+    emulation::{Emulation, LinksFile},
     events::{Event, Events},
     fetch::{self, Fetcher, Transfers},
     limits::{Flags, Kept, Limits},
@@ -72,6 +73,8 @@ struct Inner {
     home: PathBuf,
     lock: HomeLock,
     config: Config,
+    /// Of a node of a test network.
+    emulation: Option<Emulation>,
     started: Instant,
     library: Library,
     net: Net,
@@ -99,6 +102,18 @@ impl Node {
     /// # Errors
     /// [`NodeError`] says which part refused; nothing is left running then.
     pub async fn spawn(config: Config, home: &Path) -> Result<NodeHandle, NodeError> {
+        Self::spawn_emulated(config, home, None).await
+    }
+
+    /// The same, with links that are emulated: a node of a test network.
+    ///
+    /// # Errors
+    /// As for [`Node::spawn`].
+    pub async fn spawn_emulated(
+        config: Config,
+        home: &Path,
+        emulation: Option<Emulation>,
+    ) -> Result<NodeHandle, NodeError> {
         let lock = HomeLock::acquire(home)?;
         let home = lock.home().to_owned();
         let offers = Arc::<Offers>::default();
@@ -119,7 +134,8 @@ impl Node {
             keypair,
             kept,
         } = opened;
-        let (net, streams) = start_net(&config, &keypair, &library, &offers).await?;
+        let net_config = net_config(&config, emulation.clone());
+        let (net, streams) = start_net(net_config, &keypair, &library, &offers).await?;
 
         let tasks = TaskTracker::new();
         let limits = Limits::new(config.limits.clone(), kept, net.traffic());
@@ -160,6 +176,7 @@ impl Node {
             home,
             lock,
             config,
+            emulation,
             started: Instant::now(),
             library,
             net,
@@ -212,6 +229,12 @@ impl NodeHandle {
         let inner = &self.inner;
         let (rates, shutdown) = (inner.rates.clone(), inner.shutdown.clone());
         inner.scrub.start(&inner.tasks, rates, shutdown);
+    }
+
+    /// Follows the file that says what this node's links are like.
+    pub fn follow_links(&self, file: LinksFile) {
+        let inner = &self.inner;
+        inner.tasks.spawn(file.follow(inner.shutdown.clone()));
     }
 
     /// To be cancelled when the node is asked to stop, before [`NodeHandle::shutdown`]: whoever
@@ -286,27 +309,31 @@ fn open(
     })
 }
 
-async fn start_net(
-    config: &Config,
-    keypair: &Keypair,
-    library: &Library,
-    offers: &Offers,
-) -> Result<(Net, mpsc::Receiver<ExchangeStream>), NodeError> {
-    let net_config = NetConfig {
+fn net_config(config: &Config, emulation: Option<Emulation>) -> NetConfig {
+    NetConfig {
         network: config.network.name.to_string(),
         listen: config.network.listen.clone(),
         port_fallback: false,
         bootstrap: config.network.bootstrap.clone(),
         mdns: config.network.mdns,
+        emulation,
         ..NetConfig::default()
-    };
+    }
+}
+
+async fn start_net(
+    config: NetConfig,
+    keypair: &Keypair,
+    library: &Library,
+    offers: &Offers,
+) -> Result<(Net, mpsc::Receiver<ExchangeStream>), NodeError> {
     let keys = offers.keys(&library.shares());
     let deps = NetDeps {
         providers: Arc::new(TableLog::new(library.store().table(TableName::Providers))),
         peers: Arc::new(TableLog::new(library.store().table(TableName::Peers))),
         journal: None,
     };
-    let (net, streams) = Net::spawn(net_config, keypair, deps).await?;
+    let (net, streams) = Net::spawn(config, keypair, deps).await?;
     net.announce_all(keys).await;
     Ok((net, streams))
 }

@@ -68,13 +68,13 @@ impl JunkPeer {
         counters: Arc<Counters>,
     ) -> std::result::Result<Self, EvilError> {
         let id = key.public().to_peer_id();
-        let mut swarm = swarm(config, key, seed, &counters)?;
+        let stop = CancellationToken::new();
+        let mut swarm = swarm(config, key, seed, (&counters, &stop))?;
         for address in &config.listen {
             let listening = swarm.listen_on(address.clone());
             listening.map_err(|error| EvilError::Swarm(error.to_string()))?;
         }
         let (told, mut addresses) = watch::channel(Vec::new());
-        let stop = CancellationToken::new();
         let task = Task {
             swarm,
             bootstrap: config.bootstrap.clone(),
@@ -126,7 +126,7 @@ fn swarm(
     config: &NetConfig,
     key: &Keypair,
     seed: u64,
-    counters: &Arc<Counters>,
+    (counters, stop): (&Arc<Counters>, &CancellationToken),
 ) -> std::result::Result<Swarm<Behaviour>, EvilError> {
     let id = key.public().to_peer_id();
     let protocol = |part: &str| format!("/shoal/{}/{part}/1", config.network);
@@ -147,7 +147,7 @@ fn swarm(
         identify: identify::Behaviour::new(identify),
         kad,
     };
-    let transport = swarm_transport(config, key)?;
+    let transport = swarm_transport(config, key, stop)?;
     let settings =
         swarm::Config::with_tokio_executor().with_idle_connection_timeout(config.idle_timeout);
     Ok(Swarm::new(transport, behaviour, id, settings))

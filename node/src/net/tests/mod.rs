@@ -5,6 +5,7 @@
 
 mod connecting;
 mod discovery;
+mod links;
 mod streams;
 mod wire;
 

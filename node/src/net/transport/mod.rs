@@ -3,9 +3,11 @@
 //! Owns the choice of security layer, multiplexer and windows, and nothing else: it is the one
 //! place to change for a faster path. Nothing unencrypted can be negotiated. Every handshake has a
 //! deadline. TLS and yamux are set up for bulk in [`tls`], [`record`] and [`mux`], and speak the
-//! same protocols as any libp2p peer; [`tcp_first`] says which of TCP and QUIC is tried when.
+//! same protocols as any libp2p peer; [`tcp_first`] says which of TCP and QUIC is tried when. In a
+//! test network, links are emulated below all of this ([`emulated`]).
 
 mod buffers;
+mod emulated;
 mod mux;
 mod record;
 mod tcp_first;
@@ -27,13 +29,19 @@ use libp2p::futures::{AsyncRead, AsyncWrite};
 use libp2p::identity::Keypair;
 use libp2p::{PeerId, Transport, noise, quic, tcp};
 use socket2::SockRef;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
+pub(super) use self::emulated::Carriers;
+use self::emulated::memory::MemoryTransport;
+use self::emulated::relay::Relayed;
 use self::mux::Yamux;
 use self::record::TlsStream;
 use self::tcp_first::TcpFirst;
 use self::tls::Tls;
 use super::meter::Traffic;
 use super::{NetConfig, NetError};
+use crate::emulation::{Emulation, Emulator};
 
 /// Streams of all protocols on one TCP connection; a peer that opens more loses the connection.
 /// yamux grants each 256 KiB at first, so a peer that is not read from can make us hold 32 MiB at
@@ -59,55 +67,165 @@ pub(super) fn build(
     keypair: &Keypair,
     handshake_timeout: Duration,
     traffic: &Traffic,
-) -> Result<Boxed<(PeerId, StreamMuxerBox)>, NetError> {
-    let error = match dns::tokio::Transport::system(sockets(keypair, handshake_timeout, traffic)?) {
+    links: &Links,
+) -> Result<Boxed<Output>, NetError> {
+    let sockets = || {
+        let above = Above::new(keypair, handshake_timeout, traffic)?;
+        Ok(match links {
+            Links::Real => above.sockets(),
+            Links::Emulated(Emulation::Sockets { emulator, node }, carriers) => {
+                above.linked_sockets(emulator, *node, carriers)
+            }
+            Links::Emulated(Emulation::Memory { switch, node }, _) => {
+                above.tcp(MemoryTransport::new(switch.clone(), *node))
+            }
+        })
+    };
+    if let Links::Emulated(Emulation::Memory { .. }, _) = links {
+        // There is nobody whose name could be resolved.
+        return sockets();
+    }
+    let error = match dns::tokio::Transport::system(sockets()?) {
         Ok(named) => return Ok(TcpFirst::new(named.boxed()).boxed()),
         Err(error) => error,
     };
     tracing::warn!(%error, "no resolver configuration: only the names in the hosts file work");
     let nobody = ResolverConfig::from_parts(None, Vec::new(), Vec::new());
-    let sockets = sockets(keypair, handshake_timeout, traffic)?;
-    let named = dns::tokio::Transport::custom(sockets, nobody, ResolverOpts::default());
+    let named = dns::tokio::Transport::custom(sockets()?, nobody, ResolverOpts::default());
     Ok(TcpFirst::new(named.boxed()).boxed())
 }
 
 /// The transport of a node with this configuration and identity, without the node: for a swarm that
-/// says what no node would.
+/// says what no node would. Its links, where they are emulated, are cut when `end` fires.
 ///
 /// # Errors
 /// [`NetError::Transport`] when a certificate cannot be made.
 pub fn swarm_transport(
     config: &NetConfig,
     keypair: &Keypair,
+    end: &CancellationToken,
 ) -> Result<Boxed<(PeerId, StreamMuxerBox)>, NetError> {
+    let carriers = Carriers {
+        tasks: TaskTracker::new(),
+        end: end.clone(),
+    };
+    let links = Links::of(config, carriers);
     let timeout = config.limits.handshake_timeout;
-    build(keypair, timeout, &Traffic::default())
+    build(keypair, timeout, &Traffic::default(), &links)
 }
 
-/// TCP and QUIC without names.
-fn sockets(
-    keypair: &Keypair,
+/// What the bytes of connections pass.
+pub(super) enum Links {
+    /// Sockets, as they are.
+    Real,
+    /// What a test network says, by tasks of these carriers.
+    Emulated(Emulation, Carriers),
+}
+
+impl Links {
+    /// Those that the configuration asks for.
+    pub(super) fn of(config: &NetConfig, carriers: Carriers) -> Self {
+        match config.emulation.clone() {
+            Some(emulation) => Self::Emulated(emulation, carriers),
+            None => Self::Real,
+        }
+    }
+}
+
+type Output = (PeerId, StreamMuxerBox);
+
+/// What is above the sockets, whatever they are.
+struct Above<'a> {
+    keypair: &'a Keypair,
+    security: Security,
     handshake_timeout: Duration,
-    traffic: &Traffic,
-) -> Result<Boxed<(PeerId, StreamMuxerBox)>, NetError> {
-    let failed = |error: &dyn std::error::Error| NetError::Transport(error.to_string());
-    let security = Security {
-        tls: Tls::new(keypair)?,
-        noise: noise::Config::new(keypair).map_err(|error| failed(&error))?,
-    };
-    let (on_tcp, on_quic) = (traffic.clone(), traffic.clone());
-    let tcp = tcp::tokio::Transport::new(tcp::Config::new().nodelay(true))
-        .map(move |socket, _| on_tcp.tcp(shallow(socket)))
-        .upgrade(Version::V1Lazy)
-        .authenticate(security)
-        .multiplex(Yamux::new(STREAMS_PER_CONNECTION_MAX))
-        .timeout(handshake_timeout)
-        .map(|(peer, muxer), _| (peer, StreamMuxerBox::new(muxer)));
-    let quic = quic::tokio::Transport::new(quic_config(keypair, handshake_timeout))
-        .map(move |(peer, muxer), _| (peer, StreamMuxerBox::new(on_quic.quic(muxer))));
-    Ok(OrTransport::new(quic, tcp)
-        .map(|either, _| either.into_inner())
-        .boxed())
+    traffic: &'a Traffic,
+}
+
+impl<'a> Above<'a> {
+    fn new(
+        keypair: &'a Keypair,
+        handshake_timeout: Duration,
+        traffic: &'a Traffic,
+    ) -> Result<Self, NetError> {
+        let failed = |error: &dyn std::error::Error| NetError::Transport(error.to_string());
+        let security = Security {
+            tls: Tls::new(keypair)?,
+            noise: noise::Config::new(keypair).map_err(|error| failed(&error))?,
+        };
+        Ok(Self {
+            keypair,
+            security,
+            handshake_timeout,
+            traffic,
+        })
+    }
+
+    /// TCP and QUIC.
+    fn sockets(self) -> Boxed<Output> {
+        let tcp = self.tcp(tcp_sockets());
+        self.either(tcp, self.quic())
+    }
+
+    /// The same, each connection over the link that the emulator says.
+    fn linked_sockets(
+        self,
+        emulator: &Emulator,
+        node: usize,
+        carriers: &Carriers,
+    ) -> Boxed<Output> {
+        let (on_tcp, by_tcp) = (emulator.clone(), carriers.clone());
+        let linked = tcp_sockets().and_then(move |socket, point| {
+            let dialled = point.is_dialer();
+            emulated::tcp::linked(socket, dialled, on_tcp, node, by_tcp).boxed()
+        });
+        let quic = Relayed::new(self.quic(), emulator.clone(), node, carriers.clone());
+        let tcp = self.tcp(linked);
+        self.either(tcp, quic.boxed())
+    }
+
+    fn either(&self, tcp: Boxed<Output>, quic: Boxed<Output>) -> Boxed<Output> {
+        OrTransport::new(quic, tcp)
+            .map(|either, _| either.into_inner())
+            .boxed()
+    }
+
+    /// Streams of bytes, secured and multiplexed.
+    fn tcp<T>(&self, streams: T) -> Boxed<Output>
+    where
+        T: Transport<Output: AsyncRead + AsyncWrite + Send + Unpin + 'static>
+            + Send
+            + Unpin
+            + 'static,
+        T::Error: Send + Sync + 'static,
+        T::Dial: Send,
+        T::ListenerUpgrade: Send,
+    {
+        let traffic = self.traffic.clone();
+        streams
+            .map(move |stream, _| traffic.tcp(stream))
+            .upgrade(Version::V1Lazy)
+            .authenticate(self.security.clone())
+            .multiplex(Yamux::new(STREAMS_PER_CONNECTION_MAX))
+            .timeout(self.handshake_timeout)
+            .map(|(peer, muxer), _| (peer, StreamMuxerBox::new(muxer)))
+            .boxed()
+    }
+
+    fn quic(&self) -> Boxed<Output> {
+        let traffic = self.traffic.clone();
+        quic::tokio::Transport::new(quic_config(self.keypair, self.handshake_timeout))
+            .map(move |(peer, muxer), _| (peer, StreamMuxerBox::new(traffic.quic(muxer))))
+            .boxed()
+    }
+}
+
+fn tcp_sockets()
+-> impl Transport<Output = tcp::tokio::TcpStream, Error = io::Error, Dial: Send, ListenerUpgrade: Send>
++ Send
++ Unpin
++ 'static {
+    tcp::tokio::Transport::new(tcp::Config::new().nodelay(true)).map(|socket, _| shallow(socket))
 }
 
 /// Has a socket take no more than it sends soon.
