@@ -13,6 +13,7 @@ mod command;
 mod demo;
 mod end;
 mod error;
+pub mod evil;
 mod folder;
 mod launch;
 mod log;

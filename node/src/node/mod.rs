@@ -331,6 +331,7 @@ async fn start_net(
     let deps = NetDeps {
         providers: Arc::new(TableLog::new(library.store().table(TableName::Providers))),
         peers: Arc::new(TableLog::new(library.store().table(TableName::Peers))),
+        journal: None,
     };
     let (net, streams) = Net::spawn(config, keypair, deps).await?;
     net.announce_all(keys).await;

@@ -7,11 +7,10 @@ use shoal_node::{
 
 use super::{
     error::{Place, ScenarioError},
-    evil::Behaviour,
     fields::{At, Fields},
     values::{self, Amount},
 };
-use crate::{NODES_MAX, manifest};
+use crate::{NODES_MAX, evil::Behaviour, manifest};
 
 /// Of a scenario that does not say it: enough for a swarm, and little enough for any machine.
 const NODES_DEFAULT: usize = 5;
@@ -64,13 +63,18 @@ impl Group {
             },
             line: read_line(&mut fields, "link")?,
             region: fields.text("region", values::name)?.map(|it| it.value),
-            evil: fields.text("evil", str::parse)?.map(|it| it.value),
+            evil: fields.text("evil", behaviour)?.map(|it| it.value),
             count: fields.text("count", values::amount)?.map(|it| it.value),
             place,
         };
         fields.finish()?;
         Ok(group)
     }
+}
+
+fn behaviour(text: &str) -> Result<Behaviour, String> {
+    let names = || Behaviour::ALL.into_iter().map(Behaviour::name);
+    text.parse().map_err(|_| unknown("behaviour", text, names()))
 }
 
 /// Reads a line: the name of a profile, or a table of what it is like.

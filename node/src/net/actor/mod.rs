@@ -120,7 +120,7 @@ pub(super) struct Actor {
     tasks: TaskTracker,
     /// Ends what carries bytes over emulated links.
     links_end: DropGuard,
-    journals: Vec<Journal>,
+    journal: Journal,
     ticks: u64,
 }
 
@@ -255,10 +255,10 @@ impl Actor {
             seeds,
             tasks,
             links_end,
-            journals,
+            journal,
             ..
         } = self;
-        // The store and the seeds hold the writers that the journals wait for.
+        // The store and the seeds hold the writers that the journal waits for.
         drop((swarm, seeds));
         drop(links_end);
         tasks.close();
@@ -271,8 +271,7 @@ impl Actor {
                 "tasks of connections did not end in time"
             );
         }
-        let finished =
-            tokio::task::spawn_blocking(|| journals.into_iter().for_each(Journal::finish));
+        let finished = tokio::task::spawn_blocking(|| journal.finish());
         if finished.await.is_err() {
             tracing::error!("what the network remembers may not be written");
         }

@@ -71,10 +71,7 @@ pub(in crate::net) async fn start(
         end: CancellationToken::new(),
     };
     let links_end = carriers.end.clone().drop_guard();
-    let links = match config.emulation.clone() {
-        Some(emulation) => Links::Emulated(emulation, carriers),
-        None => Links::Real,
-    };
+    let links = Links::of(&config, carriers);
     let timeout = config.limits.handshake_timeout;
     let transport = transport::build(keypair, timeout, &ends.traffic, &links)?;
     let local = keypair.public().to_peer_id();
@@ -83,7 +80,7 @@ pub(in crate::net) async fn start(
         records,
         seeds,
         announced,
-        journals,
+        journal,
     } = remembered;
     let (behaviour, incoming) =
         Behaviour::new(keypair, &config, &protocols, records, &ends.counters);
@@ -120,19 +117,19 @@ pub(in crate::net) async fn start(
         counters: ends.counters,
         tasks,
         links_end,
-        journals,
+        journal,
         ticks: 0,
     };
     actor.listen(&config).await?;
     Ok((actor, incoming))
 }
 
-/// What earlier runs left, and the threads that will write what this one leaves.
+/// What earlier runs left, and the thread that will write what this one leaves.
 struct Remembered {
     records: Records,
     seeds: Seeds,
     announced: Announced,
-    journals: Vec<Journal>,
+    journal: Journal,
 }
 
 async fn remembered(
@@ -153,11 +150,17 @@ async fn remembered(
                 why: error.to_string(),
             }
         };
-        let NetDeps { providers, peers } = deps;
-        let (record_journal, record_writer) =
-            Journal::start("records", providers.clone(), &counters).map_err(failed("records"))?;
-        let (peer_journal, peer_writer) =
-            Journal::start("peers", peers.clone(), &counters).map_err(failed("peers"))?;
+        let NetDeps {
+            providers,
+            peers,
+            journal,
+        } = deps;
+        let journal = match journal {
+            Some(shared) => shared,
+            None => Journal::own().map_err(failed("records"))?,
+        };
+        let record_writer = journal.writer("records", providers.clone(), &counters);
+        let peer_writer = journal.writer("peers", peers.clone(), &counters);
         let mut records = Records::new(
             local,
             dht.records_max,
@@ -176,7 +179,7 @@ async fn remembered(
             records,
             seeds,
             announced,
-            journals: vec![record_journal, peer_journal],
+            journal,
         })
     };
     let loaded = tokio::task::spawn_blocking(load).await;

@@ -29,6 +29,8 @@ use libp2p::futures::{AsyncRead, AsyncWrite};
 use libp2p::identity::Keypair;
 use libp2p::{PeerId, Transport, noise, quic, tcp};
 use socket2::SockRef;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
 pub(super) use self::emulated::Carriers;
 use self::emulated::memory::MemoryTransport;
@@ -37,8 +39,8 @@ use self::mux::Yamux;
 use self::record::TlsStream;
 use self::tcp_first::TcpFirst;
 use self::tls::Tls;
-use super::NetError;
 use super::meter::Traffic;
+use super::{NetConfig, NetError};
 use crate::emulation::{Emulation, Emulator};
 
 /// Streams of all protocols on one TCP connection; a peer that opens more loses the connection.
@@ -93,12 +95,41 @@ pub(super) fn build(
     Ok(TcpFirst::new(named.boxed()).boxed())
 }
 
+/// The transport of a node with this configuration and identity, without the node: for a swarm that
+/// says what no node would. Its links, where they are emulated, are cut when `end` fires.
+///
+/// # Errors
+/// [`NetError::Transport`] when a certificate cannot be made.
+pub fn swarm_transport(
+    config: &NetConfig,
+    keypair: &Keypair,
+    end: &CancellationToken,
+) -> Result<Boxed<(PeerId, StreamMuxerBox)>, NetError> {
+    let carriers = Carriers {
+        tasks: TaskTracker::new(),
+        end: end.clone(),
+    };
+    let links = Links::of(config, carriers);
+    let timeout = config.limits.handshake_timeout;
+    build(keypair, timeout, &Traffic::default(), &links)
+}
+
 /// What the bytes of connections pass.
 pub(super) enum Links {
     /// Sockets, as they are.
     Real,
     /// What a test network says, by tasks of these carriers.
     Emulated(Emulation, Carriers),
+}
+
+impl Links {
+    /// Those that the configuration asks for.
+    pub(super) fn of(config: &NetConfig, carriers: Carriers) -> Self {
+        match config.emulation.clone() {
+            Some(emulation) => Self::Emulated(emulation, carriers),
+            None => Self::Real,
+        }
+    }
 }
 
 type Output = (PeerId, StreamMuxerBox);
