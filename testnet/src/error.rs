@@ -97,6 +97,14 @@ pub enum Error {
     /// A scenario cannot be run as it is written.
     #[error(transparent)]
     Scenario(#[from] ScenarioError),
+    /// A node that was to do wrong did it in another way than it should.
+    #[error("{node} cannot do wrong: {why}")]
+    Evil {
+        /// Its name.
+        node: String,
+        /// What its network said.
+        why: String,
+    },
     /// A node did not start.
     #[error("{node} did not start: {said}{}", tail(.log))]
     Start {
@@ -195,7 +203,9 @@ impl Error {
             Self::Foreign { .. } => ErrorCode::NoPermission,
             Self::Different { .. } => ErrorCode::Integrity,
             Self::Remains { cause, .. } => cause.code(),
-            Self::Peers { .. } | Self::Stuck { .. } | Self::Home(_) => ErrorCode::Internal,
+            Self::Peers { .. } | Self::Stuck { .. } | Self::Home(_) | Self::Evil { .. } => {
+                ErrorCode::Internal
+            }
             Self::Interrupted => ErrorCode::Interrupted,
         }
     }
@@ -230,7 +240,11 @@ impl Error {
             Self::Peers { .. } => "is the machine very busy? try fewer nodes".to_owned(),
             Self::Stuck { pid, .. } => format!("see what process {pid} waits for"),
             Self::Remains { .. } => "try again with `shoal testnet down`".to_owned(),
-            Self::Nodes { .. } | Self::NoNode { .. } | Self::Interrupted | Self::Home(_) => {
+            Self::Nodes { .. }
+            | Self::NoNode { .. }
+            | Self::Interrupted
+            | Self::Home(_)
+            | Self::Evil { .. } => {
                 return None;
             }
         })

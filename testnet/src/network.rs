@@ -33,7 +33,7 @@ pub const NODES_MAX: usize = 10_000;
 pub const PEERS_READY: usize = 3;
 
 /// A node tries these first; one of them may have gone.
-const BOOTSTRAP_PEERS: usize = 3;
+pub(crate) const BOOTSTRAP_PEERS: usize = 3;
 
 /// Starting is waiting for the disk most of the time: so many at once keep the processors busy.
 const STARTS_PER_CORE: usize = 4;

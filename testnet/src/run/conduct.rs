@@ -5,7 +5,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::{Driver, Processes, Script, Told, engine, verdict};
+use super::{Driver, Processes, Script, Told, engine, evil::Evils, files, verdict};
 use crate::{
     Error, Testnet, capacity,
     report::Report,
@@ -75,9 +75,14 @@ async fn run_on<D: Driver>(
     out: &Path,
     tell: &(dyn Fn(Told<'_>) + Sync),
 ) -> Result<Report, Error> {
-    let record = engine::run(driver, scenario, script, None, tell).await?;
+    tell(Told::Phase("making what is shared"));
+    let originals = files::make(script, driver.files()).await?;
+    let evils = Evils::start(driver, scenario, &originals).await?;
+    let record = engine::run(driver, scenario, script, originals, tell).await?;
     let verdicts = verdict::verdicts(scenario, script, &record)?;
     let mut report = Report::of(scenario, mode, script, &record, &verdicts);
+    report.add_deeds(evils.deeds());
+    evils.end(scenario).await?;
     report.keep_logs(&verdicts, out, |node| driver.log(node));
     report.write(script, out)?;
     Ok(report)

@@ -6,6 +6,7 @@ mod conduct;
 pub(crate) mod dice;
 mod driver;
 mod engine;
+mod evil;
 mod files;
 mod process;
 mod record;
@@ -14,7 +15,7 @@ mod verdict;
 
 pub use conduct::{Options, conduct};
 pub use driver::{Counters, Driver, Fetched, LookedUp};
-pub use engine::{Live, Told, run};
+pub use engine::{Live, Told};
 pub use process::Processes;
 pub use record::{Change, Fetch, Happening, Lookup, Outcome, Record, Sample};
 pub use script::{Action, Item, Script, Step};

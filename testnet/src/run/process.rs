@@ -8,6 +8,7 @@ use std::{
     time::Duration,
 };
 
+use libp2p::{PeerId, multiaddr::multiaddr};
 use shoal_node::{
     api::{
         ApiError, ErrorCode,
@@ -18,13 +19,16 @@ use shoal_node::{
         },
     },
     emulation::Plan,
+    net::NetConfig,
 };
 
 use super::{
     client::Client,
     driver::{Counters, Driver, Fetched, LookedUp},
 };
-use crate::{Error, NodeEntry, Testnet, error::log_tail, launch::log_path};
+use crate::{
+    Error, NodeEntry, Testnet, error::log_tail, launch::log_path, network::BOOTSTRAP_PEERS,
+};
 
 /// A testnet, as a run uses it.
 #[derive(Debug)]
@@ -200,8 +204,28 @@ impl Driver for Processes {
         Some(pids.filter_map(resident_bytes).sum())
     }
 
+    fn memory_before(&self) -> Option<u64> {
+        None
+    }
+
     async fn apply(&self, plan: &Plan) -> Result<(), Error> {
         self.testnet.apply(plan).await
+    }
+
+    fn net_config(&self, _node: usize) -> NetConfig {
+        let nodes = self.testnet.nodes().into_iter();
+        let known = nodes.filter_map(|node| node.listen.first()?.parse().ok());
+        NetConfig {
+            listen: vec![multiaddr!(Ip4([127, 0, 0, 1]), Tcp(0_u16))],
+            bootstrap: known.take(BOOTSTRAP_PEERS).collect(),
+            mdns: false,
+            ..NetConfig::default()
+        }
+    }
+
+    fn meet(&self, node: usize, peer: PeerId) {
+        let mut peers = self.peers.lock().unwrap_or_else(PoisonError::into_inner);
+        peers.insert(peer.to_string(), node);
     }
 
     fn files(&self) -> &Path {
