@@ -48,8 +48,10 @@ pub async fn conduct(
     let out = out.map_err(Error::io("use the folder", options.out))?;
     tell(Told::Phase("starting the nodes"));
     let nodes = scenario.members.honest();
-    let testnet = Testnet::up(options.dir, nodes, options.program, interrupted.clone()).await?;
-    let driver = Processes::new(testnet, scenario.limit).await?;
+    let plan = script.network.as_ref();
+    let (dir, program) = (options.dir, options.program);
+    let up = Testnet::up_emulated(dir, nodes, program, plan.cloned(), interrupted.clone());
+    let driver = Processes::new(up.await?, plan, scenario.limit).await?;
     let reported = tokio::select! {
         biased;
         () = interrupted => Err(Error::Interrupted),

@@ -18,7 +18,7 @@ use shoal_node::{
             ShareResult, Status,
         },
     },
-    emulation::Plan,
+    emulation::{Emulation, Emulator, Plan},
     net::NetConfig,
 };
 
@@ -38,16 +38,24 @@ pub struct Processes {
     clients: Vec<Client>,
     /// Who is or was which node: a new node in the place of another has a new name.
     peers: Mutex<HashMap<String, usize>>,
+    /// The links of those nodes that are tasks of this process.
+    emulator: Option<Emulator>,
+    links: tokio::sync::Mutex<()>,
     /// What a node may take without any progress: as long as the run.
     patience: Duration,
 }
 
 impl Processes {
-    /// Takes a testnet that is up. What a node is asked for may take as long as `patience`.
+    /// Takes a testnet that is up, whose links are as `plan` says if they are emulated. What a node
+    /// is asked for may take as long as `patience`.
     ///
     /// # Errors
     /// When there is no room for the files of a run. The testnet is taken down then.
-    pub async fn new(testnet: Testnet, patience: Duration) -> Result<Self, Error> {
+    pub async fn new(
+        testnet: Testnet,
+        plan: Option<&Plan>,
+        patience: Duration,
+    ) -> Result<Self, Error> {
         match Self::prepare(&testnet) {
             Ok((files, clients)) => {
                 let driver = Self {
@@ -55,6 +63,8 @@ impl Processes {
                     files,
                     clients,
                     peers: Mutex::default(),
+                    emulator: plan.cloned().map(Emulator::new),
+                    links: tokio::sync::Mutex::default(),
                     patience,
                 };
                 driver.learn_peers();
@@ -209,16 +219,25 @@ impl Driver for Processes {
     }
 
     async fn apply(&self, plan: &Plan) -> Result<(), Error> {
-        self.testnet.apply(plan).await
+        // One after the other: each has a version of its own.
+        let _turn = self.links.lock().await;
+        if let Some(emulator) = &self.emulator {
+            emulator.apply(plan.clone());
+        }
+        self.testnet.apply(plan).await.map(drop)
     }
 
-    fn net_config(&self, _node: usize) -> NetConfig {
+    fn net_config(&self, node: usize) -> NetConfig {
         let nodes = self.testnet.nodes().into_iter();
         let known = nodes.filter_map(|node| node.listen.first()?.parse().ok());
         NetConfig {
             listen: vec![multiaddr!(Ip4([127, 0, 0, 1]), Tcp(0_u16))],
             bootstrap: known.take(BOOTSTRAP_PEERS).collect(),
             mdns: false,
+            emulation: self
+                .emulator
+                .clone()
+                .map(|emulator| Emulation::Sockets { emulator, node }),
             ..NetConfig::default()
         }
     }
