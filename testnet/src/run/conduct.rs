@@ -5,7 +5,12 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::{Driver, Processes, Script, Told, engine, evil::Evils, files, verdict};
+use super::{
+    Driver, Processes, Script, Told, engine,
+    evil::Evils,
+    files::{self, Original},
+    verdict,
+};
 use crate::{
     Error, Testnet, capacity,
     report::Report,
@@ -50,44 +55,89 @@ pub async fn conduct(
     let nodes = scenario.members.honest();
     let plan = script.network.as_ref();
     let (dir, program) = (options.dir, options.program);
-    let up = Testnet::up_emulated(dir, nodes, program, plan.cloned(), interrupted.clone());
-    let driver = Processes::new(up.await?, plan, scenario.limit).await?;
-    let reported = tokio::select! {
-        biased;
-        () = interrupted => Err(Error::Interrupted),
-        reported = run_on(&driver, scenario, &script, options.mode, &out, tell) => reported,
+    let run = Run {
+        scenario,
+        script: &script,
+        options,
+        out: &out,
+        tell,
     };
-    match reported {
-        Ok(report) if options.keep => Ok(report),
-        Ok(report) => {
-            tell(Told::Phase("ending the nodes"));
-            driver.down().await?;
-            Ok(report)
-        }
-        Err(cause) => Err(driver.down_after(cause).await),
-    }
+    let up = Testnet::up_emulated(dir, nodes, program, plan.cloned(), interrupted.clone());
+    let network = Processes::new(up.await?, plan, scenario.limit).await?;
+    run.on(network, interrupted).await
 }
 
-/// Runs a script on a network that is up, and writes the report.
-async fn run_on<D: Driver>(
-    driver: &D,
-    scenario: &Scenario,
-    script: &Script,
-    mode: Mode,
-    out: &Path,
-    tell: &(dyn Fn(Told<'_>) + Sync),
-) -> Result<Report, Error> {
-    tell(Told::Phase("making what is shared"));
-    let originals = files::make(script, driver.files()).await?;
-    let evils = Evils::start(driver, scenario, &originals).await?;
-    let record = engine::run(driver, scenario, script, originals, tell).await?;
-    let verdicts = verdict::verdicts(scenario, script, &record)?;
-    let mut report = Report::of(scenario, mode, script, &record, &verdicts);
-    report.add_deeds(evils.deeds());
-    evils.end(scenario).await?;
-    report.keep_logs(&verdicts, out, |node| driver.log(node));
-    report.write(script, out)?;
-    Ok(report)
+/// A run, once it is known that it can be.
+struct Run<'a> {
+    scenario: &'a Scenario,
+    script: &'a Script,
+    options: &'a Options<'a>,
+    out: &'a Path,
+    tell: &'a (dyn Fn(Told<'_>) + Sync),
+}
+
+impl Run<'_> {
+    /// Runs on a network that is up, and takes that down.
+    async fn on<D: Driver>(
+        &self,
+        network: D,
+        interrupted: impl Future<Output = ()> + Clone,
+    ) -> Result<Report, Error> {
+        let reported = match self.make(&network, interrupted.clone()).await {
+            Ok(originals) => tokio::select! {
+                biased;
+                () = interrupted => Err(Error::Interrupted),
+                reported = self.report(&network, originals) => reported,
+            },
+            Err(error) => Err(error),
+        };
+        if reported.is_ok() && self.options.keep {
+            return reported;
+        }
+        (self.tell)(Told::Phase("ending the nodes"));
+        match (reported, network.down().await) {
+            (Ok(report), Ok(())) => Ok(report),
+            (Ok(_), Err(remains)) => Err(remains),
+            (Err(cause), Ok(())) => Err(cause),
+            (Err(cause), Err(remains)) => Err(Error::Remains {
+                cause: Box::new(cause),
+                remains: Box::new(remains),
+            }),
+        }
+    }
+
+    async fn make<D: Driver>(
+        &self,
+        network: &D,
+        interrupted: impl Future<Output = ()>,
+    ) -> Result<Vec<Original>, Error> {
+        (self.tell)(Told::Phase("making what is shared"));
+        files::make(self.script, network.files(), interrupted).await
+    }
+
+    /// Runs the script, judges, and writes the report.
+    async fn report<D: Driver>(
+        &self,
+        network: &D,
+        originals: Vec<Original>,
+    ) -> Result<Report, Error> {
+        let Self {
+            scenario,
+            script,
+            options,
+            out,
+            tell,
+        } = self;
+        let evils = Evils::start(network, scenario, &originals).await?;
+        let record = engine::run(network, scenario, script, originals, tell).await?;
+        let verdicts = verdict::verdicts(scenario, script, &record)?;
+        let mut report = Report::of(scenario, options.mode, script, &record, &verdicts);
+        report.add_deeds(evils.deeds());
+        evils.end(scenario).await?;
+        report.keep_logs(&verdicts, out, |node| network.log(node));
+        report.write(script, out)?;
+        Ok(report)
+    }
 }
 
 /// Whether the originals and all copies have room; a copy that is being fetched takes as much as

@@ -63,6 +63,11 @@ pub trait Driver: Send + Sync {
     /// A folder for what is shared and fetched; it goes with the network.
     fn files(&self) -> &Path;
 
+    /// Ends all nodes, and removes their homes and all files of the run.
+    ///
+    /// Fails with the first of what remains.
+    fn down(self) -> impl Future<Output = Result<(), Error>> + Send;
+
     /// The log of a node, if it has one of its own.
     fn log(&self, node: usize) -> Option<PathBuf>;
 }

@@ -81,19 +81,6 @@ impl Processes {
         Ok((files, clients.collect::<Result<_, _>>()?))
     }
 
-    /// Ends all nodes, and removes their homes and all files of the run.
-    ///
-    /// # Errors
-    /// The first of what remains; `shoal testnet down` can try again.
-    pub async fn down(self) -> Result<(), Error> {
-        self.testnet.down().await.map(drop)
-    }
-
-    /// Takes it down because of `cause`, and says what came of that.
-    pub async fn down_after(self, cause: Error) -> Error {
-        self.testnet.down_after(cause).await
-    }
-
     fn learn_peers(&self) {
         let nodes = self.testnet.nodes().into_iter().enumerate();
         let known = nodes.filter_map(|(index, node)| Some((node.peer_id?, index)));
@@ -249,6 +236,10 @@ impl Driver for Processes {
 
     fn files(&self) -> &Path {
         &self.files
+    }
+
+    async fn down(self) -> Result<(), Error> {
+        self.testnet.down().await.map(drop)
     }
 
     fn log(&self, node: usize) -> Option<PathBuf> {
