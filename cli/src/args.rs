@@ -21,7 +21,7 @@ pub(crate) use self::config::{ConfigArgs, ConfigCommand};
 pub(crate) use self::limits::{LimitsArgs, RateFlags};
 pub(crate) use self::service::{InstallArgs, ServiceCommand};
 pub(crate) use self::shell::{CompletionsArgs, ManArgs};
-pub(crate) use self::testnet::{DemoArgs, LogsArgs, TestnetArgs, TestnetCommand, UpArgs};
+pub(crate) use self::testnet::{DemoArgs, LogsArgs, RunArgs, TestnetArgs, TestnetCommand, UpArgs};
 pub(crate) use self::transfers::TransferArgs;
 
 /// Share files and folders between machines, without a server.

@@ -126,7 +126,8 @@ fn cgroup_memory_bytes() -> Option<u64> {
     Some(number("memory.max")?.saturating_sub(number("memory.current")?))
 }
 
-fn disk_bytes(dir: &Path) -> Option<u64> {
+/// What is free on the disk that `dir` is on; none when the system does not say.
+pub(crate) fn disk_bytes(dir: &Path) -> Option<u64> {
     let disk = rustix::fs::statvfs(dir).ok()?;
     disk.f_bavail.checked_mul(disk.f_frsize)
 }

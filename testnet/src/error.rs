@@ -7,7 +7,7 @@ use std::{
 
 use shoal_node::api::{ApiError, ErrorCode, HomeError};
 
-use crate::{capacity::Shortage, launch::log_path};
+use crate::{capacity::Shortage, launch::log_path, scenario::ScenarioError};
 
 /// Why something with a testnet failed.
 #[derive(Debug, thiserror::Error)]
@@ -81,6 +81,22 @@ pub enum Error {
     /// The machine is too small.
     #[error(transparent)]
     TooMany(#[from] Shortage),
+    /// What a scenario shares and fetches has no room.
+    #[error(
+        "the files of this scenario take {} MiB, and there are {} MiB free in {}",
+        .needed >> 20, .free >> 20, .dir.display()
+    )]
+    Space {
+        /// Where they would be.
+        dir: PathBuf,
+        /// Bytes of originals and copies.
+        needed: u64,
+        /// Bytes that are free.
+        free: u64,
+    },
+    /// A scenario cannot be run as it is written.
+    #[error(transparent)]
+    Scenario(#[from] ScenarioError),
     /// A node did not start.
     #[error("{node} did not start: {said}{}", tail(.log))]
     Start {
@@ -171,9 +187,10 @@ impl Error {
             Self::Exists { .. } => ErrorCode::AlreadyRunning,
             Self::Absent { .. } => ErrorCode::PathNotFound,
             Self::Busy { .. } => ErrorCode::Busy,
-            Self::Manifest { .. } => ErrorCode::Config,
+            Self::Manifest { .. } | Self::Scenario(_) => ErrorCode::Config,
             Self::NoNode { .. } | Self::Nodes { .. } => ErrorCode::Usage,
             Self::TooMany(_) => ErrorCode::TooLarge,
+            Self::Space { .. } => ErrorCode::NoSpace,
             Self::Start { said, .. } | Self::Command { said, .. } => said.code,
             Self::Foreign { .. } => ErrorCode::NoPermission,
             Self::Different { .. } => ErrorCode::Integrity,
@@ -206,6 +223,8 @@ impl Error {
             Self::TooMany(shortage) => {
                 format!("this machine has room for --nodes {}", shortage.fit)
             }
+            Self::Space { .. } => "make it smaller with --scale, or choose another disk".to_owned(),
+            Self::Scenario(error) => return error.hint.clone(),
             Self::Start { said, .. } | Self::Command { said, .. } => return said.hint.clone(),
             Self::Different { .. } => "did it change in the meantime? try again".to_owned(),
             Self::Peers { .. } => "is the machine very busy? try fewer nodes".to_owned(),

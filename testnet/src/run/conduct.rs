@@ -1,0 +1,104 @@
+//! From a scenario to its report: the network is started, run on, judged and taken down.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+use super::{Driver, Processes, Script, Told, engine, verdict};
+use crate::{
+    Error, Testnet, capacity,
+    report::Report,
+    scenario::{Mode, Scenario},
+};
+
+/// How a scenario is run.
+#[derive(Clone, Debug)]
+pub struct Options<'a> {
+    /// What the nodes are.
+    pub mode: Mode,
+    /// Where their homes are, and what they share and fetch; it is made, and goes at the end.
+    pub dir: &'a Path,
+    /// What the nodes run.
+    pub program: &'a Path,
+    /// Where the report is written; it is made.
+    pub out: &'a Path,
+    /// The nodes run on, with what they fetched.
+    pub keep: bool,
+}
+
+/// Runs a scenario, and writes its report.
+///
+/// Nothing is started before it is known that the scenario can be run here; fails it, or is it
+/// `interrupted`, all that was started is taken down.
+///
+/// # Errors
+/// When it cannot be run, or its report not be written. What does not hold is in the report.
+pub async fn conduct(
+    scenario: &Scenario,
+    options: &Options<'_>,
+    interrupted: impl Future<Output = ()> + Clone,
+    tell: &(dyn Fn(Told<'_>) + Sync),
+) -> Result<Report, Error> {
+    let script = Script::draw(scenario)?;
+    verdict::check(scenario, &script)?;
+    check_space(&script, options.dir)?;
+    fs::create_dir_all(options.out).map_err(Error::io("make the folder", options.out))?;
+    let out = options.out.canonicalize();
+    let out = out.map_err(Error::io("use the folder", options.out))?;
+    tell(Told::Phase("starting the nodes"));
+    let nodes = scenario.members.honest();
+    let testnet = Testnet::up(options.dir, nodes, options.program, interrupted.clone()).await?;
+    let driver = Processes::new(testnet, scenario.limit).await?;
+    let reported = tokio::select! {
+        biased;
+        () = interrupted => Err(Error::Interrupted),
+        reported = run_on(&driver, scenario, &script, options.mode, &out, tell) => reported,
+    };
+    match reported {
+        Ok(report) if options.keep => Ok(report),
+        Ok(report) => {
+            tell(Told::Phase("ending the nodes"));
+            driver.down().await?;
+            Ok(report)
+        }
+        Err(cause) => Err(driver.down_after(cause).await),
+    }
+}
+
+/// Runs a script on a network that is up, and writes the report.
+async fn run_on<D: Driver>(
+    driver: &D,
+    scenario: &Scenario,
+    script: &Script,
+    mode: Mode,
+    out: &Path,
+    tell: &(dyn Fn(Told<'_>) + Sync),
+) -> Result<Report, Error> {
+    let record = engine::run(driver, scenario, script, None, tell).await?;
+    let verdicts = verdict::verdicts(scenario, script, &record)?;
+    let mut report = Report::of(scenario, mode, script, &record, &verdicts);
+    report.keep_logs(&verdicts, out, |node| driver.log(node));
+    report.write(script, out)?;
+    Ok(report)
+}
+
+/// Whether the originals and all copies have room; a copy that is being fetched takes as much as
+/// one that is there.
+fn check_space(script: &Script, dir: &Path) -> Result<(), Error> {
+    let copies = script.steps.iter().filter_map(|step| match step.action {
+        super::Action::Fetch { item, .. } => Some(script.items[item].bytes),
+        _ => None,
+    });
+    let originals = script.items.iter().map(|item| item.bytes);
+    let needed = originals.chain(copies).fold(0, u64::saturating_add);
+    let existing: PathBuf = dir.ancestors().find(|it| it.exists()).unwrap_or(dir).into();
+    match capacity::disk_bytes(&existing) {
+        Some(free) if free < needed => Err(Error::Space {
+            dir: existing,
+            needed,
+            free,
+        }),
+        _ => Ok(()),
+    }
+}
