@@ -256,6 +256,18 @@ impl NodeHandle {
         self.inner.net.peer_id()
     }
 
+    /// Its network, for a process that runs many nodes and looks into them.
+    pub fn net(&self) -> &Net {
+        &self.inner.net
+    }
+
+    /// Chunk payload sent to peers and received from them since the start, in bytes.
+    pub fn payload(&self) -> (u64, u64) {
+        let inner = &self.inner;
+        let received = inner.fetcher.totals().downloaded;
+        (inner.served.uploaded_bytes(), received)
+    }
+
     /// The lock on this node's home, for binding the API socket.
     pub fn home_lock(&self) -> &HomeLock {
         &self.inner.lock

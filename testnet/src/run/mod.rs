@@ -7,14 +7,17 @@ pub(crate) mod dice;
 mod driver;
 mod engine;
 mod files;
+mod in_process;
 mod process;
 mod record;
+mod requests;
 mod script;
 mod verdict;
 
 pub use conduct::{Options, conduct};
 pub use driver::{Counters, Driver, Fetched, LookedUp};
 pub use engine::{Live, Told, run};
+pub use in_process::InProcess;
 pub use process::Processes;
 pub use record::{Change, Fetch, Happening, Lookup, Outcome, Record, Sample};
 pub use script::{Action, Item, Script, Step};

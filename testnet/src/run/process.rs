@@ -10,10 +10,9 @@ use std::{
 
 use shoal_node::{
     api::{
-        ApiError, ErrorCode,
+        ApiError,
         types::{
-            AbsolutePath, Chunker, Destination, FetchProgress, FetchRequest, FetchResult,
-            FindProgress, FindRequest, Found, Hash, Preserve, ShareProgress, ShareRequest,
+            FetchProgress, FetchResult, FindProgress, FindRequest, Found, ShareProgress,
             ShareResult, Status,
         },
     },
@@ -23,6 +22,7 @@ use shoal_node::{
 use super::{
     client::Client,
     driver::{Counters, Driver, Fetched, LookedUp},
+    requests,
 };
 use crate::{Error, NodeEntry, Testnet, error::log_tail, launch::log_path};
 
@@ -97,10 +97,6 @@ impl Processes {
             }),
         }
     }
-
-    fn patience_ms(&self) -> u64 {
-        u64::try_from(self.patience.as_millis()).unwrap_or(u64::MAX)
-    }
 }
 
 impl Driver for Processes {
@@ -119,17 +115,7 @@ impl Driver for Processes {
 
     async fn share(&self, node: usize, path: &Path) -> Result<String, Error> {
         let (client, entry) = self.client(node)?;
-        let request = ShareRequest {
-            paths: vec![absolute(path).map_err(|said| failed(&entry, said))?],
-            name: None,
-            copy: false,
-            chunker: Chunker::default(),
-            hash: Hash::default(),
-            preserve: Preserve::default(),
-            exclude: Vec::new(),
-            no_announce: false,
-            wait: true,
-        };
+        let request = requests::share(path).map_err(|said| failed(&entry, said))?;
         let shared = client.post("shares", &request, |_: ShareProgress| {}).await;
         let shared: ShareResult = shared.map_err(|said| failed(&entry, said))?;
         Ok(shared.cid)
@@ -143,17 +129,8 @@ impl Driver for Processes {
         on_progress: &(dyn Fn(u64) + Sync),
     ) -> Result<Fetched, Error> {
         let (client, entry) = self.client(node)?;
-        let request = FetchRequest {
-            link: root.to_owned(),
-            destination: Destination::At(absolute(to).map_err(|said| failed(&entry, said))?),
-            peers: Vec::new(),
-            only: Vec::new(),
-            overwrite: false,
-            rename_unsafe: false,
-            no_serve: false,
-            sync: false,
-            timeout_ms: self.patience_ms(),
-        };
+        let request = requests::fetch(root, to, self.patience);
+        let request = request.map_err(|said| failed(&entry, said))?;
         let on_progress = |progress: FetchProgress| on_progress(progress.bytes);
         let fetched = client.post("fetches", &request, on_progress).await;
         let fetched: FetchResult = fetched.map_err(|said| failed(&entry, said))?;
@@ -171,7 +148,7 @@ impl Driver for Processes {
         let (client, entry) = self.client(node)?;
         let request = FindRequest {
             link: root.to_owned(),
-            timeout_ms: self.patience_ms(),
+            timeout_ms: requests::millis(self.patience),
         };
         let found = client.post("find", &request, |_: FindProgress| {}).await;
         let found: Found = found.map_err(|said| failed(&entry, said))?;
@@ -214,11 +191,6 @@ impl Driver for Processes {
     }
 }
 
-fn absolute(path: &Path) -> Result<AbsolutePath, ApiError> {
-    let path = AbsolutePath::try_from(path.to_owned());
-    path.map_err(|why| ApiError::new(ErrorCode::Usage, why))
-}
-
 fn failed(node: &NodeEntry, said: ApiError) -> Error {
     Error::Command {
         node: node.name.clone(),
@@ -228,7 +200,7 @@ fn failed(node: &NodeEntry, said: ApiError) -> Error {
 }
 
 /// The memory of a process that is in use (proc_pid_statm(5)).
-fn resident_bytes(pid: u32) -> Option<u64> {
+pub(super) fn resident_bytes(pid: u32) -> Option<u64> {
     let text = fs::read_to_string(format!("/proc/{pid}/statm")).ok()?;
     let pages: u64 = text.split_ascii_whitespace().nth(1)?.parse().ok()?;
     pages.checked_mul(rustix::param::page_size() as u64)

@@ -74,7 +74,8 @@ impl Group {
 
 fn behaviour(text: &str) -> Result<Behaviour, String> {
     let names = || Behaviour::ALL.into_iter().map(Behaviour::name);
-    text.parse().map_err(|_| unknown("behaviour", text, names()))
+    text.parse()
+        .map_err(|_| unknown("behaviour", text, names()))
 }
 
 /// Reads a line: the name of a profile, or a table of what it is like.
