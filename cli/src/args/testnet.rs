@@ -8,6 +8,8 @@ use shoal_testnet::{DEMO_NODES_MIN, NODES_MAX, scenario::Mode};
 /// Larger than the disk of anybody who tries it out.
 const SCALE_MAX: f64 = 1000.0;
 
+use super::links::{DegradeArgs, HealArgs, PartitionArgs, UpLinks};
+
 #[derive(Debug, Args)]
 pub(crate) struct TestnetArgs {
     /// The testnet's folder [default: shoal-testnet in the platform's data directory]
@@ -34,6 +36,16 @@ pub(crate) enum TestnetCommand {
     Start(NodeArgs),
     /// Show a node's log
     Logs(LogsArgs),
+    /// Cut the links between nodes, until `heal`
+    ///
+    /// Nothing is lost: what is on its way waits, until those who wait for it give up. Like the
+    /// other commands on links, it takes a testnet that was started with --link, and returns when
+    /// it is in force.
+    Partition(PartitionArgs),
+    /// Mend links that are cut: all, or those between nodes
+    Heal(HealArgs),
+    /// Change the lines of nodes, for better or worse
+    Degrade(DegradeArgs),
     /// Show on a few nodes what shoal does, and remove them again
     ///
     /// The first node shares PATH, the others fetch it by its address; then the first is killed, and
@@ -55,6 +67,8 @@ pub(crate) struct UpArgs {
     /// How many nodes
     #[arg(long, default_value_t = 10, value_name = "N")]
     pub(crate) nodes: usize,
+    #[command(flatten)]
+    pub(crate) links: UpLinks,
 }
 
 #[derive(Debug, Args)]

@@ -8,8 +8,11 @@ use serde::{Deserialize as _, Deserializer, Serializer, de::Error as _};
 /// sums of some of them never overflow.
 pub(super) const SPAN_MAX: Duration = Duration::from_secs(24 * 3600);
 
-/// Reads a length of time, [`SPAN_MAX`] at most.
-pub(super) fn parse(text: &str) -> Result<Duration, String> {
+/// Reads a length of time like `40ms` or `1m 30s`, 24 hours at most.
+///
+/// # Errors
+/// What is wrong with the text, for a person.
+pub fn parse(text: &str) -> Result<Duration, String> {
     let span = humantime::parse_duration(text)
         .map_err(|why| format!("`{text}` is no length of time like `40ms` or `1m 30s`: {why}"))?;
     if span > SPAN_MAX {

@@ -27,6 +27,7 @@ mod timer;
 pub use self::{
     emulator::Emulator,
     follow::LinksFile,
+    humane::parse as parse_span,
     nodes::NodeSet,
     plan::{Line, Link, LinkChange, Loss, Plan, Reset, Rule, Stall},
     profile::Profile,

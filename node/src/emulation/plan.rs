@@ -260,11 +260,14 @@ impl Stall {
     }
 }
 
-/// `lasts/every`, as in `2s/1m`.
+/// `lasts/every`, as in `2s/1m`, or `off`.
 impl FromStr for Stall {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
+        if text.eq_ignore_ascii_case("off") {
+            return Ok(Self::new(Duration::ZERO, Duration::ZERO));
+        }
         let (lasts, every) = text.split_once('/').ok_or_else(|| {
             format!("`{text}` is no stall: write how long and how often, like `2s/1m`")
         })?;
@@ -288,7 +291,7 @@ impl TryFrom<StallText> for Stall {
     type Error = String;
 
     fn try_from(text: StallText) -> Result<Self, Self::Error> {
-        if text.lasts >= text.every {
+        if !text.lasts.is_zero() && text.lasts >= text.every {
             return Err("a stall lasts less than the span in which there is one".to_owned());
         }
         Ok(Self::new(text.every, text.lasts))
@@ -324,11 +327,14 @@ impl Reset {
     }
 }
 
-/// The span alone, as in `10m`.
+/// The span alone, as in `10m`, or `off`.
 impl FromStr for Reset {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
+        if text.eq_ignore_ascii_case("off") {
+            return Ok(Self::new(Duration::ZERO));
+        }
         humane::parse(text).map(Self::new)
     }
 }

@@ -19,6 +19,7 @@ use serde::Serialize;
 
 use crate::{
     Error,
+    evil::Deeds,
     run::{self, Outcome, Record, Script, Verdict, quantile},
     scenario::{Mode, Scenario, values::bytes_as_f64},
 };
@@ -139,6 +140,8 @@ pub struct Node {
     pub evil: Option<String>,
     /// Whether it was up at the end.
     pub up: bool,
+    /// What it has done wrong.
+    pub deeds: Option<Deeds>,
     /// Payload that it sent.
     pub sent_bytes: u64,
 }
@@ -278,6 +281,15 @@ impl Report {
         }
     }
 
+    /// Adds what nodes have done wrong.
+    pub(crate) fn add_deeds(&mut self, deeds: impl Iterator<Item = (usize, Deeds)>) {
+        for (node, deeds) in deeds {
+            if let Some(node) = self.nodes.get_mut(node) {
+                node.deeds = Some(deeds);
+            }
+        }
+    }
+
     /// Keeps the logs that failed assertions point to: `log_of` says where a node's is, and `dir`
     /// is where they stay. What cannot be copied is left out.
     pub fn keep_logs(
@@ -350,6 +362,7 @@ impl Maker<'_> {
                 group: group.map(|it| it.name.clone()).unwrap_or_default(),
                 region: group.and_then(|it| it.region.clone()),
                 evil: member.evil.map(|evil| evil.to_string()),
+                deeds: None,
                 up: self.record.is_up(index, self.record.elapsed),
                 sent_bytes: sent.and_then(|it| it.get(index).copied()).unwrap_or(0),
             }

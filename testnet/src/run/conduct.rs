@@ -5,7 +5,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::{Driver, Processes, Script, Told, engine, verdict};
+use super::{
+    Driver, InProcess, Processes, Script, Told, driver::Network, engine, evil::Evils, files,
+    verdict,
+};
 use crate::{
     Error, Testnet, capacity,
     report::Report,
@@ -48,21 +51,59 @@ pub async fn conduct(
     let out = out.map_err(Error::io("use the folder", options.out))?;
     tell(Told::Phase("starting the nodes"));
     let nodes = scenario.members.honest();
-    let testnet = Testnet::up(options.dir, nodes, options.program, interrupted.clone()).await?;
-    let driver = Processes::new(testnet, scenario.limit).await?;
-    let reported = tokio::select! {
-        biased;
-        () = interrupted => Err(Error::Interrupted),
-        reported = run_on(&driver, scenario, &script, options.mode, &out, tell) => reported,
+    let plan = script.network.as_ref();
+    let (dir, program) = (options.dir, options.program);
+    let run = Run {
+        scenario,
+        script: &script,
+        options,
+        out: &out,
+        tell,
     };
-    match reported {
-        Ok(report) if options.keep => Ok(report),
-        Ok(report) => {
-            tell(Told::Phase("ending the nodes"));
-            driver.down().await?;
-            Ok(report)
+    match options.mode {
+        Mode::Process => {
+            let up = Testnet::up_emulated(dir, nodes, program, plan.cloned(), interrupted.clone());
+            let network = Processes::new(up.await?, plan, scenario.limit).await?;
+            run.on(network, interrupted).await
         }
-        Err(cause) => Err(driver.down_after(cause).await),
+        Mode::InProcess => {
+            let (plan, patience) = (plan.cloned(), scenario.limit);
+            let network = InProcess::up(dir, nodes, plan, patience, interrupted.clone()).await?;
+            run.on(network, interrupted).await
+        }
+    }
+}
+
+/// What is run, and how.
+struct Run<'a> {
+    scenario: &'a Scenario,
+    script: &'a Script,
+    options: &'a Options<'a>,
+    out: &'a Path,
+    tell: &'a (dyn Fn(Told<'_>) + Sync),
+}
+
+impl Run<'_> {
+    /// Runs it on a network that is up, and takes that down.
+    async fn on<N: Network>(
+        &self,
+        network: N,
+        interrupted: impl Future<Output = ()>,
+    ) -> Result<Report, Error> {
+        let (mode, out, tell) = (self.options.mode, self.out, self.tell);
+        let reported = tokio::select! {
+            biased;
+            () = interrupted => Err(Error::Interrupted),
+            reported = run_on(&network, self.scenario, self.script, mode, out, tell) => reported,
+        };
+        match reported {
+            Ok(report) if self.options.keep => network.keep().await.map(|()| report),
+            Ok(report) => {
+                tell(Told::Phase("ending the nodes"));
+                network.down().await.map(|()| report)
+            }
+            Err(cause) => Err(network.down_after(cause).await),
+        }
     }
 }
 
@@ -75,9 +116,14 @@ async fn run_on<D: Driver>(
     out: &Path,
     tell: &(dyn Fn(Told<'_>) + Sync),
 ) -> Result<Report, Error> {
-    let record = engine::run(driver, scenario, script, None, tell).await?;
+    tell(Told::Phase("making what is shared"));
+    let originals = files::make(script, driver.files()).await?;
+    let evils = Evils::start(driver, scenario, &originals).await?;
+    let record = engine::run(driver, scenario, script, originals, tell).await?;
     let verdicts = verdict::verdicts(scenario, script, &record)?;
     let mut report = Report::of(scenario, mode, script, &record, &verdicts);
+    report.add_deeds(evils.deeds());
+    evils.end(scenario).await?;
     report.keep_logs(&verdicts, out, |node| driver.log(node));
     report.write(script, out)?;
     Ok(report)

@@ -2,7 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
-use shoal_node::emulation::Plan;
+use libp2p::PeerId;
+use shoal_node::{emulation::Plan, net::NetConfig};
 
 use crate::Error;
 
@@ -45,15 +46,43 @@ pub trait Driver: Send + Sync {
     /// The memory that all running nodes take together, in bytes; none when nobody says.
     fn memory_bytes(&self) -> Option<u64>;
 
+    /// The memory of the process that all nodes are in before they were, in bytes; none when each
+    /// has a process of its own.
+    fn memory_before(&self) -> Option<u64>;
+
     /// Replaces the plan of the emulated links, and returns when it is in force on all nodes that
     /// run.
     fn apply(&self, plan: &Plan) -> impl Future<Output = Result<(), Error>> + Send;
+
+    /// How a node of this number that is no ordinary one joins the network.
+    fn net_config(&self, node: usize) -> NetConfig;
+
+    /// Tells whom a node of this number is known as.
+    fn meet(&self, node: usize, peer: PeerId);
 
     /// A folder for what is shared and fetched; it goes with the network.
     fn files(&self) -> &Path;
 
     /// The log of a node, if it has one of its own.
     fn log(&self, node: usize) -> Option<PathBuf>;
+}
+
+/// A network that was started for a run, and ends with it.
+pub(super) trait Network: Driver + Sized {
+    /// Ends all nodes, and removes their homes and all files of the run.
+    ///
+    /// # Errors
+    /// The first of what remains.
+    async fn down(self) -> Result<(), Error>;
+
+    /// Takes it down because of `cause`, and says what came of that.
+    async fn down_after(self, cause: Error) -> Error;
+
+    /// Leaves it as it is, as far as it outlives this process.
+    ///
+    /// # Errors
+    /// When what does not outlive it cannot be ended.
+    async fn keep(self) -> Result<(), Error>;
 }
 
 /// A fetch that is done.

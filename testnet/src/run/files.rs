@@ -24,11 +24,17 @@ pub(crate) struct Original {
     pub(crate) digest: Digest,
 }
 
-/// Makes every item of a script, of bytes that no compression makes smaller. Blocking.
+/// Makes every item of a script in `dir`, of bytes that no compression makes smaller.
 ///
 /// # Errors
 /// When the disk refuses.
-pub(crate) fn make(script: &Script, dir: &Path) -> Result<Vec<Original>, Error> {
+pub(crate) async fn make(script: &Script, dir: &Path) -> Result<Vec<Original>, Error> {
+    let (drawn, into) = (script.clone(), dir.to_owned());
+    let made = tokio::task::spawn_blocking(move || make_all(&drawn, &into)).await;
+    made.map_err(|error| Error::io("write to", dir)(error.into()))?
+}
+
+fn make_all(script: &Script, dir: &Path) -> Result<Vec<Original>, Error> {
     let originals = dir.join(ORIGINALS);
     fs::create_dir(&originals).map_err(Error::io("make the folder", &originals))?;
     let make = |item: &Item| {

@@ -26,7 +26,7 @@ use shoal_node::{
     api::{ApiError, ErrorCode, Progress, Service},
     config::Config,
     emulation::{Emulation, Plan, Switch},
-    net::{AnnounceState, Journal, NetEvent},
+    net::{AnnounceState, Journal, NetConfig, NetEvent},
     store::SharedStore,
 };
 use shoal_protocol::{address::Cid, dht};
@@ -34,7 +34,7 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    driver::{Counters, Driver, Fetched, LookedUp},
+    driver::{Counters, Driver, Fetched, LookedUp, Network},
     process, requests,
 };
 use crate::{Error, PEERS_READY, capacity};
@@ -87,7 +87,8 @@ struct State {
 
 impl InProcess {
     /// Starts so many nodes with their homes in `dir`, which is made and has to be new or empty,
-    /// and returns when each sees others. What one is asked for may take as long as `patience`.
+    /// and returns when each sees others. Links are as `plan` says, or take no time. What a node is
+    /// asked for may take as long as `patience`.
     ///
     /// # Errors
     /// When the machine is too small, a node does not start, or it was `interrupted`. Nothing runs
@@ -95,10 +96,11 @@ impl InProcess {
     pub async fn up(
         dir: &Path,
         nodes: usize,
+        plan: Option<Plan>,
         patience: Duration,
         interrupted: impl Future<Output = ()>,
     ) -> Result<Self, Error> {
-        let network = Self::prepare(dir, nodes, patience)?;
+        let network = Self::prepare(dir, nodes, plan, patience)?;
         let started = tokio::select! {
             biased;
             () = interrupted => Err(Error::Interrupted),
@@ -110,7 +112,12 @@ impl InProcess {
         }
     }
 
-    fn prepare(dir: &Path, nodes: usize, patience: Duration) -> Result<Self, Error> {
+    fn prepare(
+        dir: &Path,
+        nodes: usize,
+        plan: Option<Plan>,
+        patience: Duration,
+    ) -> Result<Self, Error> {
         let memory_before = process::resident_bytes(std::process::id());
         make_dir(dir)?;
         capacity::check_in_process(nodes)?;
@@ -139,7 +146,7 @@ impl InProcess {
             dir: dir.to_owned(),
             files,
             shared: Shared { store, journal },
-            switch: Switch::new(Plan::default()),
+            switch: Switch::new(plan.unwrap_or_default()),
             slots,
             next_number: AtomicU16::new(next_number),
             peers: Mutex::default(),
@@ -148,41 +155,14 @@ impl InProcess {
         })
     }
 
-    /// The memory of this process before there was any node, in bytes.
-    #[must_use]
-    pub fn memory_before(&self) -> Option<u64> {
-        self.memory_before
-    }
-
-    /// Ends all nodes, and removes their homes and all files of the run.
-    ///
-    /// # Errors
-    /// When something cannot be removed.
-    pub async fn down(self) -> Result<(), Error> {
+    /// Ends all nodes, and says where their homes and all files of the run are.
+    async fn end(self) -> Result<PathBuf, Error> {
         let ending = self.slots.iter().map(Slot::end);
         futures::future::join_all(ending).await;
         let Self { dir, shared, .. } = self;
-        let removed = tokio::task::spawn_blocking(move || {
-            let Shared { store, journal } = shared;
-            journal.finish();
-            drop(store);
-            fs::remove_dir_all(&dir).map_err(Error::io("remove", &dir))
-        });
-        removed.await.unwrap_or_else(|error| {
-            let path = Path::new("the network");
-            Err(Error::io("end", path)(error.into()))
-        })
-    }
-
-    /// Takes it down because of `cause`, and says what came of that.
-    pub async fn down_after(self, cause: Error) -> Error {
-        match self.down().await {
-            Ok(()) => cause,
-            Err(remains) => Error::Remains {
-                cause: Box::new(cause),
-                remains: Box::new(remains),
-            },
-        }
+        let finished = tokio::task::spawn_blocking(move || shared.journal.finish()).await;
+        let ended = finished.map_err(|error| Error::io("end the nodes in", &dir)(error.into()));
+        ended.map(|()| dir)
     }
 
     /// Starts the nodes that others join by, one after the other, then all others.
@@ -204,16 +184,19 @@ impl InProcess {
             let state = slot.state();
             (state.home.clone(), state.number)
         };
-        let emulation = Emulation::Memory {
-            switch: self.switch.clone(),
-            node,
-        };
-        let config = self.config(node);
+        let (config, emulation) = (self.config(node), self.emulation(node));
         let started = Node::spawn_among(config, &home, Some(emulation), &self.shared, number).await;
         let handle = started.map_err(|error| start_failed(&slot.name, error))?;
         lock(&self.peers).insert(handle.peer_id(), node);
         slot.state().handle = Some(handle);
         Ok(())
+    }
+
+    fn emulation(&self, node: usize) -> Emulation {
+        Emulation::Memory {
+            switch: self.switch.clone(),
+            node,
+        }
     }
 
     fn config(&self, node: usize) -> Config {
@@ -322,6 +305,28 @@ impl Slot {
             said: Box::new(said),
             log: String::new(),
         }
+    }
+}
+
+impl Network for InProcess {
+    async fn down(self) -> Result<(), Error> {
+        let dir = self.end().await?;
+        fs::remove_dir_all(&dir).map_err(Error::io("remove", &dir))
+    }
+
+    async fn down_after(self, cause: Error) -> Error {
+        match self.down().await {
+            Ok(()) => cause,
+            Err(remains) => Error::Remains {
+                cause: Box::new(cause),
+                remains: Box::new(remains),
+            },
+        }
+    }
+
+    /// Only files are kept: nodes of this process end with it.
+    async fn keep(self) -> Result<(), Error> {
+        self.end().await.map(drop)
     }
 }
 
@@ -442,6 +447,10 @@ impl Driver for InProcess {
         })
     }
 
+    fn memory_before(&self) -> Option<u64> {
+        self.memory_before
+    }
+
     fn memory_bytes(&self) -> Option<u64> {
         process::resident_bytes(std::process::id())
     }
@@ -449,6 +458,20 @@ impl Driver for InProcess {
     async fn apply(&self, plan: &Plan) -> Result<(), Error> {
         self.switch.emulator().apply(plan.clone());
         Ok(())
+    }
+
+    fn net_config(&self, node: usize) -> NetConfig {
+        NetConfig {
+            listen: vec![Switch::address(node)],
+            bootstrap: self.bootstrap(node),
+            mdns: false,
+            emulation: Some(self.emulation(node)),
+            ..NetConfig::default()
+        }
+    }
+
+    fn meet(&self, node: usize, peer: PeerId) {
+        lock(&self.peers).insert(peer, node);
     }
 
     fn files(&self) -> &Path {

@@ -6,6 +6,7 @@ mod conduct;
 pub(crate) mod dice;
 mod driver;
 mod engine;
+mod evil;
 mod files;
 mod in_process;
 mod process;
@@ -16,7 +17,7 @@ mod verdict;
 
 pub use conduct::{Options, conduct};
 pub use driver::{Counters, Driver, Fetched, LookedUp};
-pub use engine::{Live, Told, run};
+pub use engine::{Live, Told};
 pub use in_process::InProcess;
 pub use process::Processes;
 pub use record::{Change, Fetch, Happening, Lookup, Outcome, Record, Sample};

@@ -8,6 +8,7 @@ use std::{
     time::Duration,
 };
 
+use libp2p::{PeerId, multiaddr::multiaddr};
 use shoal_node::{
     api::{
         ApiError,
@@ -16,15 +17,18 @@ use shoal_node::{
             ShareResult, Status,
         },
     },
-    emulation::Plan,
+    emulation::{Emulation, Emulator, Plan},
+    net::NetConfig,
 };
 
 use super::{
     client::Client,
-    driver::{Counters, Driver, Fetched, LookedUp},
+    driver::{Counters, Driver, Fetched, LookedUp, Network},
     requests,
 };
-use crate::{Error, NodeEntry, Testnet, error::log_tail, launch::log_path};
+use crate::{
+    Error, NodeEntry, Testnet, error::log_tail, launch::log_path, network::BOOTSTRAP_PEERS,
+};
 
 /// A testnet, as a run uses it.
 #[derive(Debug)]
@@ -34,16 +38,24 @@ pub struct Processes {
     clients: Vec<Client>,
     /// Who is or was which node: a new node in the place of another has a new name.
     peers: Mutex<HashMap<String, usize>>,
+    /// The links of those nodes that are tasks of this process.
+    emulator: Option<Emulator>,
+    links: tokio::sync::Mutex<()>,
     /// What a node may take without any progress: as long as the run.
     patience: Duration,
 }
 
 impl Processes {
-    /// Takes a testnet that is up. What a node is asked for may take as long as `patience`.
+    /// Takes a testnet that is up, whose links are as `plan` says if they are emulated. What a node
+    /// is asked for may take as long as `patience`.
     ///
     /// # Errors
     /// When there is no room for the files of a run. The testnet is taken down then.
-    pub async fn new(testnet: Testnet, patience: Duration) -> Result<Self, Error> {
+    pub async fn new(
+        testnet: Testnet,
+        plan: Option<&Plan>,
+        patience: Duration,
+    ) -> Result<Self, Error> {
         match Self::prepare(&testnet) {
             Ok((files, clients)) => {
                 let driver = Self {
@@ -51,6 +63,8 @@ impl Processes {
                     files,
                     clients,
                     peers: Mutex::default(),
+                    emulator: plan.cloned().map(Emulator::new),
+                    links: tokio::sync::Mutex::default(),
                     patience,
                 };
                 driver.learn_peers();
@@ -65,19 +79,6 @@ impl Processes {
         let client = |node: NodeEntry| Client::of(&node.home).map_err(|said| failed(&node, said));
         let clients = testnet.nodes().into_iter().map(client);
         Ok((files, clients.collect::<Result<_, _>>()?))
-    }
-
-    /// Ends all nodes, and removes their homes and all files of the run.
-    ///
-    /// # Errors
-    /// The first of what remains; `shoal testnet down` can try again.
-    pub async fn down(self) -> Result<(), Error> {
-        self.testnet.down().await.map(drop)
-    }
-
-    /// Takes it down because of `cause`, and says what came of that.
-    pub async fn down_after(self, cause: Error) -> Error {
-        self.testnet.down_after(cause).await
     }
 
     fn learn_peers(&self) {
@@ -96,6 +97,21 @@ impl Processes {
                 nodes: self.clients.len(),
             }),
         }
+    }
+}
+
+impl Network for Processes {
+    /// What remains, `shoal testnet down` can try again.
+    async fn down(self) -> Result<(), Error> {
+        self.testnet.down().await.map(drop)
+    }
+
+    async fn down_after(self, cause: Error) -> Error {
+        self.testnet.down_after(cause).await
+    }
+
+    async fn keep(self) -> Result<(), Error> {
+        Ok(())
     }
 }
 
@@ -177,8 +193,37 @@ impl Driver for Processes {
         Some(pids.filter_map(resident_bytes).sum())
     }
 
+    fn memory_before(&self) -> Option<u64> {
+        None
+    }
+
     async fn apply(&self, plan: &Plan) -> Result<(), Error> {
-        self.testnet.apply(plan).await
+        // One after the other: each has a version of its own.
+        let _turn = self.links.lock().await;
+        if let Some(emulator) = &self.emulator {
+            emulator.apply(plan.clone());
+        }
+        self.testnet.apply(plan).await.map(drop)
+    }
+
+    fn net_config(&self, node: usize) -> NetConfig {
+        let nodes = self.testnet.nodes().into_iter();
+        let known = nodes.filter_map(|node| node.listen.first()?.parse().ok());
+        NetConfig {
+            listen: vec![multiaddr!(Ip4([127, 0, 0, 1]), Tcp(0_u16))],
+            bootstrap: known.take(BOOTSTRAP_PEERS).collect(),
+            mdns: false,
+            emulation: self
+                .emulator
+                .clone()
+                .map(|emulator| Emulation::Sockets { emulator, node }),
+            ..NetConfig::default()
+        }
+    }
+
+    fn meet(&self, node: usize, peer: PeerId) {
+        let mut peers = self.peers.lock().unwrap_or_else(PoisonError::into_inner);
+        peers.insert(peer.to_string(), node);
     }
 
     fn files(&self) -> &Path {

@@ -334,16 +334,22 @@ macro_rules! testnet {
     };
 }
 
-fn cases_of_testnet() -> [Case; 9] {
+fn cases_of_testnet() -> [Case; 12] {
     [
         case(
             "testnet up",
             "TestnetUp",
-            |it| it.nobody(format!("testnet --dir {} up --nodes 2", it.path("net"))),
+            |it| {
+                let dir = it.path("net");
+                it.nobody(format!("testnet --dir {dir} up --nodes 2 --link mobile"))
+            },
             |it| it.nobody(format!("testnet --dir {} up --nodes none", it.path("net"))),
             USAGE,
         ),
         testnet!("kill", "TestnetChanged", "1"),
+        testnet!("partition", "TestnetLinks", "0 1"),
+        testnet!("heal", "TestnetLinks", "0 1"),
+        testnet!("degrade", "TestnetLinks", "1 --profile slow"),
         testnet!("status", "TestnetStatus", "-q"),
         testnet!("start", "TestnetChanged", "1"),
         testnet!("logs", "TestnetLine", "0"),

@@ -20,7 +20,7 @@ use tokio::{
 use self::ledger::Ledger;
 use super::{
     driver::Driver,
-    files::{self, Original},
+    files::Original,
     record::Record,
     script::{Action, Script, Step},
 };
@@ -107,22 +107,18 @@ struct Life {
 /// What a content is known by once it is shared; nothing when that failed.
 type Root = Result<String, ()>;
 
-/// Runs `script` on `driver`, whose nodes are all up, and says what happened. `tell` hears of it
-/// while it lasts.
+/// Runs `script` on `driver`, whose nodes are all up and whose files are made, and says what
+/// happened. `tell` hears of it while it lasts.
 ///
 /// # Errors
-/// When the files of a run cannot be made. What nodes fail at is in the record.
-pub async fn run<D: Driver>(
+/// When copies cannot be compared. What nodes fail at is in the record.
+pub(super) async fn run<D: Driver>(
     driver: &D,
     scenario: &Scenario,
     script: &Script,
-    memory_before: Option<u64>,
+    originals: Vec<Original>,
     tell: &(dyn Fn(Told<'_>) + Sync),
 ) -> Result<Record, Error> {
-    tell(Told::Phase("making what is shared"));
-    let (drawn, dir) = (script.clone(), driver.files().to_owned());
-    let made = tokio::task::spawn_blocking(move || files::make(&drawn, &dir)).await;
-    let originals = made.map_err(|error| Error::io("write to", driver.files())(error.into()))??;
     let nodes = scenario.members.len();
     let life = Life {
         up: true,
@@ -140,7 +136,7 @@ pub async fn run<D: Driver>(
             .iter()
             .map(|_| watch::Sender::new(None))
             .collect(),
-        ledger: Ledger::new(script, nodes, memory_before, tell),
+        ledger: Ledger::new(script, nodes, driver.memory_before(), tell),
         fetches: Semaphore::new(FETCHES_AT_ONCE_MAX),
         lookups: Semaphore::new(LOOKUPS_AT_ONCE_MAX),
         starts: Semaphore::new(STARTS_AT_ONCE_MAX),
