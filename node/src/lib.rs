@@ -24,4 +24,4 @@ pub mod share;
 pub mod store;
 mod swarm;
 
-pub use node::{Node, NodeError, NodeHandle};
+pub use node::{Node, NodeError, NodeHandle, Shared};

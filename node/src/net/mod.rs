@@ -41,7 +41,7 @@ pub use self::exchange::ExchangeStream;
 pub use self::handle::{DhtStatus, Net, NetDeps, NetEvent, OwnAddresses};
 pub use self::journal::{Change, Journal, KvLog};
 pub use self::limits::Refusal;
-pub use self::lookups::ProviderFound;
+pub use self::lookups::{LookupCost, ProviderFound};
 pub(crate) use self::meter::{Traffic, Way};
 pub use self::peers::{Direction, PeerInfo};
 pub use self::records::Key;

@@ -6,7 +6,9 @@ use std::{
 };
 
 use super::{
-    Driver, Processes, Script, Told, engine,
+    Driver, InProcess, Processes, Script, Told,
+    driver::Network,
+    engine,
     evil::Evils,
     files::{self, Original},
     verdict,
@@ -62,12 +64,21 @@ pub async fn conduct(
         out: &out,
         tell,
     };
-    let up = Testnet::up_emulated(dir, nodes, program, plan.cloned(), interrupted.clone());
-    let network = Processes::new(up.await?, plan, scenario.limit).await?;
-    run.on(network, interrupted).await
+    match options.mode {
+        Mode::Process => {
+            let up = Testnet::up_emulated(dir, nodes, program, plan.cloned(), interrupted.clone());
+            let network = Processes::new(up.await?, plan, scenario.limit).await?;
+            run.on(network, interrupted).await
+        }
+        Mode::InProcess => {
+            let (plan, patience) = (plan.cloned(), scenario.limit);
+            let network = InProcess::up(dir, nodes, plan, patience, interrupted.clone()).await?;
+            run.on(network, interrupted).await
+        }
+    }
 }
 
-/// A run, once it is known that it can be.
+/// What is run, and how.
 struct Run<'a> {
     scenario: &'a Scenario,
     script: &'a Script,
@@ -77,10 +88,10 @@ struct Run<'a> {
 }
 
 impl Run<'_> {
-    /// Runs on a network that is up, and takes that down.
-    async fn on<D: Driver>(
+    /// Runs it on a network that is up, and takes that down.
+    async fn on<N: Network>(
         &self,
-        network: D,
+        network: N,
         interrupted: impl Future<Output = ()> + Clone,
     ) -> Result<Report, Error> {
         let reported = match self.make(&network, interrupted.clone()).await {
@@ -91,34 +102,29 @@ impl Run<'_> {
             },
             Err(error) => Err(error),
         };
-        if reported.is_ok() && self.options.keep {
-            return reported;
-        }
-        (self.tell)(Told::Phase("ending the nodes"));
-        match (reported, network.down().await) {
-            (Ok(report), Ok(())) => Ok(report),
-            (Ok(_), Err(remains)) => Err(remains),
-            (Err(cause), Ok(())) => Err(cause),
-            (Err(cause), Err(remains)) => Err(Error::Remains {
-                cause: Box::new(cause),
-                remains: Box::new(remains),
-            }),
+        match reported {
+            Ok(report) if self.options.keep => network.keep().await.map(|()| report),
+            Ok(report) => {
+                (self.tell)(Told::Phase("ending the nodes"));
+                network.down().await.map(|()| report)
+            }
+            Err(cause) => Err(network.down_after(cause).await),
         }
     }
 
     async fn make<D: Driver>(
         &self,
-        network: &D,
+        driver: &D,
         interrupted: impl Future<Output = ()>,
     ) -> Result<Vec<Original>, Error> {
         (self.tell)(Told::Phase("making what is shared"));
-        files::make(self.script, network.files(), interrupted).await
+        files::make(self.script, driver.files(), interrupted).await
     }
 
     /// Runs the script, judges, and writes the report.
     async fn report<D: Driver>(
         &self,
-        network: &D,
+        driver: &D,
         originals: Vec<Original>,
     ) -> Result<Report, Error> {
         let Self {
@@ -128,13 +134,13 @@ impl Run<'_> {
             out,
             tell,
         } = self;
-        let evils = Evils::start(network, scenario, &originals).await?;
-        let record = engine::run(network, scenario, script, originals, tell).await?;
+        let evils = Evils::start(driver, scenario, &originals).await?;
+        let record = engine::run(driver, scenario, script, originals, tell).await?;
         let verdicts = verdict::verdicts(scenario, script, &record)?;
         let mut report = Report::of(scenario, options.mode, script, &record, &verdicts);
         report.add_deeds(evils.deeds());
         evils.end(scenario).await?;
-        report.keep_logs(&verdicts, out, |node| network.log(node));
+        report.keep_logs(&verdicts, out, |node| driver.log(node));
         report.write(script, out)?;
         Ok(report)
     }

@@ -63,13 +63,26 @@ pub trait Driver: Send + Sync {
     /// A folder for what is shared and fetched; it goes with the network.
     fn files(&self) -> &Path;
 
-    /// Ends all nodes, and removes their homes and all files of the run.
-    ///
-    /// Fails with the first of what remains.
-    fn down(self) -> impl Future<Output = Result<(), Error>> + Send;
-
     /// The log of a node, if it has one of its own.
     fn log(&self, node: usize) -> Option<PathBuf>;
+}
+
+/// A network that was started for a run, and ends with it.
+pub(super) trait Network: Driver + Sized {
+    /// Ends all nodes, and removes their homes and all files of the run.
+    ///
+    /// # Errors
+    /// The first of what remains.
+    async fn down(self) -> Result<(), Error>;
+
+    /// Takes it down because of `cause`, and says what came of that.
+    async fn down_after(self, cause: Error) -> Error;
+
+    /// Leaves it as it is, as far as it outlives this process.
+    ///
+    /// # Errors
+    /// When what does not outlive it cannot be ended.
+    async fn keep(self) -> Result<(), Error>;
 }
 
 /// A fetch that is done.

@@ -8,14 +8,17 @@ mod driver;
 mod engine;
 mod evil;
 mod files;
+mod in_process;
 mod process;
 mod record;
+mod requests;
 mod script;
 mod verdict;
 
 pub use conduct::{Options, conduct};
 pub use driver::{Counters, Driver, Fetched, LookedUp};
 pub use engine::{Live, Told};
+pub use in_process::InProcess;
 pub use process::Processes;
 pub use record::{Change, Fetch, Happening, Lookup, Outcome, Record, Sample};
 pub use script::{Action, Item, Script, Step};

@@ -11,10 +11,9 @@ use std::{
 use libp2p::{PeerId, multiaddr::multiaddr};
 use shoal_node::{
     api::{
-        ApiError, ErrorCode,
+        ApiError,
         types::{
-            AbsolutePath, Chunker, Destination, FetchProgress, FetchRequest, FetchResult,
-            FindProgress, FindRequest, Found, Hash, Preserve, ShareProgress, ShareRequest,
+            FetchProgress, FetchResult, FindProgress, FindRequest, Found, ShareProgress,
             ShareResult, Status,
         },
     },
@@ -24,7 +23,8 @@ use shoal_node::{
 
 use super::{
     client::Client,
-    driver::{Counters, Driver, Fetched, LookedUp},
+    driver::{Counters, Driver, Fetched, LookedUp, Network},
+    requests,
 };
 use crate::{
     Error, NodeEntry, Testnet, error::log_tail, launch::log_path, network::BOOTSTRAP_PEERS,
@@ -98,9 +98,20 @@ impl Processes {
             }),
         }
     }
+}
 
-    fn patience_ms(&self) -> u64 {
-        u64::try_from(self.patience.as_millis()).unwrap_or(u64::MAX)
+impl Network for Processes {
+    /// What remains, `shoal testnet down` can try again.
+    async fn down(self) -> Result<(), Error> {
+        self.testnet.down().await.map(drop)
+    }
+
+    async fn down_after(self, cause: Error) -> Error {
+        self.testnet.down_after(cause).await
+    }
+
+    async fn keep(self) -> Result<(), Error> {
+        Ok(())
     }
 }
 
@@ -120,17 +131,7 @@ impl Driver for Processes {
 
     async fn share(&self, node: usize, path: &Path) -> Result<String, Error> {
         let (client, entry) = self.client(node)?;
-        let request = ShareRequest {
-            paths: vec![absolute(path).map_err(|said| failed(&entry, said))?],
-            name: None,
-            copy: false,
-            chunker: Chunker::default(),
-            hash: Hash::default(),
-            preserve: Preserve::default(),
-            exclude: Vec::new(),
-            no_announce: false,
-            wait: true,
-        };
+        let request = requests::share(path).map_err(|said| failed(&entry, said))?;
         let shared = client.post("shares", &request, |_: ShareProgress| {}).await;
         let shared: ShareResult = shared.map_err(|said| failed(&entry, said))?;
         Ok(shared.cid)
@@ -144,17 +145,8 @@ impl Driver for Processes {
         on_progress: &(dyn Fn(u64) + Sync),
     ) -> Result<Fetched, Error> {
         let (client, entry) = self.client(node)?;
-        let request = FetchRequest {
-            link: root.to_owned(),
-            destination: Destination::At(absolute(to).map_err(|said| failed(&entry, said))?),
-            peers: Vec::new(),
-            only: Vec::new(),
-            overwrite: false,
-            rename_unsafe: false,
-            no_serve: false,
-            sync: false,
-            timeout_ms: self.patience_ms(),
-        };
+        let request = requests::fetch(root, to, self.patience);
+        let request = request.map_err(|said| failed(&entry, said))?;
         let on_progress = |progress: FetchProgress| on_progress(progress.bytes);
         let fetched = client.post("fetches", &request, on_progress).await;
         let fetched: FetchResult = fetched.map_err(|said| failed(&entry, said))?;
@@ -172,7 +164,7 @@ impl Driver for Processes {
         let (client, entry) = self.client(node)?;
         let request = FindRequest {
             link: root.to_owned(),
-            timeout_ms: self.patience_ms(),
+            timeout_ms: requests::millis(self.patience),
         };
         let found = client.post("find", &request, |_: FindProgress| {}).await;
         let found: Found = found.map_err(|said| failed(&entry, said))?;
@@ -238,19 +230,10 @@ impl Driver for Processes {
         &self.files
     }
 
-    async fn down(self) -> Result<(), Error> {
-        self.testnet.down().await.map(drop)
-    }
-
     fn log(&self, node: usize) -> Option<PathBuf> {
         let entry = self.testnet.node(node).ok()?;
         Some(log_path(&entry.home))
     }
-}
-
-fn absolute(path: &Path) -> Result<AbsolutePath, ApiError> {
-    let path = AbsolutePath::try_from(path.to_owned());
-    path.map_err(|why| ApiError::new(ErrorCode::Usage, why))
 }
 
 fn failed(node: &NodeEntry, said: ApiError) -> Error {
@@ -262,7 +245,7 @@ fn failed(node: &NodeEntry, said: ApiError) -> Error {
 }
 
 /// The memory of a process that is in use (proc_pid_statm(5)).
-fn resident_bytes(pid: u32) -> Option<u64> {
+pub(super) fn resident_bytes(pid: u32) -> Option<u64> {
     let text = fs::read_to_string(format!("/proc/{pid}/statm")).ok()?;
     let pages: u64 = text.split_ascii_whitespace().nth(1)?.parse().ok()?;
     pages.checked_mul(rustix::param::page_size() as u64)
