@@ -64,6 +64,7 @@ async fn dispatch(app: &App, global: Global, command: Command) -> Result<ExitCod
     logging::for_command(&global);
     match command {
         Command::Verify(args) => return commands::verify::run(app, args).await,
+        Command::Testnet(args) => return commands::testnet::run(app, args).await,
         Command::Daemon(_) => Ok(()),
         Command::Stop => commands::stop::run(app).await,
         Command::Status => commands::status::run(app).await,
@@ -80,7 +81,6 @@ async fn dispatch(app: &App, global: Global, command: Command) -> Result<ExitCod
         Command::Connect(args) => commands::peers::connect(app, args).await,
         Command::Limits(args) => commands::limits::run(app, args).await,
         Command::Id => commands::peers::id(app).await,
-        Command::Testnet(args) => commands::testnet::run(app, args).await,
         Command::Service(command) => commands::service::run(app, command).await,
         Command::Gc(args) => commands::gc::run(app, args).await,
         Command::Config(args) => commands::config::run(app, args).await,

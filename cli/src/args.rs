@@ -4,6 +4,7 @@ mod config;
 #[cfg(test)]
 mod guide;
 mod limits;
+mod links;
 mod service;
 mod shell;
 mod testnet;
@@ -19,9 +20,10 @@ use shoal_node::{
 
 pub(crate) use self::config::{ConfigArgs, ConfigCommand};
 pub(crate) use self::limits::{LimitsArgs, RateFlags};
+pub(crate) use self::links::{DegradeArgs, HealArgs, PartitionArgs};
 pub(crate) use self::service::{InstallArgs, ServiceCommand};
 pub(crate) use self::shell::{CompletionsArgs, ManArgs};
-pub(crate) use self::testnet::{DemoArgs, LogsArgs, TestnetArgs, TestnetCommand, UpArgs};
+pub(crate) use self::testnet::{DemoArgs, LogsArgs, RunArgs, TestnetArgs, TestnetCommand, UpArgs};
 pub(crate) use self::transfers::TransferArgs;
 
 /// Share files and folders between machines, without a server.
@@ -167,6 +169,12 @@ pub(crate) struct DaemonArgs {
     pub(crate) no_mdns: bool,
     #[command(flatten)]
     pub(crate) rates: RateFlags,
+    /// Emulate the links of this node as this file says: a node of a testnet
+    #[arg(long, hide = true, value_name = "FILE", requires = "links_node")]
+    pub(crate) links: Option<PathBuf>,
+    /// Which node of the file this is
+    #[arg(long, hide = true, value_name = "N", requires = "links")]
+    pub(crate) links_node: Option<usize>,
     /// Return once it is ready, and leave it running in the background
     #[arg(long)]
     pub(crate) detach: bool,
@@ -415,6 +423,22 @@ mod tests {
         check("shoal completions sh", false);
         check("shoal testnet up --nodes 4 --dir d --json", true);
         check("shoal testnet --dir d kill node-03", true);
+        check("shoal testnet up --link home --up 20mbit --seed 7", true);
+        check("shoal testnet up --up 20mbit", false);
+        check("shoal testnet up --link dsl", false);
+        check("shoal testnet partition 0-4 node-05,7 --one-way", true);
+        check("shoal testnet partition 0-4", false);
+        check("shoal testnet heal", true);
+        check("shoal testnet heal 0 1", true);
+        check("shoal testnet heal 0", false);
+        check(
+            "shoal testnet degrade 1-3 --latency 0s --stall off --loss 1%",
+            true,
+        );
+        check("shoal testnet degrade all --profile slow --up 2mbit", true);
+        check("shoal testnet degrade all", false);
+        check("shoal testnet degrade 3 --stall 2s", false);
+        check("shoal daemon --links-node 3", false);
         check("shoal transfers", true);
         check("shoal pause 7", true);
         check("shoal cancel", false);

@@ -10,6 +10,7 @@ use shoal_node::{
     Node, NodeHandle,
     api::{self, ApiError},
     config::Config,
+    emulation::{Emulation, LinksFile},
 };
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -23,12 +24,16 @@ pub(crate) struct Host {
 }
 
 impl Host {
-    /// Starts on a home that no other node uses.
+    /// Starts on a home that no other node uses; in a testnet its links may be emulated.
     ///
     /// # Errors
     /// [`api::ErrorCode::AlreadyRunning`] when one does, and whatever keeps the node from starting.
-    pub(crate) async fn start(home: &Path, config: Config) -> Result<Self, ApiError> {
-        let node = Node::spawn(config, home).await?;
+    pub(crate) async fn start(
+        home: &Path,
+        config: Config,
+        emulation: Option<Emulation>,
+    ) -> Result<Self, ApiError> {
+        let node = Node::spawn_emulated(config, home, emulation).await?;
         let listener = match api::bind(node.home_lock()) {
             Ok(listener) => listener,
             Err(error) => {
@@ -53,6 +58,11 @@ impl Host {
     pub(crate) fn start_upkeep(&self) {
         self.node.resume_transfers();
         self.node.start_scrub();
+    }
+
+    /// Has the node follow the file that says what its links are like.
+    pub(crate) fn follow_links(&self, file: LinksFile) {
+        self.node.follow_links(file);
     }
 
     /// Where its API is.

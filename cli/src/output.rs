@@ -125,13 +125,12 @@ impl Output {
         !self.quiet && !dumb && io::stderr().is_terminal()
     }
 
-    /// Draws one line or two in place of those before, and goes back to the first column.
-    pub(crate) fn draw_progress(&self, first: &str, second: &str) {
-        let below = match second {
-            "" => String::new(),
-            second => format!("\n{second}{LINE_UP}"),
-        };
-        eprint(&format_args!("\r{CLEAR_BELOW}{first}{below}\r"));
+    /// Draws lines in place of those before, and goes back to the first column of the first.
+    pub(crate) fn draw_progress<L: AsRef<str>>(&self, lines: &[L]) {
+        let lines: Vec<&str> = lines.iter().map(AsRef::as_ref).collect();
+        let back = LINE_UP.repeat(lines.len().saturating_sub(1));
+        let lines = lines.join("\n");
+        eprint(&format_args!("\r{CLEAR_BELOW}{lines}{back}\r"));
     }
 
     /// Takes away what was drawn last.

@@ -138,7 +138,10 @@ impl Bar {
         };
         self.drawn.set(self.drawn.get().wrapping_add(1));
         let (first, second) = lines(columns());
-        output.draw_progress(&first, &second);
+        match second.as_str() {
+            "" => output.draw_progress(&[first]),
+            _ => output.draw_progress(&[first, second]),
+        }
     }
 }
 
@@ -151,7 +154,7 @@ impl Drop for Bar {
 }
 
 /// `[===>      ]  38% `.
-fn bar(done: u64, total: u64) -> String {
+pub(crate) fn bar(done: u64, total: u64) -> String {
     let part = |whole: u64| {
         let done = u128::from(done.min(total));
         let part = (done * u128::from(whole)).checked_div(total.into());
@@ -164,7 +167,7 @@ fn bar(done: u64, total: u64) -> String {
     format!("[{filled:10}] {:>3}% ", part(100))
 }
 
-fn cut(line: &str, columns: usize) -> String {
+pub(crate) fn cut(line: &str, columns: usize) -> String {
     line.chars().take(columns).collect()
 }
 
@@ -210,7 +213,7 @@ fn in_lines(facts: &[String], columns: usize) -> (String, String) {
 }
 
 /// How wide the terminal is; the usual width where it does not say.
-fn columns() -> usize {
+pub(crate) fn columns() -> usize {
     let size = rustix::termios::tcgetwinsize(io::stderr());
     match size.map_or(0, |size| size.ws_col) {
         0 => 80,

@@ -48,7 +48,7 @@ impl Session {
     async fn start(app: &App) -> Result<Self, ApiError> {
         let mut config = Config::load(&app.home, environment(), Overrides::default())?;
         config.network = config.network.on_free_ports();
-        let host = Host::start(&app.home, config).await?;
+        let host = Host::start(&app.home, config, None).await?;
         match Client::connect(&app.home).await {
             Ok(client) => Ok(Self {
                 client,

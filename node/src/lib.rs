@@ -10,6 +10,7 @@
 
 pub mod api;
 pub mod config;
+pub mod emulation;
 pub mod events;
 mod fetch;
 pub mod limits;
@@ -24,4 +25,4 @@ pub mod share;
 pub mod store;
 mod swarm;
 
-pub use node::{Node, NodeError, NodeHandle};
+pub use node::{Node, NodeError, NodeHandle, Shared};

@@ -9,6 +9,9 @@ const DISK_BYTES_PER_NODE: u64 = 16 << 20;
 /// An idle node has 34 descriptors open; connections and files in transit take one each.
 const DESCRIPTORS_PER_NODE: u64 = 128;
 
+/// A node among others in one process takes 16 MiB at the most, which the scenario `scale` asserts.
+const MEMORY_BYTES_PER_NODE_IN_PROCESS: u64 = 16 << 20;
+
 /// Something that nodes need and a machine has only so much of.
 #[derive(Clone, Copy, Debug)]
 struct Resource {
@@ -63,6 +66,20 @@ pub(crate) fn check(nodes: usize, dir: &Path) -> Result<(), Shortage> {
         available,
     });
     fit(nodes, [memory, disk, descriptors].into_iter().flatten())
+}
+
+/// Whether there is room for `nodes` nodes in this process.
+///
+/// # Errors
+/// [`Shortage`] of memory; of files and disk they need next to nothing of their own.
+pub(crate) fn check_in_process(nodes: usize) -> Result<(), Shortage> {
+    let memory = memory_bytes().map(|available| Resource {
+        name: "memory",
+        unit: Unit::Bytes,
+        per_node: MEMORY_BYTES_PER_NODE_IN_PROCESS,
+        available,
+    });
+    fit(nodes, memory.into_iter())
 }
 
 fn fit(nodes: usize, resources: impl Iterator<Item = Resource>) -> Result<(), Shortage> {
@@ -126,7 +143,8 @@ fn cgroup_memory_bytes() -> Option<u64> {
     Some(number("memory.max")?.saturating_sub(number("memory.current")?))
 }
 
-fn disk_bytes(dir: &Path) -> Option<u64> {
+/// What is free on the disk that `dir` is on; none when the system does not say.
+pub(crate) fn disk_bytes(dir: &Path) -> Option<u64> {
     let disk = rustix::fs::statvfs(dir).ok()?;
     disk.f_bavail.checked_mul(disk.f_frsize)
 }

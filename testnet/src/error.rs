@@ -7,7 +7,7 @@ use std::{
 
 use shoal_node::api::{ApiError, ErrorCode, HomeError};
 
-use crate::{capacity::Shortage, launch::log_path};
+use crate::{capacity::Shortage, launch::log_path, scenario::ScenarioError};
 
 /// Why something with a testnet failed.
 #[derive(Debug, thiserror::Error)]
@@ -70,6 +70,20 @@ pub enum Error {
         /// How many nodes there are.
         nodes: usize,
     },
+    /// The links are the machine's own.
+    #[error("the links of the testnet in {} are not emulated", .dir.display())]
+    NotEmulated {
+        /// Its folder.
+        dir: PathBuf,
+    },
+    /// A node does not keep to a change of the links.
+    #[error("{node} has not taken note of the links after {seconds} s")]
+    NotInForce {
+        /// Its name.
+        node: String,
+        /// How long it had.
+        seconds: u64,
+    },
     /// So many nodes there cannot be.
     #[error("there have to be {min} to {} nodes, not {nodes}", crate::NODES_MAX)]
     Nodes {
@@ -81,6 +95,30 @@ pub enum Error {
     /// The machine is too small.
     #[error(transparent)]
     TooMany(#[from] Shortage),
+    /// What a scenario shares and fetches has no room.
+    #[error(
+        "the files of this scenario take {} MiB, and there are {} MiB free in {}",
+        .needed >> 20, .free >> 20, .dir.display()
+    )]
+    Space {
+        /// Where they would be.
+        dir: PathBuf,
+        /// Bytes of originals and copies.
+        needed: u64,
+        /// Bytes that are free.
+        free: u64,
+    },
+    /// A scenario cannot be run as it is written.
+    #[error(transparent)]
+    Scenario(#[from] ScenarioError),
+    /// A node that was to do wrong did it in another way than it should.
+    #[error("{node} cannot do wrong: {why}")]
+    Evil {
+        /// Its name.
+        node: String,
+        /// What its network said.
+        why: String,
+    },
     /// A node did not start.
     #[error("{node} did not start: {said}{}", tail(.log))]
     Start {
@@ -171,14 +209,19 @@ impl Error {
             Self::Exists { .. } => ErrorCode::AlreadyRunning,
             Self::Absent { .. } => ErrorCode::PathNotFound,
             Self::Busy { .. } => ErrorCode::Busy,
-            Self::Manifest { .. } => ErrorCode::Config,
-            Self::NoNode { .. } | Self::Nodes { .. } => ErrorCode::Usage,
+            Self::Manifest { .. } | Self::Scenario(_) => ErrorCode::Config,
+            Self::NoNode { .. } | Self::Nodes { .. } | Self::NotEmulated { .. } => ErrorCode::Usage,
             Self::TooMany(_) => ErrorCode::TooLarge,
+            Self::Space { .. } => ErrorCode::NoSpace,
             Self::Start { said, .. } | Self::Command { said, .. } => said.code,
             Self::Foreign { .. } => ErrorCode::NoPermission,
             Self::Different { .. } => ErrorCode::Integrity,
             Self::Remains { cause, .. } => cause.code(),
-            Self::Peers { .. } | Self::Stuck { .. } | Self::Home(_) => ErrorCode::Internal,
+            Self::Peers { .. }
+            | Self::NotInForce { .. }
+            | Self::Stuck { .. }
+            | Self::Home(_)
+            | Self::Evil { .. } => ErrorCode::Internal,
             Self::Interrupted => ErrorCode::Interrupted,
         }
     }
@@ -206,12 +249,24 @@ impl Error {
             Self::TooMany(shortage) => {
                 format!("this machine has room for --nodes {}", shortage.fit)
             }
+            Self::Space { .. } => "make it smaller with --scale, or choose another disk".to_owned(),
+            Self::Scenario(error) => return error.hint.clone(),
             Self::Start { said, .. } | Self::Command { said, .. } => return said.hint.clone(),
             Self::Different { .. } => "did it change in the meantime? try again".to_owned(),
+            Self::NotEmulated { .. } => {
+                "end it, and start it again with `shoal testnet up --link home`".to_owned()
+            }
+            Self::NotInForce { node, .. } => {
+                format!("see what it does with `shoal testnet logs {node}`")
+            }
             Self::Peers { .. } => "is the machine very busy? try fewer nodes".to_owned(),
             Self::Stuck { pid, .. } => format!("see what process {pid} waits for"),
             Self::Remains { .. } => "try again with `shoal testnet down`".to_owned(),
-            Self::Nodes { .. } | Self::NoNode { .. } | Self::Interrupted | Self::Home(_) => {
+            Self::Nodes { .. }
+            | Self::NoNode { .. }
+            | Self::Interrupted
+            | Self::Home(_)
+            | Self::Evil { .. } => {
                 return None;
             }
         })

@@ -17,6 +17,7 @@ use tokio::time::{Instant, sleep};
 
 use crate::{
     Error,
+    links::{LINKS_FILE, LINKS_STAGED_FILE},
     manifest::{MANIFEST_FILE, Manifest, STAGED_FILE, is_absent},
 };
 
@@ -78,10 +79,10 @@ impl Folder {
         &self.path
     }
 
-    /// Removes the manifest, and then the folder itself if `made_dir` and nothing is left in it.
+    /// Removes the plan of the links and the manifest, and then the folder itself if `made_dir` and nothing is left in it.
     /// Says whether the folder is gone.
     pub(crate) fn clear(&self, made_dir: bool) -> Result<bool, Error> {
-        for file in [STAGED_FILE, MANIFEST_FILE] {
+        for file in [LINKS_STAGED_FILE, LINKS_FILE, STAGED_FILE, MANIFEST_FILE] {
             let path = self.path.join(file);
             match fs::remove_file(&path) {
                 Err(error) if !is_absent(&error) => return Err(Error::io("remove", &path)(error)),

@@ -161,7 +161,7 @@ pub(crate) fn is_absent(error: &io::Error) -> bool {
 }
 
 /// `node-07`: two digits, or as many as it takes.
-fn name(index: usize) -> String {
+pub(crate) fn name(index: usize) -> String {
     format!("node-{index:02}")
 }
 

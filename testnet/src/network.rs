@@ -13,7 +13,10 @@ use std::{
 
 use futures::{StreamExt as _, TryStreamExt as _, future::join_all, stream};
 use serde::{Serialize, de::DeserializeOwned};
-use shoal_node::api::{ApiError, ErrorCode, types};
+use shoal_node::{
+    api::{ApiError, ErrorCode, types},
+    emulation::Plan,
+};
 use tokio::time::{Instant, sleep};
 
 use crate::{
@@ -33,7 +36,7 @@ pub const NODES_MAX: usize = 10_000;
 pub const PEERS_READY: usize = 3;
 
 /// A node tries these first; one of them may have gone.
-const BOOTSTRAP_PEERS: usize = 3;
+pub(crate) const BOOTSTRAP_PEERS: usize = 3;
 
 /// Starting is waiting for the disk most of the time: so many at once keep the processors busy.
 const STARTS_PER_CORE: usize = 4;
@@ -77,7 +80,26 @@ impl Testnet {
         program: &Path,
         interrupted: impl Future<Output = ()>,
     ) -> Result<Self, Error> {
+        Self::up_emulated(dir, nodes, program, None, interrupted).await
+    }
+
+    /// The same with links as `plan` says; none is as fast as the machine.
+    ///
+    /// # Errors
+    /// As for [`Self::up`].
+    pub async fn up_emulated(
+        dir: &Path,
+        nodes: usize,
+        program: &Path,
+        plan: Option<Plan>,
+        interrupted: impl Future<Output = ()>,
+    ) -> Result<Self, Error> {
         let testnet = Self::create(dir, nodes, program).await?;
+        if let Some(plan) = plan
+            && let Err(cause) = testnet.begin_links(plan)
+        {
+            return Err(testnet.down_after(cause).await);
+        }
         let started = tokio::select! {
             biased;
             () = interrupted => Err(Error::Interrupted),
@@ -161,6 +183,29 @@ impl Testnet {
             return Err(error);
         }
         Ok(true)
+    }
+
+    /// Starts a node that does not run, and returns when it serves, also when it sees nobody.
+    ///
+    /// # Errors
+    /// As [`Self::start`].
+    pub(crate) async fn start_alone(&self, index: usize) -> Result<(), Error> {
+        if let Err(error) = self.start_node(index).await {
+            self.kill(index).await?;
+            return Err(error);
+        }
+        Ok(())
+    }
+
+    /// Removes all that a node that does not run has kept, so that the next one on its home is a
+    /// new one.
+    pub(crate) async fn renew(&self, index: usize) -> Result<(), Error> {
+        let node = self.node(index)?;
+        remove_node(&node).await?;
+        self.update(index, |node| {
+            node.peer_id = None;
+            node.listen.clear();
+        })
     }
 
     /// Ends a node as `kill -9` does, and says whether it ran.
@@ -276,7 +321,7 @@ impl Testnet {
 
     /// The first alone, so that the others can be told of it; then many at once.
     async fn start_all(&self, nodes: usize) -> Result<(), Error> {
-        let at_once = STARTS_PER_CORE * thread::available_parallelism().map_or(1, Into::into);
+        let at_once = at_once();
         self.start_node(0).await?;
         let starts = stream::iter((1..nodes).map(|index| self.start_node(index)));
         starts.buffer_unordered(at_once).try_collect::<()>().await?;
@@ -297,6 +342,7 @@ impl Testnet {
         for address in self.bootstrap_addresses(index) {
             options.extend(["--bootstrap".to_owned(), address]);
         }
+        options.extend(self.links_options(index));
         let gated = Gated::spawn(&self.program, &node.home, &options)
             .map_err(Error::io("start a node in", &node.home))?;
         self.update(index, |node| node.process = Some(gated.id()))?;
@@ -357,6 +403,11 @@ impl Testnet {
         // What is in it was whole before and after every change.
         self.manifest.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// How many nodes are worth starting or asking at once.
+pub(crate) fn at_once() -> usize {
+    STARTS_PER_CORE * thread::available_parallelism().map_or(1, Into::into)
 }
 
 /// The nodes of the testnet in `dir`, for those who only look.

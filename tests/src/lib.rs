@@ -5,9 +5,9 @@
 //! deadlines that only a broken build meets.
 
 pub mod dice;
+pub mod evil;
 pub mod forger;
 pub mod http;
-pub mod liar;
 pub mod peer;
 pub mod refused;
 pub mod schema;

@@ -12,9 +12,10 @@ use std::{
 };
 
 use rustix::process::Signal;
+use shoal_testnet::evil::Behaviour;
 use shoal_tests::{
-    Daemon, Ran, assert_same_file, command, content, liar::Liar, run, scratch, shoal, text,
-    wait_for, write_content,
+    Daemon, Ran, assert_same_file, command, content, evil::Evil, peer::Blocks, run, scratch, shoal,
+    text, wait_for, write_content,
 };
 
 /// Large enough that a signal lands in the middle of the transfer.
@@ -74,7 +75,10 @@ fn a_provider_of_wrong_bytes_is_out_and_its_bytes_never_reach_the_disk() {
     let a = Daemon::start(&dir.path().join("a"), &[]);
     let c = Daemon::start(&dir.path().join("c"), &[&a]);
     let cid = a.share(&source)["cid"].as_str().unwrap().to_owned();
-    let liar = Liar::start(&source, &cid);
+    let mut blocks = Blocks::default();
+    let root = blocks.file(&content("truth", 40 << 20));
+    assert_eq!(root.to_string(), cid, "the liar knows the file");
+    let liar = Evil::start(Behaviour::WrongBytes, &root, blocks, &[]);
 
     // The liar alone: nothing lands, and the reason is the content.
     let got = dir.path().join("alone");
@@ -98,7 +102,7 @@ fn a_provider_of_wrong_bytes_is_out_and_its_bytes_never_reach_the_disk() {
             .contains("wrong bytes"),
         "{alone:?}"
     );
-    assert!(liar.served() > 0, "the liar was asked");
+    assert!(liar.deeds().chunks_wrong > 0, "the liar was asked");
     let names = fs::read_dir(dir.path())
         .unwrap()
         .map(|it| it.unwrap().file_name());
@@ -111,7 +115,7 @@ fn a_provider_of_wrong_bytes_is_out_and_its_bytes_never_reach_the_disk() {
 
     // Beside an honest provider: everything comes from that one.
     let got = dir.path().join("got");
-    let before = liar.served();
+    let before = liar.deeds().chunks_wrong;
     let args = [
         "fetch",
         &cid,
@@ -123,7 +127,7 @@ fn a_provider_of_wrong_bytes_is_out_and_its_bytes_never_reach_the_disk() {
         text(&got),
     ];
     let fetched = c.run(&args).ok();
-    assert!(liar.served() > before, "the liar was asked");
+    assert!(liar.deeds().chunks_wrong > before, "the liar was asked");
     assert_eq!(fs::read(&got).unwrap(), content("truth", 40 << 20));
     let from = fetched["from"].as_array().unwrap();
     assert!(

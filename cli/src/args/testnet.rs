@@ -3,7 +3,12 @@
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
-use shoal_testnet::{DEMO_NODES_MIN, NODES_MAX};
+use shoal_testnet::{DEMO_NODES_MIN, NODES_MAX, scenario::Mode};
+
+/// Larger than the disk of anybody who tries it out.
+const SCALE_MAX: f64 = 1000.0;
+
+use super::links::{DegradeArgs, HealArgs, PartitionArgs, UpLinks};
 
 #[derive(Debug, Args)]
 pub(crate) struct TestnetArgs {
@@ -31,12 +36,30 @@ pub(crate) enum TestnetCommand {
     Start(NodeArgs),
     /// Show a node's log
     Logs(LogsArgs),
+    /// Cut the links between nodes, until `heal`
+    ///
+    /// Nothing is lost: what is on its way waits, until those who wait for it give up. Like the
+    /// other commands on links, it takes a testnet that was started with --link, and returns when
+    /// it is in force.
+    Partition(PartitionArgs),
+    /// Mend links that are cut: all, or those between nodes
+    Heal(HealArgs),
+    /// Change the lines of nodes, for better or worse
+    Degrade(DegradeArgs),
     /// Show on a few nodes what shoal does, and remove them again
     ///
     /// The first node shares PATH, the others fetch it by its address; then the first is killed, and
     /// the last one still gets it, from the others. The copies are compared with the original.
     /// Without --dir the nodes are in a folder of their own in the system's temporary directory.
     Demo(DemoArgs),
+    /// Run a scenario, say whether what it asserts holds, and write a report
+    ///
+    /// A scenario is a TOML file that says which nodes there are, what happens, and what must hold;
+    /// `shoal testnet scenarios` lists those that come with this program. All nodes are removed at
+    /// the end. What chance decides follows from the seed, and is the same in every run with it.
+    Run(RunArgs),
+    /// List the scenarios that come with this program
+    Scenarios,
 }
 
 #[derive(Debug, Args)]
@@ -44,6 +67,8 @@ pub(crate) struct UpArgs {
     /// How many nodes
     #[arg(long, default_value_t = 10, value_name = "N")]
     pub(crate) nodes: usize,
+    #[command(flatten)]
+    pub(crate) links: UpLinks,
 }
 
 #[derive(Debug, Args)]
@@ -73,6 +98,38 @@ pub(crate) struct DemoArgs {
     /// Leave the nodes running, with what they fetched
     #[arg(long)]
     pub(crate) keep: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct RunArgs {
+    /// A TOML file, or the name of a scenario that comes with this program
+    #[arg(value_name = "SCENARIO")]
+    pub(crate) scenario: String,
+    /// What the nodes are: process (one for each) or in-process [default: what the scenario says]
+    #[arg(long, value_name = "MODE")]
+    pub(crate) mode: Option<Mode>,
+    /// What chance is drawn from [default: what the scenario says]
+    #[arg(long, value_name = "N")]
+    pub(crate) seed: Option<u64>,
+    /// How many nodes [default: what the scenario says]
+    #[arg(long, value_name = "N")]
+    pub(crate) nodes: Option<usize>,
+    /// Multiply all sizes by this: 0.1 for a tenth
+    #[arg(long, value_name = "FACTOR", value_parser = scale)]
+    pub(crate) scale: Option<f64>,
+    /// Where the report is written [default: NAME-report]
+    #[arg(long, value_name = "DIR")]
+    pub(crate) out: Option<PathBuf>,
+    /// Leave the nodes running, with what they fetched
+    #[arg(long)]
+    pub(crate) keep: bool,
+}
+
+fn scale(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(scale) if scale > 0.0 && scale <= SCALE_MAX => Ok(scale),
+        _ => Err(format!("it takes a number above 0, up to {SCALE_MAX}")),
+    }
 }
 
 fn demo_nodes(text: &str) -> Result<usize, String> {

@@ -4,6 +4,7 @@ use serde::Serialize;
 use shoal_node::{
     api::ApiError,
     config::{Config, Overrides},
+    emulation::{Emulation, LinksFile},
 };
 
 use super::detach;
@@ -45,7 +46,7 @@ pub(crate) async fn run(app: &App, global: &Global, args: DaemonArgs) -> Result<
     })?;
     logging::for_daemon(global, config.log.format, file);
 
-    let host = Host::start(&app.home, config).await?;
+    let host = start(app, config, &args).await?;
     host.start_upkeep();
     if let Err(error) = announce(app, &host).await {
         host.stop().await;
@@ -62,6 +63,20 @@ pub(crate) async fn run(app: &App, global: &Global, args: DaemonArgs) -> Result<
     // process is gone.
     std::mem::forget(node);
     Ok(())
+}
+
+/// Starts the node, in a testnet that emulates its links with those.
+async fn start(app: &App, config: Config, args: &DaemonArgs) -> Result<Host, ApiError> {
+    let (Some(file), Some(node)) = (&args.links, args.links_node) else {
+        return Host::start(&app.home, config, None).await;
+    };
+    let file =
+        LinksFile::open(file).map_err(|error| ApiError::from_io(&error, error.to_string()))?;
+    let emulator = file.emulator();
+    let emulation = Emulation::Sockets { emulator, node };
+    let host = Host::start(&app.home, config, Some(emulation)).await?;
+    host.follow_links(file);
+    Ok(host)
 }
 
 fn overrides(global: &Global, args: &DaemonArgs) -> Overrides {

@@ -77,6 +77,8 @@ pub enum ErrorCode {
     NoRoute,
     /// The request says that it is for another host, or comes from a web page.
     ForeignOrigin,
+    /// Something that a scenario asserts does not hold.
+    NotHeld,
     /// Everything else, also a code of a newer daemon that this client does not know.
     #[serde(other)]
     Internal,
@@ -111,9 +113,10 @@ impl ErrorCode {
             Self::PathNotFound | Self::NothingMatches | Self::NotShared | Self::NoTransfer => {
                 (StatusCode::NOT_FOUND, 1)
             }
-            Self::DestinationExists | Self::ChangedWhileSharing | Self::AlreadyRunning => {
-                (StatusCode::CONFLICT, 1)
-            }
+            Self::DestinationExists
+            | Self::ChangedWhileSharing
+            | Self::AlreadyRunning
+            | Self::NotHeld => (StatusCode::CONFLICT, 1),
             Self::UnsupportedHash | Self::BadName | Self::NotAFile => {
                 (StatusCode::UNPROCESSABLE_ENTITY, 1)
             }

@@ -29,6 +29,7 @@ pub use layers::{ConfigError, FILE_NAME, Overrides};
 pub use libp2p::Multiaddr;
 pub use settings::{Origin, Setting, setting_of};
 pub use span::Interval;
+pub use suggest::closest;
 
 /// The whole configuration of a node.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

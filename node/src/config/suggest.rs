@@ -1,7 +1,8 @@
 //! "Did you mean": the known word nearest to a mistyped one.
 
-/// The nearest of `known`, if it is near enough to have been meant.
-pub(super) fn closest<'a>(word: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+/// The nearest of `known` words, if it is near enough to have been meant.
+#[must_use]
+pub fn closest<'a>(word: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
     known
         .map(|candidate| (distance(word, candidate), candidate))
         .filter(|&(distance, candidate)| {

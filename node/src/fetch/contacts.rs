@@ -227,7 +227,18 @@ impl Contacts {
 
     /// Who was asked and what came of it, for an error message.
     pub(super) fn asked(&self) -> Vec<(PeerId, String)> {
-        let mut asked: Vec<_> = self.answers.iter().map(|(p, a)| (*p, a.clone())).collect();
+        let silent = |(peer, contact): (&PeerId, &Contact)| {
+            let is_silent = *contact == Contact::Active && !self.answers.contains_key(peer);
+            is_silent.then(|| {
+                (
+                    *peer,
+                    "says that it has it, and delivers nothing".to_owned(),
+                )
+            })
+        };
+        let silent = self.contacts.iter().filter_map(silent);
+        let answered = self.answers.iter().map(|(p, a)| (*p, a.clone()));
+        let mut asked: Vec<_> = answered.chain(silent).collect();
         asked.sort();
         asked
     }

@@ -8,6 +8,9 @@ use shoal_protocol::{address::Cid, name::NameError, unixfs::DagError, walk::Path
 
 use crate::{limits::Spent, patterns::PatternError, store::StoreError};
 
+/// Peers that a message names; a peer that does harm can name hundreds that do not exist.
+const ASKED_NAMED_MAX: usize = 8;
+
 /// Who was asked for a root and what came of it.
 pub(crate) type Asked = Vec<(PeerId, String)>;
 
@@ -165,10 +168,13 @@ impl fmt::Display for AskedText<'_> {
             return f.write_str("nobody was named by the link or the DHT");
         }
         f.write_str("asked ")?;
-        for (index, (peer, answer)) in self.0.iter().enumerate() {
+        for (index, (peer, answer)) in self.0.iter().take(ASKED_NAMED_MAX).enumerate() {
             let separator = if index == 0 { "" } else { ", " };
             write!(f, "{separator}{peer} ({answer})")?;
         }
-        Ok(())
+        match self.0.len().saturating_sub(ASKED_NAMED_MAX) {
+            0 => Ok(()),
+            others => write!(f, " and {others} others"),
+        }
     }
 }

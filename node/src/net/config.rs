@@ -8,6 +8,7 @@ use libp2p::{Multiaddr, StreamProtocol};
 
 use super::NetError;
 use super::scope::Scope;
+use crate::emulation::Emulation;
 
 /// The port that a node listens on when none is chosen, TCP and QUIC alike. Below the ephemeral
 /// ranges of common systems, and not that of IPFS (4001), which may run beside us.
@@ -41,6 +42,8 @@ pub struct NetConfig {
     pub dht: DhtConfig,
     /// How long a connection that nothing uses and that is not kept as a neighbour stays open.
     pub idle_timeout: Duration,
+    /// How the links of this node are emulated, in a test network; usually not at all.
+    pub emulation: Option<Emulation>,
 }
 
 impl Default for NetConfig {
@@ -57,6 +60,7 @@ impl Default for NetConfig {
             // Long enough for the next DHT query to find it open, short enough to free slots within
             // a minute.
             idle_timeout: Duration::from_secs(60),
+            emulation: None,
         }
     }
 }

@@ -15,8 +15,8 @@ use super::lookups::PROVIDERS_PER_LOOKUP_MAX;
 use super::meter::Traffic;
 use super::scope::{Scope, peer_of};
 use super::{
-    AnnounceState, ConnectError, ExchangeStream, Key, KvLog, LookupError, NetConfig, NetCounters,
-    NetError, OpenError, PeerInfo, ProviderFound,
+    AnnounceState, ConnectError, ExchangeStream, Journal, Key, KvLog, LookupError, NetConfig,
+    NetCounters, NetError, OpenError, PeerInfo, ProviderFound,
 };
 
 /// Commands that wait for the network task. It does nothing slow, so more would only hide a
@@ -42,6 +42,8 @@ pub struct NetDeps {
     pub providers: Arc<dyn KvLog>,
     /// Where peers are remembered.
     pub peers: Arc<dyn KvLog>,
+    /// Who writes both: a thread of its own, unless networks of one process share one.
+    pub journal: Option<Journal>,
 }
 
 /// Where this node is.

@@ -3,18 +3,23 @@
 //!
 //! The swarm task must never wait for a disk, so it hands changes to a bounded queue and goes on.
 //! When the disk is too slow the change is dropped and counted: everything kept here is hearsay
-//! that the network repeats, or can be announced again. Ends when every writer is gone; what was
+//! that the network repeats, or can be announced again. A [`Journal`] is the thread; the networks of
+//! one process may share one. It ends when its last handle and its last writer are gone; what was
 //! queued by then is written.
 
 use std::io;
-use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
 use super::counters::Counters;
 
-/// Changes that wait for the disk. At some 500 bytes each, 2 MiB.
+/// Changes of one network that wait for the disk. At some 500 bytes each, 2 MiB.
 const QUEUE_CHANGES_MAX: usize = 4096;
+
+/// Changes of all networks that share a journal: a hundred for each of 300. At some 500 bytes each,
+/// 16 MiB.
+const SHARED_CHANGES_MAX: usize = 32 * 1024;
 
 /// Changes written in one batch: 128 KiB, far below a write buffer.
 const BATCH_CHANGES_MAX: usize = 256;
@@ -45,42 +50,94 @@ pub struct Change {
     pub value: Option<Vec<u8>>,
 }
 
-/// The thread that writes; joined by [`Journal::finish`].
-pub(super) struct Journal {
-    thread: JoinHandle<()>,
+/// The thread that writes. Cheap to clone.
+#[derive(Clone)]
+pub struct Journal {
+    queue: SyncSender<Entry>,
+    thread: Arc<Mutex<Option<JoinHandle<()>>>>,
+}
+
+/// What waits in the queue.
+enum Entry {
+    Change(Arc<Target>, Change),
+    /// To be answered when everything before is written.
+    Barrier(SyncSender<()>),
+}
+
+/// Where the changes of one writer go.
+struct Target {
+    name: &'static str,
+    log: Arc<dyn KvLog>,
+    counters: Counters,
 }
 
 /// Hands changes to the thread.
 #[derive(Clone)]
 pub(super) struct Writer {
-    queue: SyncSender<Change>,
-    counters: Counters,
+    target: Arc<Target>,
+    queue: SyncSender<Entry>,
 }
 
 impl Journal {
-    /// Starts the thread over `log`.
-    pub(super) fn start(
+    /// Starts a thread that the networks of one process share.
+    ///
+    /// # Errors
+    /// When the system gives no thread.
+    pub fn shared() -> io::Result<Self> {
+        Self::start(SHARED_CHANGES_MAX)
+    }
+
+    /// Starts the thread of one network.
+    pub(super) fn own() -> io::Result<Self> {
+        Self::start(QUEUE_CHANGES_MAX)
+    }
+
+    fn start(changes_max: usize) -> io::Result<Self> {
+        let (queue, entries) = sync_channel(changes_max);
+        let thread = std::thread::Builder::new()
+            .name("net-journal".to_owned())
+            .spawn(move || run(&entries))?;
+        Ok(Self {
+            queue,
+            thread: Arc::new(Mutex::new(Some(thread))),
+        })
+    }
+
+    /// A writer of changes to `log`.
+    pub(super) fn writer(
+        &self,
         name: &'static str,
         log: Arc<dyn KvLog>,
         counters: &Counters,
-    ) -> io::Result<(Self, Writer)> {
-        let (queue, changes) = sync_channel(QUEUE_CHANGES_MAX);
-        let writer = Writer {
-            queue,
+    ) -> Writer {
+        let target = Target {
+            name,
+            log,
             counters: counters.clone(),
         };
-        let counters = counters.clone();
-        let thread = std::thread::Builder::new()
-            .name(format!("net-{name}"))
-            .spawn(move || run(name, log.as_ref(), &changes, &counters))?;
-        Ok((Self { thread }, writer))
+        Writer {
+            target: Arc::new(target),
+            queue: self.queue.clone(),
+        }
     }
 
-    /// Waits until everything queued is written. Blocking; all writers must be dropped before, or
-    /// it never returns.
-    pub(super) fn finish(self) {
-        if self.thread.join().is_err() {
-            tracing::error!("a journal thread of the network panicked");
+    /// Waits until everything that was queued is written, and, being the last handle, until the
+    /// thread has ended. Blocking; with the last handle all writers must be dropped before, or it
+    /// never returns.
+    pub fn finish(self) {
+        let Self { queue, thread } = self;
+        let (answer, written) = sync_channel(1);
+        if queue.send(Entry::Barrier(answer)).is_ok() {
+            // An error means that the thread has panicked, which joining it tells.
+            written.recv().ok();
+        }
+        drop(queue);
+        let Some(thread) = Arc::into_inner(thread) else {
+            return;
+        };
+        let thread = thread.into_inner().unwrap_or_else(PoisonError::into_inner);
+        if thread.is_some_and(|thread| thread.join().is_err()) {
+            tracing::error!("the journal thread of the network panicked");
         }
     }
 }
@@ -88,22 +145,54 @@ impl Journal {
 impl Writer {
     /// Queues a change; drops and counts it when the queue is full.
     pub(super) fn push(&self, key: Vec<u8>, value: Option<Vec<u8>>) {
-        match self.queue.try_send(Change { key, value }) {
+        let change = Change { key, value };
+        let entry = Entry::Change(Arc::clone(&self.target), change);
+        match self.queue.try_send(entry) {
             Ok(()) => {}
             Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) => {
-                self.counters.writes_lost.add();
+                self.target.counters.writes_lost.add();
             }
         }
     }
 }
 
-fn run(name: &str, log: &dyn KvLog, changes: &Receiver<Change>, counters: &Counters) {
-    while let Ok(first) = changes.recv() {
-        let mut batch = vec![first];
-        batch.extend(changes.try_iter().take(BATCH_CHANGES_MAX - 1));
-        if let Err(error) = log.write(&batch) {
-            tracing::warn!(table = name, %error, "what the network remembers was not written");
-            batch.iter().for_each(|_| counters.writes_lost.add());
+fn run(entries: &Receiver<Entry>) {
+    let mut next = entries.recv().ok();
+    while let Some(entry) = next.take() {
+        match entry {
+            Entry::Change(target, first) => {
+                let mut batch = vec![first];
+                next = gather(entries, &target, &mut batch);
+                target.write(&batch);
+            }
+            // Nobody waits any more: fine.
+            Entry::Barrier(answer) => drop(answer.send(())),
+        }
+        next = next.or_else(|| entries.recv().ok());
+    }
+}
+
+/// Adds to `batch` what waits for the same target; returns the first entry that is for another.
+fn gather(
+    entries: &Receiver<Entry>,
+    target: &Arc<Target>,
+    batch: &mut Vec<Change>,
+) -> Option<Entry> {
+    while batch.len() < BATCH_CHANGES_MAX {
+        match entries.try_recv().ok()? {
+            Entry::Change(other, change) if Arc::ptr_eq(&other, target) => batch.push(change),
+            other => return Some(other),
+        }
+    }
+    None
+}
+
+impl Target {
+    fn write(&self, batch: &[Change]) {
+        if let Err(error) = self.log.write(batch) {
+            let table = self.name;
+            tracing::warn!(table, %error, "what the network remembers was not written");
+            batch.iter().for_each(|_| self.counters.writes_lost.add());
         }
     }
 }
@@ -164,8 +253,8 @@ mod tests {
     #[test]
     fn finish_waits_for_everything_queued() {
         let log = MemoryLog::default();
-        let (journal, writer) =
-            Journal::start("test", Arc::new(log.clone()), &Counters::default()).unwrap();
+        let journal = Journal::own().unwrap();
+        let writer = journal.writer("test", Arc::new(log.clone()), &Counters::default());
         for i in 0..1000u32 {
             writer.push(i.to_be_bytes().to_vec(), Some(vec![1]));
         }
@@ -173,6 +262,32 @@ mod tests {
         drop(writer);
         journal.finish();
         assert_eq!(log.rows().len(), 999);
+    }
+
+    #[test]
+    fn who_shares_a_journal_waits_for_their_own_and_leaves_the_others_theirs() {
+        let journal = Journal::shared().unwrap();
+        let (one, other) = (MemoryLog::default(), MemoryLog::default());
+        let counters = Counters::default();
+        let writers = [&one, &other].map(|log| {
+            let handle = journal.clone();
+            let writer = handle.writer("test", Arc::new(log.clone()), &counters);
+            (handle, writer)
+        });
+        for i in 0..1000u32 {
+            let (_, writer) = &writers[i as usize % 2];
+            writer.push(i.to_be_bytes().to_vec(), Some(vec![1]));
+        }
+        let [(first, writer), (second, other_writer)] = writers;
+        drop(writer);
+        first.finish();
+        assert_eq!(one.rows().len(), 500);
+        other_writer.push(vec![9], Some(vec![1]));
+        drop(other_writer);
+        second.finish();
+        assert_eq!(other.rows().len(), 501);
+        journal.finish();
+        assert_eq!(counters.snapshot().writes_lost, 0);
     }
 
     /// A disk that stands still until it is told to go on, then fails.
@@ -193,8 +308,9 @@ mod tests {
     fn a_stuck_disk_never_blocks_and_is_counted() {
         let counters = Counters::default();
         let (release, stuck) = mpsc::channel();
-        let (journal, writer) =
-            Journal::start("test", Arc::new(Stuck(Mutex::new(stuck))), &counters).unwrap();
+        let journal = Journal::own().unwrap();
+        let stuck = Arc::new(Stuck(Mutex::new(stuck)));
+        let writer = journal.writer("test", stuck, &counters);
         let total = QUEUE_CHANGES_MAX + BATCH_CHANGES_MAX + 10;
         for _ in 0..total {
             writer.push(vec![0], None);

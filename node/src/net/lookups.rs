@@ -4,8 +4,9 @@
 //! query does, when as many providers were found as one may give, or when nobody listens any more.
 
 use std::collections::{HashMap, HashSet, VecDeque};
+use std::time::Duration;
 
-use libp2p::kad::QueryId;
+use libp2p::kad::{ALPHA_VALUE, QueryId, QueryStats};
 use libp2p::{Multiaddr, PeerId};
 use tokio::sync::mpsc;
 
@@ -35,6 +36,34 @@ pub struct ProviderFound {
     pub peer: PeerId,
     /// Where, best to dial first; empty when nobody knows.
     pub addresses: Vec<Multiaddr>,
+    /// What it took the lookup to hear of them.
+    pub cost: LookupCost,
+}
+
+/// What a lookup has cost when it names a provider.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct LookupCost {
+    /// Peers that have answered.
+    pub answers: u32,
+    /// Rounds of requests: a lookup asks [`ALPHA_VALUE`](libp2p::kad::ALPHA_VALUE) peers at a time,
+    /// and those of a round are named by those of the one before, so this is the length of the way
+    /// if every answer led nearer. None when this node knew it itself.
+    pub hops: u32,
+    /// From the first request on.
+    pub elapsed: Duration,
+}
+
+impl LookupCost {
+    /// As the statistics of the query say.
+    pub(super) fn of(stats: &QueryStats) -> Self {
+        let answers = stats.num_successes();
+        let at_a_time = u32::try_from(ALPHA_VALUE.get()).unwrap_or(u32::MAX);
+        Self {
+            answers,
+            hops: answers.div_ceil(at_a_time),
+            elapsed: stats.duration().unwrap_or_default(),
+        }
+    }
 }
 
 /// What a running query is for.
@@ -45,6 +74,7 @@ pub(super) enum Job {
     Address {
         peer: PeerId,
         results: mpsc::Sender<ProviderFound>,
+        cost: LookupCost,
     },
     /// Telling of an own key.
     Announce(Key),
@@ -208,6 +238,7 @@ mod tests {
             lookup.found(ProviderFound {
                 peer,
                 addresses: Vec::new(),
+                cost: LookupCost::default(),
             });
         }
         assert!(lookup.is_over());

@@ -3,8 +3,8 @@
 //! Owns the identity's use, all connections, the DHT with its records, and which addresses are
 //! believed. It knows nothing of files: what it announces are keys, what it carries are streams
 //! that other parts open and take. A node is reached through [`Net`]; behind it one task owns the
-//! swarm and nothing blocks it. Disk is touched at start and by journal threads only. It ends with
-//! [`Net::shutdown`], which waits until every task and thread has ended.
+//! swarm and nothing blocks it. Disk is touched at start and by the journal's thread only. It ends
+//! with [`Net::shutdown`], which waits until every task and thread has ended.
 //!
 //! Where to start reading: [`Net`], then `actor`, then `dht`, `records` and `exchange`.
 
@@ -39,10 +39,11 @@ pub use self::counters::NetCounters;
 pub use self::error::{ConnectError, LookupError, NetError, OpenError};
 pub use self::exchange::ExchangeStream;
 pub use self::handle::{DhtStatus, Net, NetDeps, NetEvent, OwnAddresses};
-pub use self::journal::{Change, KvLog};
+pub use self::journal::{Change, Journal, KvLog};
 pub use self::limits::Refusal;
-pub use self::lookups::ProviderFound;
+pub use self::lookups::{LookupCost, ProviderFound};
 pub(crate) use self::meter::{Traffic, Way};
 pub use self::peers::{Direction, PeerInfo};
 pub use self::records::Key;
 pub use self::scope::{Scope, peer_of, without_peer};
+pub use self::transport::swarm_transport;

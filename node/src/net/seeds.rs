@@ -326,8 +326,8 @@ mod tests {
 
     /// Runs `work` on seeds over `log`, and waits until all is written.
     fn run<T>(log: &MemoryLog, bootstrap: &[Multiaddr], work: impl FnOnce(&mut Seeds) -> T) -> T {
-        let (journal, writer) =
-            Journal::start("test", Arc::new(log.clone()), &Counters::default()).unwrap();
+        let journal = Journal::own().unwrap();
+        let writer = journal.writer("test", Arc::new(log.clone()), &Counters::default());
         let mut seeds = Seeds::new(bootstrap, writer);
         seeds.load(log, NOW).unwrap();
         let done = work(&mut seeds);

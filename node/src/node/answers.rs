@@ -14,6 +14,7 @@ use shoal_protocol::{
 
 use crate::{
     api::types as api,
+    emulation::Emulation,
     fetch::{Fetched, FoundProvider, Snapshot, Streamed, TransferInfo, TransferState},
     net::{self, PeerInfo, Scope, without_peer},
     share::{self, Shared},
@@ -338,4 +339,17 @@ pub(super) fn disk(path: &Path) -> api::Disk {
 
 pub(super) fn millis(duration: std::time::Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// The line of this node, as the plan in force has it.
+pub(super) fn emulated_line(emulation: &Emulation) -> api::EmulatedLine {
+    let (plan, node) = (emulation.emulator().plan(), emulation.node());
+    let line = plan.line(node);
+    api::EmulatedLine {
+        version: plan.version,
+        node: node as u64,
+        up: line.up,
+        down: line.down,
+        latency_ms: line.latency.as_secs_f64() * 1e3,
+    }
 }

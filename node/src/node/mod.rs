@@ -32,12 +32,13 @@ use self::{observe::Observer, offers::Offers, tables::TableLog};
 use crate::{
     api::{HomeError, HomeLock},
     config::Config,
+    emulation::{Emulation, LinksFile},
     events::{Event, Events},
     fetch::{self, Fetcher, Transfers},
     limits::{Flags, Kept, Limits},
-    net::{ExchangeStream, Net, NetConfig, NetDeps, NetError},
+    net::{ExchangeStream, Journal, Net, NetConfig, NetDeps, NetError},
     serve::{ServeStats, Server, Withdrawn},
-    store::{Library, Store, StoreError, TableName},
+    store::{Library, SharedStore, Store, StoreError, TableName},
     swarm::Swarms,
 };
 
@@ -62,6 +63,15 @@ pub enum NodeError {
 #[derive(Debug)]
 pub struct Node;
 
+/// What the nodes of one process share, for a process that runs hundreds of them.
+#[derive(Clone)]
+pub struct Shared {
+    /// The database of all of them.
+    pub store: SharedStore,
+    /// The thread that writes what their networks remember.
+    pub journal: Journal,
+}
+
 /// A running node. Cheap to clone; the node runs until [`NodeHandle::shutdown`].
 #[derive(Clone)]
 pub struct NodeHandle {
@@ -72,6 +82,8 @@ struct Inner {
     home: PathBuf,
     lock: HomeLock,
     config: Config,
+    /// Of a node of a test network.
+    emulation: Option<Emulation>,
     started: Instant,
     library: Library,
     net: Net,
@@ -99,6 +111,46 @@ impl Node {
     /// # Errors
     /// [`NodeError`] says which part refused; nothing is left running then.
     pub async fn spawn(config: Config, home: &Path) -> Result<NodeHandle, NodeError> {
+        Self::start(config, home, None, None).await
+    }
+
+    /// The same, with links that are emulated: a node of a test network.
+    ///
+    /// # Errors
+    /// As for [`Node::spawn`].
+    pub async fn spawn_emulated(
+        config: Config,
+        home: &Path,
+        emulation: Option<Emulation>,
+    ) -> Result<NodeHandle, NodeError> {
+        Self::start(config, home, emulation, None).await
+    }
+
+    /// The same, as one of many in this process, with whom it shares what it can. Its store is the
+    /// one with this number; no other node may use it at the same time.
+    ///
+    /// # Errors
+    /// As for [`Node::spawn`]; [`StoreError::InUse`] while a node with this number has not ended.
+    pub async fn spawn_among(
+        config: Config,
+        home: &Path,
+        emulation: Option<Emulation>,
+        shared: &Shared,
+        number: u16,
+    ) -> Result<NodeHandle, NodeError> {
+        let place = Place {
+            shared: shared.clone(),
+            number,
+        };
+        Self::start(config, home, emulation, Some(place)).await
+    }
+
+    async fn start(
+        config: Config,
+        home: &Path,
+        emulation: Option<Emulation>,
+        place: Option<Place>,
+    ) -> Result<NodeHandle, NodeError> {
         let lock = HomeLock::acquire(home)?;
         let home = lock.home().to_owned();
         let offers = Arc::<Offers>::default();
@@ -108,9 +160,15 @@ impl Node {
         let opened = {
             let (home, offers) = (home.clone(), Arc::clone(&offers));
             let (observed, shutdown) = (Arc::clone(&observed), shutdown.clone());
-            let flags = config.limits.flags;
-            tokio::task::spawn_blocking(move || open(&home, offers, observed, flags, shutdown))
-                .await
+            let (flags, place) = (config.limits.flags, place.clone());
+            tokio::task::spawn_blocking(move || {
+                let store = match place {
+                    Some(Place { shared, number }) => shared.store.store(number, &home)?,
+                    None => Store::open(&home)?,
+                };
+                open(store, offers, observed, flags, shutdown)
+            })
+            .await
         };
         let opened = opened.map_err(|it| NodeError::Identity(it.to_string()))??;
         let Opened {
@@ -119,7 +177,9 @@ impl Node {
             keypair,
             kept,
         } = opened;
-        let (net, streams) = start_net(&config, &keypair, &library, &offers).await?;
+        let net_config = net_config(&config, emulation.clone());
+        let journal = place.map(|place| place.shared.journal);
+        let (net, streams) = start_net(net_config, &keypair, &library, &offers, journal).await?;
 
         let tasks = TaskTracker::new();
         let limits = Limits::new(config.limits.clone(), kept, net.traffic());
@@ -160,6 +220,7 @@ impl Node {
             home,
             lock,
             config,
+            emulation,
             started: Instant::now(),
             library,
             net,
@@ -195,6 +256,18 @@ impl NodeHandle {
         self.inner.net.peer_id()
     }
 
+    /// Its network, for a process that runs many nodes and looks into them.
+    pub fn net(&self) -> &Net {
+        &self.inner.net
+    }
+
+    /// Chunk payload sent to peers and received from them since the start, in bytes.
+    pub fn payload(&self) -> (u64, u64) {
+        let inner = &self.inner;
+        let received = inner.fetcher.totals().downloaded;
+        (inner.served.uploaded_bytes(), received)
+    }
+
     /// The lock on this node's home, for binding the API socket.
     pub fn home_lock(&self) -> &HomeLock {
         &self.inner.lock
@@ -212,6 +285,12 @@ impl NodeHandle {
         let inner = &self.inner;
         let (rates, shutdown) = (inner.rates.clone(), inner.shutdown.clone());
         inner.scrub.start(&inner.tasks, rates, shutdown);
+    }
+
+    /// Follows the file that says what this node's links are like.
+    pub fn follow_links(&self, file: LinksFile) {
+        let inner = &self.inner;
+        inner.tasks.spawn(file.follow(inner.shutdown.clone()));
     }
 
     /// To be cancelled when the node is asked to stop, before [`NodeHandle::shutdown`]: whoever
@@ -252,6 +331,13 @@ impl Inner {
     }
 }
 
+/// Where a node is among those of its process.
+#[derive(Clone)]
+struct Place {
+    shared: Shared,
+    number: u16,
+}
+
 /// What lies on disk.
 struct Opened {
     library: Library,
@@ -262,13 +348,13 @@ struct Opened {
 
 /// Opens what lies on disk. Blocking.
 fn open(
-    home: &Path,
+    store: Store,
     offers: Arc<Offers>,
     observed: Arc<Observer>,
     flags: Flags,
     shutdown: CancellationToken,
 ) -> Result<Opened, NodeError> {
-    let store = Store::open(home)?;
+    let home = store.home().to_owned();
     let kept = Kept::open(store.table(TableName::Node), flags)?;
     let on_fetch = Arc::clone(&observed);
     let transfers = Transfers::load(&store, move |event| on_fetch.fetcher(&event), shutdown)?;
@@ -276,7 +362,7 @@ fn open(
         offers.note(&event);
         observed.library(&event);
     })?;
-    let keypair = crate::net::identity::load_or_create(home)
+    let keypair = crate::net::identity::load_or_create(&home)
         .map_err(|error| NodeError::Identity(error.to_string()))?;
     Ok(Opened {
         library,
@@ -286,26 +372,32 @@ fn open(
     })
 }
 
-async fn start_net(
-    config: &Config,
-    keypair: &Keypair,
-    library: &Library,
-    offers: &Offers,
-) -> Result<(Net, mpsc::Receiver<ExchangeStream>), NodeError> {
-    let net_config = NetConfig {
+fn net_config(config: &Config, emulation: Option<Emulation>) -> NetConfig {
+    NetConfig {
         network: config.network.name.to_string(),
         listen: config.network.listen.clone(),
         port_fallback: false,
         bootstrap: config.network.bootstrap.clone(),
         mdns: config.network.mdns,
+        emulation,
         ..NetConfig::default()
-    };
+    }
+}
+
+async fn start_net(
+    config: NetConfig,
+    keypair: &Keypair,
+    library: &Library,
+    offers: &Offers,
+    journal: Option<Journal>,
+) -> Result<(Net, mpsc::Receiver<ExchangeStream>), NodeError> {
     let keys = offers.keys(&library.shares());
     let deps = NetDeps {
         providers: Arc::new(TableLog::new(library.store().table(TableName::Providers))),
         peers: Arc::new(TableLog::new(library.store().table(TableName::Peers))),
+        journal,
     };
-    let (net, streams) = Net::spawn(net_config, keypair, deps).await?;
+    let (net, streams) = Net::spawn(config, keypair, deps).await?;
     net.announce_all(keys).await;
     Ok((net, streams))
 }

@@ -79,6 +79,7 @@ impl Service for NodeHandle {
             disk: answers::disk(&inner.home),
             scrub: scrubbing,
             warnings: warnings.into_iter().map(|it| it.message).collect(),
+            emulation: inner.emulation.as_ref().map(answers::emulated_line),
         })
     }
 

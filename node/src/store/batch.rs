@@ -108,11 +108,14 @@ impl Batch {
     }
 
     pub(super) fn put(&mut self, family: Family, key: impl AsRef<[u8]>, value: impl AsRef<[u8]>) {
-        self.writes
-            .put_cf(&self.store.inner.family(family), key, value);
+        let inner = &self.store.inner;
+        let key = inner.key(key.as_ref());
+        self.writes.put_cf(&inner.family(family), key, value);
     }
 
     pub(super) fn delete(&mut self, family: Family, key: impl AsRef<[u8]>) {
-        self.writes.delete_cf(&self.store.inner.family(family), key);
+        let inner = &self.store.inner;
+        let key = inner.key(key.as_ref());
+        self.writes.delete_cf(&inner.family(family), key);
     }
 }

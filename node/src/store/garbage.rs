@@ -24,7 +24,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::layout::{self, Family};
 use super::rows::{self, FileId, FileRow, ShareId, ShareRecord, ShareState};
-use super::{BATCH_BYTES, Batch, Store, StoreError, keys, open};
+use super::{BATCH_BYTES, Batch, Store, StoreError, keys};
 
 /// Blocks that are deleted while commits are held up; as many as when a share goes.
 const BLOCKS_PER_STEP: usize = 256;
@@ -98,8 +98,8 @@ impl Store {
     }
 
     fn database_bytes(&self) -> Result<u64, StoreError> {
-        let path = self.home().join(open::DB_DIR);
-        bytes_below(&path).map_err(|error| StoreError::io(&path, error))
+        let path = self.inner.db.path();
+        bytes_below(path).map_err(|error| StoreError::io(path, error))
     }
 }
 
@@ -338,8 +338,8 @@ impl Collection<'_> {
             let mut options = CompactOptions::default();
             options.set_bottommost_level_compaction(BottommostLevelCompaction::Force);
             let compact = || {
-                let all = None::<&[u8]>;
-                inner.db.compact_range_cf_opt(&handle, all, all, &options);
+                let (first, end) = inner.prefix.range();
+                inner.db.compact_range_cf_opt(&handle, first, end, &options);
             };
             if family == Family::Blocks {
                 inner.db.set_options_cf(&handle, &layout::BLOB_GC_ALL)?;

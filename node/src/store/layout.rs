@@ -6,6 +6,7 @@ use rocksdb::{
 };
 
 use super::keys;
+use super::shared::PREFIX_BYTES;
 
 /// The schema that this build reads and writes. A change of any key or row needs the next number
 /// and a migration from the one before.
@@ -58,6 +59,13 @@ const INFO_LOG_FILES: usize = 2;
 
 /// Ten bits per key: about 1% of lookups of absent keys reach a table.
 const BLOOM_BITS_PER_KEY: f64 = 10.0;
+
+/// How keys begin: as one store has them, or with the number of the store that they belong to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Layout {
+    Own,
+    Shared,
+}
 
 /// A column family.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -112,7 +120,7 @@ impl Family {
         }
     }
 
-    fn options(self, cache: &Cache) -> Options {
+    fn options(self, layout: Layout, cache: &Cache) -> Options {
         let (mut options, mut table) = common_options(cache);
         match self {
             Self::Blocks => {
@@ -123,7 +131,11 @@ impl Family {
             }
             // Always asked by digest: who has this chunk, who refers to this block.
             Self::Locations | Self::Refs => {
-                let digest = SliceTransform::create_fixed_prefix(keys::DIGEST_BYTES);
+                let before = match layout {
+                    Layout::Own => 0,
+                    Layout::Shared => PREFIX_BYTES,
+                };
+                let digest = SliceTransform::create_fixed_prefix(before + keys::DIGEST_BYTES);
                 options.set_prefix_extractor(digest);
                 table.set_whole_key_filtering(false);
             }
@@ -152,7 +164,7 @@ fn common_options(cache: &Cache) -> (Options, BlockBasedOptions) {
 }
 
 /// Options of the whole database and of each family.
-pub(super) fn descriptors() -> (Options, Vec<ColumnFamilyDescriptor>) {
+pub(super) fn descriptors(layout: Layout) -> (Options, Vec<ColumnFamilyDescriptor>) {
     let cache = Cache::new_lru_cache(MEMORY_BYTES);
     // Write buffers are charged to the cache: one account of `MEMORY_BYTES`. Writers are not
     // stalled at the limit, a flush is started instead.
@@ -177,7 +189,7 @@ pub(super) fn descriptors() -> (Options, Vec<ColumnFamilyDescriptor>) {
     // be torn anywhere, and everything up to the last synced write is before that.
     let families = Family::ALL.into_iter();
     let mut families: Vec<_> = families
-        .map(|family| ColumnFamilyDescriptor::new(family.name(), family.options(&cache)))
+        .map(|family| ColumnFamilyDescriptor::new(family.name(), family.options(layout, &cache)))
         .collect();
     // RocksDB insists on this family. It stays empty, but with default options it would have
     // RocksDB wait for 64 MiB of free space before it recovers from a full disk.

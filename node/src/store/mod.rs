@@ -25,6 +25,7 @@ mod open;
 mod remove;
 mod rows;
 mod scan;
+mod shared;
 mod table;
 #[cfg(test)]
 mod tests;
@@ -32,7 +33,7 @@ mod tests;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
-use rocksdb::{BoundColumnFamily, DB};
+use rocksdb::{BoundColumnFamily, DB, DBPinnableSlice};
 use shoal_protocol::address::{Cid, Digest};
 
 pub use batch::{BATCH_BYTES, Batch};
@@ -47,10 +48,12 @@ pub use rows::{
     Change, ChangeKind, FileChunk, FileId, FileRow, FileStat, FileState, Location, Origin, Recipe,
     ShareId, ShareRecord, ShareState,
 };
+pub use shared::SharedStore;
 pub use table::{Table, TableChange, TableName, TableRow};
 
 use ids::Ids;
-use layout::Family;
+use layout::{Family, Layout};
+use shared::{Claim, Prefix};
 
 /// The folder of the home that holds the copies `share --copy` takes, one folder per share.
 const COPIES_DIR: &str = "copies";
@@ -62,7 +65,11 @@ pub struct Store {
 }
 
 struct Inner {
-    db: DB,
+    db: Arc<DB>,
+    /// What every key of this store begins with, in a database that it shares.
+    prefix: Prefix,
+    /// Its place there.
+    _claim: Option<Claim>,
     ids: Ids,
     /// Every file id below this one was taken by an earlier process.
     first_new_id: u64,
@@ -81,10 +88,22 @@ impl Store {
     /// wrote the database, and when it is damaged.
     pub fn open(home: &Path) -> Result<Self, StoreError> {
         open::make_home(home)?;
-        let db = open::database(home)?;
-        let first_new_id = open::reserved_ids(&db)?;
+        let db = open::database(home, Layout::Own)?;
+        Self::over(Arc::new(db), Prefix::default(), None, home)
+    }
+
+    /// The store whose keys begin with `prefix`.
+    fn over(
+        db: Arc<DB>,
+        prefix: Prefix,
+        claim: Option<Claim>,
+        home: &Path,
+    ) -> Result<Self, StoreError> {
+        let first_new_id = open::reserved_ids(&db, prefix)?;
         let inner = Inner {
             db,
+            prefix,
+            _claim: claim,
             ids: Ids::after(first_new_id),
             first_new_id,
             collection: RwLock::new(()),
@@ -142,20 +161,14 @@ impl Store {
 
     /// The bytes of a block that the database itself holds.
     pub fn block(&self, digest: &Digest) -> Result<Option<Vec<u8>>, StoreError> {
-        Ok(self
-            .inner
-            .db
-            .get_cf(&self.inner.family(Family::Blocks), digest.key())?)
+        let block = self.inner.get(Family::Blocks, &digest.key())?;
+        Ok(block.map(|block| block.to_vec()))
     }
 
     /// The length in bytes of a block that the database itself holds.
     pub fn block_len(&self, digest: &Digest) -> Result<Option<usize>, StoreError> {
-        let family = self.inner.family(Family::Blocks);
-        Ok(self
-            .inner
-            .db
-            .get_pinned_cf(&family, digest.key())?
-            .map(|block| block.len()))
+        let block = self.inner.get(Family::Blocks, &digest.key())?;
+        Ok(block.map(|block| block.len()))
     }
 
     /// Whether the database itself holds a block.
@@ -224,12 +237,8 @@ impl Store {
         share: ShareId,
         path: &str,
     ) -> Result<Option<(FileId, FileRow)>, StoreError> {
-        let family = self.inner.family(Family::ShareFiles);
-        let Some(value) = self
-            .inner
-            .db
-            .get_pinned_cf(&family, keys::share_file(share, path))?
-        else {
+        let key = keys::share_file(share, path);
+        let Some(value) = self.inner.get(Family::ShareFiles, &key)? else {
             return Ok(None);
         };
         let id = FileId(keys::take_u64(&value)?.0);
@@ -313,11 +322,9 @@ impl Store {
 
     fn take_ids(&self, count: u64) -> Result<std::ops::Range<u64>, StoreError> {
         self.inner.ids.take(count, |end| {
-            let family = self.inner.family(Family::Meta);
-            Ok(self
-                .inner
-                .db
-                .put_cf(&family, open::NEXT_ID, end.to_be_bytes())?)
+            let (inner, family) = (&self.inner, self.inner.family(Family::Meta));
+            let key = inner.key(open::NEXT_ID);
+            Ok(inner.db.put_cf(&family, key, end.to_be_bytes())?)
         })
     }
 
@@ -326,10 +333,7 @@ impl Store {
         family: Family,
         key: &[u8],
     ) -> Result<Option<T>, StoreError> {
-        let value = self
-            .inner
-            .db
-            .get_pinned_cf(&self.inner.family(family), key)?;
+        let value = self.inner.get(family, key)?;
         value.map(|value| rows::decode(&value)).transpose()
     }
 }
@@ -339,6 +343,12 @@ impl Inner {
         self.db
             .cf_handle(family.name())
             .expect("the database is only opened with every family")
+    }
+
+    /// The value of a key.
+    fn get(&self, family: Family, key: &[u8]) -> Result<Option<DBPinnableSlice<'_>>, StoreError> {
+        let family = self.family(family);
+        Ok(self.db.get_pinned_cf(&family, self.key(key))?)
     }
 
     /// Until dropped, no block is collected.

@@ -6,16 +6,26 @@ use std::path::Path;
 
 use rocksdb::{DB, ErrorKind, Options};
 
-use super::layout::{self, Family, SCHEMA};
+use super::layout::{self, Family, Layout, SCHEMA};
+use super::shared::Prefix;
 use super::{StoreError, keys};
 
 /// The folder of the home that holds the database.
-pub(super) const DB_DIR: &str = "db";
+const DB_DIR: &str = "db";
 
 /// RocksDB writes this file when it has created a database; without it there is none.
 const CURRENT_FILE: &str = "CURRENT";
 
-const SCHEMA_KEY: &[u8] = b"schema";
+impl Layout {
+    /// The row that says which schema the database has. Two names, so that neither layout is taken
+    /// for the other.
+    fn schema_key(self) -> &'static [u8] {
+        match self {
+            Self::Own => b"schema",
+            Self::Shared => b"shared_schema",
+        }
+    }
+}
 
 /// Where the end of the reserved ids is kept.
 pub(super) const NEXT_ID: &[u8] = b"next_id";
@@ -30,12 +40,12 @@ pub(super) fn make_home(home: &Path) -> Result<(), StoreError> {
 }
 
 /// Opens or creates the database below `home` and checks its schema.
-pub(super) fn database(home: &Path) -> Result<DB, StoreError> {
+pub(super) fn database(home: &Path, layout: Layout) -> Result<DB, StoreError> {
     let path = home.join(DB_DIR);
-    let (options, families) = layout::descriptors();
+    let (options, families) = layout::descriptors(layout);
     let exists = path.join(CURRENT_FILE).exists();
     if exists {
-        refuse_foreign_families(&options, &path)?;
+        refuse_foreign_families(&options, &path, layout)?;
     }
     let opened = DB::open_cf_descriptors(&options, &path, families);
     let db = opened.map_err(|error| match is_locked(&error) {
@@ -44,7 +54,7 @@ pub(super) fn database(home: &Path) -> Result<DB, StoreError> {
         },
         false => opening(error, exists),
     })?;
-    check_schema(&db)?;
+    check_schema(&db, layout)?;
     if !exists {
         // A synced row is not durable while the folders above it may vanish.
         sync_folder(home)?;
@@ -65,15 +75,19 @@ fn sync_folder(path: &Path) -> Result<(), StoreError> {
 }
 
 /// The end of the ids that may be in use.
-pub(super) fn reserved_ids(db: &DB) -> Result<u64, StoreError> {
-    match meta(db, NEXT_ID)? {
+pub(super) fn reserved_ids(db: &DB, prefix: Prefix) -> Result<u64, StoreError> {
+    match meta(db, &prefix.key(NEXT_ID))? {
         Some(value) => Ok(keys::take_u64(&value)?.0),
         None => Ok(0),
     }
 }
 
 /// A newer schema may have families that this build cannot open; its number can still be read.
-fn refuse_foreign_families(options: &Options, path: &Path) -> Result<(), StoreError> {
+fn refuse_foreign_families(
+    options: &Options,
+    path: &Path,
+    layout: Layout,
+) -> Result<(), StoreError> {
     let present = DB::list_cf(options, path).map_err(|error| opening(error, true))?;
     let known = |name: &String| {
         name == rocksdb::DEFAULT_COLUMN_FAMILY_NAME
@@ -85,20 +99,21 @@ fn refuse_foreign_families(options: &Options, path: &Path) -> Result<(), StoreEr
     let only_meta = [rocksdb::DEFAULT_COLUMN_FAMILY_NAME, Family::Meta.name()];
     let db = DB::open_cf_for_read_only(&Options::default(), path, only_meta, false)
         .map_err(|error| opening(error, true))?;
-    check_schema_found(meta(&db, SCHEMA_KEY)?)?;
+    check_schema_found(meta(&db, layout.schema_key())?)?;
     Err(StoreError::damaged(format!(
         "it holds a column family {foreign:?} that schema {SCHEMA} lacks"
     )))
 }
 
-fn check_schema(db: &DB) -> Result<(), StoreError> {
-    let found = meta(db, SCHEMA_KEY)?;
+fn check_schema(db: &DB, layout: Layout) -> Result<(), StoreError> {
+    let key = layout.schema_key();
+    let found = meta(db, key)?;
     // The schema is the first row ever written, so a database without it is new, or lost its first
     // row.
     if found.is_none() && db.latest_sequence_number() == 0 {
         let family = db.cf_handle(Family::Meta.name());
         let family = family.ok_or_else(|| StoreError::damaged("it has no meta family"))?;
-        return Ok(db.put_cf(&family, SCHEMA_KEY, SCHEMA.to_be_bytes())?);
+        return Ok(db.put_cf(&family, key, SCHEMA.to_be_bytes())?);
     }
     check_schema_found(found)
 }

@@ -10,6 +10,8 @@ use super::{Inner, StoreError, keys};
 pub(super) struct Scan<'a> {
     rows: DBRawIterator<'a>,
     begun: bool,
+    /// What comes before the keys, in a database that is shared.
+    prefix_len: usize,
 }
 
 /// A key and its value, where the iterator holds them.
@@ -25,13 +27,18 @@ impl Inner {
 
     /// As [`scan`](Self::scan), from the key `from` on.
     pub(super) fn scan_from(&self, family: Family, prefix: &[u8], from: &[u8]) -> Scan<'_> {
+        let first = self.key(prefix.max(from));
         let mut options = ReadOptions::default();
-        if let Some(end) = keys::prefix_end(prefix) {
+        if let Some(end) = keys::prefix_end(&self.key(prefix)) {
             options.set_iterate_upper_bound(end);
         }
         let mut rows = self.db.raw_iterator_cf_opt(&self.family(family), options);
-        rows.seek(prefix.max(from));
-        Scan { rows, begun: false }
+        rows.seek(first);
+        Scan {
+            rows,
+            begun: false,
+            prefix_len: self.prefix.len(),
+        }
     }
 }
 
@@ -46,7 +53,8 @@ impl<'a> Scan<'a> {
         if !self.rows.valid() {
             self.rows.status()?;
         }
-        Ok(self.rows.item())
+        let row = self.rows.item();
+        Ok(row.map(|(key, value)| (key.get(self.prefix_len..).unwrap_or_default(), value)))
     }
 
     /// The rows as values of their own.

@@ -56,8 +56,8 @@ impl Table {
 
     /// The value of `key`.
     pub fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
-        let family = self.store.inner.family(self.family);
-        Ok(self.store.inner.db.get_cf(&family, key)?)
+        let value = self.store.inner.get(self.family, key)?;
+        Ok(value.map(|value| value.to_vec()))
     }
 
     /// Sets `key`, without waiting for the disk.

@@ -2,6 +2,9 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod shared;
+pub(super) mod site;
+
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -9,6 +12,7 @@ use rocksdb::{DB, Options};
 use shoal_protocol::address::HashFn;
 use tempfile::TempDir;
 
+use self::site::Site;
 use super::*;
 
 /// A home with an open store; the store may be closed and opened again.
@@ -34,11 +38,6 @@ impl Home {
 
     fn close(&mut self) {
         self.store = None;
-    }
-
-    fn reopen(&mut self) {
-        self.close();
-        self.store = Some(Store::open(self.dir.path()).unwrap());
     }
 }
 
@@ -113,173 +112,172 @@ fn put_share(store: &Store, block: &str) -> ShareId {
 
 #[test]
 fn rows_are_found_from_every_side_and_survive_reopening() {
-    let mut home = Home::new();
-    let share = put_share(home.store(), "node");
-    home.reopen();
-    let store = home.store();
+    Site::each(|site| {
+        let store = site.open();
+        let share = put_share(&store, "node");
+        drop(store);
+        let store = &site.open();
 
-    assert_eq!(
-        store.share(share).unwrap(),
-        Some(record(share, ShareState::Live))
-    );
-    assert_eq!(store.shares().unwrap().len(), 1);
-    assert_eq!(
-        store
-            .shares_of_root(&Cid::raw(digest("root")))
-            .unwrap()
-            .len(),
-        1
-    );
-    assert_eq!(
-        store
-            .shares_of_root(&Cid::raw(digest("other")))
-            .unwrap()
-            .len(),
-        0
-    );
+        assert_eq!(
+            store.share(share).unwrap(),
+            Some(record(share, ShareState::Live))
+        );
+        assert_eq!(store.shares().unwrap().len(), 1);
+        assert_eq!(
+            store
+                .shares_of_root(&Cid::raw(digest("root")))
+                .unwrap()
+                .len(),
+            1
+        );
+        assert_eq!(
+            store
+                .shares_of_root(&Cid::raw(digest("other")))
+                .unwrap()
+                .len(),
+            0
+        );
 
-    let files: Vec<_> = store.files_of(share).collect::<Result<_, _>>().unwrap();
-    assert_eq!(
-        files
-            .iter()
-            .map(|(_, row)| row.path.as_str())
-            .collect::<Vec<_>>(),
-        ["a", "b/c"]
-    );
-    let (second, row) = store.file_by_path(share, "b/c").unwrap().unwrap();
-    assert_eq!((second, &row), (files[1].0, &file_row(share, "b/c")));
-    assert!(store.file_by_path(share, "b").unwrap().is_none());
+        let files: Vec<_> = store.files_of(share).collect::<Result<_, _>>().unwrap();
+        assert_eq!(
+            files
+                .iter()
+                .map(|(_, row)| row.path.as_str())
+                .collect::<Vec<_>>(),
+            ["a", "b/c"]
+        );
+        let (second, row) = store.file_by_path(share, "b/c").unwrap().unwrap();
+        assert_eq!((second, &row), (files[1].0, &file_row(share, "b/c")));
+        assert!(store.file_by_path(share, "b").unwrap().is_none());
 
-    let chunks: Vec<_> = store.chunks_of(second).collect::<Result<_, _>>().unwrap();
-    let one = FileChunk {
-        offset: 0,
-        digest: digest("one"),
-        len: 3,
-    };
-    let two = FileChunk {
-        offset: 3,
-        digest: digest("two"),
-        len: 2,
-    };
-    assert_eq!(chunks, [one, two]);
-    let at = |file, offset, len| Location { file, offset, len };
-    let places = [at(files[0].0, 3, 2), at(second, 3, 2)];
-    assert_eq!(locations(store, "two"), places);
-    assert!(locations(store, "three").is_empty());
+        let chunks: Vec<_> = store.chunks_of(second).collect::<Result<_, _>>().unwrap();
+        let one = FileChunk {
+            offset: 0,
+            digest: digest("one"),
+            len: 3,
+        };
+        let two = FileChunk {
+            offset: 3,
+            digest: digest("two"),
+            len: 2,
+        };
+        assert_eq!(chunks, [one, two]);
+        let at = |file, offset, len| Location { file, offset, len };
+        let places = [at(files[0].0, 3, 2), at(second, 3, 2)];
+        assert_eq!(locations(store, "two"), places);
+        assert!(locations(store, "three").is_empty());
 
-    assert_eq!(store.block(&digest("node")).unwrap().unwrap(), b"node");
-    assert_eq!(store.block_len(&digest("node")).unwrap(), Some(4));
-    assert!(!store.has_block(&digest("one")).unwrap());
-    assert_eq!(holders(store, "node"), [share]);
+        assert_eq!(store.block(&digest("node")).unwrap().unwrap(), b"node");
+        assert_eq!(store.block_len(&digest("node")).unwrap(), Some(4));
+        assert!(!store.has_block(&digest("one")).unwrap());
+        assert_eq!(holders(store, "node"), [share]);
+    });
 }
 
 #[test]
 fn ids_are_not_reused_after_reopening() {
-    let mut home = Home::new();
-    let first = home.store().new_share_id().unwrap();
-    let files: Vec<_> = home.store().new_file_ids(100_000).unwrap().collect();
-    home.reopen();
-    let next = home.store().new_share_id().unwrap();
-    assert!(next.0 > first.0 && next.0 > files.last().unwrap().0);
+    Site::each(|site| {
+        let mut store = site.open();
+        let first = store.new_share_id().unwrap();
+        let files: Vec<_> = store.new_file_ids(100_000).unwrap().collect();
+        drop(store);
+        store = site.open();
+        let next = store.new_share_id().unwrap();
+        assert!(next.0 > first.0 && next.0 > files.last().unwrap().0);
+    });
 }
 
 #[test]
 fn a_batch_that_is_dropped_changes_nothing() {
-    let home = Home::new();
-    let share = home.store().new_share_id().unwrap();
-    let mut batch = home.store().batch();
-    batch.put_share(&record(share, ShareState::Live)).unwrap();
-    batch.put_block(share, &digest("x"), b"x");
-    drop(batch);
-    assert!(home.store().shares().unwrap().is_empty());
-    assert!(!home.store().has_block(&digest("x")).unwrap());
+    Site::each(|site| {
+        let store = site.open();
+        let share = store.new_share_id().unwrap();
+        let mut batch = store.batch();
+        batch.put_share(&record(share, ShareState::Live)).unwrap();
+        batch.put_block(share, &digest("x"), b"x");
+        drop(batch);
+        assert!(store.shares().unwrap().is_empty());
+        assert!(!store.has_block(&digest("x")).unwrap());
+    });
 }
 
 #[test]
 fn blocks_and_locations_go_with_the_last_share_that_has_them() {
-    let home = Home::new();
-    let store = home.store();
-    let (first, second) = (put_share(store, "node"), put_share(store, "node"));
-    let go = || false;
+    Site::each(|site| {
+        let store = &site.open();
+        let (first, second) = (put_share(store, "node"), put_share(store, "node"));
+        let go = || false;
 
-    assert!(store.remove_rows(first, &go).unwrap());
-    assert!(store.has_block(&digest("node")).unwrap());
-    assert_eq!(holders(store, "node"), [second]);
-    assert_eq!(locations(store, "one").len(), 2);
-    assert!(store.share(first).unwrap().is_none());
+        assert!(store.remove_rows(first, &go).unwrap());
+        assert!(store.has_block(&digest("node")).unwrap());
+        assert_eq!(holders(store, "node"), [second]);
+        assert_eq!(locations(store, "one").len(), 2);
+        assert!(store.share(first).unwrap().is_none());
 
-    assert!(store.remove_rows(second, &go).unwrap());
-    for family in Family::ALL
-        .into_iter()
-        .filter(|family| *family != Family::Meta)
-    {
-        let family = store.inner.family(family);
-        let left = store
-            .inner
-            .db
-            .full_iterator_cf(&family, rocksdb::IteratorMode::Start)
-            .count();
-        assert_eq!(left, 0, "rows are left");
-    }
+        assert!(store.remove_rows(second, &go).unwrap());
+        let left = site::rows(store);
+        let left = left
+            .iter()
+            .filter(|(family, ..)| *family != Family::Meta.name());
+        assert_eq!(left.count(), 0, "rows are left");
+    });
 }
 
 #[test]
 fn a_removal_that_was_stopped_goes_on_later() {
-    let home = Home::new();
-    let share = put_share(home.store(), "node");
-    let stopped = || true;
-    assert!(!home.store().remove_rows(share, &stopped).unwrap());
-    assert!(home.store().share(share).unwrap().is_some());
-    assert!(home.store().remove_rows(share, &|| false).unwrap());
-    assert!(home.store().share(share).unwrap().is_none());
+    Site::each(|site| {
+        let store = site.open();
+        let share = put_share(&store, "node");
+        let stopped = || true;
+        assert!(!store.remove_rows(share, &stopped).unwrap());
+        assert!(store.share(share).unwrap().is_some());
+        assert!(store.remove_rows(share, &|| false).unwrap());
+        assert!(store.share(share).unwrap().is_none());
+    });
 }
 
 #[test]
 fn tables_are_apart_and_scan_in_pages() {
-    let home = Home::new();
-    let table = home.store().table(TableName::Providers);
-    let put = |key: &[u8]| TableChange::Put {
-        key: key.to_vec(),
-        value: vec![1],
-    };
-    table
-        .write(&[put(b"a1"), put(b"a2"), put(b"a3"), put(b"b1")], true)
-        .unwrap();
-    table
-        .write(
-            &[
-                TableChange::Delete {
-                    key: b"a2".to_vec(),
-                },
-                put(b"a4"),
-            ],
-            false,
-        )
-        .unwrap();
-    table.put(b"b2", b"x").unwrap();
-    table.delete(b"b1").unwrap();
-
-    let keys = |prefix: &[u8], from: &[u8], limit| -> Vec<Vec<u8>> {
+    Site::each(|site| {
+        let store = site.open();
+        let table = store.table(TableName::Providers);
+        let put = |key: &[u8]| TableChange::Put {
+            key: key.to_vec(),
+            value: vec![1],
+        };
         table
-            .scan(prefix, from, limit)
-            .unwrap()
-            .into_iter()
-            .map(|(key, _)| key)
-            .collect()
-    };
-    assert_eq!(keys(b"a", b"", 10), [b"a1", b"a3", b"a4"]);
-    assert_eq!(keys(b"a", b"", 2), [b"a1", b"a3"]);
-    assert_eq!(keys(b"a", b"a3\0", 2), [b"a4"]);
-    assert_eq!(keys(b"", b"", 10).len(), 4);
-    assert_eq!(table.get(b"b2").unwrap().unwrap(), b"x");
-    assert!(table.get(b"b1").unwrap().is_none());
-    assert!(
-        home.store()
-            .table(TableName::Peers)
-            .get(b"a1")
-            .unwrap()
-            .is_none()
-    );
+            .write(&[put(b"a1"), put(b"a2"), put(b"a3"), put(b"b1")], true)
+            .unwrap();
+        table
+            .write(
+                &[
+                    TableChange::Delete {
+                        key: b"a2".to_vec(),
+                    },
+                    put(b"a4"),
+                ],
+                false,
+            )
+            .unwrap();
+        table.put(b"b2", b"x").unwrap();
+        table.delete(b"b1").unwrap();
+
+        let keys = |prefix: &[u8], from: &[u8], limit| -> Vec<Vec<u8>> {
+            table
+                .scan(prefix, from, limit)
+                .unwrap()
+                .into_iter()
+                .map(|(key, _)| key)
+                .collect()
+        };
+        assert_eq!(keys(b"a", b"", 10), [b"a1", b"a3", b"a4"]);
+        assert_eq!(keys(b"a", b"", 2), [b"a1", b"a3"]);
+        assert_eq!(keys(b"a", b"a3\0", 2), [b"a4"]);
+        assert_eq!(keys(b"", b"", 10).len(), 4);
+        assert_eq!(table.get(b"b2").unwrap().unwrap(), b"x");
+        assert!(table.get(b"b1").unwrap().is_none());
+        assert!(store.table(TableName::Peers).get(b"a1").unwrap().is_none());
+    });
 }
 
 #[test]
@@ -352,7 +350,8 @@ fn a_database_that_lost_its_schema_is_damaged_not_new() {
     db.put_cf(&db.cf_handle("meta").unwrap(), "schema", schema)
         .unwrap();
     drop(db);
-    home.reopen();
+    home.close();
+    home.store = Some(Store::open(home.dir.path()).unwrap());
     assert!(home.store().share(share).unwrap().is_some());
 }
 

@@ -334,16 +334,22 @@ macro_rules! testnet {
     };
 }
 
-fn cases_of_testnet() -> [Case; 7] {
+fn cases_of_testnet() -> [Case; 12] {
     [
         case(
             "testnet up",
             "TestnetUp",
-            |it| it.nobody(format!("testnet --dir {} up --nodes 2", it.path("net"))),
+            |it| {
+                let dir = it.path("net");
+                it.nobody(format!("testnet --dir {dir} up --nodes 2 --link mobile"))
+            },
             |it| it.nobody(format!("testnet --dir {} up --nodes none", it.path("net"))),
             USAGE,
         ),
         testnet!("kill", "TestnetChanged", "1"),
+        testnet!("partition", "TestnetLinks", "0 1"),
+        testnet!("heal", "TestnetLinks", "0 1"),
+        testnet!("degrade", "TestnetLinks", "1 --profile slow"),
         testnet!("status", "TestnetStatus", "-q"),
         testnet!("start", "TestnetChanged", "1"),
         testnet!("logs", "TestnetLine", "0"),
@@ -363,6 +369,24 @@ fn cases_of_testnet() -> [Case; 7] {
             },
             |it| it.nobody("testnet demo /nowhere"),
             NO_PATH,
+        ),
+        case(
+            "testnet run",
+            "TestnetRun",
+            |it| {
+                let (dir, out) = (it.path("run"), it.path("report"));
+                let small = "--nodes 5 --scale 0.01";
+                it.nobody(format!("testnet --dir {dir} run demo {small} --out {out}"))
+            },
+            |it| it.nobody("testnet run /nowhere.toml"),
+            NO_PATH,
+        ),
+        case(
+            "testnet scenarios",
+            "TestnetScenarios",
+            |it| it.nobody("testnet scenarios"),
+            |it| it.nobody("testnet scenarios now"),
+            USAGE,
         ),
     ]
 }

@@ -3,18 +3,25 @@
 //! What starts, ends and removes nodes is in `shoal-testnet`; here are the words.
 
 mod demo;
+mod links;
+mod live;
 mod logs;
+mod run;
 mod status;
 
 use std::{
     path::{Path, PathBuf},
+    process::ExitCode,
     time::Instant,
 };
 
 use etcetera::BaseStrategy as _;
 use serde::Serialize;
-use shoal_node::api::{ApiError, ErrorCode};
-use shoal_testnet::{Down, Error, NodeEntry, Testnet};
+use shoal_node::{
+    api::{ApiError, ErrorCode},
+    emulation::Plan,
+};
+use shoal_testnet::{Down, Error, NodeEntry, Testnet, plan_in};
 
 use crate::{
     app::{self, App},
@@ -31,6 +38,9 @@ struct Up {
     dir: PathBuf,
     manifest: PathBuf,
     nodes: Vec<NodeEntry>,
+    /// What the links are like, if they are emulated.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    links: Option<Plan>,
     elapsed_ms: u64,
 }
 
@@ -44,10 +54,11 @@ struct Changed {
     changed: bool,
 }
 
-pub(crate) async fn run(app: &App, args: TestnetArgs) -> Result<(), ApiError> {
+pub(crate) async fn run(app: &App, args: TestnetArgs) -> Result<ExitCode, ApiError> {
     let dir = match (args.dir, &args.command) {
         (Some(dir), _) => app::absolute(&dir)?.into_path_buf(),
         (None, TestnetCommand::Demo(_)) => demo::own_dir(),
+        (None, TestnetCommand::Run(_)) => run::own_dir(),
         (None, _) => default_dir()?,
     };
     match args.command {
@@ -56,19 +67,31 @@ pub(crate) async fn run(app: &App, args: TestnetArgs) -> Result<(), ApiError> {
         TestnetCommand::Status => status::run(app, &dir).await,
         TestnetCommand::Kill(args) => kill(app, &dir, args.node).await,
         TestnetCommand::Start(args) => start(app, &dir, args.node).await,
+        TestnetCommand::Partition(args) => links::partition(app, &dir, args).await,
+        TestnetCommand::Heal(args) => links::heal(app, &dir, args).await,
+        TestnetCommand::Degrade(args) => links::degrade(app, &dir, &args).await,
         TestnetCommand::Logs(args) => logs::run(app, &dir, &args).await,
         TestnetCommand::Demo(args) => demo::run(app, &dir, &args).await,
-    }
+        TestnetCommand::Run(args) => return run::run(app, &dir, &args).await,
+        TestnetCommand::Scenarios => run::list(app),
+    }?;
+    Ok(ExitCode::SUCCESS)
 }
 
 async fn up(app: &App, dir: &Path, args: &UpArgs) -> Result<(), ApiError> {
     let start = Instant::now();
     let interrupted = app.interrupt.cancelled();
-    let testnet = Testnet::up(dir, args.nodes, &program()?, interrupted).await?;
+    let plan = args.links.line().map(|line| Plan {
+        seed: args.links.seed,
+        nodes: vec![line; args.nodes],
+        ..Plan::default()
+    });
+    let testnet = Testnet::up_emulated(dir, args.nodes, &program()?, plan, interrupted).await?;
     let up = Up {
         dir: testnet.dir().to_owned(),
         manifest: testnet.manifest_path(),
         nodes: testnet.nodes(),
+        links: plan_in(testnet.dir())?,
         elapsed_ms: millis(start),
     };
     app.output.result(&up, |text| {
@@ -85,6 +108,10 @@ async fn up(app: &App, dir: &Path, args: &UpArgs) -> Result<(), ApiError> {
         let took = human::duration(up.elapsed_ms);
         let place = human::path(&up.dir);
         text.line(format_args!("{nodes} up in {took}, in {place}"));
+        if let Some(plan) = &up.links {
+            let line = links::words(&plan.line(0));
+            text.line(format_args!("each line: {line} (seed {})", plan.seed));
+        }
     });
     let home = human::shell_quote(&up.dir.join("node-00").to_string_lossy());
     app.output.note(format_args!(

@@ -4,8 +4,13 @@ use std::path::{Path, PathBuf};
 
 use futures::future::join_all;
 use serde::Serialize;
-use shoal_node::api::{ApiError, types::Status};
-use shoal_testnet::NodeEntry;
+use shoal_node::{
+    api::{ApiError, types::Status},
+    emulation::{NodeSet, Plan},
+};
+use shoal_testnet::{NodeEntry, plan_in};
+
+use super::links::words;
 
 use crate::{app::App, client::Client, commands::interruptible, human, output::Text};
 
@@ -14,6 +19,9 @@ use crate::{app::App, client::Client, commands::interruptible, human, output::Te
 struct TestnetStatus {
     dir: PathBuf,
     running: usize,
+    /// What the links are like, if they are emulated.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    links: Option<Plan>,
     nodes: Vec<NodeStatus>,
 }
 
@@ -46,6 +54,7 @@ pub(super) async fn run(app: &App, dir: &Path) -> Result<(), ApiError> {
     let status = TestnetStatus {
         dir: dir.to_owned(),
         running: nodes.iter().filter(|node| node.running).count(),
+        links: plan_in(dir)?,
         nodes,
     };
     app.output.result(&status, |text| table(text, &status));
@@ -110,4 +119,34 @@ fn table(text: &mut Text, status: &TestnetStatus) {
     let (running, nodes) = (status.running, status.nodes.len());
     let dir = human::path(&status.dir);
     text.line(format_args!("{running} of {nodes} nodes run, in {dir}"));
+    if let Some(plan) = &status.links {
+        links_lines(text, plan);
+    }
+}
+
+/// What the links are like: the lines, those that are alike together, and what is cut.
+fn links_lines(text: &mut Text, plan: &Plan) {
+    let mut kinds: Vec<(String, Vec<usize>)> = Vec::new();
+    for (node, line) in plan.nodes.iter().enumerate() {
+        let line = words(line);
+        match kinds.iter_mut().find(|(kind, _)| *kind == line) {
+            Some((_, nodes)) => nodes.push(node),
+            None => kinds.push((line, vec![node])),
+        }
+    }
+    for (line, nodes) in kinds {
+        text.line(format_args!(
+            "line of {}: {line}",
+            NodeSet::from_iter(nodes)
+        ));
+    }
+    for rule in &plan.rules {
+        let (from, to) = (&rule.from, &rule.to);
+        match (rule.link.blocked, rule.both_ways) {
+            (Some(true), true) => text.line(text.alert(format_args!("cut: {from} and {to}"))),
+            (Some(true), false) => text.line(text.alert(format_args!("cut: from {from} to {to}"))),
+            (Some(false), _) => text.line(format_args!("mended: {from} and {to}")),
+            (None, _) => {}
+        }
+    }
 }

@@ -72,6 +72,7 @@ impl Service for Scripted {
             disk: Disk { free: 1, total: 2 },
             scrub: Scrub::default(),
             warnings: Vec::new(),
+            emulation: None,
         })
     }
 

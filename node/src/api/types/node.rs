@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::{Limits, Scrub, ShareInfo, Transfer};
+use crate::limits::Rate;
 
 /// Whom to connect to.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -121,6 +122,26 @@ pub struct Status {
     pub scrub: Scrub,
     /// What the person should look after, one sentence each.
     pub warnings: Vec<String>,
+    /// The line that is emulated for it, if it is a node of a test network.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub emulation: Option<EmulatedLine>,
+}
+
+/// The line that is emulated for a node of a test network.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct EmulatedLine {
+    /// Of the plan in force; it grows with every change.
+    pub version: u64,
+    /// The node's number in the plan.
+    pub node: u64,
+    /// What the line carries away from the node, like `20mbit`, or `off` for no limit.
+    #[schema(value_type = String)]
+    pub up: Rate,
+    /// What the line carries to the node.
+    #[schema(value_type = String)]
+    pub down: Rate,
+    /// What the line adds to each link of the node, one way.
+    pub latency_ms: f64,
 }
 
 /// The widest circle that can reach a node.

@@ -17,7 +17,7 @@ use libp2p::swarm::Swarm;
 use libp2p::{Multiaddr, PeerId};
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 use tokio::time::MissedTickBehavior;
-use tokio_util::sync::CancellationToken;
+use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 
 use self::dials::{Dials, Waiter};
@@ -118,7 +118,9 @@ pub(super) struct Actor {
     counters: Counters,
     /// The tasks of connections.
     tasks: TaskTracker,
-    journals: Vec<Journal>,
+    /// Ends what carries bytes over emulated links.
+    links_end: DropGuard,
+    journal: Journal,
     ticks: u64,
 }
 
@@ -252,11 +254,13 @@ impl Actor {
             swarm,
             seeds,
             tasks,
-            journals,
+            links_end,
+            journal,
             ..
         } = self;
-        // The store and the seeds hold the writers that the journals wait for.
+        // The store and the seeds hold the writers that the journal waits for.
         drop((swarm, seeds));
+        drop(links_end);
         tasks.close();
         if tokio::time::timeout(TASKS_TIMEOUT, tasks.wait())
             .await
@@ -267,8 +271,7 @@ impl Actor {
                 "tasks of connections did not end in time"
             );
         }
-        let finished =
-            tokio::task::spawn_blocking(|| journals.into_iter().for_each(Journal::finish));
+        let finished = tokio::task::spawn_blocking(|| journal.finish());
         if finished.await.is_err() {
             tracing::error!("what the network remembers may not be written");
         }

@@ -9,7 +9,7 @@ use libp2p::{Multiaddr, PeerId};
 use super::Actor;
 use crate::net::NetEvent;
 use crate::net::book::ADDRESSES_MAX;
-use crate::net::lookups::{Job, ProviderFound, give};
+use crate::net::lookups::{Job, LookupCost, ProviderFound, give};
 use crate::net::records::unix_now;
 use crate::net::scope::{Scope, believed};
 
@@ -64,7 +64,7 @@ impl Actor {
         last: bool,
     ) {
         match result {
-            QueryResult::GetProviders(result) => self.handle_providers(id, result, last),
+            QueryResult::GetProviders(result) => self.handle_providers(id, result, stats, last),
             QueryResult::GetClosestPeers(result) => self.handle_found_peer(id, result),
             QueryResult::StartProviding(result) => {
                 let peers = if result.is_ok() { told(stats) } else { 0 };
@@ -74,10 +74,17 @@ impl Actor {
         }
     }
 
-    fn handle_providers(&mut self, id: QueryId, result: GetProvidersResult, last: bool) {
+    fn handle_providers(
+        &mut self,
+        id: QueryId,
+        result: GetProvidersResult,
+        stats: &QueryStats,
+        last: bool,
+    ) {
+        let cost = LookupCost::of(stats);
         if let Ok(GetProvidersOk::FoundProviders { providers, .. }) = result {
             for peer in providers {
-                self.handle_provider(id, peer);
+                self.handle_provider(id, peer, cost);
             }
         }
         if last {
@@ -91,7 +98,7 @@ impl Actor {
 
     /// Gives a provider to who asked, with its addresses; those are asked for when nobody told
     /// them.
-    fn handle_provider(&mut self, id: QueryId, peer: PeerId) {
+    fn handle_provider(&mut self, id: QueryId, peer: PeerId, cost: LookupCost) {
         if peer == *self.swarm.local_peer_id() {
             return;
         }
@@ -112,14 +119,28 @@ impl Actor {
             && let Some(results) = lookup.address_query()
         {
             let query = dht.find_peer(peer);
-            self.lookups.started(query, Job::Address { peer, results });
+            let job = Job::Address {
+                peer,
+                results,
+                cost,
+            };
+            self.lookups.started(query, job);
         } else {
-            lookup.found(ProviderFound { peer, addresses });
+            lookup.found(ProviderFound {
+                peer,
+                addresses,
+                cost,
+            });
         }
     }
 
     fn handle_found_peer(&mut self, id: QueryId, result: GetClosestPeersResult) {
-        let Some(Job::Address { peer, results }) = self.lookups.finished(&id) else {
+        let Some(Job::Address {
+            peer,
+            results,
+            cost,
+        }) = self.lookups.finished(&id)
+        else {
             return;
         };
         let (Ok(GetClosestPeersOk { peers, .. })
@@ -133,7 +154,12 @@ impl Actor {
         self.book
             .add(peer, believed(&peer, &said, reach, ADDRESSES_MAX));
         let addresses = self.book.addresses(&peer).to_vec();
-        give(&results, ProviderFound { peer, addresses });
+        let found = ProviderFound {
+            peer,
+            addresses,
+            cost,
+        };
+        give(&results, found);
     }
 
     fn handle_announced(&mut self, id: QueryId, peers: usize) {

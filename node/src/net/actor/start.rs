@@ -17,6 +17,7 @@ use tokio_util::task::TaskTracker;
 
 use super::dials::root_cause;
 use super::{Actor, Command, Dials};
+use crate::emulation::Emulation;
 use crate::net::announce::Announcer;
 use crate::net::behaviour::Behaviour;
 use crate::net::book::Book;
@@ -29,7 +30,7 @@ use crate::net::peers::Peers;
 use crate::net::records::{Announced, Records, unix_now};
 use crate::net::scope::{Kind, Socket, without_peer};
 use crate::net::seeds::Seeds;
-use crate::net::transport;
+use crate::net::transport::{self, Carriers, Links};
 use crate::net::{NetConfig, NetDeps, NetError, OwnAddresses};
 
 /// Addresses of one peer that are dialled at once. They are sorted best first, so two tries of the
@@ -64,18 +65,25 @@ pub(in crate::net) async fn start(
     ends: Ends,
 ) -> Result<(Actor, mpsc::Receiver<ExchangeStream>), NetError> {
     let protocols = config.protocols()?;
-    let transport = transport::build(keypair, config.limits.handshake_timeout, &ends.traffic)?;
+    let tasks = TaskTracker::new();
+    let carriers = Carriers {
+        tasks: tasks.clone(),
+        end: CancellationToken::new(),
+    };
+    let links_end = carriers.end.clone().drop_guard();
+    let links = Links::of(&config, carriers);
+    let timeout = config.limits.handshake_timeout;
+    let transport = transport::build(keypair, timeout, &ends.traffic, &links)?;
     let local = keypair.public().to_peer_id();
     let remembered = remembered(&config, local, deps, &ends.counters).await?;
     let Remembered {
         records,
         seeds,
         announced,
-        journals,
+        journal,
     } = remembered;
     let (behaviour, incoming) =
         Behaviour::new(keypair, &config, &protocols, records, &ends.counters);
-    let tasks = TaskTracker::new();
     let tracker = tasks.clone();
     let swarm_config = swarm::Config::with_executor(move |task| {
         tracker.spawn(task);
@@ -108,19 +116,20 @@ pub(in crate::net) async fn start(
         announced,
         counters: ends.counters,
         tasks,
-        journals,
+        links_end,
+        journal,
         ticks: 0,
     };
     actor.listen(&config).await?;
     Ok((actor, incoming))
 }
 
-/// What earlier runs left, and the threads that will write what this one leaves.
+/// What earlier runs left, and the thread that will write what this one leaves.
 struct Remembered {
     records: Records,
     seeds: Seeds,
     announced: Announced,
-    journals: Vec<Journal>,
+    journal: Journal,
 }
 
 async fn remembered(
@@ -141,11 +150,17 @@ async fn remembered(
                 why: error.to_string(),
             }
         };
-        let NetDeps { providers, peers } = deps;
-        let (record_journal, record_writer) =
-            Journal::start("records", providers.clone(), &counters).map_err(failed("records"))?;
-        let (peer_journal, peer_writer) =
-            Journal::start("peers", peers.clone(), &counters).map_err(failed("peers"))?;
+        let NetDeps {
+            providers,
+            peers,
+            journal,
+        } = deps;
+        let journal = match journal {
+            Some(shared) => shared,
+            None => Journal::own().map_err(failed("records"))?,
+        };
+        let record_writer = journal.writer("records", providers.clone(), &counters);
+        let peer_writer = journal.writer("peers", peers.clone(), &counters);
         let mut records = Records::new(
             local,
             dht.records_max,
@@ -164,7 +179,7 @@ async fn remembered(
             records,
             seeds,
             announced,
-            journals: vec![record_journal, peer_journal],
+            journal,
         })
     };
     let loaded = tokio::task::spawn_blocking(load).await;
@@ -177,7 +192,7 @@ impl Actor {
         let mut silent: Vec<ListenerId> = Vec::new();
         let mut refused = None;
         for address in &config.listen {
-            match self.listen_on(address, config.port_fallback) {
+            match self.listen_on(address, config) {
                 Ok(listener) => silent.push(listener),
                 Err(error @ NetError::PortInUse { .. }) => return Err(error),
                 // A machine without IPv6, for instance, still listens by IPv4.
@@ -222,14 +237,17 @@ impl Actor {
     fn listen_on(
         &mut self,
         address: &Multiaddr,
-        port_fallback: bool,
+        config: &NetConfig,
     ) -> Result<ListenerId, NetError> {
         let failed = |why: String| NetError::Listen {
             addr: address.clone(),
             why,
         };
-        let address = match Socket::parse(address).map(is_taken) {
-            Some(true) if port_fallback => {
+        // The ports of this machine are nothing to a node that has no sockets.
+        let in_memory = matches!(config.emulation, Some(Emulation::Memory { .. }));
+        let taken = |socket| !in_memory && is_taken(socket);
+        let address = match Socket::parse(address).map(taken) {
+            Some(true) if config.port_fallback => {
                 let free = with_any_port(address);
                 tracing::warn!(%address, %free, "port in use, taking a free one");
                 free

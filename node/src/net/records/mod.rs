@@ -333,7 +333,8 @@ mod tests {
         work: impl FnOnce(&mut Records, Announced) -> T,
     ) -> T {
         let counters = Counters::default();
-        let (journal, writer) = Journal::start("test", Arc::new(log.clone()), &counters).unwrap();
+        let journal = Journal::own().unwrap();
+        let writer = journal.writer("test", Arc::new(log.clone()), &counters);
         let mut records = Records::new(local, CAPACITY, TTL, writer, counters);
         let announced = records.load(log).unwrap();
         let done = work(&mut records, announced);

@@ -199,6 +199,7 @@ async fn a_taken_port_is_an_error_or_another_port() {
         let deps = NetDeps {
             providers: Arc::new(home.providers.clone()),
             peers: Arc::new(home.peers.clone()),
+            journal: None,
         };
         let started = within("start", Net::spawn(same.clone(), &home.keypair, deps)).await;
         let Err(NetError::PortInUse { addr }) = started else {

@@ -51,7 +51,8 @@ async fn addresses_come_with_the_record_even_if_nobody_answers_there() {
     let mut c = Node::new(&[&a]).await;
     c.met(&a).await;
     let found = c.lookup(key(1)).await;
-    assert_eq!(found, [ProviderFound { peer, addresses }]);
+    assert_eq!(places(&found), [(peer, addresses)]);
+    assert_eq!(hops(&found), [(1, 1)], "one peer was asked");
 }
 
 #[tokio::test]
@@ -167,7 +168,8 @@ async fn records_and_announcements_survive_a_restart() {
     let a = home.start(config(&[])).await;
     assert_eq!(a.net.dht().await.records, 2);
     let found = a.lookup(key(1)).await;
-    assert_eq!(found, [ProviderFound { peer, addresses }]);
+    assert_eq!(places(&found), [(peer, addresses)]);
+    assert_eq!(hops(&found), [(0, 0)], "it was known here");
     let mut d = own.start(config(&[&a])).await;
     d.net.announce_all(vec![key(2), key(3)]).await;
     d.announce(key(3)).await;
@@ -225,4 +227,16 @@ async fn lookups_that_nobody_listens_to_free_their_places() {
         );
     }
     assert_eq!(c.lookup(key(1)).await.len(), 1);
+}
+
+/// Who was found, and where.
+fn places(found: &[ProviderFound]) -> Vec<(PeerId, Vec<Multiaddr>)> {
+    let places = found.iter().map(|it| (it.peer, it.addresses.clone()));
+    places.collect()
+}
+
+/// How many peers had answered when each was found, and in how many rounds.
+fn hops(found: &[ProviderFound]) -> Vec<(u32, u32)> {
+    let costs = found.iter().map(|it| it.cost);
+    costs.map(|cost| (cost.answers, cost.hops)).collect()
 }

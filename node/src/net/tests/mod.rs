@@ -5,6 +5,7 @@
 
 mod connecting;
 mod discovery;
+mod links;
 mod streams;
 mod wire;
 
@@ -52,6 +53,7 @@ impl Home {
         let deps = NetDeps {
             providers: Arc::new(self.providers.clone()),
             peers: Arc::new(self.peers.clone()),
+            journal: None,
         };
         let (net, incoming) = Net::spawn(config, &self.keypair, deps).await.unwrap();
         Node {

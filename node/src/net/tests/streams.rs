@@ -4,6 +4,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::*;
 use crate::net::exchange::INCOMING_MAX;
+use crate::net::transport;
 use crate::net::{ConnectError, OpenError};
 
 /// Writes and reads until the stream ends; small enough to need no second task.
@@ -160,7 +161,9 @@ async fn a_peer_without_the_protocol_says_so_with_its_first_answer() {
 
     // A stranger that never says what it speaks, so that it is not disconnected first.
     let keypair = Keypair::generate_ed25519();
-    let transport = crate::net::transport::build(&keypair, DEADLINE, &Default::default()).unwrap();
+    let traffic = Default::default();
+    let transport = transport::build(&keypair, DEADLINE, &traffic, &transport::Links::Real);
+    let transport = transport.unwrap();
     let executor =
         libp2p::swarm::Config::with_tokio_executor().with_idle_connection_timeout(DEADLINE);
     let local = keypair.public().to_peer_id();

@@ -4,9 +4,11 @@
 //! place to change for a faster path. Nothing unencrypted can be negotiated. Every handshake has a
 //! deadline. TLS and yamux are set up for bulk in [`tls`], [`record`] and [`yamux`], and speak the
 //! same protocols as any libp2p peer; nodes of Shoal have a multiplexer of their own, [`mux`].
-//! [`upgrade`] agrees on all of it, [`tcp_first`] says which of TCP and QUIC is tried when.
+//! [`upgrade`] agrees on all of it, [`tcp_first`] says which of TCP and QUIC is tried when. In a
+//! test network, links are emulated below all of this ([`emulated`]).
 
 mod buffers;
+mod emulated;
 mod mux;
 mod record;
 mod tcp_first;
@@ -16,6 +18,7 @@ mod tls;
 mod upgrade;
 mod yamux;
 
+use std::io;
 use std::time::Duration;
 
 use futures::future::FutureExt;
@@ -23,14 +26,21 @@ use libp2p::core::muxing::StreamMuxerBox;
 use libp2p::core::transport::timeout::TransportTimeout;
 use libp2p::core::transport::{Boxed, OrTransport};
 use libp2p::dns::{self, ResolverConfig, ResolverOpts};
+use libp2p::futures::{AsyncRead, AsyncWrite};
 use libp2p::identity::Keypair;
 use libp2p::{PeerId, Transport, quic, tcp};
 use socket2::SockRef;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
+pub(super) use self::emulated::Carriers;
+use self::emulated::memory::MemoryTransport;
+use self::emulated::relay::Relayed;
 use self::tcp_first::TcpFirst;
 use self::upgrade::{STREAMS_PER_CONNECTION_MAX, Upgrade};
-use super::NetError;
 use super::meter::Traffic;
+use super::{NetConfig, NetError};
+use crate::emulation::{Emulation, Emulator};
 
 /// Unread bytes that one QUIC stream may hold: 8 MiB is 80 MB/s at 100 ms.
 const QUIC_STREAM_WINDOW_BYTES: u32 = 8 << 20;
@@ -51,35 +61,156 @@ pub(super) fn build(
     keypair: &Keypair,
     handshake_timeout: Duration,
     traffic: &Traffic,
-) -> Result<Boxed<(PeerId, StreamMuxerBox)>, NetError> {
-    let error = match dns::tokio::Transport::system(sockets(keypair, handshake_timeout, traffic)?) {
+    links: &Links,
+) -> Result<Boxed<Output>, NetError> {
+    let sockets = || {
+        let above = Above::new(keypair, handshake_timeout, traffic)?;
+        Ok(match links {
+            Links::Real => above.sockets(),
+            Links::Emulated(Emulation::Sockets { emulator, node }, carriers) => {
+                above.linked_sockets(emulator, *node, carriers)
+            }
+            Links::Emulated(Emulation::Memory { switch, node }, _) => {
+                above.tcp(MemoryTransport::new(switch.clone(), *node))
+            }
+        })
+    };
+    if let Links::Emulated(Emulation::Memory { .. }, _) = links {
+        // There is nobody whose name could be resolved.
+        return sockets();
+    }
+    let error = match dns::tokio::Transport::system(sockets()?) {
         Ok(named) => return Ok(TcpFirst::new(named.boxed()).boxed()),
         Err(error) => error,
     };
     tracing::warn!(%error, "no resolver configuration: only the names in the hosts file work");
     let nobody = ResolverConfig::from_parts(None, Vec::new(), Vec::new());
-    let sockets = sockets(keypair, handshake_timeout, traffic)?;
-    let named = dns::tokio::Transport::custom(sockets, nobody, ResolverOpts::default());
+    let named = dns::tokio::Transport::custom(sockets()?, nobody, ResolverOpts::default());
     Ok(TcpFirst::new(named.boxed()).boxed())
 }
 
-/// TCP and QUIC without names.
-fn sockets(
+/// The transport of a node with this configuration and identity, without the node: for a swarm that
+/// says what no node would. Its links, where they are emulated, are cut when `end` fires.
+///
+/// # Errors
+/// [`NetError::Transport`] when a certificate cannot be made.
+pub fn swarm_transport(
+    config: &NetConfig,
     keypair: &Keypair,
-    handshake_timeout: Duration,
-    traffic: &Traffic,
+    end: &CancellationToken,
 ) -> Result<Boxed<(PeerId, StreamMuxerBox)>, NetError> {
-    let upgrade = Upgrade::new(keypair)?;
-    let (on_tcp, on_quic) = (traffic.clone(), traffic.clone());
-    let tcp = tcp::tokio::Transport::new(tcp::Config::new().nodelay(true))
-        .map(move |socket, _| on_tcp.tcp(shallow(socket)))
-        .and_then(move |socket, point| upgrade.apply(socket, point).boxed());
-    let tcp = TransportTimeout::new(tcp, handshake_timeout);
-    let quic = quic::tokio::Transport::new(quic_config(keypair, handshake_timeout))
-        .map(move |(peer, muxer), _| (peer, StreamMuxerBox::new(on_quic.quic(muxer))));
-    Ok(OrTransport::new(quic, tcp)
-        .map(|either, _| either.into_inner())
-        .boxed())
+    let carriers = Carriers {
+        tasks: TaskTracker::new(),
+        end: end.clone(),
+    };
+    let links = Links::of(config, carriers);
+    let timeout = config.limits.handshake_timeout;
+    build(keypair, timeout, &Traffic::default(), &links)
+}
+
+/// What the bytes of connections pass.
+pub(super) enum Links {
+    /// Sockets, as they are.
+    Real,
+    /// What a test network says, by tasks of these carriers.
+    Emulated(Emulation, Carriers),
+}
+
+impl Links {
+    /// Those that the configuration asks for.
+    pub(super) fn of(config: &NetConfig, carriers: Carriers) -> Self {
+        match config.emulation.clone() {
+            Some(emulation) => Self::Emulated(emulation, carriers),
+            None => Self::Real,
+        }
+    }
+}
+
+type Output = (PeerId, StreamMuxerBox);
+
+/// What is above the sockets, whatever they are.
+struct Above<'a> {
+    keypair: &'a Keypair,
+    upgrade: Upgrade,
+    handshake_timeout: Duration,
+    traffic: &'a Traffic,
+}
+
+impl<'a> Above<'a> {
+    fn new(
+        keypair: &'a Keypair,
+        handshake_timeout: Duration,
+        traffic: &'a Traffic,
+    ) -> Result<Self, NetError> {
+        Ok(Self {
+            keypair,
+            upgrade: Upgrade::new(keypair)?,
+            handshake_timeout,
+            traffic,
+        })
+    }
+
+    /// TCP and QUIC.
+    fn sockets(self) -> Boxed<Output> {
+        let tcp = self.tcp(tcp_sockets());
+        self.either(tcp, self.quic())
+    }
+
+    /// The same, each connection over the link that the emulator says.
+    fn linked_sockets(
+        self,
+        emulator: &Emulator,
+        node: usize,
+        carriers: &Carriers,
+    ) -> Boxed<Output> {
+        let (on_tcp, by_tcp) = (emulator.clone(), carriers.clone());
+        let linked = tcp_sockets().and_then(move |socket, point| {
+            let dialled = point.is_dialer();
+            emulated::tcp::linked(socket, dialled, on_tcp, node, by_tcp).boxed()
+        });
+        let quic = Relayed::new(self.quic(), emulator.clone(), node, carriers.clone());
+        let tcp = self.tcp(linked);
+        self.either(tcp, quic.boxed())
+    }
+
+    fn either(&self, tcp: Boxed<Output>, quic: Boxed<Output>) -> Boxed<Output> {
+        OrTransport::new(quic, tcp)
+            .map(|either, _| either.into_inner())
+            .boxed()
+    }
+
+    /// Streams of bytes, secured and multiplexed.
+    fn tcp<T>(&self, streams: T) -> Boxed<Output>
+    where
+        T: Transport<Output: AsyncRead + AsyncWrite + Send + Unpin + 'static>
+            + Send
+            + Unpin
+            + 'static,
+        T::Error: Send + Sync + 'static,
+        T::Dial: Send,
+        T::ListenerUpgrade: Send,
+    {
+        let (traffic, upgrade) = (self.traffic.clone(), self.upgrade.clone());
+        let upgraded = streams
+            .map(move |stream, _| traffic.tcp(stream))
+            .and_then(move |stream, point| upgrade.apply(stream, point).boxed());
+        TransportTimeout::new(upgraded, self.handshake_timeout).boxed()
+    }
+
+    fn quic(&self) -> Boxed<Output> {
+        let traffic = self.traffic.clone();
+        quic::tokio::Transport::new(quic_config(self.keypair, self.handshake_timeout))
+            .map(move |(peer, muxer), _| (peer, StreamMuxerBox::new(traffic.quic(muxer))))
+            .boxed()
+    }
+}
+
+fn tcp_sockets()
+-> impl Transport<Output = tcp::tokio::TcpStream, Error = io::Error, Dial: Send, ListenerUpgrade: Send>
++ Send
++ Unpin
++ 'static {
+    tcp::tokio::Transport::new(tcp::Config::new().nodelay(true)).map(|socket, _| shallow(socket))
 }
 
 /// Has a socket take no more than it sends soon.

@@ -96,19 +96,23 @@ impl Library {
     ) -> Result<Self, StoreError> {
         let mut view = View::default();
         let mut batch = store.batch();
+        let mut is_going = false;
         for mut record in store.shares()? {
             if record.state == ShareState::Staging {
                 // Only one process uses a home, so whoever was writing this is gone.
                 record.state = ShareState::Removing;
                 batch.put_share(&record)?;
             }
+            is_going |= record.state == ShareState::Removing;
             if record.is_readable() {
                 view.insert(Arc::new(record));
             }
         }
         batch.commit(false)?;
-        let collector = Collector::spawn(store.clone())?;
-        collector.wake();
+        let collector = Collector::new(store.clone());
+        if is_going {
+            collector.wake();
+        }
         let inner = Inner {
             store,
             boot: BootId::current(),

@@ -1,0 +1,167 @@
+//! From a scenario to its report: the network is started, run on, judged and taken down.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+use super::{
+    Driver, InProcess, Processes, Script, Told,
+    driver::Network,
+    engine,
+    evil::Evils,
+    files::{self, Original},
+    verdict,
+};
+use crate::{
+    Error, Testnet, capacity,
+    report::Report,
+    scenario::{Mode, Scenario},
+};
+
+/// How a scenario is run.
+#[derive(Clone, Debug)]
+pub struct Options<'a> {
+    /// What the nodes are.
+    pub mode: Mode,
+    /// Where their homes are, and what they share and fetch; it is made, and goes at the end.
+    pub dir: &'a Path,
+    /// What the nodes run.
+    pub program: &'a Path,
+    /// Where the report is written; it is made.
+    pub out: &'a Path,
+    /// The nodes run on, with what they fetched.
+    pub keep: bool,
+}
+
+/// Runs a scenario, and writes its report.
+///
+/// Nothing is started before it is known that the scenario can be run here; fails it, or is it
+/// `interrupted`, all that was started is taken down.
+///
+/// # Errors
+/// When it cannot be run, or its report not be written. What does not hold is in the report.
+pub async fn conduct(
+    scenario: &Scenario,
+    options: &Options<'_>,
+    interrupted: impl Future<Output = ()> + Clone,
+    tell: &(dyn Fn(Told<'_>) + Sync),
+) -> Result<Report, Error> {
+    let script = Script::draw(scenario)?;
+    verdict::check(scenario, &script)?;
+    check_space(&script, options.dir)?;
+    fs::create_dir_all(options.out).map_err(Error::io("make the folder", options.out))?;
+    let out = options.out.canonicalize();
+    let out = out.map_err(Error::io("use the folder", options.out))?;
+    tell(Told::Phase("starting the nodes"));
+    let nodes = scenario.members.honest();
+    let plan = script.network.as_ref();
+    let (dir, program) = (options.dir, options.program);
+    let run = Run {
+        scenario,
+        script: &script,
+        options,
+        out: &out,
+        tell,
+    };
+    match options.mode {
+        Mode::Process => {
+            let up = Testnet::up_emulated(dir, nodes, program, plan.cloned(), interrupted.clone());
+            let network = Processes::new(up.await?, plan, scenario.limit).await?;
+            run.on(network, interrupted).await
+        }
+        Mode::InProcess => {
+            let (plan, patience) = (plan.cloned(), scenario.limit);
+            let network = InProcess::up(dir, nodes, plan, patience, interrupted.clone()).await?;
+            run.on(network, interrupted).await
+        }
+    }
+}
+
+/// What is run, and how.
+struct Run<'a> {
+    scenario: &'a Scenario,
+    script: &'a Script,
+    options: &'a Options<'a>,
+    out: &'a Path,
+    tell: &'a (dyn Fn(Told<'_>) + Sync),
+}
+
+impl Run<'_> {
+    /// Runs it on a network that is up, and takes that down.
+    async fn on<N: Network>(
+        &self,
+        network: N,
+        interrupted: impl Future<Output = ()> + Clone,
+    ) -> Result<Report, Error> {
+        let reported = match self.make(&network, interrupted.clone()).await {
+            Ok(originals) => tokio::select! {
+                biased;
+                () = interrupted => Err(Error::Interrupted),
+                reported = self.report(&network, originals) => reported,
+            },
+            Err(error) => Err(error),
+        };
+        match reported {
+            Ok(report) if self.options.keep => network.keep().await.map(|()| report),
+            Ok(report) => {
+                (self.tell)(Told::Phase("ending the nodes"));
+                network.down().await.map(|()| report)
+            }
+            Err(cause) => Err(network.down_after(cause).await),
+        }
+    }
+
+    async fn make<D: Driver>(
+        &self,
+        driver: &D,
+        interrupted: impl Future<Output = ()>,
+    ) -> Result<Vec<Original>, Error> {
+        (self.tell)(Told::Phase("making what is shared"));
+        files::make(self.script, driver.files(), interrupted).await
+    }
+
+    /// Runs the script, judges, and writes the report.
+    async fn report<D: Driver>(
+        &self,
+        driver: &D,
+        originals: Vec<Original>,
+    ) -> Result<Report, Error> {
+        let Self {
+            scenario,
+            script,
+            options,
+            out,
+            tell,
+        } = self;
+        let evils = Evils::start(driver, scenario, &originals).await?;
+        let record = engine::run(driver, scenario, script, originals, tell).await?;
+        let verdicts = verdict::verdicts(scenario, script, &record)?;
+        let mut report = Report::of(scenario, options.mode, script, &record, &verdicts);
+        report.add_deeds(evils.deeds());
+        evils.end(scenario).await?;
+        report.keep_logs(&verdicts, out, |node| driver.log(node));
+        report.write(script, out)?;
+        Ok(report)
+    }
+}
+
+/// Whether the originals and all copies have room; a copy that is being fetched takes as much as
+/// one that is there.
+fn check_space(script: &Script, dir: &Path) -> Result<(), Error> {
+    let copies = script.steps.iter().filter_map(|step| match step.action {
+        super::Action::Fetch { item, .. } => Some(script.items[item].bytes),
+        _ => None,
+    });
+    let originals = script.items.iter().map(|item| item.bytes);
+    let needed = originals.chain(copies).fold(0, u64::saturating_add);
+    let existing: PathBuf = dir.ancestors().find(|it| it.exists()).unwrap_or(dir).into();
+    match capacity::disk_bytes(&existing) {
+        Some(free) if free < needed => Err(Error::Space {
+            dir: existing,
+            needed,
+            free,
+        }),
+        _ => Ok(()),
+    }
+}

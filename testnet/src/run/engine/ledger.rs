@@ -1,0 +1,192 @@
+//! The record of a run while it is written, and what a person sees of it meanwhile.
+
+use std::{
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use super::{Live, Told};
+use crate::{
+    Error,
+    run::{
+        driver::Counters,
+        record::{Change, Fetch, Happening, Lookup, Outcome, Record, Sample},
+        script::{Action, Script, Step},
+    },
+};
+
+/// The record of a run while it is written.
+pub(super) struct Ledger<'a> {
+    script: &'a Script,
+    tell: &'a (dyn Fn(Told<'_>) + Sync),
+    books: Mutex<Books>,
+}
+
+#[derive(Default)]
+struct Books {
+    record: Record,
+    sent: Vec<Sent>,
+    /// Bytes that have landed of each fetch.
+    landed: Vec<u64>,
+    live: Live,
+}
+
+/// What a node has sent: the counters of a process begin at zero.
+#[derive(Clone, Copy, Default)]
+struct Sent {
+    life: u32,
+    before: u64,
+    now: u64,
+}
+
+impl<'a> Ledger<'a> {
+    pub(super) fn new(
+        script: &'a Script,
+        nodes: usize,
+        memory_before: Option<u64>,
+        tell: &'a (dyn Fn(Told<'_>) + Sync),
+    ) -> Self {
+        let is_fetch = |step: &&Step| matches!(step.action, Action::Fetch { .. });
+        let books = Books {
+            record: Record {
+                memory_before,
+                ..Record::default()
+            },
+            sent: vec![Sent::default(); nodes],
+            landed: Vec::new(),
+            live: Live {
+                nodes,
+                up: nodes,
+                fetches: script.steps.iter().filter(is_fetch).count(),
+                ..Live::default()
+            },
+        };
+        Self {
+            script,
+            tell,
+            books: Mutex::new(books),
+        }
+    }
+
+    /// The record, when nothing is added any more.
+    pub(super) fn close(self, elapsed: Duration, cut_off: bool) -> Record {
+        let books = self.books.into_inner();
+        let mut record = books.unwrap_or_else(PoisonError::into_inner).record;
+        record.elapsed = elapsed;
+        record.cut_off = cut_off;
+        record
+    }
+
+    pub(super) fn happened(
+        &self,
+        step: &Step,
+        node: Option<usize>,
+        done: Duration,
+        error: Option<Error>,
+    ) {
+        let happening = Happening {
+            planned: step.at,
+            done,
+            what: self.script.describe(&step.action),
+            node,
+            error: error.map(|error| error.to_string()),
+        };
+        (self.tell)(Told::Happened(&happening));
+        self.books().record.happenings.push(happening);
+    }
+
+    pub(super) fn changed(&self, at: Duration, node: usize, up: bool) {
+        let mut books = self.books();
+        books.record.changes.push(Change { at, node, up });
+        match up {
+            true => books.live.up += 1,
+            false => books.live.up -= 1,
+        }
+    }
+
+    /// The number of a fetch that begins.
+    pub(super) fn fetch_begins(&self, node: usize, item: usize, began: Duration) -> usize {
+        let mut books = self.books();
+        books.live.fetching += 1;
+        books.landed.push(0);
+        books.record.fetches.push(Fetch {
+            node,
+            item,
+            began,
+            done: None,
+            outcome: Outcome::Unfinished,
+            from: Vec::new(),
+        });
+        books.record.fetches.len() - 1
+    }
+
+    /// How many bytes of a fetch have landed.
+    pub(super) fn landed(&self, fetch: usize, bytes: u64) {
+        let mut books = self.books();
+        let before = std::mem::replace(&mut books.landed[fetch], bytes);
+        books.live.bytes = (books.live.bytes + bytes).saturating_sub(before);
+    }
+
+    pub(super) fn fetched_from(&self, fetch: usize, from: Vec<(Option<usize>, u64)>) {
+        let item = self.books().record.fetches[fetch].item;
+        self.landed(fetch, self.script.items[item].bytes);
+        self.books().record.fetches[fetch].from = from;
+    }
+
+    pub(super) fn fetch_ends(&self, fetch: usize, at: Duration, outcome: Outcome) {
+        let mut books = self.books();
+        books.live.fetching -= 1;
+        let entry = &mut books.record.fetches[fetch];
+        let is_done = matches!(outcome, Outcome::Landed(_));
+        entry.done = is_done.then_some(at);
+        entry.outcome = outcome;
+        match is_done {
+            true => books.live.fetched += 1,
+            false => books.live.failed += 1,
+        }
+    }
+
+    pub(super) fn looked_up(&self, lookup: Lookup) {
+        let mut books = self.books();
+        books.live.lookups += 1;
+        books.record.lookups.push(lookup);
+    }
+
+    /// What a node has counted in one of its lives.
+    pub(super) fn counted(&self, node: usize, life: u32, counters: Counters) {
+        let mut books = self.books();
+        let sent = &mut books.sent[node];
+        if sent.life != life {
+            sent.before += sent.now;
+            sent.life = life;
+        }
+        sent.now = counters.uploaded;
+    }
+
+    pub(super) fn sample(&self, at: Duration, up: usize, memory: Option<u64>) {
+        let mut books = self.books();
+        let sent: Vec<u64> = books.sent.iter().map(|it| it.before + it.now).collect();
+        let is_owner = |node: &usize| self.script.items.iter().any(|item| item.owner == *node);
+        let of = |owners: bool| {
+            let sent = sent.iter().enumerate();
+            let sent = sent.filter(|(node, _)| is_owner(node) == owners);
+            sent.map(|(_, bytes)| bytes).sum()
+        };
+        books.live.elapsed = at;
+        (books.live.sent_by_owners, books.live.sent_by_others) = (of(true), of(false));
+        let fetching = books.live.fetching;
+        books.record.samples.push(Sample {
+            at,
+            up,
+            fetching,
+            sent,
+            memory,
+        });
+        (self.tell)(Told::Live(&books.live));
+    }
+
+    fn books(&self) -> MutexGuard<'_, Books> {
+        // Every entry is whole when the lock is given back.
+        self.books.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,27 @@
+//! Running a scenario: what it is going to do is drawn up front ([`Script`]), carried out on a
+//! network ([`Driver`]), written down ([`Record`]) and judged ([`verdicts`]).
+
+mod client;
+mod conduct;
+pub(crate) mod dice;
+mod driver;
+mod engine;
+mod evil;
+mod files;
+mod in_process;
+mod process;
+mod record;
+mod requests;
+mod script;
+mod verdict;
+
+pub use conduct::{Options, conduct};
+pub use driver::{Counters, Driver, Fetched, LookedUp};
+pub use engine::{Live, Told};
+pub use in_process::InProcess;
+pub use process::Processes;
+pub use record::{Change, Fetch, Happening, Lookup, Outcome, Record, Sample};
+pub use script::{Action, Item, Script, Step};
+pub use verdict::{Verdict, check, verdicts};
+
+pub(crate) use verdict::quantile;

@@ -1,0 +1,234 @@
+#![allow(clippy::unwrap_used)]
+
+use super::*;
+use crate::{
+    run::record::{Change, Sample},
+    scenario::Overrides,
+};
+
+const SCENARIO: &str = "
+nodes = 5
+[[group]]
+name = \"origin\"
+count = 1
+region = \"eu\"
+link = { up = \"8mbit\" }
+[[group]]
+name = \"near\"
+count = 1
+region = \"eu\"
+[[group]]
+name = \"far\"
+region = \"us\"
+[[group]]
+name = \"bad\"
+count = 1
+evil = \"drip\"
+[[content]]
+name = \"film\"
+size = \"1MB\"
+";
+
+const fn at(seconds: u64) -> Duration {
+    Duration::from_secs(seconds)
+}
+
+fn fetch(node: usize, done: Option<u64>, outcome: Outcome, from: &[(usize, u64)]) -> Fetch {
+    Fetch {
+        node,
+        item: 0,
+        began: at(1),
+        done: done.map(at),
+        outcome,
+        from: from
+            .iter()
+            .map(|&(node, bytes)| (Some(node), bytes))
+            .collect(),
+    }
+}
+
+fn lookup(millis: u64, hops: u32, found: Result<u32, String>) -> Lookup {
+    Lookup {
+        node: 2,
+        item: 0,
+        began: at(1),
+        took: Duration::from_millis(millis),
+        hops: Some(hops),
+        found,
+    }
+}
+
+/// A run of 20 s: three fetches of 1 MB, the last of which is done at 10 s.
+fn record() -> Record {
+    let sample = |seconds, sent: [u64; 5]| Sample {
+        at: at(seconds),
+        up: 4,
+        fetching: 0,
+        sent: sent.to_vec(),
+        memory: Some(40 << 20),
+    };
+    Record {
+        elapsed: at(20),
+        fetches: vec![
+            fetch(
+                1,
+                Some(3),
+                Outcome::Identical,
+                &[(0, 900_000), (4, 100_000)],
+            ),
+            fetch(
+                2,
+                Some(6),
+                Outcome::Identical,
+                &[(0, 500_000), (3, 500_000)],
+            ),
+            fetch(3, Some(10), Outcome::Identical, &[(2, 1_000_000)]),
+        ],
+        lookups: vec![
+            lookup(10, 1, Ok(1)),
+            lookup(20, 2, Ok(1)),
+            lookup(90, 3, Ok(2)),
+        ],
+        samples: vec![
+            sample(5, [1_000_000, 0, 0, 0, 0]),
+            sample(20, [1_400_000, 0, 1_500_000, 0, 100_000]),
+        ],
+        ..Record::default()
+    }
+}
+
+fn judge(record: &Record, assertion: &str) -> Verdict {
+    let text = format!("{SCENARIO}\n[[assert]]\n{assertion}");
+    let scenario = Scenario::read("test.toml", &text, &Overrides::default()).unwrap();
+    let script = Script::draw(&scenario).unwrap();
+    verdicts(&scenario, &script, record).unwrap().remove(0)
+}
+
+#[track_caller]
+fn check(record: &Record, assertion: &str, held: bool, seen: &str) -> Verdict {
+    let verdict = judge(record, &format!("that = \"{assertion}\""));
+    assert_eq!(
+        (verdict.held, verdict.seen.as_str()),
+        (held, seen),
+        "{assertion}: {verdict:?}"
+    );
+    verdict
+}
+
+#[test]
+fn a_good_run_is_measured() {
+    let record = record();
+    check(&record, "all-fetched", true, "yes");
+    check(&record, "no-wrong-bytes", true, "yes");
+    check(&record, "fetched-fraction >= 100%", true, "100.0%");
+    check(&record, "failed-fetches <= 0", true, "0");
+    check(&record, "done-within 9s", true, "9.00 s");
+    check(&record, "done-within 8s", false, "9.00 s");
+    check(&record, "fetch-time-median <= 5s", true, "5.00 s");
+    // One copy of 1 MB takes a second at 8 Mbit/s; from 1 s to 10 s there are nine of these.
+    check(&record, "time-ratio <= 9", true, "9");
+    check(&record, "origin-copies <= 1.4", true, "1.40");
+    check(&record, "origin-copies <= 1.3", false, "1.40");
+    check(&record, "peer-share >= 50%", true, "53.3%");
+    check(&record, "evil-share <= 5%", true, "3.3%");
+    check(&record, "region-share >= 80%", true, "80.0%");
+    check(&record, "lookups-succeed", true, "yes");
+    check(&record, "hops-median <= 2", true, "2");
+    check(&record, "lookup-time-median <= 20ms", true, "0.02 s");
+    check(&record, "lookup-time-p95 <= 50ms", false, "0.09 s");
+    check(&record, "memory-per-node <= 10MiB", true, "10.0 MiB");
+    check(&record, "nodes-up >= 4", true, "4");
+}
+
+#[test]
+fn what_went_wrong_is_said_with_whose_log_to_read() {
+    let mut record = record();
+    record.fetches[1].outcome = Outcome::Failed("nobody has it".to_owned());
+    record.fetches[1].done = None;
+    let verdict = check(&record, "all-fetched", false, "no");
+    assert_eq!(verdict.look_at, [2]);
+    assert!(
+        verdict
+            .because
+            .contains("node-02 gave up on `film`: nobody has it"),
+        "{verdict:?}"
+    );
+    check(&record, "failed-fetches <= 0", false, "1");
+    check(&record, "fetched-fraction >= 50%", true, "66.7%");
+    check(&record, "done-within 1h", false, "never");
+    check(&record, "time-ratio <= 1000", false, "never");
+
+    record.fetches[2].outcome = Outcome::Different;
+    let verdict = check(&record, "no-wrong-bytes", false, "no");
+    assert_eq!(verdict.look_at, [3]);
+    assert!(
+        verdict
+            .because
+            .contains("on node-03 is not what was shared"),
+        "{verdict:?}"
+    );
+    record
+        .lookups
+        .push(lookup(5, 1, Err("not found".to_owned())));
+    let verdict = check(&record, "lookups-succeed", false, "no");
+    assert!(verdict.because.contains("1 of 4 failed"), "{verdict:?}");
+}
+
+#[test]
+fn the_dead_are_not_asked_of() {
+    let mut record = record();
+    record.fetches[1].outcome = Outcome::Unfinished;
+    record.fetches[1].done = None;
+    check(&record, "all-fetched", false, "no");
+    let change = |seconds, up| Change {
+        at: at(seconds),
+        node: 2,
+        up,
+    };
+    record.changes.push(change(4, false));
+    check(&record, "all-fetched", true, "yes");
+    check(&record, "nodes-up >= 4", false, "3");
+    record.changes.push(change(8, true));
+    check(&record, "all-fetched", false, "no");
+    record.fetches[1].outcome = Outcome::Replaced;
+    check(&record, "all-fetched", true, "yes");
+}
+
+#[test]
+fn an_assertion_may_be_about_a_time_and_about_some_nodes() {
+    let record = record();
+    let check = |rest: &str, held: bool| {
+        let verdict = judge(&record, &format!("that = \"all-fetched\"\n{rest}"));
+        assert_eq!(verdict.held, held, "{rest}: {verdict:?}");
+    };
+    check("at = \"9s\"", false);
+    check("at = \"10s\"", true);
+    check("at = \"4s\"\nnodes = \"group:near\"", true);
+    check("at = \"4s\"\nnodes = \"group:far\"", false);
+    let copies = judge(&record, "that = \"origin-copies <= 1\"\nat = \"7s\"");
+    assert!(copies.held, "{copies:?}");
+}
+
+#[test]
+fn what_was_not_measured_does_not_hold() {
+    let record = Record::default();
+    for metric in Metric::ALL {
+        let fine_without = [Metric::NoWrongBytes, Metric::FailedFetches, Metric::NodesUp];
+        if fine_without.contains(&metric) {
+            continue;
+        }
+        let bound = match metric.unit() {
+            crate::scenario::Unit::YesNo => "",
+            crate::scenario::Unit::Share => " >= 0%",
+            crate::scenario::Unit::Number => " >= 0",
+            crate::scenario::Unit::Millis => " >= 0s",
+            crate::scenario::Unit::Bytes => " >= 1KiB",
+        };
+        check(
+            &record,
+            &format!("{}{bound}", metric.name()),
+            false,
+            "nothing to measure",
+        );
+    }
+}

@@ -1,0 +1,44 @@
+//! The scenarios that come with this program.
+
+/// A scenario that comes with this program.
+#[derive(Clone, Copy, Debug)]
+pub struct Shipped {
+    /// What it is called.
+    pub name: &'static str,
+    /// Its file.
+    pub text: &'static str,
+}
+
+/// All of them, the simplest first.
+pub const SHIPPED: [Shipped; 9] = [
+    shipped("demo", include_str!("../../scenarios/demo.toml")),
+    shipped("swarm", include_str!("../../scenarios/swarm.toml")),
+    shipped(
+        "flash-crowd",
+        include_str!("../../scenarios/flash-crowd.toml"),
+    ),
+    shipped(
+        "zipf-regions",
+        include_str!("../../scenarios/zipf-regions.toml"),
+    ),
+    shipped("churn", include_str!("../../scenarios/churn.toml")),
+    shipped("partition", include_str!("../../scenarios/partition.toml")),
+    shipped(
+        "slow-origin",
+        include_str!("../../scenarios/slow-origin.toml"),
+    ),
+    shipped("bad-peers", include_str!("../../scenarios/bad-peers.toml")),
+    shipped("scale", include_str!("../../scenarios/scale.toml")),
+];
+
+const fn shipped(name: &'static str, text: &'static str) -> Shipped {
+    Shipped { name, text }
+}
+
+impl Shipped {
+    /// The one of this name.
+    #[must_use]
+    pub fn find(name: &str) -> Option<Self> {
+        SHIPPED.into_iter().find(|it| it.name == name)
+    }
+}

@@ -1,0 +1,176 @@
+//! Every kind of evil peer beside one honest provider: the fetch completes with the right bytes, in
+//! bounded time and memory, and the right one is blamed.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::{fs, path::Path};
+
+use serde_json::Value;
+use shoal_testnet::evil::{Behaviour, Blocks, Deeds};
+use shoal_tests::{Daemon, content, evil::Evil, scratch, text, wait_for, write_content};
+
+const MIB: usize = 1 << 20;
+
+/// Large enough that the evil peer is asked for some of it.
+const CONTENT: usize = 24 * MIB;
+
+/// What a daemon may have taken at most: the 150 MiB that it may take for its work, and the binary
+/// itself.
+const RESIDENT_KIB_MAX: u64 = 200 << 10;
+
+/// What one behaviour is held to.
+struct Case {
+    behaviour: Behaviour,
+    /// How much of the attack took place.
+    done: fn(&Deeds) -> u64,
+    /// What is said of the peer by a fetch that knows nobody else: its exit code, and a reason.
+    blamed: (i32, &'static str),
+    /// How many of the bytes may have come from it; what it serves right is right.
+    bytes_max: u64,
+}
+
+const CASES: [Case; 9] = [
+    Case {
+        behaviour: Behaviour::WrongBytes,
+        done: |deeds| deeds.chunks_wrong,
+        blamed: (5, "wrong bytes"),
+        bytes_max: 0,
+    },
+    Case {
+        behaviour: Behaviour::WrongLengths,
+        done: |deeds| deeds.chunks_wrong,
+        blamed: (5, "wrong bytes"),
+        bytes_max: 0,
+    },
+    Case {
+        behaviour: Behaviour::Stall,
+        done: |deeds| deeds.wants_ignored,
+        blamed: (3, "delivers nothing"),
+        bytes_max: 0,
+    },
+    Case {
+        behaviour: Behaviour::Drip,
+        done: |deeds| deeds.bytes_dripped,
+        blamed: (3, "delivers nothing"),
+        bytes_max: 0,
+    },
+    Case {
+        behaviour: Behaviour::Flood,
+        done: |deeds| deeds.streams_opened.min(deeds.frames_sent),
+        blamed: (3, ""),
+        bytes_max: 0,
+    },
+    Case {
+        behaviour: Behaviour::LyingAvailability,
+        done: |deeds| deeds.wants_denied,
+        blamed: (3, "delivers nothing"),
+        bytes_max: CONTENT as u64 / 4,
+    },
+    Case {
+        behaviour: Behaviour::ProviderSpam,
+        // Some of them; it goes on for as long as it runs.
+        done: |deeds| deeds.records_sent / 1000,
+        blamed: (3, "does not have it"),
+        bytes_max: 0,
+    },
+    Case {
+        behaviour: Behaviour::JunkRecords,
+        done: |deeds| deeds.lookups_misled.min(deeds.records_sent),
+        blamed: (3, ""),
+        bytes_max: 0,
+    },
+    Case {
+        behaviour: Behaviour::JunkOffers,
+        done: |deeds| deeds.peers_invented,
+        blamed: (3, ""),
+        bytes_max: 0,
+    },
+];
+
+#[test]
+fn no_evil_peer_keeps_a_fetch_from_an_honest_one() {
+    for behaviour in Behaviour::ALL {
+        let case = CASES.iter().find(|case| case.behaviour == behaviour);
+        check(case.unwrap_or_else(|| panic!("{behaviour} has no case")));
+    }
+}
+
+fn check(case: &Case) {
+    let name = case.behaviour.name();
+    let dir = scratch();
+    let source = dir.path().join("file");
+    write_content(&source, name, CONTENT);
+    let honest = Daemon::start(&dir.path().join("honest"), &[]);
+    let cid = honest.share(&source)["cid"].as_str().unwrap().to_owned();
+    let start = |bootstrap: &[&str]| {
+        let mut blocks = Blocks::default();
+        let root = blocks.path(&source).unwrap();
+        assert_eq!(root.to_string(), cid, "{name}: it knows the content");
+        Evil::start(case.behaviour, &root, blocks, bootstrap)
+    };
+
+    let evil = start(&[&honest.address]);
+    let options = ["--no-mdns", "--listen", "/ip4/127.0.0.1/tcp/0"];
+    let mut options: Vec<String> = options.map(str::to_owned).to_vec();
+    for address in [&evil.address, &honest.address] {
+        options.extend(["--bootstrap".to_owned(), address.clone()]);
+    }
+    let fetcher = Daemon::start_with(&dir.path().join("fetcher"), options);
+    let got = dir.path().join("got");
+    let peers = ["--peer", &evil.address, "--peer", &honest.address];
+    let args = [&["fetch", &cid, "-o", text(&got)], &peers[..]].concat();
+    let fetched = fetcher.run(&args).ok();
+    assert!(fs::read(&got).unwrap() == content(name, CONTENT), "{name}");
+    assert!(
+        bytes_from(&fetched, &evil.peer_id) <= case.bytes_max,
+        "{name}: {fetched}"
+    );
+    wait_for(&format!("the attack {name}"), || {
+        ((case.done)(&evil.deeds()) > 0).then_some(())
+    });
+    for daemon in [&honest, &fetcher] {
+        let resident = resident_kib_max(daemon.pid());
+        assert!(resident <= RESIDENT_KIB_MAX, "{name}: {resident} KiB");
+    }
+    // The honest one is not taken for the other: it is who serves the next content.
+    let next = dir.path().join("next");
+    write_content(&next, "next", 3 * MIB);
+    let link = honest.share(&next)["link"].as_str().unwrap().to_owned();
+    let fetched = fetcher.fetch(&link, &dir.path().join("next-got"));
+    let from_honest = bytes_from(&fetched, &honest.peer_id);
+    assert_eq!(from_honest, 3 * MIB as u64, "{name}: {fetched}");
+    evil.end();
+
+    is_blamed(case, &start(&[]), dir.path(), &cid);
+}
+
+/// A fetch that knows nobody but an evil peer fails, and says whom to thank for that.
+fn is_blamed(case: &Case, evil: &Evil, dir: &Path, cid: &str) {
+    let name = case.behaviour.name();
+    let lonely = Daemon::start(&dir.join("lonely"), &[]);
+    let got = dir.join("alone");
+    let args = ["--peer", &evil.address, "--timeout", "3s"];
+    let args = [&["fetch", cid, "-o", text(&got)], &args[..]].concat();
+    let alone = lonely.run(&args);
+    let message = alone.json["error"]["message"].as_str().unwrap().to_owned();
+    let (code, reason) = case.blamed;
+    assert_eq!(alone.code, Some(code), "{name}: {message}");
+    assert!(message.contains(reason), "{name}: {message}");
+    assert!(message.contains(&evil.peer_id), "{name}: {message}");
+    assert!(!got.exists(), "{name}");
+}
+
+/// How many bytes of a fetch came from a peer.
+fn bytes_from(fetched: &Value, peer: &str) -> u64 {
+    let from = fetched["from"].as_array().unwrap();
+    let sources = from.iter().filter(|source| source["peer"] == peer);
+    sources.map(|it| it["bytes"].as_u64().unwrap()).sum()
+}
+
+/// The most memory that a process has had so far.
+fn resident_kib_max(pid: u32) -> u64 {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+    let number = line.unwrap().trim().trim_end_matches(" kB").trim();
+    number.parse().unwrap()
+}
