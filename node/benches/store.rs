@@ -6,10 +6,12 @@
 use std::hint::black_box;
 
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
-use shoal_node::store::{BATCH_BYTES, FileId, Store};
-use shoal_protocol::address::{CHUNK_BYTES, Digest, HashFn};
+use shoal_node::store::{BATCH_BYTES, Store};
+use shoal_protocol::address::{Digest, HashFn};
 
 const CHUNKS: u64 = 1_000_000;
+const CHUNK_BYTES: u32 = 1 << 20;
+const PER_FILE: u64 = 1 << 10;
 const ROWS: u64 = 1_000;
 
 fn digest(chunk: u64) -> Digest {
@@ -20,9 +22,10 @@ fn digest(chunk: u64) -> Digest {
 fn store(home: &std::path::Path) -> Store {
     let store = Store::open(home).unwrap();
     let mut batch = store.batch();
-    for chunk in 0..CHUNKS {
-        let (file, offset) = (FileId(chunk >> 10), (chunk & 1023) << 20);
-        batch.put_chunk(file, offset, &digest(chunk), CHUNK_BYTES as u32);
+    let files = store.new_file_ids(CHUNKS.div_ceil(PER_FILE)).unwrap();
+    let places = files.flat_map(|file| (0..PER_FILE).map(move |at| (file, at << 20)));
+    for (chunk, (file, offset)) in (0..CHUNKS).zip(places) {
+        batch.put_chunk(file, offset, &digest(chunk), CHUNK_BYTES);
         if batch.bytes() >= BATCH_BYTES {
             batch.commit(false).unwrap();
             batch = store.batch();
@@ -40,7 +43,11 @@ fn index(c: &mut Criterion) {
     group.bench_function("find one of a million chunks", |b| {
         b.iter(|| {
             chunk = (chunk + 7_919) % CHUNKS;
-            store.locations(black_box(&digest(chunk))).next().unwrap().unwrap()
+            store
+                .locations(black_box(&digest(chunk)))
+                .next()
+                .unwrap()
+                .unwrap()
         });
     });
     group.bench_function("miss", |b| {
@@ -50,12 +57,13 @@ fn index(c: &mut Criterion) {
         });
     });
     group.throughput(Throughput::Elements(ROWS));
+    let file = store.new_file_ids(1).unwrap().next().unwrap();
     group.bench_function("write a thousand chunks", |b| {
         b.iter_batched(
             || store.batch(),
             |mut batch| {
                 for chunk in 0..ROWS {
-                    batch.put_chunk(FileId(1), chunk << 20, &digest(chunk), CHUNK_BYTES as u32);
+                    batch.put_chunk(file, chunk << 20, &digest(chunk), CHUNK_BYTES);
                 }
                 batch.commit(false).unwrap();
             },

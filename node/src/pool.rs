@@ -89,6 +89,8 @@ impl Drop for Pooled {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
+
     use super::*;
 
     #[test]

@@ -21,7 +21,9 @@ const WANTS: u64 = 4096;
 const PROVIDERS: u32 = 16;
 
 fn chunks(c: &mut Criterion) {
-    let bytes: Vec<u8> = (0..2 * CHUNK_BYTES).map(|at| (at * at >> 7) as u8).collect();
+    let bytes: Vec<u8> = (0..2 * CHUNK_BYTES)
+        .map(|at| ((at * at) >> 7).to_le_bytes()[0])
+        .collect();
     let mut group = c.benchmark_group("chunk");
     group.throughput(Throughput::Bytes(CHUNK_BYTES as u64));
     for function in [HashFn::Blake3, HashFn::Sha2_256] {
@@ -59,7 +61,9 @@ fn dag(c: &mut Criterion) {
 fn planner() -> Planner {
     let mut planner = Planner::new(PlannerConfig::default());
     for id in 0..PROVIDERS {
-        planner.add_provider(ProviderId(id), Duration::ZERO).unwrap();
+        planner
+            .add_provider(ProviderId(id), Duration::ZERO)
+            .unwrap();
     }
     for id in 0..WANTS {
         assert!(planner.add_want(WantId(id), 16 << 10, Part::Leaf(id)));
@@ -91,7 +95,11 @@ fn planning(c: &mut Criterion) {
     let mut group = c.benchmark_group("planner");
     group.throughput(Throughput::Elements(WANTS));
     group.bench_function("ask, take and verify", |b| {
-        b.iter_batched(planner, |planner| assert_eq!(run(planner), WANTS), BatchSize::SmallInput);
+        b.iter_batched(
+            planner,
+            |planner| assert_eq!(run(planner), WANTS),
+            BatchSize::SmallInput,
+        );
     });
     group.finish();
 }
@@ -104,7 +112,7 @@ fn wire(c: &mut Criterion) {
     };
     let block = Response::Block {
         id: 7,
-        len: CHUNK_BYTES as u32,
+        len: 1 << 20,
     };
     let mut group = c.benchmark_group("wire");
     let mut frame = Vec::new();

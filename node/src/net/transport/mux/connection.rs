@@ -33,6 +33,10 @@ const UNREAD_BYTES_MAX: usize = 48 << 20;
 /// much to answer for and does not read is left.
 const UNSENT_BYTES_MAX: usize = PAYLOAD_BYTES_MAX + (64 << 10);
 
+/// Streams that nobody here holds any more, and whose peer has not ended them: their answers are
+/// thrown away. The oldest is reset when there are more.
+const ABANDONED_MAX: usize = 64;
+
 /// Bytes that are thrown away at a time, of streams that are gone.
 const SCRATCH_BYTES: usize = 4 << 10;
 
@@ -57,6 +61,8 @@ pub(super) struct Connection<C> {
     /// Streams that the peer has opened and nobody has taken.
     arrived: VecDeque<StreamId>,
     arrivals: Option<Waker>,
+    /// Some of these may have ended since.
+    abandoned: VecDeque<StreamId>,
     /// The streams opened last, 0 before the first.
     last_own: StreamId,
     last_theirs: StreamId,
@@ -106,6 +112,7 @@ impl<C: AsyncRead + AsyncWrite + Unpin> Connection<C> {
             theirs: 0,
             arrived: VecDeque::new(),
             arrivals: None,
+            abandoned: VecDeque::new(),
             last_own: 0,
             last_theirs: 0,
             incoming: NEXT_HEADER,
@@ -274,18 +281,45 @@ impl<C: AsyncRead + AsyncWrite + Unpin> Connection<C> {
         Poll::Ready(Ok(()))
     }
 
-    /// Forgets a stream that nobody holds any more; whether the peer is to be told.
+    /// Lets go of a stream that nobody holds any more; whether there is something to flush.
     pub(super) fn forget(&mut self, stream: StreamId) -> bool {
-        let Some(state) = self.streams.remove(&stream) else {
+        let Some(state) = self.streams.get_mut(&stream) else {
             return false;
         };
-        self.unread_bytes -= state.unread.bytes();
-        if !self.is_own(stream) {
+        self.unread_bytes -= state.abandon();
+        if state.is_over() || state.refused || self.end.is_some() {
+            self.remove(stream);
+            return false;
+        }
+        if !state.finished {
+            return self.reset(stream);
+        }
+        // All was said. A reset could be there before the peer has heard it, and answered a line
+        // that nobody reads.
+        self.abandoned.push_back(stream);
+        if self.abandoned.len() <= ABANDONED_MAX {
+            return false;
+        }
+        let oldest = self.abandoned.pop_front();
+        let oldest = oldest.filter(|oldest| self.is_abandoned(*oldest));
+        oldest.is_some_and(|oldest| self.reset(oldest))
+    }
+
+    /// Ends a stream for both sides; false when the connection has ended.
+    fn reset(&mut self, stream: StreamId) -> bool {
+        self.remove(stream);
+        self.queue(stream, Kind::Reset).is_ok()
+    }
+
+    fn remove(&mut self, stream: StreamId) {
+        if self.streams.remove(&stream).is_some() && !self.is_own(stream) {
             self.theirs -= 1;
         }
-        let told = state.is_over() || state.refused;
-        // When that fails, so has the connection.
-        !told && self.end.is_none() && self.queue(stream, Kind::Reset).is_ok()
+    }
+
+    fn is_abandoned(&self, stream: StreamId) -> bool {
+        let state = self.streams.get(&stream);
+        state.is_some_and(|state| state.is_abandoned)
     }
 
     /// Ends the connection: every stream learns of it, once it has read what came before.
@@ -329,8 +363,8 @@ impl<C: AsyncRead + AsyncWrite + Unpin> Connection<C> {
                 direct = true;
                 buffer
             }
-            (_, Some(state)) => state.unread.room(left),
-            (_, None) => {
+            (_, Some(state)) if !state.is_abandoned => state.unread.room(left),
+            (_, _) => {
                 scratch = [0; SCRATCH_BYTES];
                 &mut scratch[..]
             }
@@ -346,7 +380,9 @@ impl<C: AsyncRead + AsyncWrite + Unpin> Connection<C> {
         if direct {
             return Poll::Ready(Ok(Step::Direct(count)));
         }
-        if let Some(state) = self.streams.get_mut(&stream) {
+        if let Some(state) = self.streams.get_mut(&stream)
+            && !state.is_abandoned
+        {
             state.unread.add(count);
             state.wake_reader();
             self.unread_bytes += count;
@@ -408,6 +444,10 @@ impl<C: AsyncRead + AsyncWrite + Unpin> Connection<C> {
                 if !state.expect(bytes) {
                     return Err(self.violation("bytes for which there is no room"));
                 }
+                if state.is_abandoned && state.is_full() {
+                    // It waits for credit that will not come.
+                    self.reset(stream);
+                }
             }
             Kind::Credit(bytes) => {
                 let Some(window) = state.window.checked_add(bytes) else {
@@ -426,6 +466,9 @@ impl<C: AsyncRead + AsyncWrite + Unpin> Connection<C> {
                 state.wake_reader();
                 state.wake_writer();
             }
+        }
+        if matches!(kind, Kind::Finish | Kind::Reset) && self.is_abandoned(stream) {
+            self.remove(stream);
         }
         Ok(())
     }

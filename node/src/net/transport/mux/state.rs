@@ -25,6 +25,8 @@ pub(super) struct State {
     pub(super) finished: bool,
     /// The peer reads no more.
     pub(super) refused: bool,
+    /// Nobody here holds it any more.
+    pub(super) is_abandoned: bool,
     pub(super) reader: Option<Waker>,
     pub(super) writer: Option<Waker>,
 }
@@ -50,6 +52,7 @@ impl State {
             window: send,
             finished: false,
             refused: false,
+            is_abandoned: false,
             reader: None,
             writer: None,
         }
@@ -77,6 +80,17 @@ impl State {
         self.owed -= credit;
         self.allowed = self.allowed.saturating_add(credit);
         Some(credit)
+    }
+
+    /// Whether the peer has to wait for credit.
+    pub(super) fn is_full(&self) -> bool {
+        self.allowed == 0
+    }
+
+    /// Throws away what nobody will read; how many bytes of it there were.
+    pub(super) fn abandon(&mut self) -> usize {
+        self.is_abandoned = true;
+        std::mem::take(&mut self.unread).bytes()
     }
 
     /// Whether both have said all they had to say.
