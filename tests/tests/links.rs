@@ -91,7 +91,16 @@ fn ends_well(fetch: Child, copy: &Path, original: &Path) {
 
 #[test]
 fn a_testnet_is_as_slow_as_its_lines_and_changes_while_it_runs() {
-    let net = Net::up(&["--nodes", "3", "--link", "lan", "--up", "20mbit", "--latency", "20ms"]);
+    let net = Net::up(&[
+        "--nodes",
+        "3",
+        "--link",
+        "lan",
+        "--up",
+        "20mbit",
+        "--latency",
+        "20ms",
+    ]);
     let line = &net.run(1, &["status"])["emulation"];
     assert_eq!((&line["node"], &line["up"]), (&1.into(), &"20mbit".into()));
     assert_eq!(line["latency_ms"], 20.0);
@@ -106,11 +115,17 @@ fn a_testnet_is_as_slow_as_its_lines_and_changes_while_it_runs() {
     let (fetch, copy) = net.fetch(1, &link);
     ends_well(fetch, &copy, &file);
     let took = start.elapsed();
-    assert!(took > Duration::from_millis(1_950), "5 MB at 20 Mbit/s in {took:?}");
+    assert!(
+        took > Duration::from_millis(1_950),
+        "5 MB at 20 Mbit/s in {took:?}"
+    );
 
     // At this rate it would take ten minutes more.
     let changed = net.testnet(&["degrade", "0-1", "--up", "64kbit"]).ok();
-    assert_eq!((&changed["version"], &changed["nodes"]), (&2.into(), &3.into()));
+    assert_eq!(
+        (&changed["version"], &changed["nodes"]),
+        (&2.into(), &3.into())
+    );
     assert_eq!(net.run(0, &["status"])["emulation"]["up"], "8kB/s");
     let (fetch, copy) = net.fetch(2, &link);
     net.testnet(&["degrade", "all", "--profile", "lan"]).ok();
@@ -125,7 +140,9 @@ fn a_fetch_waits_for_the_end_of_a_partition() {
     let net = Net::up(&["--nodes", "2", "--link", "lan", "--up", "8mbit"]);
     let (link, file) = net.share(0, 6_000_000);
     let (fetch, copy) = net.fetch(1, &link);
-    wait_for("the first bytes", || net.fetched(1).filter(|bytes| *bytes > 0));
+    wait_for("the first bytes", || {
+        net.fetched(1).filter(|bytes| *bytes > 0)
+    });
     net.testnet(&["partition", "0", "node-01"]).ok();
     let status = net.testnet(&["status"]).ok();
     assert_eq!(status["links"]["rules"][0]["link"]["blocked"], true);
@@ -134,7 +151,10 @@ fn a_fetch_waits_for_the_end_of_a_partition() {
     assert!(before < Some(6_000_000), "{before:?}");
     net.testnet(&["heal"]).ok();
     ends_well(fetch, &copy, &file);
-    assert_eq!(net.testnet(&["status"]).ok()["links"]["rules"], Value::Array(Vec::new()));
+    assert_eq!(
+        net.testnet(&["status"]).ok()["links"]["rules"],
+        Value::Array(Vec::new())
+    );
 }
 
 #[test]
@@ -149,7 +169,11 @@ fn a_fetch_goes_on_over_connections_that_break() {
 #[test]
 fn what_cannot_be_done_to_links_is_said_so() {
     let net = Net::up(&["--nodes", "1"]);
-    for words in [&["partition", "0", "1"][..], &["heal"], &["degrade", "0", "--up", "1mbit"]] {
+    for words in [
+        &["partition", "0", "1"][..],
+        &["heal"],
+        &["degrade", "0", "--up", "1mbit"],
+    ] {
         let refused = net.testnet(words);
         refused.fails(2, "usage");
         assert!(refused.json.to_string().contains("--link"), "{refused:?}");
@@ -160,7 +184,11 @@ fn what_cannot_be_done_to_links_is_said_so() {
     let net = Net::up(&["--nodes", "1", "--link", "home"]);
     let refused = net.testnet(&["partition", "0", "1-7"]);
     refused.fails(2, "usage");
-    assert!(refused.json.to_string().contains("no node 7"), "{refused:?}");
+    assert!(
+        refused.json.to_string().contains("no node 7"),
+        "{refused:?}"
+    );
     net.testnet(&["degrade", "0"]).fails(2, "usage");
-    net.testnet(&["degrade", "0", "--latency", "soon"]).fails(2, "usage");
+    net.testnet(&["degrade", "0", "--latency", "soon"])
+        .fails(2, "usage");
 }
