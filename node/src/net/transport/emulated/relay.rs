@@ -192,6 +192,8 @@ impl StreamMuxer for RelayedMuxer {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<StreamMuxerEvent>> {
         if self.broken.as_mut().poll(cx).is_ready() {
+            // Closing ends its streams too, and tells the other side; nobody waits for that.
+            let _ = Pin::new(&mut self.muxer).poll_close(cx);
             return Poll::Ready(Err(io::ErrorKind::ConnectionReset.into()));
         }
         Pin::new(&mut self.muxer).poll(cx)
