@@ -69,7 +69,7 @@ impl Network {
         }
         for (node, line) in network.nodes.iter().zip(&mut plan.nodes) {
             let listen = node.net.addresses().listen;
-            let sockets = listen.iter().filter_map(|address| Socket::parse(address));
+            let sockets = listen.iter().filter_map(Socket::parse);
             line.listen = sockets.map(|it| (it.ip, it.port).into()).collect();
         }
         network.plan = plan;
