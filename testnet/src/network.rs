@@ -25,6 +25,7 @@ use crate::{
     error::log_tail,
     folder::Folder,
     launch::Gated,
+    links::plan_in,
     manifest::{FILES_DIR, MANIFEST_FILE, Manifest, NodeEntry, is_absent},
 };
 
@@ -172,9 +173,11 @@ impl Testnet {
         }
         let started = async {
             self.start_node(index).await?;
-            let others = self.nodes().into_iter().filter(|it| it.name != node.name);
+            let plan = plan_in(self.dir())?.unwrap_or_default();
+            let nodes = self.nodes().into_iter().enumerate();
+            let others = nodes.filter(|(other, _)| *other != index && !plan.cuts(index, *other));
             let others = others
-                .filter(|it| it.is_running().unwrap_or_default())
+                .filter(|(_, it)| it.is_running().unwrap_or_default())
                 .count();
             self.sees_peers(&node, others).await
         };

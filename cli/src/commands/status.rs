@@ -53,6 +53,12 @@ fn lines(text: &mut Text, status: &Status) {
         human::size(status.disk.total)
     ));
     text.line(format_args!("scrub      {}", scrub(&status.scrub)));
+    if let Some(line) = &status.emulation {
+        text.line(format_args!(
+            "links      emulated: {} up, {} down, {} ms",
+            line.up, line.down, line.latency_ms
+        ));
+    }
     text.line(format_args!("transfers  {}", status.transfers.len()));
     for transfer in &status.transfers {
         transfer_lines(text, transfer);

@@ -92,6 +92,8 @@ impl Emulator {
         {
             let mut current = write(&self.inner.plan);
             *current = Arc::new(plan);
+            // What lines had still to carry was counted by rates that no longer hold.
+            lock(&self.inner.lanes).clear();
             self.inner.generation.fetch_add(1, Ordering::Release);
         }
         self.inner.changed.send_replace(version);

@@ -288,3 +288,73 @@ impl Drop for PipeReader {
         state.wake_all();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use futures::poll;
+    use libp2p::futures::{AsyncReadExt as _, AsyncWriteExt as _};
+
+    use super::*;
+    use crate::emulation::{Emulator, Line, Payer, Plan};
+
+    /// From node 0 to node 1, whose lines are like this.
+    fn linked(line: Line) -> (PipeWriter, PipeReader) {
+        let plan = Plan {
+            nodes: vec![line; 2],
+            ..Plan::default()
+        };
+        pipe(Emulator::new(plan).path(Some(0), Some(1), Payer::Both))
+    }
+
+    #[tokio::test]
+    async fn bytes_come_in_order_and_then_the_end() {
+        let (mut writer, mut reader) = linked(Line {
+            latency: Duration::from_millis(3),
+            jitter: Duration::from_millis(3),
+            up: "40mbit".parse().unwrap(),
+            ..Line::default()
+        });
+        let sent: Vec<u8> = (0..200_000_u32).map(|n| n.to_le_bytes()[1]).collect();
+        let send = async {
+            for piece in sent.chunks(777) {
+                writer.write_all(piece).await.unwrap();
+            }
+            writer.close().await.unwrap();
+            writer.write_all(b"late").await.unwrap_err()
+        };
+        let mut received = Vec::new();
+        let (late, read) = tokio::join!(send, reader.read_to_end(&mut received));
+        read.unwrap();
+        assert!(received == sent);
+        assert_eq!(late.kind(), io::ErrorKind::BrokenPipe);
+    }
+
+    #[tokio::test]
+    async fn what_is_under_way_is_bounded_and_a_reader_that_is_gone_is_an_error() {
+        let (mut writer, mut reader) = linked(Line::default());
+        let window = 4 << 20;
+        let piece = vec![1; 64 << 10];
+        let mut taken = 0;
+        loop {
+            let mut write = writer.write(&piece);
+            match poll!(&mut write) {
+                Poll::Ready(count) => taken += count.unwrap(),
+                Poll::Pending => break,
+            }
+            assert!(taken <= 2 * window, "no end of it");
+        }
+        assert_eq!(taken, window + (256 << 10));
+        let mut some = vec![0; 1000];
+        let count = reader.read(&mut some).await.unwrap();
+        assert_eq!(
+            writer.write(&piece).await.unwrap(),
+            count,
+            "as much as was taken out"
+        );
+        drop(reader);
+        let error = writer.write(&piece).await.unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::BrokenPipe);
+    }
+}

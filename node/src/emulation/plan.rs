@@ -159,6 +159,12 @@ impl Plan {
         link
     }
 
+    /// Whether two nodes cannot speak to each other, be it one way.
+    #[must_use]
+    pub fn cuts(&self, one: usize, other: usize) -> bool {
+        self.link(one, Some(other)).blocked || self.link(other, Some(one)).blocked
+    }
+
     /// The node that listens at an address by UDP.
     #[must_use]
     pub fn node_at(&self, address: SocketAddr) -> Option<usize> {

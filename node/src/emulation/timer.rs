@@ -12,7 +12,7 @@ use super::Emulator;
 
 /// What tokio's timer and the system are late by on average, since both count in milliseconds and
 /// never wake anybody early. What is due this soon is due.
-pub(crate) const LATE: Duration = Duration::from_micros(600);
+pub(crate) const LATE: Duration = Duration::from_millis(1);
 
 /// Wakes a task.
 #[derive(Default)]

@@ -89,6 +89,7 @@ fn of_the_rules_for_a_link_the_last_word_counts() {
     check(1, 4, 80, true);
     check(2, 5, 80, false);
     check(0, 1, 3, false);
+    assert!(plan.cuts(0, 3) && plan.cuts(3, 0) && !plan.cuts(1, 3));
     plan.rules.push(rule("all", "all", false, blocked(true)));
     assert!(plan.link(4, Some(5)).blocked);
     assert!(

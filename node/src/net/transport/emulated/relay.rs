@@ -192,6 +192,8 @@ impl StreamMuxer for RelayedMuxer {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<StreamMuxerEvent>> {
         if self.broken.as_mut().poll(cx).is_ready() {
+            // Closing ends its streams too, and tells the other side; nobody waits for that.
+            let _ = Pin::new(&mut self.muxer).poll_close(cx);
             return Poll::Ready(Err(io::ErrorKind::ConnectionReset.into()));
         }
         Pin::new(&mut self.muxer).poll(cx)
@@ -292,7 +294,10 @@ impl Relay {
     /// Takes note of a new plan. Which node is at the other end may have become known by it.
     fn look(&mut self) {
         (self.there.path, self.back.path) = paths(&self.emulator, self.node, self.far);
-        self.breaks_at = self.there.path.breaks_at(self.emulator.now());
+        let now = self.emulator.now();
+        self.breaks_at = self.there.path.breaks_at(now);
+        self.there.hurry(now);
+        self.back.hurry(now);
     }
 
     fn next_due(&self) -> Option<Duration> {
@@ -373,6 +378,14 @@ impl Way {
             arrives: self.path.send(now, bytes.len()).arrives,
             bytes: bytes.to_owned(),
         });
+    }
+
+    /// Has what waits profit from a plan that carries it faster.
+    fn hurry(&mut self, now: Duration) {
+        for datagram in &mut self.queue {
+            let sent = self.path.send(now, datagram.bytes.len());
+            datagram.arrives = datagram.arrives.min(sent.arrives);
+        }
     }
 
     fn next_arrived(&mut self, now: Duration) -> Option<Vec<u8>> {

@@ -20,8 +20,9 @@ use tokio_util::compat::{Compat, TokioAsyncReadCompatExt as _};
 use super::Carriers;
 use crate::emulation::{AHEAD_MAX, Emulator, Path, Payer, PipeReader, PipeWriter, Timer, pipe};
 
-/// What an emulated node says first, and its version.
-const MAGIC: [u8; 12] = *b"shoal-link/1";
+/// What an emulated node says first, and its version. It begins as no protocol does that others
+/// expect, so that they hang up at once.
+const MAGIC: [u8; 15] = *b"\xff\xff\xffshoal-link/1";
 
 /// The magic, and the node's number.
 const PREAMBLE_BYTES: usize = MAGIC.len() + 4;
