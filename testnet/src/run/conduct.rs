@@ -6,7 +6,11 @@ use std::{
 };
 
 use super::{
-    Driver, InProcess, Processes, Script, Told, driver::Network, engine, evil::Evils, files,
+    Driver, InProcess, Processes, Script, Told,
+    driver::Network,
+    engine,
+    evil::Evils,
+    files::{self, Original},
     verdict,
 };
 use crate::{
@@ -88,45 +92,58 @@ impl Run<'_> {
     async fn on<N: Network>(
         &self,
         network: N,
-        interrupted: impl Future<Output = ()>,
+        interrupted: impl Future<Output = ()> + Clone,
     ) -> Result<Report, Error> {
-        let (mode, out, tell) = (self.options.mode, self.out, self.tell);
-        let reported = tokio::select! {
-            biased;
-            () = interrupted => Err(Error::Interrupted),
-            reported = run_on(&network, self.scenario, self.script, mode, out, tell) => reported,
+        let reported = match self.make(&network, interrupted.clone()).await {
+            Ok(originals) => tokio::select! {
+                biased;
+                () = interrupted => Err(Error::Interrupted),
+                reported = self.report(&network, originals) => reported,
+            },
+            Err(error) => Err(error),
         };
         match reported {
             Ok(report) if self.options.keep => network.keep().await.map(|()| report),
             Ok(report) => {
-                tell(Told::Phase("ending the nodes"));
+                (self.tell)(Told::Phase("ending the nodes"));
                 network.down().await.map(|()| report)
             }
             Err(cause) => Err(network.down_after(cause).await),
         }
     }
-}
 
-/// Runs a script on a network that is up, and writes the report.
-async fn run_on<D: Driver>(
-    driver: &D,
-    scenario: &Scenario,
-    script: &Script,
-    mode: Mode,
-    out: &Path,
-    tell: &(dyn Fn(Told<'_>) + Sync),
-) -> Result<Report, Error> {
-    tell(Told::Phase("making what is shared"));
-    let originals = files::make(script, driver.files()).await?;
-    let evils = Evils::start(driver, scenario, &originals).await?;
-    let record = engine::run(driver, scenario, script, originals, tell).await?;
-    let verdicts = verdict::verdicts(scenario, script, &record)?;
-    let mut report = Report::of(scenario, mode, script, &record, &verdicts);
-    report.add_deeds(evils.deeds());
-    evils.end(scenario).await?;
-    report.keep_logs(&verdicts, out, |node| driver.log(node));
-    report.write(script, out)?;
-    Ok(report)
+    async fn make<D: Driver>(
+        &self,
+        driver: &D,
+        interrupted: impl Future<Output = ()>,
+    ) -> Result<Vec<Original>, Error> {
+        (self.tell)(Told::Phase("making what is shared"));
+        files::make(self.script, driver.files(), interrupted).await
+    }
+
+    /// Runs the script, judges, and writes the report.
+    async fn report<D: Driver>(
+        &self,
+        driver: &D,
+        originals: Vec<Original>,
+    ) -> Result<Report, Error> {
+        let Self {
+            scenario,
+            script,
+            options,
+            out,
+            tell,
+        } = self;
+        let evils = Evils::start(driver, scenario, &originals).await?;
+        let record = engine::run(driver, scenario, script, originals, tell).await?;
+        let verdicts = verdict::verdicts(scenario, script, &record)?;
+        let mut report = Report::of(scenario, options.mode, script, &record, &verdicts);
+        report.add_deeds(evils.deeds());
+        evils.end(scenario).await?;
+        report.keep_logs(&verdicts, out, |node| driver.log(node));
+        report.write(script, out)?;
+        Ok(report)
+    }
 }
 
 /// Whether the originals and all copies have room; a copy that is being fetched takes as much as

@@ -4,6 +4,10 @@ use std::{
     fs::{self, File},
     io::{self, Read as _},
     path::{Path, PathBuf},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use super::script::{Item, Script};
@@ -24,49 +28,86 @@ pub(crate) struct Original {
     pub(crate) digest: Digest,
 }
 
-/// Makes every item of a script in `dir`, of bytes that no compression makes smaller.
+/// How much is written between two looks at whether it is still wanted.
+const PIECE_BYTES: u64 = 4 << 20;
+
+/// Makes every item of a script in `dir`, of bytes that no compression makes smaller. When it is
+/// over, or `interrupted`, nothing writes to `dir` any more, so that it can be removed.
 ///
 /// # Errors
-/// When the disk refuses.
-pub(crate) async fn make(script: &Script, dir: &Path) -> Result<Vec<Original>, Error> {
-    let (drawn, into) = (script.clone(), dir.to_owned());
-    let made = tokio::task::spawn_blocking(move || make_all(&drawn, &into)).await;
+/// When the disk refuses, and [`Error::Interrupted`].
+pub(crate) async fn make(
+    script: &Script,
+    dir: &Path,
+    interrupted: impl Future<Output = ()>,
+) -> Result<Vec<Original>, Error> {
+    let stop = Arc::new(AtomicBool::new(false));
+    let writer = Writer {
+        seed: script.seed,
+        stop: Arc::clone(&stop),
+    };
+    let (items, into) = (script.items.clone(), dir.to_owned());
+    let mut making = tokio::task::spawn_blocking(move || writer.make_all(&items, &into));
+    let made = tokio::select! {
+        biased;
+        () = interrupted => {
+            stop.store(true, Ordering::Relaxed);
+            // What it says is that it was stopped.
+            let _ = making.await;
+            return Err(Error::Interrupted);
+        }
+        made = &mut making => made,
+    };
     made.map_err(|error| Error::io("write to", dir)(error.into()))?
 }
 
-fn make_all(script: &Script, dir: &Path) -> Result<Vec<Original>, Error> {
-    let originals = dir.join(ORIGINALS);
-    fs::create_dir(&originals).map_err(Error::io("make the folder", &originals))?;
-    let make = |item: &Item| {
-        let path = originals.join(&item.name);
-        let written = write(script.seed, item, &path).and_then(|()| digest(&path));
-        let digest = written.map_err(Error::io("write", &path))?;
-        Ok(Original { path, digest })
-    };
-    script.items.iter().map(make).collect()
+/// Writes originals until it is stopped. Blocking.
+struct Writer {
+    seed: u64,
+    stop: Arc<AtomicBool>,
 }
 
-fn write(seed: u64, item: &Item, path: &Path) -> io::Result<()> {
-    if item.files == 1 {
-        return write_file(seed, &item.name, item.bytes, path);
+impl Writer {
+    fn make_all(&self, items: &[Item], dir: &Path) -> Result<Vec<Original>, Error> {
+        let originals = dir.join(ORIGINALS);
+        fs::create_dir(&originals).map_err(Error::io("make the folder", &originals))?;
+        let make = |item: &Item| {
+            let path = originals.join(&item.name);
+            let written = self.write(item, &path).and_then(|()| digest(&path));
+            let digest = written.map_err(Error::io("write", &path))?;
+            Ok(Original { path, digest })
+        };
+        items.iter().map(make).collect()
     }
-    fs::create_dir(path)?;
-    let files = item.files as u64;
-    for number in 0..files {
-        // The last ones are a byte shorter where it does not divide.
-        let bytes = item.bytes / files + u64::from(number < item.bytes % files);
-        let name = format!("{}/{number}", item.name);
-        write_file(seed, &name, bytes, &path.join(format!("part-{number:04}")))?;
-    }
-    Ok(())
-}
 
-fn write_file(seed: u64, name: &str, bytes: u64, path: &Path) -> io::Result<()> {
-    let mut hasher = blake3::Hasher::new();
-    hasher.update(&seed.to_be_bytes()).update(name.as_bytes());
-    let mut content = hasher.finalize_xof().take(bytes);
-    io::copy(&mut content, &mut File::create(path)?)?;
-    Ok(())
+    fn write(&self, item: &Item, path: &Path) -> io::Result<()> {
+        if item.files == 1 {
+            return self.write_file(&item.name, item.bytes, path);
+        }
+        fs::create_dir(path)?;
+        let files = item.files as u64;
+        for number in 0..files {
+            // The last ones are a byte shorter where it does not divide.
+            let bytes = item.bytes / files + u64::from(number < item.bytes % files);
+            let name = format!("{}/{number}", item.name);
+            self.write_file(&name, bytes, &path.join(format!("part-{number:04}")))?;
+        }
+        Ok(())
+    }
+
+    fn write_file(&self, name: &str, bytes: u64, path: &Path) -> io::Result<()> {
+        let mut hasher = blake3::Hasher::new();
+        hasher.update(&self.seed.to_be_bytes());
+        hasher.update(name.as_bytes());
+        let mut content = hasher.finalize_xof().take(bytes);
+        let mut file = File::create(path)?;
+        while io::copy(&mut content.by_ref().take(PIECE_BYTES), &mut file)? > 0 {
+            if self.stop.load(Ordering::Relaxed) {
+                return Err(io::Error::other("it is not wanted any more"));
+            }
+        }
+        Ok(())
+    }
 }
 
 /// The hash of a file, or of a folder with all the names and files in it. Blocking.
@@ -106,8 +147,12 @@ mod tests {
             files: 3,
         };
         let (one, other) = (dir.path().join("one"), dir.path().join("other"));
-        write(1, &item, &one).unwrap();
-        write(1, &item, &other).unwrap();
+        let write = |seed, path: &Path| {
+            let stop = Arc::default();
+            Writer { seed, stop }.write(&item, path).unwrap();
+        };
+        write(1, &one);
+        write(1, &other);
         let same = || digest(&one).unwrap() == digest(&other).unwrap();
         assert!(same(), "the same seed makes the same bytes");
         let part = other.join("part-0002");
@@ -122,7 +167,7 @@ mod tests {
         assert!(!same(), "a name");
         fs::rename(other.join("part-0003"), &part).unwrap();
         assert!(same());
-        write(2, &item, &dir.path().join("third")).unwrap();
+        write(2, &dir.path().join("third"));
         assert_ne!(
             digest(&one).unwrap(),
             digest(&dir.path().join("third")).unwrap()

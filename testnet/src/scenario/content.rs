@@ -62,8 +62,10 @@ impl Content {
                 return Err(content.place.error(message));
             }
         }
-        for content in &mut contents {
-            content.resize(scale.unwrap_or(1.0));
+        if let Some(scale) = scale {
+            contents
+                .iter_mut()
+                .for_each(|content| content.resize(scale));
         }
         Ok(contents)
     }

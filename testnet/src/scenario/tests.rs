@@ -314,7 +314,7 @@ fn changes_of_the_network_that_cannot_happen_are_named() {
     let degrade = "do = \"degrade\"\nnodes = \"1\"\nlink = \"slow\"";
     check_error(
         &two(degrade, degrade),
-        "6:9: `event[1].nodes`",
+        "7:9: `event[1].nodes`",
         "degraded already",
         "",
     );

@@ -95,6 +95,9 @@ pub(super) fn amount(text: &str) -> Result<Amount, String> {
 /// Bytes: `64MiB`.
 pub(super) fn size(text: &str) -> Result<u64, String> {
     let wrong = || format!("`{text}` is no size: write `64MiB`, `10MB` or `1GiB`");
+    if text.trim().bytes().all(|byte| byte.is_ascii_digit()) {
+        return Err(wrong());
+    }
     let size: Size = text.parse().map_err(|_| wrong())?;
     size.bytes().ok_or_else(wrong)
 }
