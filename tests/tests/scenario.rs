@@ -59,6 +59,80 @@ that = "nodes-up >= 4"
 const HOPELESS: &str = "\n[[assert]]\nthat = \"fetch-time-median >= 1h\"\n\
                         [[assert]]\nthat = \"done-within 0s\"\n";
 
+/// Twenty nodes, of which two do wrong, one comes back and some are replaced.
+const IN_PROCESS: &str = r#"
+mode = "in-process"
+nodes = 20
+limit = "2m"
+seed = 5
+
+[[group]]
+name = "all"
+
+[[group]]
+name = "forger"
+count = 1
+evil = "wrong-bytes"
+
+[[group]]
+name = "poisoner"
+count = 1
+evil = "junk-records"
+
+[[content]]
+name = "thing"
+size = "3MB"
+files = 3
+owner = "node-00"
+
+[[event]]
+do = "fetch"
+nodes = "group:all"
+
+[[event]]
+at = "1s"
+do = "kill"
+nodes = "node-05"
+
+[[event]]
+at = "2s"
+do = "start"
+nodes = "node-05"
+
+[[event]]
+at = "2s"
+do = "churn"
+nodes = "10-17"
+rate = "25%"
+every = "1s"
+until = "4s"
+
+[[event]]
+at = "5s"
+do = "lookup"
+nodes = "group:all"
+count = 100
+over = "2s"
+
+[[assert]]
+that = "all-fetched"
+
+[[assert]]
+that = "no-wrong-bytes"
+
+[[assert]]
+that = "evil-share <= 0%"
+
+[[assert]]
+that = "lookups-succeed"
+
+[[assert]]
+that = "hops-median <= 3"
+
+[[assert]]
+that = "memory-per-node <= 16MiB"
+"#;
+
 /// A folder for a scenario, its report and its nodes.
 struct Place {
     scratch: TempDir,
@@ -196,6 +270,23 @@ fn the_decisions_of_a_seed_are_the_same_in_every_run() {
     let decisions = place.report("one", "decisions.log");
     assert!(decisions.contains("node-02 is killed"), "{decisions}");
     assert_eq!(decisions, place.report("other", "decisions.log"));
+}
+
+#[test]
+fn the_nodes_of_one_process_are_a_network_like_any_other() {
+    let place = Place::new(IN_PROCESS);
+    for out in ["one", "other"] {
+        let ran = place.run(out, &[]).ok();
+        assert_eq!(ran["passed"], true, "{ran}");
+        place.assert_nothing_is_left();
+    }
+    let decisions = place.report("one", "decisions.log");
+    assert!(decisions.contains("node-05 is killed"), "{decisions}");
+    assert_eq!(decisions, place.report("other", "decisions.log"));
+    let report: Value = serde_json::from_str(&place.report("one", "report.json")).expect("JSON");
+    let lookups = report["lookups"].as_array().expect("lookups");
+    assert_eq!(lookups.len(), 100);
+    assert!(lookups.iter().all(|it| it["hops"].is_u64()), "{lookups:?}");
 }
 
 #[test]
