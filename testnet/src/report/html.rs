@@ -79,7 +79,8 @@ pub(super) fn page(report: &Report) -> String {
             }
             page.add("</p>");
         }
-        page.add(chart.svg);
+        let label = format!("<svg role=\"img\" aria-label=\"{}\" ", Escaped(chart.title));
+        page.add(chart.svg.replacen("<svg ", &label, 1));
         page.add("</figure>");
     }
     timeline(&mut page, report);

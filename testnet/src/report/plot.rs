@@ -9,6 +9,8 @@ use plotters::{
 /// Wide enough for a column of text, in units of the page.
 const WIDTH: u32 = 760;
 const HEIGHT: u32 = 300;
+/// What is drawn for it is four fifths as large, which is a little smaller than the text around.
+const FONT: u32 = 17;
 
 /// What is drawn with a colour of its own; [`Ink::rgb`] is what the style looks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -163,7 +165,7 @@ fn mesh(chart: &mut Chart<'_, '_>, x: &Axis<'_>, y: &Axis<'_>) -> Drawn {
 }
 
 fn text_style() -> TextStyle<'static> {
-    ("sans-serif", 13).into_font().color(&Ink::Text.rgb())
+    ("sans-serif", FONT).into_font().color(&Ink::Text.rgb())
 }
 
 fn range(axis: &Axis<'_>) -> std::ops::Range<f64> {

@@ -108,7 +108,11 @@ impl Run<'_> {
                 (self.tell)(Told::Phase("ending the nodes"));
                 network.down().await.map(|()| report)
             }
-            Err(cause) => Err(network.down_after(cause).await),
+            Err(cause) => {
+                let phase = "ending the nodes; another Ctrl-C would leave them running";
+                (self.tell)(Told::Phase(phase));
+                Err(network.down_after(cause).await)
+            }
         }
     }
 

@@ -3,7 +3,8 @@
 //! Reading checks everything that can be known of a file by itself, so that nothing is started for
 //! one that cannot be run: each mistake is one [`ScenarioError`] with its line, column and key. What
 //! is left out has a default that runs; an empty file is a network in which one node shares
-//! something that all others fetch. When what happens, to whom, is [`crate::run`]'s to draw.
+//! something that all others fetch. What chance decides is drawn elsewhere, by
+//! [`Script`](crate::run::Script).
 
 mod assertion;
 mod content;

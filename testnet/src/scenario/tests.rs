@@ -41,7 +41,7 @@ fn mistakes_of_the_file_are_named_with_their_place() {
 }
 
 #[test]
-fn mistakes_of_groups_and_links_are_named() {
+fn mistakes_of_groups_are_named() {
     let group = "[[group]]\nname = \"a\"\n";
     check_error("[[group]]\n", "1:1: `group[0]`", "has a `name`", "");
     check_error(
@@ -99,6 +99,10 @@ fn mistakes_of_groups_and_links_are_named() {
         "",
     );
     check_error("nodes = 10001", "1:9", "at most", "");
+}
+
+#[test]
+fn mistakes_of_links_are_named() {
     check_error(
         "[[link]]\nfrom = \"0\"",
         "1:1: `link[0]`",
@@ -244,6 +248,11 @@ fn events_that_cannot_happen_are_named() {
         "node-01 does not run then",
         "",
     );
+}
+
+#[test]
+fn events_at_times_that_cannot_be_are_named() {
+    let event = |rest: &str| format!("[[event]]\n{rest}");
     check_error(
         &event("do = \"heal\""),
         "1:1: `event[0]`",
@@ -318,6 +327,12 @@ fn changes_of_the_network_that_cannot_happen_are_named() {
         "degraded already",
         "",
     );
+}
+
+#[test]
+fn events_that_lack_something_are_named() {
+    let event = |rest: &str| format!("[[event]]\n{rest}");
+    let two = |one: &str, other: &str| format!("[[event]]\n{one}\n[[event]]\n{other}");
     check_error(&event("do = \"churn\"\nnodes = \"1\""), "1:1", "`rate`", "");
     check_error(
         &event("do = \"churn\"\nnodes = \"1\"\nrate = \"20%\""),
@@ -337,7 +352,8 @@ fn changes_of_the_network_that_cannot_happen_are_named() {
         "no content",
         "",
     );
-    let evil = "nodes = 3\n[[group]]\nname = \"a\"\n[[group]]\nname = \"e\"\ncount = 1\nevil = \"stall\"\n";
+    let evil = "nodes = 3\n[[group]]\nname = \"a\"\n[[group]]\nname = \"e\"\ncount = 1\n\
+                evil = \"stall\"\n";
     check_error(
         &format!("{evil}[[event]]\ndo = \"fetch\"\nnodes = \"2\""),
         "10:9: `event[0].nodes`",

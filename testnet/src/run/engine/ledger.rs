@@ -137,13 +137,15 @@ impl<'a> Ledger<'a> {
         let mut books = self.books();
         books.live.fetching -= 1;
         let entry = &mut books.record.fetches[fetch];
-        let is_done = matches!(outcome, Outcome::Landed(_));
+        let (is_done, is_failed) = match outcome {
+            Outcome::Landed(_) => (true, false),
+            Outcome::Failed(_) => (false, true),
+            _ => (false, false),
+        };
         entry.done = is_done.then_some(at);
         entry.outcome = outcome;
-        match is_done {
-            true => books.live.fetched += 1,
-            false => books.live.failed += 1,
-        }
+        books.live.fetched += usize::from(is_done);
+        books.live.failed += usize::from(is_failed);
     }
 
     pub(super) fn looked_up(&self, lookup: Lookup) {

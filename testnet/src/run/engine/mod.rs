@@ -162,6 +162,9 @@ impl<D: Driver> Run<'_, D> {
         let mut steps = self.script.steps.iter().peekable();
         loop {
             let next = steps.peek().map(|step| self.start + step.at);
+            if next.is_none() && begun.is_empty() {
+                return;
+            }
             let timer = async {
                 match next {
                     Some(at) => time::sleep_until(at).await,
@@ -172,10 +175,6 @@ impl<D: Driver> Run<'_, D> {
                 biased;
                 () = timer => begun.extend(steps.next().map(|step| self.perform(step).boxed())),
                 Some(()) = begun.next() => {}
-                else => return,
-            }
-            if next.is_none() && begun.is_empty() {
-                return;
             }
         }
     }

@@ -41,7 +41,8 @@ fn what_one_event_chooses_does_not_change_with_the_others() {
 
 #[test]
 fn the_popular_is_wanted_more() {
-    let text = "nodes = 201\nlimit = \"1h\"\n[[content]]\nname = \"book\"\nsize = \"1KiB\"\ncount = 20\nzipf = 1.1\n\
+    let text = "nodes = 201\nlimit = \"1h\"\n[[content]]\nname = \"book\"\nsize = \"1KiB\"\n\
+                count = 20\nzipf = 1.1\n\
                 [[event]]\ndo = \"fetch\"\ncount = 1";
     let script = draw(text, 5);
     let mut wanted: BTreeMap<usize, usize> = BTreeMap::new();
@@ -98,8 +99,8 @@ fn churn_replaces_so_many_and_the_new_ones_want_the_same() {
 
 #[test]
 fn links_change_and_come_back() {
-    let text = "nodes = 4\n[[group]]\nname = \"a\"\nlink = \"home\"\n[[event]]\ndo = \"partition\"\n\
-                at = \"5s\"\nnodes = \"0-1\"\nuntil = \"9s\"\n[[event]]\ndo = \"degrade\"\n\
+    let text = "nodes = 4\n[[group]]\nname = \"a\"\nlink = \"home\"\n\
+                [[event]]\ndo = \"partition\"\nat = \"5s\"\nnodes = \"0-1\"\nuntil = \"9s\"\n[[event]]\ndo = \"degrade\"\n\
                 at = \"6s\"\nnodes = \"3\"\nlink = \"slow\"\nuntil = \"8s\"";
     let script = draw(text, 1);
     let start = script.network.clone().unwrap();
