@@ -26,7 +26,7 @@ use shoal_node::{
     api::{ApiError, ErrorCode, Progress, Service},
     config::Config,
     emulation::{Emulation, Plan, Switch},
-    net::{AnnounceState, Journal, NetConfig, NetEvent},
+    net::{AnnounceState, Journal, LookupError, NetConfig, NetEvent},
     store::SharedStore,
 };
 use shoal_protocol::{address::Cid, dht};
@@ -45,6 +45,9 @@ const BOOTSTRAP_NODES: usize = 3;
 /// Nodes that start at a time: enough that two processors are busy, for a part of a start is
 /// waiting.
 const STARTS_AT_ONCE: usize = 8;
+
+/// A lookup that names nobody is tried again, as `shoal find` does, until the run is over.
+const LOOKUP_DELAY: Duration = Duration::from_millis(500);
 
 /// What a node may take to see others, on a slow machine and with hundreds that start beside it.
 const PEERS_TIMEOUT: Duration = Duration::from_secs(60);
@@ -291,7 +294,7 @@ impl Slot {
         self.state().handle.is_some()
     }
 
-    /// Ends the node, and waits until it has let go of its store.
+    /// Ends the node, if it runs, and waits until nothing of it does.
     async fn end(&self) {
         let handle = self.state().handle.take();
         if let Some(handle) = handle {
@@ -406,7 +409,7 @@ impl Driver for InProcess {
         })
     }
 
-    /// Looks in the DHT alone, once, until somebody is named: nobody is asked for the content.
+    /// Looks in the DHT alone, until somebody is named: nobody is asked for the content.
     async fn lookup(&self, node: usize, root: &str) -> Result<LookedUp, Error> {
         let slot = self.slot(node)?;
         let handle = self.handle(node)?;
@@ -424,17 +427,26 @@ impl Driver for InProcess {
                 hops: Some(0),
             });
         }
-        let found = net.find_providers(key).await;
-        let busy = |error| slot.failed(ApiError::new(ErrorCode::Busy, format!("{error}")));
-        let mut found = found.map_err(busy)?;
-        let nobody = || ApiError::new(ErrorCode::NotFound, "the DHT names nobody");
-        let first = found.recv().await.ok_or_else(|| slot.failed(nobody()))?;
-        let others = std::iter::from_fn(|| found.try_recv().ok()).count();
-        Ok(LookedUp {
-            providers: u32::try_from(1 + others).unwrap_or(u32::MAX),
-            asked: first.cost.answers,
-            hops: Some(first.cost.hops),
-        })
+        let looked_up = async {
+            loop {
+                let busy = |error: LookupError| ApiError::new(ErrorCode::Busy, error.to_string());
+                let mut found = net.find_providers(key).await.map_err(busy)?;
+                if let Some(first) = found.recv().await {
+                    let others = std::iter::from_fn(|| found.try_recv().ok()).count();
+                    return Ok(LookedUp {
+                        providers: u32::try_from(1 + others).unwrap_or(u32::MAX),
+                        asked: first.cost.answers,
+                        hops: Some(first.cost.hops),
+                    });
+                }
+                tokio::time::sleep(LOOKUP_DELAY).await;
+            }
+        };
+        let nobody = || Err(ApiError::new(ErrorCode::NotFound, "the DHT names nobody"));
+        let looked_up = timeout(self.patience, looked_up).await;
+        looked_up
+            .unwrap_or_else(|_| nobody())
+            .map_err(|said| slot.failed(said))
     }
 
     async fn counters(&self, node: usize) -> Result<Counters, Error> {
