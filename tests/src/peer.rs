@@ -55,6 +55,11 @@ impl Peer {
         self.provider.chunks_sent()
     }
 
+    /// How many blocks it was asked for.
+    pub fn asked(&self) -> u64 {
+        self.provider.wants_heard()
+    }
+
     /// Lets it send this many more.
     pub fn let_through(&self, chunks: usize) {
         self.gate.add_permits(chunks);

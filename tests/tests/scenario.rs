@@ -301,7 +301,8 @@ fn mistakes_are_said_before_anything_is_started() {
     );
     assert!(!place.path("report").exists());
     place.assert_nothing_is_left();
-    let ran = place.run("report", &["--nodes", "9000"]);
+    let place = Place::new("nodes = 9000\n[[content]]\nname = \"thing\"\nsize = \"1KB\"\n");
+    let ran = place.run("report", &[]);
     ran.fails(1, "too_large");
     place.assert_nothing_is_left();
 }

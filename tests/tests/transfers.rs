@@ -305,6 +305,39 @@ fn more_fetches_than_can_run_wait_for_their_turn() {
     assert!(outputs.iter().all(|it| it.exists()));
 }
 
+#[test]
+fn small_files_of_a_tree_are_asked_for_together() {
+    const FILES: usize = 200;
+    let dir = scratch();
+    let tree = dir.path().join("tree");
+    fs::create_dir(&tree).unwrap();
+    for n in 0..FILES {
+        fs::write(tree.join(n.to_string()), content(&n.to_string(), 5_000)).unwrap();
+    }
+    let mut blocks = Blocks::default();
+    let cid = blocks.path(&tree).unwrap().to_string();
+    let setting = Setting {
+        peer: Peer::start_gated(blocks, 0),
+        cid,
+        dir,
+    };
+    fs::create_dir(setting.got()).unwrap();
+    let b = Daemon::start(&setting.home(), &[]);
+    let output = setting.got().join("tree");
+    let fetch = setting.begin(&output);
+    // Nothing was sent, so this is what is in flight: a MiB of them, and the folder itself.
+    wait_for("all are asked for", || {
+        (setting.peer.asked() > FILES as u64).then_some(())
+    });
+    setting.peer.open();
+    ended(fetch).ok();
+    for n in 0..FILES {
+        let (got, shared) = (output.join(n.to_string()), tree.join(n.to_string()));
+        assert!(fs::read(got).unwrap() == fs::read(shared).unwrap(), "{n}");
+    }
+    drop(b);
+}
+
 /// A file system that is full at will; it goes when dropped.
 struct SmallDisk(PathBuf);
 

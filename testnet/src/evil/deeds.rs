@@ -38,6 +38,8 @@ pub struct Deeds {
 /// The counters behind [`Deeds`].
 #[derive(Debug, Default)]
 pub(super) struct Counters {
+    /// What others have wanted of it: their deed, and not its own.
+    pub(super) wants_heard: Count,
     pub(super) streams_served: Count,
     pub(super) streams_opened: Count,
     pub(super) nodes_sent: Count,
@@ -62,7 +64,7 @@ impl Count {
         self.0.fetch_add(more, Relaxed);
     }
 
-    fn get(&self) -> u64 {
+    pub(super) fn get(&self) -> u64 {
         self.0.load(Relaxed)
     }
 }

@@ -162,6 +162,12 @@ impl Provider {
         self.counters.snapshot().chunks_sent
     }
 
+    /// How many blocks others have wanted of it.
+    #[must_use]
+    pub fn wants_heard(&self) -> u64 {
+        self.counters.wants_heard.get()
+    }
+
     /// Ends it and waits until nothing of it runs.
     ///
     /// # Errors
@@ -236,6 +242,7 @@ impl Serving {
         loop {
             match read(&mut reader).await? {
                 Request::Want { id, blocks } => {
+                    self.stock.counters.wants_heard.add(blocks.len() as u64);
                     for (id, want) in (id..).zip(blocks.iter()) {
                         self.answer(writer, id, want).await?;
                     }

@@ -159,14 +159,23 @@ impl<C: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Stream<C> {
         self.shared.lock().poll_write(&mut turn, self.id, bytes)
     }
 
+    /// Begins to flush. What the line does not take now the task of the connection goes on with: no
+    /// stream waits for what others have written.
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let mut turn = self.shared.turn(Who::Stream, cx);
-        self.shared.lock().poll_flush(&mut turn)
+        begun(self.shared.lock().poll_flush(&mut turn))
     }
 
     fn poll_close(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let mut turn = self.shared.turn(Who::Stream, cx);
-        self.shared.lock().poll_finish(&mut turn, self.id)
+        begun(self.shared.lock().poll_finish(&mut turn, self.id))
+    }
+}
+
+fn begun(flushed: Poll<io::Result<()>>) -> Poll<io::Result<()>> {
+    match flushed {
+        Poll::Pending => Poll::Ready(Ok(())),
+        done => done,
     }
 }
 
