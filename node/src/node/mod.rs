@@ -21,7 +21,7 @@ mod watch;
 use std::{
     path::{Path, PathBuf},
     sync::{Arc, Once},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use libp2p::{PeerId, identity::Keypair};
@@ -70,6 +70,9 @@ pub struct Shared {
     pub store: SharedStore,
     /// The thread that writes what their networks remember.
     pub journal: Journal,
+    /// How many connections each keeps although nothing uses them, and for how long one stays open
+    /// that is not among these.
+    pub idle: (u32, Duration),
 }
 
 /// A running node. Cheap to clone; the node runs until [`NodeHandle::shutdown`].
@@ -177,8 +180,11 @@ impl Node {
             keypair,
             kept,
         } = opened;
-        let net_config = net_config(&config, emulation.clone());
-        let journal = place.map(|place| place.shared.journal);
+        let mut net_config = net_config(&config, emulation.clone());
+        let journal = place.map(|Place { shared, .. }| {
+            (net_config.limits.neighbours_max, net_config.idle_timeout) = shared.idle;
+            shared.journal
+        });
         let (net, streams) = start_net(net_config, &keypair, &library, &offers, journal).await?;
 
         let tasks = TaskTracker::new();
