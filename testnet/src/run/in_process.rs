@@ -49,10 +49,11 @@ const STARTS_AT_ONCE: usize = 8;
 /// A lookup that names nobody is tried again, as `shoal find` does, until the run is over.
 const LOOKUP_DELAY: Duration = Duration::from_millis(500);
 
-/// Connections that a node keeps although nothing uses them, and how long one stays open that is not
-/// kept. Both ends of each are in this process, some 90 KiB: with what a daemon keeps, 64 and all of
-/// the last minute, 300 nodes take 17 MiB each.
-const IDLE: (u32, Duration) = (16, Duration::from_secs(10));
+/// Connections that a node keeps although nothing uses them, as a daemon does, and how long one stays
+/// open that is not kept, half as long as there. Both ends of each are in this process, some 90 KiB:
+/// with those of a whole minute, 300 nodes that look things up take 17 MiB each. With fewer, most of
+/// their time goes into shaking hands.
+const IDLE: (u32, Duration) = (64, Duration::from_secs(30));
 
 /// What a node may take to see others, on a slow machine and with hundreds that start beside it.
 const PEERS_TIMEOUT: Duration = Duration::from_secs(60);
