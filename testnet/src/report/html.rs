@@ -188,16 +188,16 @@ fn story(page: &mut Page, report: &Report) {
         ));
     }
     if totals.fetched_bytes > 0 {
+        let of_evil = match totals.from_evil_bytes {
+            0 => String::new(),
+            bytes => format!(", and {} from nodes that do wrong", size(bytes)),
+        };
         page.add(format_args!(
-            "Of {} that were sent for them, {} came from owners, {} from other fetchers",
+            "Of {} that were sent for them, {} came from owners, {} from other fetchers{of_evil}.",
             size(totals.fetched_bytes),
             size(totals.from_owners_bytes),
             size(totals.from_peers_bytes)
         ));
-        page.add(match totals.from_evil_bytes {
-            0 => ".".to_owned(),
-            bytes => format!(", and {} from nodes that do wrong.", size(bytes)),
-        });
     }
     if totals.lookups > 0 {
         let (found, all) = (totals.lookups_found, totals.lookups);
