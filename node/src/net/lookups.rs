@@ -45,7 +45,7 @@ pub struct ProviderFound {
 pub struct LookupCost {
     /// Peers that have answered.
     pub answers: u32,
-    /// Rounds of requests: a lookup asks [`ALPHA_VALUE`](libp2p::kad::ALPHA_VALUE) peers at a time,
+    /// Rounds of requests: a lookup asks [`ALPHA_VALUE`] peers at a time,
     /// and those of a round are named by those of the one before, so this is the length of the way
     /// if every answer led nearer. None when this node knew it itself.
     pub hops: u32,
