@@ -5,7 +5,6 @@
 
 mod app;
 mod args;
-mod client;
 mod commands;
 mod host;
 mod human;

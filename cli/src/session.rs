@@ -7,11 +7,12 @@ use std::time::Duration;
 
 use shoal_node::{
     api::{ApiError, ErrorCode},
+    client::Client,
     config::{Config, Overrides},
 };
 use tokio::time::{Instant, sleep};
 
-use crate::{app::App, client::Client, host::Host};
+use crate::{app::App, host::Host};
 
 /// A node that another command has just started on this home opens its database in this time, or
 /// never.

@@ -4,20 +4,16 @@
 
 use std::io;
 
-use shoal_node::api::{
-    ApiError,
-    types::{CatRequest, CatResult, FetchProgress},
+use shoal_node::{
+    api::{
+        ApiError,
+        types::{CatRequest, CatResult, FetchProgress},
+    },
+    client::{ByteStream, Part},
 };
 
 use super::interruptible;
-use crate::{
-    app::App,
-    args::FetchArgs,
-    client::{ByteStream, Part},
-    human, output,
-    progress::Bar,
-    session::Session,
-};
+use crate::{app::App, args::FetchArgs, human, output, progress::Bar, session::Session};
 
 pub(super) async fn run(app: &App, args: FetchArgs) -> Result<(), ApiError> {
     let request = CatRequest {

@@ -8,13 +8,13 @@ use std::path::PathBuf;
 use serde::Serialize;
 use shoal_node::{
     api::{ApiError, ErrorCode},
+    client::Client,
     config::{self, Change, Config, ConfigError, FILE_NAME, Origin, Setting},
 };
 
 use crate::{
     app::{self, App},
     args::{ConfigArgs, ConfigCommand},
-    client::Client,
     human,
     output::Text,
     session::environment,

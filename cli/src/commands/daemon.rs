@@ -3,6 +3,7 @@
 use serde::Serialize;
 use shoal_node::{
     api::ApiError,
+    client::Client,
     config::{Config, Overrides},
     emulation::{Emulation, LinksFile},
 };
@@ -11,7 +12,6 @@ use super::detach;
 use crate::{
     app::App,
     args::{DaemonArgs, Global},
-    client::Client,
     host::Host,
     human,
     logging::{self, LogFile},

@@ -1,12 +1,15 @@
 //! `shoal find`: who provides a link, how complete, how far away.
 
-use shoal_node::api::{
-    ApiError,
-    types::{FindRequest, Provider},
+use shoal_node::{
+    api::{
+        ApiError,
+        types::{FindRequest, Provider},
+    },
+    client::Client,
 };
 
 use super::interruptible;
-use crate::{app::App, args::FindArgs, client::Client, human, output::Text, progress::Bar};
+use crate::{app::App, args::FindArgs, human, output::Text, progress::Bar};
 
 pub(crate) async fn run(app: &App, args: FindArgs) -> Result<(), ApiError> {
     ApiError::parse_link(&args.link)?;

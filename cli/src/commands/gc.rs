@@ -1,12 +1,15 @@
 //! `shoal gc`: takes out what nothing needs, and says what that was.
 
-use shoal_node::api::{
-    ApiError,
-    types::{Collected, GcRequest},
+use shoal_node::{
+    api::{
+        ApiError,
+        types::{Collected, GcRequest},
+    },
+    client::Client,
 };
 
 use super::interruptible;
-use crate::{app::App, args::GcArgs, client::Client, human, output::Text, progress::Bar};
+use crate::{app::App, args::GcArgs, human, output::Text, progress::Bar};
 
 pub(crate) async fn run(app: &App, args: GcArgs) -> Result<(), ApiError> {
     let request = GcRequest {

@@ -1,12 +1,15 @@
 //! `shoal limits`: shows the budgets of the running node and their use, or changes them.
 
-use shoal_node::api::{
-    ApiError,
-    types::{LimitSource, Limits, LimitsChange, MonthlyLimit, RateLimit},
+use shoal_node::{
+    api::{
+        ApiError,
+        types::{LimitSource, Limits, LimitsChange, MonthlyLimit, RateLimit},
+    },
+    client::Client,
 };
 
 use super::interruptible;
-use crate::{app::App, args::LimitsArgs, client::Client, human, output::Text};
+use crate::{app::App, args::LimitsArgs, human, output::Text};
 
 pub(crate) async fn run(app: &App, args: LimitsArgs) -> Result<(), ApiError> {
     if let (Some(transfer), Some(down)) = (&args.transfer, args.down) {

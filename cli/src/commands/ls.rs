@@ -6,6 +6,7 @@ use shoal_node::{
         ApiError,
         types::{EntryKind, ListEntry, ListRequest, ShareInfo, ShareState},
     },
+    client::Client,
     config::Multiaddr,
 };
 
@@ -13,7 +14,6 @@ use super::interruptible;
 use crate::{
     app::App,
     args::{LsArgs, Patience},
-    client::Client,
     human,
     output::Text,
     progress::Bar,

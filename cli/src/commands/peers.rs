@@ -1,12 +1,15 @@
 //! `shoal peers`, `shoal connect` and `shoal id`: who is connected, and who this node is.
 
-use shoal_node::api::{
-    ApiError,
-    types::{ConnectRequest, Direction, Peer},
+use shoal_node::{
+    api::{
+        ApiError,
+        types::{ConnectRequest, Direction, Peer},
+    },
+    client::Client,
 };
 
 use super::interruptible;
-use crate::{app::App, args::ConnectArgs, client::Client, human, output::Text};
+use crate::{app::App, args::ConnectArgs, human, output::Text};
 
 pub(crate) async fn list(app: &App) -> Result<(), ApiError> {
     let client = Client::connect(&app.home).await?;

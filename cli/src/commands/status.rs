@@ -1,12 +1,15 @@
 //! `shoal status`: how the daemon is doing, and what needs a look.
 
-use shoal_node::api::{
-    ApiError,
-    types::{Scope, Scrub, ScrubState, Status},
+use shoal_node::{
+    api::{
+        ApiError,
+        types::{Scope, Scrub, ScrubState, Status},
+    },
+    client::Client,
 };
 
 use super::{interruptible, ls::share_lines, show_warnings, transfers::transfer_lines};
-use crate::{app::App, client::Client, human, output::Text};
+use crate::{app::App, human, output::Text};
 
 pub(crate) async fn run(app: &App) -> Result<(), ApiError> {
     let client = Client::connect(&app.home).await?;

@@ -3,11 +3,14 @@
 use std::time::Duration;
 
 use serde::Serialize;
-use shoal_node::api::{ApiError, ErrorCode, HomeLock};
+use shoal_node::{
+    api::{ApiError, ErrorCode, HomeLock},
+    client::Client,
+};
 use tokio::time::{Instant, sleep};
 
 use super::interruptible;
-use crate::{app::App, client::Client};
+use crate::app::App;
 
 /// What an ordered shutdown may take: the API's 22 s, the node's own, and a slow disk.
 const GONE_DEADLINE: Duration = Duration::from_secs(60);

@@ -5,11 +5,12 @@ use shoal_node::{
         ApiError,
         types::{FetchPhase, FetchProgress, Transfer, TransferChange, TransferState},
     },
+    client::Client,
     limits::Rate,
 };
 
 use super::interruptible;
-use crate::{app::App, args::TransferArgs, client::Client, human, output::Text};
+use crate::{app::App, args::TransferArgs, human, output::Text};
 
 pub(crate) async fn list(app: &App) -> Result<(), ApiError> {
     let client = Client::connect(&app.home).await?;

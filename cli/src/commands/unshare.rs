@@ -2,13 +2,15 @@
 
 use std::path::Path;
 
-use shoal_node::api::{ApiError, ErrorCode, types::UnshareRequest};
+use shoal_node::{
+    api::{ApiError, ErrorCode, types::UnshareRequest},
+    client::Client,
+};
 
 use super::interruptible;
 use crate::{
     app::{self, App},
     args::UnshareArgs,
-    client::Client,
     human,
 };
 

@@ -2,13 +2,16 @@
 
 use std::process::ExitCode;
 
-use shoal_node::api::{
-    ApiError, ErrorCode,
-    types::{FileVerdict, Verified, VerifiedFile, VerifiedShare, VerifyRequest},
+use shoal_node::{
+    api::{
+        ApiError, ErrorCode,
+        types::{FileVerdict, Verified, VerifiedFile, VerifiedShare, VerifyRequest},
+    },
+    client::Client,
 };
 
 use super::interruptible;
-use crate::{app::App, args::VerifyArgs, client::Client, human, output::Text, progress::Bar};
+use crate::{app::App, args::VerifyArgs, human, output::Text, progress::Bar};
 
 pub(crate) async fn run(app: &App, args: VerifyArgs) -> Result<ExitCode, ApiError> {
     if let Some(link) = &args.link {

@@ -1,7 +1,6 @@
 //! Running a scenario: what it is going to do is drawn up front ([`Script`]), carried out on a
 //! network ([`Driver`]), written down ([`Record`]) and judged ([`verdicts`]).
 
-mod client;
 mod conduct;
 pub(crate) mod dice;
 mod driver;

@@ -11,24 +11,24 @@ use std::{
 use libp2p::{PeerId, multiaddr::multiaddr};
 use shoal_node::{
     api::{
-        ApiError,
-        types::{
-            FetchProgress, FetchResult, FindProgress, FindRequest, Found, ShareProgress,
-            ShareResult, Status,
-        },
+        ApiError, HEARTBEAT_INTERVAL,
+        types::{FetchProgress, FindRequest},
     },
+    client::Client,
     emulation::{Emulation, Emulator, Plan},
     net::NetConfig,
 };
 
 use super::{
-    client::Client,
     driver::{Counters, Driver, Fetched, LookedUp, Network},
     requests,
 };
 use crate::{
     Error, NodeEntry, Testnet, error::log_tail, launch::log_path, network::BOOTSTRAP_PEERS,
 };
+
+/// Eight missed heartbeats: a machine that runs a whole network is busier than that of one node.
+const SILENCE_MAX: Duration = HEARTBEAT_INTERVAL.saturating_mul(8);
 
 /// A testnet, as a run uses it.
 #[derive(Debug)]
@@ -76,7 +76,10 @@ impl Processes {
 
     fn prepare(testnet: &Testnet) -> Result<(PathBuf, Vec<Client>), Error> {
         let files = testnet.make_files_dir()?;
-        let client = |node: NodeEntry| Client::of(&node.home).map_err(|said| failed(&node, said));
+        let client = |node: NodeEntry| match Client::of(&node.home) {
+            Ok(client) => Ok(client.silent_for(SILENCE_MAX)),
+            Err(said) => Err(failed(&node, said)),
+        };
         let clients = testnet.nodes().into_iter().map(client);
         Ok((files, clients.collect::<Result<_, _>>()?))
     }
@@ -132,8 +135,8 @@ impl Driver for Processes {
     async fn share(&self, node: usize, path: &Path) -> Result<String, Error> {
         let (client, entry) = self.client(node)?;
         let request = requests::share(path).map_err(|said| failed(&entry, said))?;
-        let shared = client.post("shares", &request, |_: ShareProgress| {}).await;
-        let shared: ShareResult = shared.map_err(|said| failed(&entry, said))?;
+        let shared = client.share(&request, |_| {}).await;
+        let shared = shared.map_err(|said| failed(&entry, said))?;
         Ok(shared.cid)
     }
 
@@ -148,8 +151,8 @@ impl Driver for Processes {
         let request = requests::fetch(root, to, self.patience);
         let request = request.map_err(|said| failed(&entry, said))?;
         let on_progress = |progress: FetchProgress| on_progress(progress.bytes);
-        let fetched = client.post("fetches", &request, on_progress).await;
-        let fetched: FetchResult = fetched.map_err(|said| failed(&entry, said))?;
+        let fetched = client.fetch(&request, on_progress).await;
+        let fetched = fetched.map_err(|said| failed(&entry, said))?;
         let peers = self.peers.lock().unwrap_or_else(PoisonError::into_inner);
         let from = fetched.from.iter().map(|source| {
             let node = peers.get(&source.peer.to_string()).copied();
@@ -166,8 +169,8 @@ impl Driver for Processes {
             link: root.to_owned(),
             timeout_ms: requests::millis(self.patience),
         };
-        let found = client.post("find", &request, |_: FindProgress| {}).await;
-        let found: Found = found.map_err(|said| failed(&entry, said))?;
+        let found = client.find(&request, |_| {}).await;
+        let found = found.map_err(|said| failed(&entry, said))?;
         Ok(LookedUp {
             providers: u32::try_from(found.providers.len()).unwrap_or(u32::MAX),
             asked: found.asked,
@@ -177,7 +180,7 @@ impl Driver for Processes {
 
     async fn counters(&self, node: usize) -> Result<Counters, Error> {
         let (client, entry) = self.client(node)?;
-        let status = client.get::<Status>("status").await;
+        let status = client.status().await;
         let status = status.map_err(|said| failed(&entry, said))?;
         Ok(Counters {
             uploaded: status.uploaded_bytes,

@@ -13,7 +13,10 @@ use std::{
 };
 
 use serde::Serialize;
-use shoal_node::api::{self, ApiError, ErrorCode, HomeLock};
+use shoal_node::{
+    api::{self, ApiError, ErrorCode, HomeLock},
+    client::Client,
+};
 use tokio::{
     net::UnixStream,
     process::Command,
@@ -24,7 +27,6 @@ use super::interruptible;
 use crate::{
     app::App,
     args::{InstallArgs, ServiceCommand},
-    client::Client,
     human,
 };
 

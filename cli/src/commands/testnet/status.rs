@@ -6,13 +6,14 @@ use futures::future::join_all;
 use serde::Serialize;
 use shoal_node::{
     api::{ApiError, types::Status},
+    client::Client,
     emulation::{NodeSet, Plan},
 };
 use shoal_testnet::{NodeEntry, plan_in};
 
 use super::links::words;
 
-use crate::{app::App, client::Client, commands::interruptible, human, output::Text};
+use crate::{app::App, commands::interruptible, human, output::Text};
 
 /// The result of `shoal testnet status --json`.
 #[derive(Serialize)]

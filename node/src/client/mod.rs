@@ -1,8 +1,9 @@
 //! The client of the daemon's API: one method per operation.
 //!
-//! A daemon that goes away in the middle of a command is an error within [`SILENCE_MAX`]; nothing
-//! is retried. Dropping the future of a streamed operation closes its connection, which cancels the
-//! operation in the daemon.
+//! A daemon that goes away in the middle of an operation is an error within [`SILENCE_MAX`], or what
+//! [`Client::silent_for`] says instead; nothing is retried. All operations fail with what the daemon said, or with [`ErrorCode::DaemonLost`].
+//! Dropping the future of a streamed operation closes its connection, which cancels the operation in
+//! the daemon.
 
 mod bytes;
 #[cfg(test)]
@@ -10,9 +11,7 @@ mod tests;
 
 use std::{io, path::Path, time::Duration};
 
-use reqwest::{RequestBuilder, Response, Url};
-use serde::{Serialize, de::DeserializeOwned};
-use shoal_node::api::{
+use crate::api::{
     self, ApiError, ErrorBody, ErrorCode, HEARTBEAT_INTERVAL,
     types::{
         CatRequest, CatResult, Collected, ConnectRequest, Connected, FetchProgress, FetchRequest,
@@ -22,12 +21,14 @@ use shoal_node::api::{
         UnshareRequest, Unshared, Verified, VerifyProgress, VerifyRequest,
     },
 };
+use reqwest::{RequestBuilder, Response, Url};
+use serde::{Serialize, de::DeserializeOwned};
 use tokio::net::UnixStream;
 
-pub(crate) use self::bytes::{ByteStream, Part};
+pub use self::bytes::{ByteStream, Part};
 
 /// Four missed heartbeats: a person is told within 5 s that the daemon hangs.
-pub(crate) const SILENCE_MAX: Duration = HEARTBEAT_INTERVAL.saturating_mul(4);
+const SILENCE_MAX: Duration = HEARTBEAT_INTERVAL.saturating_mul(4);
 
 /// The longest line is the listing of the largest tree: 1 M entries with a name of 255 bytes, an
 /// address of 60 and as many for field names.
@@ -36,12 +37,17 @@ const LINE_BYTES_MAX: usize = 400 << 20;
 /// The host of every URL; the connection goes to the socket, whatever it says.
 const ORIGIN: &str = "http://localhost";
 
-/// A daemon that answered when it was made.
+/// The API of the daemon of one home.
 #[derive(Clone, Debug)]
-pub(crate) struct Client {
+pub struct Client {
     http: reqwest::Client,
     origin: Url,
+    patience: Patience,
 }
+
+/// How long a daemon may be silent.
+#[derive(Clone, Copy, Debug)]
+struct Patience(Duration);
 
 impl Client {
     /// The daemon of a home.
@@ -49,53 +55,88 @@ impl Client {
     /// # Errors
     /// [`ErrorCode::NoDaemon`] when none answers, [`ErrorCode::NoPermission`] when it is somebody
     /// else's.
-    pub(crate) async fn connect(home: &Path) -> Result<Self, ApiError> {
+    pub async fn connect(home: &Path) -> Result<Self, ApiError> {
         let path = api::socket_path(home).map_err(|error| unreachable(home, &error))?;
         UnixStream::connect(&path)
             .await
             .map_err(|error| unreachable(home, &error))?;
+        Self::of(home)
+    }
+
+    /// The daemon of a home, of which nothing is asked yet: it may be gone, or come later.
+    ///
+    /// # Errors
+    /// When there can be no socket in this home.
+    pub fn of(home: &Path) -> Result<Self, ApiError> {
+        let path = api::socket_path(home).map_err(|error| unreachable(home, &error))?;
         let internal = |error: String| ApiError::new(ErrorCode::Internal, error);
         let http = reqwest::Client::builder()
             .unix_socket(path)
             .build()
             .map_err(|error| internal(error.to_string()))?;
         let origin = Url::parse(ORIGIN).map_err(|error| internal(error.to_string()))?;
-        Ok(Self { http, origin })
+        Ok(Self {
+            http,
+            origin,
+            patience: Patience(SILENCE_MAX),
+        })
     }
 
-    pub(crate) async fn id(&self) -> Result<Identity, ApiError> {
+    /// The same, for a daemon that may be silent for longer: on a machine that is busy with many.
+    #[must_use]
+    pub fn silent_for(self, time: Duration) -> Self {
+        Self {
+            patience: Patience(time),
+            ..self
+        }
+    }
+
+    /// Who it is.
+    pub async fn id(&self) -> Result<Identity, ApiError> {
         self.get("id").await
     }
 
-    pub(crate) async fn status(&self) -> Result<Status, ApiError> {
+    /// How it is.
+    pub async fn status(&self) -> Result<Status, ApiError> {
         self.get("status").await
     }
 
-    pub(crate) async fn peers(&self) -> Result<Peers, ApiError> {
+    /// Whom it is connected to.
+    pub async fn peers(&self) -> Result<Peers, ApiError> {
         self.get("peers").await
     }
 
-    pub(crate) async fn shares(&self) -> Result<Shares, ApiError> {
+    /// What it shares.
+    pub async fn shares(&self) -> Result<Shares, ApiError> {
         self.get("shares").await
     }
 
-    pub(crate) async fn limits(&self) -> Result<Limits, ApiError> {
+    /// What it may use of the line.
+    pub async fn limits(&self) -> Result<Limits, ApiError> {
         self.get("limits").await
     }
 
-    pub(crate) async fn change_limits(&self, change: &LimitsChange) -> Result<Limits, ApiError> {
-        unary(self.http.patch(self.url(&["limits"])).json(change)).await
+    /// Changes what it may use of the line, at once.
+    pub async fn change_limits(&self, change: &LimitsChange) -> Result<Limits, ApiError> {
+        self.patience
+            .unary(self.http.patch(self.url(&["limits"])).json(change))
+            .await
     }
 
-    pub(crate) async fn stop(&self) -> Result<Stopping, ApiError> {
-        unary(self.http.post(self.url(&["stop"]))).await
+    /// Has it stop in order; it has begun to when this returns.
+    pub async fn stop(&self) -> Result<Stopping, ApiError> {
+        self.patience
+            .unary(self.http.post(self.url(&["stop"])))
+            .await
     }
 
-    pub(crate) async fn connect_to(&self, request: &ConnectRequest) -> Result<Connected, ApiError> {
+    /// Has it connect to a peer.
+    pub async fn connect_to(&self, request: &ConnectRequest) -> Result<Connected, ApiError> {
         self.post("peers", request, |(): ()| {}).await
     }
 
-    pub(crate) async fn share(
+    /// Has it share files, to the end of the first announcement if that was asked for.
+    pub async fn share(
         &self,
         request: &ShareRequest,
         on_progress: impl FnMut(ShareProgress),
@@ -103,7 +144,8 @@ impl Client {
         self.post("shares", request, on_progress).await
     }
 
-    pub(crate) async fn unshare(&self, request: &UnshareRequest) -> Result<Unshared, ApiError> {
+    /// Takes a share back.
+    pub async fn unshare(&self, request: &UnshareRequest) -> Result<Unshared, ApiError> {
         let url = match request {
             UnshareRequest::Cid(cid) => self.url(&["shares", cid]),
             UnshareRequest::Path(path) => {
@@ -113,10 +155,13 @@ impl Client {
                 url
             }
         };
-        events(self.http.delete(url), |(): ()| {}).await
+        self.patience
+            .events(self.http.delete(url), |(): ()| {})
+            .await
     }
 
-    pub(crate) async fn fetch(
+    /// Has it fetch a link to its place.
+    pub async fn fetch(
         &self,
         request: &FetchRequest,
         on_progress: impl FnMut(FetchProgress),
@@ -125,38 +170,42 @@ impl Client {
     }
 
     /// The bytes of a file as they come.
-    pub(crate) async fn cat(
+    pub async fn cat(
         &self,
         request: &CatRequest,
     ) -> Result<ByteStream<FetchProgress, CatResult>, ApiError> {
         let request = self.http.post(self.url(&["cat"])).json(request);
-        Ok(ByteStream::new(answer(request).await?))
+        Ok(ByteStream::new(
+            self.patience.answer(request).await?,
+            self.patience,
+        ))
     }
 
-    pub(crate) async fn transfers(&self) -> Result<Transfers, ApiError> {
+    /// What it fetches and has fetched.
+    pub async fn transfers(&self) -> Result<Transfers, ApiError> {
         self.get("transfers").await
     }
 
     /// Has a transfer pause, resume or be cancelled: `what` is the last part of the path.
-    pub(crate) async fn tell_transfer(
-        &self,
-        target: &str,
-        what: &str,
-    ) -> Result<Transfer, ApiError> {
+    pub async fn tell_transfer(&self, target: &str, what: &str) -> Result<Transfer, ApiError> {
         let url = self.url(&["transfers", target, what]);
-        events(self.http.post(url), |(): ()| {}).await
+        self.patience.events(self.http.post(url), |(): ()| {}).await
     }
 
-    pub(crate) async fn change_transfer(
+    /// Changes what a transfer may receive.
+    pub async fn change_transfer(
         &self,
         target: &str,
         change: TransferChange,
     ) -> Result<Transfer, ApiError> {
         let url = self.url(&["transfers", target]);
-        unary(self.http.patch(url).json(&change)).await
+        self.patience
+            .unary(self.http.patch(url).json(&change))
+            .await
     }
 
-    pub(crate) async fn list(
+    /// What is below a link.
+    pub async fn list(
         &self,
         request: &ListRequest,
         on_progress: impl FnMut(ListProgress),
@@ -164,7 +213,8 @@ impl Client {
         self.post("ls", request, on_progress).await
     }
 
-    pub(crate) async fn find(
+    /// Who has a link.
+    pub async fn find(
         &self,
         request: &FindRequest,
         on_progress: impl FnMut(FindProgress),
@@ -172,7 +222,8 @@ impl Client {
         self.post("find", request, on_progress).await
     }
 
-    pub(crate) async fn verify(
+    /// Has it read again what it shares.
+    pub async fn verify(
         &self,
         request: &VerifyRequest,
         on_progress: impl FnMut(VerifyProgress),
@@ -180,7 +231,8 @@ impl Client {
         self.post("verify", request, on_progress).await
     }
 
-    pub(crate) async fn gc(
+    /// Has it remove what nothing needs.
+    pub async fn gc(
         &self,
         request: &GcRequest,
         on_progress: impl FnMut(GcProgress),
@@ -189,7 +241,7 @@ impl Client {
     }
 
     async fn get<R: DeserializeOwned>(&self, path: &str) -> Result<R, ApiError> {
-        unary(self.http.get(self.url(&[path]))).await
+        self.patience.unary(self.http.get(self.url(&[path]))).await
     }
 
     async fn post<Q: Serialize, P: DeserializeOwned, R: DeserializeOwned>(
@@ -198,7 +250,9 @@ impl Client {
         request: &Q,
         on_progress: impl FnMut(P),
     ) -> Result<R, ApiError> {
-        events(self.http.post(self.url(&[path])).json(request), on_progress).await
+        self.patience
+            .events(self.http.post(self.url(&[path])).json(request), on_progress)
+            .await
     }
 
     fn url(&self, path: &[&str]) -> Url {
@@ -211,69 +265,75 @@ impl Client {
     }
 }
 
-/// An answer that comes at once.
-async fn unary<R: DeserializeOwned>(request: RequestBuilder) -> Result<R, ApiError> {
-    let response = answer(request).await?;
-    let body = in_time(response.bytes()).await?;
-    serde_json::from_slice(&body).map_err(|error| not_understood(&error))
-}
+impl Patience {
+    /// An answer that comes at once.
+    async fn unary<R: DeserializeOwned>(self, request: RequestBuilder) -> Result<R, ApiError> {
+        let response = self.answer(request).await?;
+        let body = self.wait(response.bytes()).await?;
+        serde_json::from_slice(&body).map_err(|error| not_understood(&error))
+    }
 
-/// An answer that is a line of JSON per event, up to the last.
-async fn events<P: DeserializeOwned, R: DeserializeOwned>(
-    request: RequestBuilder,
-    mut on_progress: impl FnMut(P),
-) -> Result<R, ApiError> {
-    let mut lines = Lines::new(answer(request).await?);
-    while let Some(line) = lines.next().await? {
-        match serde_json::from_slice(&line).map_err(|error| not_understood(&error))? {
-            StreamEvent::Progress(progress) => on_progress(progress),
-            StreamEvent::Heartbeat => {}
-            StreamEvent::Done { result } => return Ok(result),
-            StreamEvent::Error { error } => return Err(error),
+    /// An answer that is a line of JSON per event, up to the last.
+    async fn events<P: DeserializeOwned, R: DeserializeOwned>(
+        self,
+        request: RequestBuilder,
+        mut on_progress: impl FnMut(P),
+    ) -> Result<R, ApiError> {
+        let mut lines = Lines::new(self.answer(request).await?, self);
+        while let Some(line) = lines.next().await? {
+            match serde_json::from_slice(&line).map_err(|error| not_understood(&error))? {
+                StreamEvent::Progress(progress) => on_progress(progress),
+                StreamEvent::Heartbeat => {}
+                StreamEvent::Done { result } => return Ok(result),
+                StreamEvent::Error { error } => return Err(error),
+            }
         }
+        Err(lost("it closed the connection"))
     }
-    Err(lost("it closed the connection"))
-}
 
-/// The answer's head, or the error that is its body.
-async fn answer(request: RequestBuilder) -> Result<Response, ApiError> {
-    let response = in_time(request.send()).await?;
-    if response.status().is_success() {
-        return Ok(response);
+    /// The answer's head, or the error that is its body.
+    async fn answer(self, request: RequestBuilder) -> Result<Response, ApiError> {
+        let response = self.wait(request.send()).await?;
+        if response.status().is_success() {
+            return Ok(response);
+        }
+        let status = response.status();
+        let body = self.wait(response.bytes()).await?;
+        Err(match serde_json::from_slice::<ErrorBody>(&body) {
+            Ok(body) => body.error,
+            Err(_) => ApiError::new(ErrorCode::Internal, format!("the daemon answered {status}")),
+        })
     }
-    let status = response.status();
-    let body = in_time(response.bytes()).await?;
-    Err(match serde_json::from_slice::<ErrorBody>(&body) {
-        Ok(body) => body.error,
-        Err(_) => ApiError::new(ErrorCode::Internal, format!("the daemon answered {status}")),
-    })
-}
 
-async fn in_time<T>(
-    future: impl Future<Output = Result<T, reqwest::Error>>,
-) -> Result<T, ApiError> {
-    match tokio::time::timeout(SILENCE_MAX, future).await {
-        Ok(Ok(value)) => Ok(value),
-        Ok(Err(_)) => Err(lost("it closed the connection")),
-        Err(_) => Err(lost(&format!(
-            "it has been silent for {} s",
-            SILENCE_MAX.as_secs()
-        ))),
+    async fn wait<T>(
+        self,
+        future: impl Future<Output = Result<T, reqwest::Error>>,
+    ) -> Result<T, ApiError> {
+        match tokio::time::timeout(self.0, future).await {
+            Ok(Ok(value)) => Ok(value),
+            Ok(Err(_)) => Err(lost("it closed the connection")),
+            Err(_) => Err(lost(&format!(
+                "it has been silent for {} s",
+                self.0.as_secs()
+            ))),
+        }
     }
 }
 
 /// The lines of a body as they arrive.
 struct Lines {
     response: Response,
+    patience: Patience,
     buffer: Vec<u8>,
     /// Bytes at the start of the buffer that hold no line end.
     searched: usize,
 }
 
 impl Lines {
-    fn new(response: Response) -> Self {
+    fn new(response: Response, patience: Patience) -> Self {
         Self {
             response,
+            patience,
             buffer: Vec::new(),
             searched: 0,
         }
@@ -293,7 +353,7 @@ impl Lines {
                 let message = format!("an answer of more than {LINE_BYTES_MAX} bytes");
                 return Err(ApiError::new(ErrorCode::Internal, message));
             }
-            match in_time(self.response.chunk()).await? {
+            match self.patience.wait(self.response.chunk()).await? {
                 Some(chunk) => self.buffer.extend_from_slice(&chunk),
                 None => return Ok(None),
             }

@@ -2,17 +2,16 @@
 
 use std::marker::PhantomData;
 
+use crate::api::{ApiError, ErrorCode, FRAME_HEAD_BYTES, FrameKind, read_head, types::StreamEvent};
 use reqwest::Response;
 use serde::de::DeserializeOwned;
-use shoal_node::api::{
-    ApiError, ErrorCode, FRAME_HEAD_BYTES, FrameKind, read_head, types::StreamEvent,
-};
 
-use super::{in_time, lost, not_understood};
+use super::{Patience, lost, not_understood};
 
 /// Bytes and what is said of them, until all were sent.
-pub(crate) struct ByteStream<P, R> {
+pub struct ByteStream<P, R> {
     response: Response,
+    patience: Patience,
     /// What has arrived and was not taken: less than a frame and what came with its end.
     buffer: Vec<u8>,
     says: PhantomData<fn() -> (P, R)>,
@@ -20,7 +19,7 @@ pub(crate) struct ByteStream<P, R> {
 
 /// One thing that comes in a [`ByteStream`].
 #[derive(Debug, PartialEq)]
-pub(crate) enum Part<P, R> {
+pub enum Part<P, R> {
     /// What comes next in the file.
     Bytes(Vec<u8>),
     /// How far it is.
@@ -30,9 +29,10 @@ pub(crate) enum Part<P, R> {
 }
 
 impl<P: DeserializeOwned, R: DeserializeOwned> ByteStream<P, R> {
-    pub(super) fn new(response: Response) -> Self {
+    pub(super) fn new(response: Response, patience: Patience) -> Self {
         Self {
             response,
+            patience,
             buffer: Vec::new(),
             says: PhantomData,
         }
@@ -43,7 +43,7 @@ impl<P: DeserializeOwned, R: DeserializeOwned> ByteStream<P, R> {
     /// # Errors
     /// What the operation failed with, and [`ErrorCode::DaemonLost`] for an answer that was cut off
     /// or fell silent.
-    pub(crate) async fn next(&mut self) -> Result<Part<P, R>, ApiError> {
+    pub async fn next(&mut self) -> Result<Part<P, R>, ApiError> {
         loop {
             let head = self.take(FRAME_HEAD_BYTES).await?;
             let head = head.try_into().ok().and_then(read_head);
@@ -63,7 +63,7 @@ impl<P: DeserializeOwned, R: DeserializeOwned> ByteStream<P, R> {
 
     async fn take(&mut self, len: usize) -> Result<Vec<u8>, ApiError> {
         while self.buffer.len() < len {
-            match in_time(self.response.chunk()).await? {
+            match self.patience.wait(self.response.chunk()).await? {
                 Some(chunk) => self.buffer.extend_from_slice(&chunk),
                 None => return Err(lost("it closed the connection")),
             }

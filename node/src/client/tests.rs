@@ -5,7 +5,7 @@
 
 use std::time::{Duration, Instant};
 
-use shoal_node::api::types::UnshareRequest;
+use crate::api::types::UnshareRequest;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::{UnixListener, UnixStream},
