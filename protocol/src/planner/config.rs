@@ -77,6 +77,14 @@ pub struct PlannerConfig {
     pub rest: (Duration, Duration),
     /// The budget a planner starts with, in bytes; see [`Planner::budget`](super::Planner::budget).
     pub budget_bytes: u64,
+    /// How many bytes that were received may wait to be verified and written, at first. While more
+    /// do, nothing is asked for: the disk is what all wait for, and what lies in memory is fetched
+    /// again when this process ends. To be more than can be worked on at a time, so that who does
+    /// never waits for the network instead.
+    pub verifying_bytes: u64,
+    /// Later it is this part of what was verified: a disk that stalls now and then is made up for by
+    /// what came in meanwhile, and what an end costs stays small beside what is done.
+    pub verifying_part: u64,
     /// In which order wants are asked for.
     pub order: Order,
     /// How many answers "missing" in a row, without a block between them, let a provider rest: one
@@ -104,6 +112,8 @@ impl Default for PlannerConfig {
             tick: Duration::from_millis(100),
             rest: (Duration::from_millis(100), Duration::from_secs(60)),
             budget_bytes: window_bytes_max,
+            verifying_bytes: (CHUNK_BYTES as u64).saturating_mul(4),
+            verifying_part: 64,
             order: Order::ById,
             missing_in_row_max: 32,
         }

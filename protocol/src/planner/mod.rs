@@ -89,6 +89,10 @@ pub struct Planner {
     /// What is in flight, by its charge, and being verified, by its length.
     held_bytes: u64,
     verifying: usize,
+    /// What is being verified, by its length.
+    verifying_bytes: u64,
+    /// What was verified since the start.
+    verified_bytes: u64,
     /// Cancels and drops that the next poll hands out.
     outbox: Vec<Action>,
     /// Requests that this poll hands out.
@@ -116,6 +120,8 @@ impl Planner {
             barred: BTreeMap::new(),
             held_bytes: 0,
             verifying: 0,
+            verifying_bytes: 0,
+            verified_bytes: 0,
             outbox: Vec::new(),
             launched: BTreeMap::new(),
             totals: Totals::default(),
@@ -241,6 +247,7 @@ impl Planner {
             return Arrival::Late;
         }
         self.verifying = self.verifying.saturating_add(1);
+        self.verifying_bytes = self.verifying_bytes.saturating_add(u64::from(bytes));
         self.held_bytes = self.held_bytes.saturating_add(u64::from(bytes));
         if let Some(provider) = self.providers.get_mut(&from) {
             provider.tally.blocks = provider.tally.blocks.saturating_add(1);
@@ -259,8 +266,7 @@ impl Planner {
         self.advance(now);
         let rejected = self.wants.get_mut(&id).and_then(|want| want.rejected(from));
         if let Some(bytes) = rejected {
-            self.verifying = self.verifying.saturating_sub(1);
-            self.held_bytes = self.held_bytes.saturating_sub(u64::from(bytes));
+            self.not_verifying(bytes);
             self.enqueue_if_queued(id);
         }
         self.drop_provider(from, Blame::BadBlock);
@@ -364,6 +370,21 @@ impl Planner {
         }
     }
 
+    /// A block is no longer in the caller's hands.
+    fn not_verifying(&mut self, bytes: u32) {
+        let bytes = u64::from(bytes);
+        self.verifying = self.verifying.saturating_sub(1);
+        self.verifying_bytes = self.verifying_bytes.saturating_sub(bytes);
+        self.held_bytes = self.held_bytes.saturating_sub(bytes);
+    }
+
+    /// Whether too much was received that waits to be verified and written.
+    fn is_behind(&self) -> bool {
+        let part = self.verified_bytes.checked_div(self.config.verifying_part);
+        let most = self.config.verifying_bytes.max(part.unwrap_or_default());
+        self.verifying_bytes > most
+    }
+
     /// Takes a provider's requests back, and leaves it alone for a time.
     fn let_rest(&mut self, id: ProviderId, time: Duration) {
         for want in self.requests_at(id) {
@@ -416,14 +437,16 @@ impl Planner {
         let Some(want) = self.wants.get(&id) else {
             return;
         };
+        let (rank, flights) = (want.rank, want.flights());
         if let WantState::Verifying { bytes, .. } = want.state {
-            self.verifying = self.verifying.saturating_sub(1);
-            self.held_bytes = self.held_bytes.saturating_sub(u64::from(bytes));
+            self.not_verifying(bytes);
+            if ending == Ending::Verified {
+                self.verified_bytes = self.verified_bytes.saturating_add(u64::from(bytes));
+            }
         } else if ending == Ending::Verified {
             return; // it was cancelled and wanted again meanwhile: this block's word is not for it
         }
-        let rank = want.rank;
-        for flight in want.flights() {
+        for flight in flights {
             self.recall(id, flight.provider);
             if let Some(provider) = self.providers.get_mut(&flight.provider) {
                 // Outdone is not at fault, but who was silent all the while is not to be trusted

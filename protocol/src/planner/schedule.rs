@@ -188,7 +188,7 @@ impl Planner {
     /// to be spared; providers not measured yet, which have to be; then the fastest first, so that
     /// the earliest wants come soonest; suspect ones last.
     fn refill(&mut self) {
-        if self.queue.is_empty() {
+        if self.queue.is_empty() || self.is_behind() {
             return;
         }
         let mut takers: Vec<_> = self
@@ -244,9 +244,11 @@ impl Planner {
     /// Lets idle providers help slow ones, once per tick: what they should get much sooner they are
     /// asked for, too, or instead where no second request may be. Whoever still has half of its
     /// window free is idle, since the queue was offered already. The longest wait goes first;
-    /// since providers answer in order, that is a slow one's newest request.
+    /// since providers answer in order, that is a slow one's newest request. Nobody is idle, though,
+    /// while nothing is asked for because the disk is behind.
     fn relieve_slow(&mut self) {
-        if self.now < self.relieve_at || self.providers.len() < 2 || self.wants_in_flight() == 0 {
+        let is_alone = self.providers.len() < 2 || self.wants_in_flight() == 0;
+        if self.now < self.relieve_at || is_alone || self.is_behind() {
             return;
         }
         let mut idle: Vec<_> = self

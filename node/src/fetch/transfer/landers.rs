@@ -86,6 +86,11 @@ impl Landers {
         (landers, told)
     }
 
+    /// What waits for the threads so that each has something to do, and finds more when it is done.
+    pub(super) fn enough_bytes(&self) -> u64 {
+        (self.most as u64 + 2).saturating_mul(BATCH_BYTES as u64)
+    }
+
     /// Has a block verified and written, as a task of `tasks` if it takes another thread.
     pub(super) fn land(&self, sink: &Sink, arrived: Arrived, tasks: &TaskTracker) {
         let mut work = self.shared.lock();

@@ -167,6 +167,7 @@ impl Transfer {
         };
         let planner = Planner::new(PlannerConfig {
             order,
+            verifying_bytes: landers.enough_bytes(),
             ..PlannerConfig::default()
         });
         Self {
