@@ -12,13 +12,16 @@
 )]
 
 mod first_byte;
+mod kills;
 mod large_file;
 mod measure;
+mod player;
 mod programs;
 mod report;
 mod start;
 mod swarm;
 mod tree;
+mod wan;
 
 use std::{
     fs,
@@ -70,6 +73,12 @@ enum Work {
     Swarm,
     /// The first verified byte of a large file over a long line
     FirstByte,
+    /// A whole file over a long line, by TCP and by QUIC
+    Wan,
+    /// A player that reads what is fetched, while a provider dies
+    Player,
+    /// A daemon that is killed ten times while it fetches
+    Kills,
     /// Start with a million indexed chunks
     Start,
 }
@@ -145,6 +154,9 @@ fn measure(work: Work, bench: &Bench) -> Result<Vec<Outcome>> {
         Work::Tree => tree::measure(bench),
         Work::Swarm => swarm::measure(bench),
         Work::FirstByte => first_byte::measure(bench),
+        Work::Wan => wan::measure(bench),
+        Work::Player => player::measure(bench),
+        Work::Kills => kills::measure(bench),
         Work::Start => start::measure(bench),
     }
 }

@@ -261,7 +261,8 @@ const SENDME_SEND: [&str; 6] = [
 ];
 const SENDME_RECEIVE: [&str; 4] = ["receive", "--relay", "disabled", "--no-progress"];
 
-fn free_port() -> Result<String> {
+/// A port that nobody listens on now.
+pub(crate) fn free_port() -> Result<String> {
     let listener = std::net::TcpListener::bind("127.0.0.1:0")?;
     Ok(listener.local_addr()?.port().to_string())
 }
