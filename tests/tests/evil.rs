@@ -29,70 +29,64 @@ struct Case {
     bytes_max: u64,
 }
 
-const CASES: [Case; 9] = [
-    Case {
-        behaviour: Behaviour::WrongBytes,
-        done: |deeds| deeds.chunks_wrong,
-        blamed: (5, "wrong bytes"),
-        bytes_max: 0,
-    },
-    Case {
-        behaviour: Behaviour::WrongLengths,
-        done: |deeds| deeds.chunks_wrong,
-        blamed: (5, "wrong bytes"),
-        bytes_max: 0,
-    },
-    Case {
-        behaviour: Behaviour::Stall,
-        done: |deeds| deeds.wants_ignored,
-        blamed: (3, "delivers nothing"),
-        bytes_max: 0,
-    },
-    Case {
-        behaviour: Behaviour::Drip,
-        done: |deeds| deeds.bytes_dripped,
-        blamed: (3, "delivers nothing"),
-        bytes_max: 0,
-    },
-    Case {
-        behaviour: Behaviour::Flood,
-        done: |deeds| deeds.streams_opened.min(deeds.frames_sent),
-        blamed: (3, ""),
-        bytes_max: 0,
-    },
-    Case {
-        behaviour: Behaviour::LyingAvailability,
-        done: |deeds| deeds.wants_denied,
-        blamed: (3, "delivers nothing"),
-        bytes_max: CONTENT as u64 / 4,
-    },
-    Case {
-        behaviour: Behaviour::ProviderSpam,
-        // Some of them; it goes on for as long as it runs.
-        done: |deeds| deeds.records_sent / 1000,
-        blamed: (3, "does not have it"),
-        bytes_max: 0,
-    },
-    Case {
-        behaviour: Behaviour::JunkRecords,
-        done: |deeds| deeds.lookups_misled.min(deeds.records_sent),
-        blamed: (3, ""),
-        bytes_max: 0,
-    },
-    Case {
-        behaviour: Behaviour::JunkOffers,
-        done: |deeds| deeds.peers_invented,
-        blamed: (3, ""),
-        bytes_max: 0,
-    },
-];
-
-#[test]
-fn no_evil_peer_keeps_a_fetch_from_an_honest_one() {
-    for behaviour in Behaviour::ALL {
-        let case = CASES.iter().find(|case| case.behaviour == behaviour);
-        check(case.unwrap_or_else(|| panic!("{behaviour} has no case")));
+impl Case {
+    fn of(behaviour: Behaviour) -> Self {
+        let (done, blamed): (fn(&Deeds) -> u64, _) = match behaviour {
+            Behaviour::WrongBytes | Behaviour::WrongLengths => {
+                (|deeds| deeds.chunks_wrong, (5, "wrong bytes"))
+            }
+            Behaviour::Stall => (|deeds| deeds.wants_ignored, (3, "delivers nothing")),
+            Behaviour::Drip => (|deeds| deeds.bytes_dripped, (3, "delivers nothing")),
+            Behaviour::Flood => (|deeds| deeds.streams_opened.min(deeds.frames_sent), (3, "")),
+            Behaviour::LyingAvailability => (|deeds| deeds.wants_denied, (3, "delivers nothing")),
+            // Some of them; it goes on for as long as it runs.
+            Behaviour::ProviderSpam => (|deeds| deeds.records_sent / 1000, (3, "does not have it")),
+            Behaviour::JunkRecords => (
+                |deeds| deeds.lookups_misled.min(deeds.records_sent),
+                (3, ""),
+            ),
+            Behaviour::JunkOffers => (|deeds| deeds.peers_invented, (3, "")),
+        };
+        let bytes_max = match behaviour {
+            Behaviour::LyingAvailability => CONTENT as u64 / 4,
+            _ => 0,
+        };
+        Self {
+            behaviour,
+            done,
+            blamed,
+            bytes_max,
+        }
     }
+}
+
+/// A test for each kind of peer, and one that says when a kind has none.
+macro_rules! no_evil_peer_keeps_a_fetch_from_an_honest_one {
+    ($($name:ident: $behaviour:ident,)*) => {
+        $(
+            #[test]
+            fn $name() {
+                check(&Case::of(Behaviour::$behaviour));
+            }
+        )*
+
+        #[test]
+        fn every_kind_of_evil_is_tested() {
+            assert_eq!(Behaviour::ALL, [$(Behaviour::$behaviour),*]);
+        }
+    };
+}
+
+no_evil_peer_keeps_a_fetch_from_an_honest_one! {
+    not_one_that_sends_wrong_bytes: WrongBytes,
+    not_one_that_sends_wrong_lengths: WrongLengths,
+    not_one_that_stalls: Stall,
+    not_one_that_drips: Drip,
+    not_one_that_floods: Flood,
+    not_one_that_lies_about_what_it_has: LyingAvailability,
+    not_one_that_spams_provider_records: ProviderSpam,
+    not_one_that_makes_up_records: JunkRecords,
+    not_one_that_offers_junk: JunkOffers,
 }
 
 fn check(case: &Case) {
