@@ -1,7 +1,7 @@
 //! The client of the daemon's API: one method per operation.
 //!
-//! A daemon that goes away in the middle of an operation is an error within [`SILENCE_MAX`], or what
-//! [`Client::silent_for`] says instead; nothing is retried. All operations fail with what the daemon said, or with [`ErrorCode::DaemonLost`].
+//! A daemon that goes away in the middle of an operation is an error after four missed heartbeats, or
+//! what [`Client::silent_for`] says instead; nothing is retried. All operations fail with what the daemon said, or with [`ErrorCode::DaemonLost`].
 //! Dropping the future of a streamed operation closes its connection, which cancels the operation in
 //! the daemon.
 
