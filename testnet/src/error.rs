@@ -76,6 +76,9 @@ pub enum Error {
         /// Its folder.
         dir: PathBuf,
     },
+    /// There is nothing to choose.
+    #[error("nodes in one process have no sockets, and so no transport to choose")]
+    NoSockets,
     /// A node does not keep to a change of the links.
     #[error("{node} has not taken note of the links after {seconds} s")]
     NotInForce {
@@ -210,7 +213,10 @@ impl Error {
             Self::Absent { .. } => ErrorCode::PathNotFound,
             Self::Busy { .. } => ErrorCode::Busy,
             Self::Manifest { .. } | Self::Scenario(_) => ErrorCode::Config,
-            Self::NoNode { .. } | Self::Nodes { .. } | Self::NotEmulated { .. } => ErrorCode::Usage,
+            Self::NoNode { .. }
+            | Self::Nodes { .. }
+            | Self::NotEmulated { .. }
+            | Self::NoSockets => ErrorCode::Usage,
             Self::TooMany(_) => ErrorCode::TooLarge,
             Self::Space { .. } => ErrorCode::NoSpace,
             Self::Start { said, .. } | Self::Command { said, .. } => said.code,
@@ -256,6 +262,7 @@ impl Error {
             Self::NotEmulated { .. } => {
                 "end it, and start it again with `shoal testnet up --link home`".to_owned()
             }
+            Self::NoSockets => "leave --transport out, or take --mode process".to_owned(),
             Self::NotInForce { node, .. } => {
                 format!("see what it does with `shoal testnet logs {node}`")
             }

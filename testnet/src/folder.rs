@@ -170,7 +170,7 @@ mod tests {
         assert!(folder.is_barely_begun().unwrap());
         drop(folder);
         let (folder, _) = Folder::create(&path).await.unwrap();
-        let manifest = Manifest::new(folder.path(), 1, true);
+        let manifest = Manifest::new(folder.path(), vec![String::new()], true);
         manifest.save(folder.path()).unwrap();
         assert!(!folder.is_barely_begun().unwrap());
         drop(folder);

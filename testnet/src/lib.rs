@@ -25,6 +25,7 @@ mod process;
 pub mod report;
 pub mod run;
 pub mod scenario;
+mod transport;
 
 pub use capacity::Shortage;
 pub use demo::{DEMO_NODES_MIN, DemoFetch, DemoReport, DemoSource, DemoStep, demo};
@@ -33,6 +34,7 @@ pub use launch::log_path;
 pub use links::{LinksChanged, plan_in};
 pub use log::LogLines;
 pub use manifest::{MANIFEST_FILE, Manifest, NodeEntry};
-pub use network::{Down, NODES_MAX, PEERS_READY, Testnet, nodes};
+pub use network::{Down, NODES_MAX, PEERS_READY, Setup, Testnet, nodes};
 pub use node_process::{NodeProcess, StartError};
 pub use process::ProcessId;
+pub use transport::Transport;

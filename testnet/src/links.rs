@@ -115,6 +115,7 @@ impl Testnet {
         };
         let nodes = plan.nodes.len().max(self.nodes().len());
         plan.nodes.resize_with(nodes, Default::default);
+        self.fill_in(&mut plan);
         save(&plan, self.dir())
     }
 
@@ -133,18 +134,14 @@ impl Testnet {
         ]
     }
 
-    /// Where the nodes listen is known once they run.
+    /// Where the nodes listen, as far as it is known before they run.
     fn fill_in(&self, plan: &mut Plan) {
         let nodes = self.nodes();
         // There may be more lines: nodes that are no daemons have them, too.
         let lines = plan.nodes.len().max(nodes.len());
         plan.nodes.resize_with(lines, Default::default);
         for (line, node) in plan.nodes.iter_mut().zip(&nodes) {
-            line.listen = node
-                .listen
-                .iter()
-                .filter_map(|it| udp_address(it))
-                .collect();
+            line.listen = node.listens().filter_map(udp_address).collect();
         }
     }
 

@@ -58,6 +58,8 @@ pub struct NodeEntry {
     pub peer_id: Option<String>,
     /// Where it listens, each address with the peer id; once it was ready.
     pub listen: Vec<String>,
+    /// Where it is to listen when it is new.
+    pub(crate) listen_first: String,
 }
 
 impl NodeEntry {
@@ -67,6 +69,14 @@ impl NodeEntry {
     /// When the system does not say.
     pub fn is_running(&self) -> Result<bool, Error> {
         Ok(self.find()?.is_some())
+    }
+
+    /// Where it listens when it is started next, without peer ids: where it did before, so that
+    /// others find it again.
+    pub(crate) fn listens(&self) -> impl Iterator<Item = &str> {
+        let first = self.listen.is_empty().then_some(&self.listen_first);
+        let addresses = self.listen.iter().chain(first);
+        addresses.filter_map(|address| address.split("/p2p/").next())
     }
 
     /// A hold on its process, if that runs.
@@ -80,20 +90,21 @@ impl NodeEntry {
 }
 
 impl Manifest {
-    /// A testnet of `nodes` in `dir`, none of which was started.
-    pub(crate) fn new(dir: &Path, nodes: usize, made_dir: bool) -> Self {
-        let entry = |index| NodeEntry {
+    /// A testnet in `dir` with a node for each address that one is to listen on; none was started.
+    pub(crate) fn new(dir: &Path, addresses: Vec<String>, made_dir: bool) -> Self {
+        let entry = |(index, listen_first)| NodeEntry {
             name: name(index),
             home: dir.join(name(index)),
             process: None,
             peer_id: None,
             listen: Vec::new(),
+            listen_first,
         };
         Self {
             version: VERSION,
             made_dir,
             made_files: false,
-            nodes: (0..nodes).map(entry).collect(),
+            nodes: addresses.into_iter().enumerate().map(entry).collect(),
         }
     }
 
@@ -176,7 +187,11 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         assert_eq!(Manifest::load(dir.path()).unwrap(), None);
         assert_eq!(Manifest::load(&dir.path().join("missing")).unwrap(), None);
-        let mut manifest = Manifest::new(dir.path(), 101, true);
+        let mut manifest = Manifest::new(
+            dir.path(),
+            vec!["/ip4/127.0.0.1/tcp/0".to_owned(); 101],
+            true,
+        );
         manifest.nodes[3].process = Some(ProcessId {
             pid: 7,
             start_ticks: 9,
@@ -193,7 +208,8 @@ mod tests {
     fn a_manifest_that_names_other_places_is_refused() {
         let dir = tempfile::tempdir().unwrap();
         let check = |change: &dyn Fn(&mut Manifest)| {
-            let mut manifest = Manifest::new(dir.path(), 2, true);
+            let mut manifest =
+                Manifest::new(dir.path(), vec!["/ip4/127.0.0.1/tcp/0".to_owned(); 2], true);
             change(&mut manifest);
             manifest.save(dir.path()).unwrap();
             let error = Manifest::load(dir.path()).unwrap_err();

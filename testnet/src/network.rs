@@ -27,6 +27,7 @@ use crate::{
     launch::Gated,
     links::plan_in,
     manifest::{FILES_DIR, MANIFEST_FILE, Manifest, NodeEntry, is_absent},
+    transport::Transport,
 };
 
 /// What the manifest has room for; what a machine has room for is less.
@@ -52,6 +53,17 @@ pub struct Testnet {
     folder: Folder,
     program: PathBuf,
     manifest: Mutex<Manifest>,
+}
+
+/// What a testnet is to be.
+#[derive(Clone, Debug)]
+pub struct Setup {
+    /// How many nodes.
+    pub nodes: usize,
+    /// What they listen on.
+    pub transport: Transport,
+    /// What the links are like; without, they are as fast as the machine.
+    pub links: Option<Plan>,
 }
 
 /// What taking a testnet down did.
@@ -81,22 +93,27 @@ impl Testnet {
         program: &Path,
         interrupted: impl Future<Output = ()>,
     ) -> Result<Self, Error> {
-        Self::up_emulated(dir, nodes, program, None, interrupted).await
+        let setup = Setup {
+            nodes,
+            transport: Transport::default(),
+            links: None,
+        };
+        Self::up_as(dir, setup, program, interrupted).await
     }
 
-    /// The same with links as `plan` says; none is as fast as the machine.
+    /// The same, as `setup` says.
     ///
     /// # Errors
     /// As for [`Self::up`].
-    pub async fn up_emulated(
+    pub async fn up_as(
         dir: &Path,
-        nodes: usize,
+        setup: Setup,
         program: &Path,
-        plan: Option<Plan>,
         interrupted: impl Future<Output = ()>,
     ) -> Result<Self, Error> {
-        let testnet = Self::create(dir, nodes, program).await?;
-        if let Some(plan) = plan
+        let nodes = setup.nodes;
+        let testnet = Self::create(dir, nodes, setup.transport, program).await?;
+        if let Some(plan) = setup.links
             && let Err(cause) = testnet.begin_links(plan)
         {
             return Err(testnet.down_after(cause).await);
@@ -306,14 +323,21 @@ impl Testnet {
     }
 
     /// Takes the folder and writes down what there is going to be.
-    async fn create(dir: &Path, nodes: usize, program: &Path) -> Result<Self, Error> {
+    async fn create(
+        dir: &Path,
+        nodes: usize,
+        transport: Transport,
+        program: &Path,
+    ) -> Result<Self, Error> {
         if nodes == 0 || nodes > NODES_MAX {
             return Err(Error::Nodes { nodes, min: 1 });
         }
         let existing = dir.ancestors().find(|path| path.exists()).unwrap_or(dir);
         capacity::check(nodes, existing)?;
+        let addresses = transport.addresses(nodes);
+        let addresses = addresses.map_err(Error::io("find ports for the nodes in", dir))?;
         let (folder, made_dir) = Folder::create(dir).await?;
-        let manifest = Manifest::new(folder.path(), nodes, made_dir);
+        let manifest = Manifest::new(folder.path(), addresses, made_dir);
         manifest.save(folder.path())?;
         Ok(Self {
             folder,
@@ -339,8 +363,8 @@ impl Testnet {
     async fn start_node(&self, index: usize) -> Result<(), Error> {
         let node = self.node(index)?;
         let mut options = vec!["--no-mdns".to_owned()];
-        for address in listen_addresses(&node) {
-            options.extend(["--listen".to_owned(), address]);
+        for address in node.listens() {
+            options.extend(["--listen".to_owned(), address.to_owned()]);
         }
         for address in self.bootstrap_addresses(index) {
             options.extend(["--bootstrap".to_owned(), address]);
@@ -433,16 +457,4 @@ fn start_error(node: &NodeEntry, said: ApiError) -> Error {
         said: Box::new(said),
         log: log_tail(&node.home),
     }
-}
-
-/// Where it listened before, so that others find it again; otherwise on a free port.
-fn listen_addresses(node: &NodeEntry) -> Vec<String> {
-    if node.listen.is_empty() {
-        return vec!["/ip4/127.0.0.1/tcp/0".to_owned()];
-    }
-    let plain = |address: &String| match address.split_once("/p2p/") {
-        Some((address, _)) => address.to_owned(),
-        None => address.clone(),
-    };
-    node.listen.iter().map(plain).collect()
 }

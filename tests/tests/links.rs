@@ -91,7 +91,18 @@ fn ends_well(fetch: Child, copy: &Path, original: &Path) {
 
 #[test]
 fn a_testnet_is_as_slow_as_its_lines_and_changes_while_it_runs() {
+    is_as_slow_as_its_lines("tcp");
+}
+
+#[test]
+fn so_is_one_of_quic() {
+    is_as_slow_as_its_lines("quic");
+}
+
+fn is_as_slow_as_its_lines(transport: &str) {
     let net = Net::up(&[
+        "--transport",
+        transport,
         "--nodes",
         "3",
         "--link",
@@ -105,6 +116,7 @@ fn a_testnet_is_as_slow_as_its_lines_and_changes_while_it_runs() {
     assert_eq!((&line["node"], &line["up"]), (&1.into(), &"20mbit".into()));
     assert_eq!(line["latency_ms"], 20.0);
     let peers = &net.run(1, &["peers"])["peers"];
+    assert!(peers.to_string().contains(transport), "{peers}");
     let rtts = peers.as_array().expect("peers").iter();
     for rtt in rtts.filter_map(|peer| peer["rtt_ms"].as_u64()) {
         assert!(rtt > 75, "a round trip of {rtt} ms");
@@ -137,7 +149,17 @@ fn a_testnet_is_as_slow_as_its_lines_and_changes_while_it_runs() {
 
 #[test]
 fn a_fetch_waits_for_the_end_of_a_partition() {
-    let net = Net::up(&["--nodes", "2", "--link", "lan", "--up", "8mbit"]);
+    waits_for_the_end_of_a_partition("tcp");
+}
+
+#[test]
+fn so_it_does_by_quic() {
+    waits_for_the_end_of_a_partition("quic");
+}
+
+fn waits_for_the_end_of_a_partition(transport: &str) {
+    let line = ["--link", "lan", "--up", "8mbit", "--transport", transport];
+    let net = Net::up(&[&["--nodes", "2"], &line[..]].concat());
     let (link, file) = net.share(0, 6_000_000);
     let (fetch, copy) = net.fetch(1, &link);
     wait_for("the first bytes", || {

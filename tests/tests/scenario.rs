@@ -301,6 +301,10 @@ fn mistakes_are_said_before_anything_is_started() {
     );
     assert!(!place.path("report").exists());
     place.assert_nothing_is_left();
+    let place = Place::new("nodes = 3\ntransport = \"quic\"\n");
+    let ran = place.run("report", &["--mode", "in-process"]);
+    ran.fails(2, "usage");
+    assert!(!place.path("report").exists());
     let place = Place::new("nodes = 9000\n[[content]]\nname = \"thing\"\nsize = \"1KB\"\n");
     let ran = place.run("report", &[]);
     ran.fails(1, "too_large");
@@ -334,9 +338,11 @@ fn an_interrupted_run_leaves_nothing() {
 #[test]
 fn a_run_that_is_kept_is_a_testnet() {
     let place = Place::new("nodes = 2\n[[content]]\nname = \"thing\"\nsize = \"1MB\"\n");
-    let ran = place.run("report", &["--keep"]).ok();
+    let ran = place.run("report", &["--keep", "--transport", "quic"]).ok();
     assert_eq!(ran["kept"], text(&place.path("net")));
     assert!(place.path("net/files/node-01/thing").exists());
+    let manifest = fs::read_to_string(place.path("net/testnet.json")).expect("a manifest");
+    assert!(manifest.contains("/quic-v1/p2p/"), "{manifest}");
     let mut down = command(Path::new("/nonexistent"), &["testnet", "down"]);
     let down = down.args(["--dir", text(&place.path("net"))]);
     let down = Ran::new(

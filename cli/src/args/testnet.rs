@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
-use shoal_testnet::{DEMO_NODES_MIN, NODES_MAX, scenario::Mode};
+use shoal_testnet::{DEMO_NODES_MIN, NODES_MAX, Transport, scenario::Mode};
 
 /// Larger than the disk of anybody who tries it out.
 const SCALE_MAX: f64 = 1000.0;
@@ -67,6 +67,9 @@ pub(crate) struct UpArgs {
     /// How many nodes
     #[arg(long, default_value_t = 10, value_name = "N")]
     pub(crate) nodes: usize,
+    /// What they listen on: tcp or quic
+    #[arg(long, default_value_t, value_name = "TRANSPORT")]
+    pub(crate) transport: Transport,
     #[command(flatten)]
     pub(crate) links: UpLinks,
 }
@@ -108,6 +111,9 @@ pub(crate) struct RunArgs {
     /// What the nodes are: process (one for each) or in-process [default: what the scenario says]
     #[arg(long, value_name = "MODE")]
     pub(crate) mode: Option<Mode>,
+    /// What nodes that are processes listen on: tcp or quic [default: what the scenario says]
+    #[arg(long, value_name = "TRANSPORT")]
+    pub(crate) transport: Option<Transport>,
     /// What chance is drawn from [default: what the scenario says]
     #[arg(long, value_name = "N")]
     pub(crate) seed: Option<u64>,

@@ -14,7 +14,7 @@ use super::{
     verdict,
 };
 use crate::{
-    Error, Testnet, capacity,
+    Error, Setup, Testnet, Transport, capacity,
     report::Report,
     scenario::{Mode, Scenario},
 };
@@ -24,6 +24,8 @@ use crate::{
 pub struct Options<'a> {
     /// What the nodes are.
     pub mode: Mode,
+    /// What they listen on, where each is a process; TCP by itself.
+    pub transport: Option<Transport>,
     /// Where their homes are, and what they share and fetch; it is made, and goes at the end.
     pub dir: &'a Path,
     /// What the nodes run.
@@ -47,6 +49,9 @@ pub async fn conduct(
     interrupted: impl Future<Output = ()> + Clone,
     tell: &(dyn Fn(Told<'_>) + Sync),
 ) -> Result<Report, Error> {
+    if options.mode == Mode::InProcess && options.transport.is_some() {
+        return Err(Error::NoSockets);
+    }
     let script = Script::draw(scenario)?;
     verdict::check(scenario, &script)?;
     check_space(&script, options.dir)?;
@@ -66,8 +71,13 @@ pub async fn conduct(
     };
     match options.mode {
         Mode::Process => {
-            let up = Testnet::up_emulated(dir, nodes, program, plan.cloned(), interrupted.clone());
-            let network = Processes::new(up.await?, plan, scenario.limit).await?;
+            let setup = Setup {
+                nodes,
+                transport: options.transport.unwrap_or_default(),
+                links: plan.cloned(),
+            };
+            let up = Testnet::up_as(dir, setup, program, interrupted.clone());
+            let network = Processes::new(up.await?, scenario.limit).await?;
             run.on(network, interrupted).await
         }
         Mode::InProcess => {

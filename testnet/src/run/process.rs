@@ -24,7 +24,8 @@ use super::{
     requests,
 };
 use crate::{
-    Error, NodeEntry, Testnet, error::log_tail, launch::log_path, network::BOOTSTRAP_PEERS,
+    Error, NodeEntry, Testnet, error::log_tail, launch::log_path, links::plan_in,
+    network::BOOTSTRAP_PEERS,
 };
 
 /// Eight missed heartbeats: a machine that runs a whole network is busier than that of one node.
@@ -46,24 +47,19 @@ pub struct Processes {
 }
 
 impl Processes {
-    /// Takes a testnet that is up, whose links are as `plan` says if they are emulated. What a node
-    /// is asked for may take as long as `patience`.
+    /// Takes a testnet that is up. What a node is asked for may take as long as `patience`.
     ///
     /// # Errors
     /// When there is no room for the files of a run. The testnet is taken down then.
-    pub async fn new(
-        testnet: Testnet,
-        plan: Option<&Plan>,
-        patience: Duration,
-    ) -> Result<Self, Error> {
+    pub async fn new(testnet: Testnet, patience: Duration) -> Result<Self, Error> {
         match Self::prepare(&testnet) {
-            Ok((files, clients)) => {
+            Ok((files, clients, plan)) => {
                 let driver = Self {
                     testnet,
                     files,
                     clients,
                     peers: Mutex::default(),
-                    emulator: plan.cloned().map(Emulator::new),
+                    emulator: plan.map(Emulator::new),
                     links: tokio::sync::Mutex::default(),
                     patience,
                 };
@@ -74,14 +70,15 @@ impl Processes {
         }
     }
 
-    fn prepare(testnet: &Testnet) -> Result<(PathBuf, Vec<Client>), Error> {
+    fn prepare(testnet: &Testnet) -> Result<(PathBuf, Vec<Client>, Option<Plan>), Error> {
         let files = testnet.make_files_dir()?;
         let client = |node: NodeEntry| match Client::of(&node.home) {
             Ok(client) => Ok(client.silent_for(SILENCE_MAX)),
             Err(said) => Err(failed(&node, said)),
         };
         let clients = testnet.nodes().into_iter().map(client);
-        Ok((files, clients.collect::<Result<_, _>>()?))
+        let clients = clients.collect::<Result<_, _>>()?;
+        Ok((files, clients, plan_in(testnet.dir())?))
     }
 
     fn learn_peers(&self) {
@@ -203,10 +200,11 @@ impl Driver for Processes {
     async fn apply(&self, plan: &Plan) -> Result<(), Error> {
         // One after the other: each has a version of its own.
         let _turn = self.links.lock().await;
+        self.testnet.apply(plan).await?;
         if let Some(emulator) = &self.emulator {
-            emulator.apply(plan.clone());
+            emulator.apply(self.testnet.plan()?);
         }
-        self.testnet.apply(plan).await.map(drop)
+        Ok(())
     }
 
     fn net_config(&self, node: usize) -> NetConfig {

@@ -35,6 +35,8 @@ pub use values::Amount;
 use fields::Fields;
 use members::or;
 
+use crate::Transport;
+
 /// A network that has not done what it should in this time will not do it.
 const LIMIT_DEFAULT: Duration = Duration::from_secs(5 * 60);
 
@@ -52,6 +54,8 @@ pub struct Scenario {
     pub seed: u64,
     /// What its nodes are; whoever runs it may choose without a word.
     pub mode: Option<Mode>,
+    /// What they listen on, where each is a process; TCP by itself.
+    pub transport: Option<Transport>,
     /// The run is over at this time at the latest.
     pub limit: Duration,
     /// Its nodes.
@@ -111,6 +115,7 @@ impl Scenario {
                 overrides.seed.unwrap_or(said)
             },
             mode: fields.text("mode", str::parse)?.map(|it| it.value),
+            transport: fields.text("transport", str::parse)?.map(|it| it.value),
             limit: or(fields.text("limit", values::period)?, LIMIT_DEFAULT),
             links: read_all(&mut fields, "link", LinkRule::read)?,
             contents: Content::read_all(&mut fields, overrides.scale)?,

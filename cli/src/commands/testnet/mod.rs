@@ -21,7 +21,7 @@ use shoal_node::{
     api::{ApiError, ErrorCode},
     emulation::Plan,
 };
-use shoal_testnet::{Down, Error, NodeEntry, Testnet, plan_in};
+use shoal_testnet::{Down, Error, NodeEntry, Setup, Testnet, plan_in};
 
 use crate::{
     app::{self, App},
@@ -86,7 +86,12 @@ async fn up(app: &App, dir: &Path, args: &UpArgs) -> Result<(), ApiError> {
         nodes: vec![line; args.nodes],
         ..Plan::default()
     });
-    let testnet = Testnet::up_emulated(dir, args.nodes, &program()?, plan, interrupted).await?;
+    let setup = Setup {
+        nodes: args.nodes,
+        transport: args.transport,
+        links: plan,
+    };
+    let testnet = Testnet::up_as(dir, setup, &program()?, interrupted).await?;
     let up = Up {
         dir: testnet.dir().to_owned(),
         manifest: testnet.manifest_path(),

@@ -61,6 +61,7 @@ pub(super) async fn run(app: &App, dir: &Path, args: &RunArgs) -> Result<ExitCod
     let out = args.out.clone().unwrap_or(default);
     let options = Options {
         mode,
+        transport: args.transport.or(scenario.transport),
         dir,
         program: &program()?,
         out: &out,
