@@ -2,11 +2,11 @@
 
 use std::marker::PhantomData;
 
-use crate::api::{ApiError, ErrorCode, FRAME_HEAD_BYTES, FrameKind, read_head, types::StreamEvent};
 use reqwest::Response;
 use serde::de::DeserializeOwned;
 
 use super::{Patience, lost, not_understood};
+use crate::api::{ApiError, ErrorCode, FRAME_HEAD_BYTES, FrameKind, read_head, types::StreamEvent};
 
 /// Bytes and what is said of them, until all were sent.
 pub struct ByteStream<P, R> {

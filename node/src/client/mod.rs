@@ -1,9 +1,9 @@
 //! The client of the daemon's API: one method per operation.
 //!
 //! A daemon that goes away in the middle of an operation is an error after four missed heartbeats, or
-//! what [`Client::silent_for`] says instead; nothing is retried. All operations fail with what the daemon said, or with [`ErrorCode::DaemonLost`].
-//! Dropping the future of a streamed operation closes its connection, which cancels the operation in
-//! the daemon.
+//! what [`Client::silent_for`] says instead; nothing is retried. All operations fail with what the
+//! daemon said, or with [`ErrorCode::DaemonLost`]. Dropping the future of a streamed operation closes
+//! its connection, which cancels the operation in the daemon.
 
 mod bytes;
 #[cfg(test)]
@@ -11,6 +11,11 @@ mod tests;
 
 use std::{io, path::Path, time::Duration};
 
+use reqwest::{RequestBuilder, Response, Url};
+use serde::{Serialize, de::DeserializeOwned};
+use tokio::net::UnixStream;
+
+pub use self::bytes::{ByteStream, Part};
 use crate::api::{
     self, ApiError, ErrorBody, ErrorCode, HEARTBEAT_INTERVAL,
     types::{
@@ -21,11 +26,6 @@ use crate::api::{
         UnshareRequest, Unshared, Verified, VerifyProgress, VerifyRequest,
     },
 };
-use reqwest::{RequestBuilder, Response, Url};
-use serde::{Serialize, de::DeserializeOwned};
-use tokio::net::UnixStream;
-
-pub use self::bytes::{ByteStream, Part};
 
 /// Four missed heartbeats: a person is told within 5 s that the daemon hangs.
 const SILENCE_MAX: Duration = HEARTBEAT_INTERVAL.saturating_mul(4);

@@ -5,7 +5,6 @@
 
 use std::time::{Duration, Instant};
 
-use crate::api::types::UnshareRequest;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::{UnixListener, UnixStream},
@@ -13,6 +12,7 @@ use tokio::{
 };
 
 use super::*;
+use crate::api::types::UnshareRequest;
 
 const HEARTBEAT: &str = "{\"event\":\"heartbeat\"}\n";
 
