@@ -19,6 +19,7 @@ use super::{
     place::Part,
     record::Place,
     supply::Fed,
+    unflushed::Unflushed,
 };
 use crate::store::{FileStat, FileState, ShareRecord, ShareState};
 
@@ -108,11 +109,15 @@ impl Job {
     /// Offers what is in place from now on.
     fn serve(&self, record: &ShareRecord, landing: Arc<Landing>) -> Result<(), FetchError> {
         self.refresh_stat(record)?;
+        let is_flushed = self.request.sync;
+        if !is_flushed && let Some(place) = self.inner.transfers.place(self.id) {
+            Unflushed::of(self.store()).note(self.id, &place)?;
+        }
         self.inner
             .library
             .publish(self.store().batch(), record.clone())?;
-        if !self.request.sync {
-            self.inner.flush_later(landing, record.id);
+        if !is_flushed {
+            self.inner.flush_later(landing, record.id, self.id);
         }
         Ok(())
     }
@@ -225,17 +230,22 @@ impl Place {
     }
 
     fn remove_part(&self) -> io::Result<()> {
+        self.existing_part()?.map_or(Ok(()), |part| part.remove())
+    }
+
+    /// The part, if it has its hidden name.
+    pub(super) fn existing_part(&self) -> io::Result<Option<Part>> {
         let path = self.destination.parent.join(&self.part);
         let there = match path.symlink_metadata() {
             Ok(there) => there,
-            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(error),
         };
         let part = match there.is_dir() {
             true => Part::tree(&self.destination, self.part.clone()),
             false => Part::file(&self.destination, self.part.clone()),
         };
-        part?.remove()
+        part.map(Some)
     }
 }
 

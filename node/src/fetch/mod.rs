@@ -34,6 +34,7 @@ mod stream;
 mod supply;
 mod transfer;
 mod transfers;
+mod unflushed;
 
 use std::{
     path::PathBuf,
@@ -70,6 +71,7 @@ use self::{
     stream::Streams,
     transfer::Sink,
     transfers::{Started, Told},
+    unflushed::Unflushed,
 };
 use crate::{
     limits::{Limits, Pace, Rate},
@@ -464,12 +466,16 @@ impl Inner {
         }
     }
 
-    /// Brings a landed share to the disk in the background, and records that it is there.
-    fn flush_later(self: &Arc<Self>, landing: Arc<Landing>, share: ShareId) {
+    /// Brings a landed share of a transfer to the disk in the background, and records that it is
+    /// there.
+    fn flush_later(self: &Arc<Self>, landing: Arc<Landing>, share: ShareId, id: u64) {
         let inner = Arc::clone(self);
         span::spawn_blocking(&self.tasks, move || {
             let flushed = landing.part().flush().map_err(FetchError::from);
-            let recorded = flushed.and_then(|()| Ok(inner.library.flushed(share)?));
+            let recorded = flushed.and_then(|()| {
+                inner.library.flushed(share)?;
+                Ok(Unflushed::of(&inner.store).forget(id)?)
+            });
             if let Err(error) = recorded {
                 // The boot id stays in the record, so after a power loss everything is re-hashed.
                 tracing::warn!(%error, "a fetched share could not be flushed to disk");

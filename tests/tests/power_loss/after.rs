@@ -47,7 +47,6 @@ pub(crate) struct After<'a> {
     running: Running<Pretender>,
     /// What clients had been told.
     told: Vec<&'a str>,
-    loss: Loss,
 }
 
 impl<'a> After<'a> {
@@ -72,7 +71,6 @@ impl<'a> After<'a> {
             machine,
             running: running.unwrap(),
             told,
-            loss,
         }
     }
 
@@ -227,16 +225,12 @@ impl<'a> After<'a> {
         }
     }
 
-    /// Beside what was fetched nothing lies that an interrupted fetch has left. Where each entry of a
-    /// folder reaches the disk by itself, a part may have kept its hidden name although the record
-    /// of its fetch has gone: that is rubbish, and nobody's.
+    /// Beside what was fetched nothing lies that an interrupted fetch has left.
     fn check_landed(&self) {
         for entry in fs::read_dir(self.machine.landed()).unwrap() {
             let path = entry.unwrap().path();
             let is_item = self.machine.items.iter().any(|it| it.path == path);
-            let is_part = path.extension().is_some_and(|it| it == "part");
-            let is_excused = is_part && self.loss == Loss::Anything;
-            assert!(is_item || is_excused, "{} is left", path.display());
+            assert!(is_item, "{} is left", path.display());
         }
     }
 }

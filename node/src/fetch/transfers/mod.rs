@@ -40,6 +40,7 @@ use super::{
     FetchError, FetchRequest, Fetched, Outcome,
     progress::{Progress, Snapshot},
     record::{Fate, Place, Records, TransferRecord},
+    unflushed::Unflushed,
 };
 use crate::{
     limits::{Pace, Rate},
@@ -172,12 +173,14 @@ pub(crate) struct Transfers {
 }
 
 impl Transfers {
-    /// Reads what earlier processes left. Nothing runs yet.
+    /// Reads what earlier processes left, and mends what a power loss has undone. Blocking; nothing
+    /// runs yet.
     pub(crate) fn load(
         store: &Store,
         on_event: impl Fn(FetchEvent<'_>) + Send + Sync + 'static,
         shutdown: CancellationToken,
     ) -> Result<Self, StoreError> {
+        Unflushed::of(store).settle()?;
         let records = Records::new(store.clone());
         let (found, next_id) = records.load()?;
         let table = Table::load(found, next_id, Arc::new(on_event));
