@@ -1,4 +1,5 @@
-//! Whole programs against each other: Shoal, the floor, and what else is installed, in one run.
+//! Whole programs against each other: Shoal, the floor, and what else is installed, in one run; and
+//! Shoal over emulated lines, killed, and with somebody who watches.
 //!
 //! Each work is done by all programs in turn, round after round, so that what a noisy machine does
 //! meets all of them. What is quoted are medians and ratios of one run; a bar is a ratio, or a bound
