@@ -11,7 +11,7 @@ use shoal_node::api::{ApiError, ErrorCode, types::AbsolutePath};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    args::{Cli, Command, Global},
+    args::{Cli, Command, DbCommand, Global},
     commands, human, interrupt, logging,
     output::Output,
 };
@@ -64,6 +64,7 @@ async fn dispatch(app: &App, global: Global, command: Command) -> Result<ExitCod
     logging::for_command(&global);
     match command {
         Command::Verify(args) => return commands::verify::run(app, args).await,
+        Command::Db(DbCommand::Check(args)) => return commands::db::check(app, &args).await,
         Command::Testnet(args) => return commands::testnet::run(app, args).await,
         Command::Daemon(_) => Ok(()),
         Command::Stop => commands::stop::run(app).await,

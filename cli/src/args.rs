@@ -146,6 +146,9 @@ pub(crate) enum Command {
     Verify(VerifyArgs),
     /// Take out what nothing needs, and give its space back
     Gc(GcArgs),
+    /// Look after the database of a home that no daemon runs on
+    #[command(subcommand)]
+    Db(DbCommand),
     /// Show the configuration and where it comes from, change it, check it
     Config(ConfigArgs),
     /// Print what makes a shell complete these commands
@@ -373,6 +376,22 @@ pub(crate) struct GcArgs {
     /// Only say what would be taken out
     #[arg(long)]
     pub(crate) dry_run: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum DbCommand {
+    /// Read the whole database and say whether it is sound
+    ///
+    /// Ends with exit code 5 when something of it cannot be read, or when a share that was
+    /// acknowledged is not in it.
+    Check(DbCheckArgs),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct DbCheckArgs {
+    /// Make a new database of what can be read; the damaged one is kept beside it
+    #[arg(long)]
+    pub(crate) repair: bool,
 }
 
 #[cfg(test)]

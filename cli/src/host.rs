@@ -58,6 +58,7 @@ impl Host {
     pub(crate) fn start_upkeep(&self) {
         self.node.resume_transfers();
         self.node.start_scrub();
+        self.node.start_check();
     }
 
     /// Has the node follow the file that says what its links are like.

@@ -25,4 +25,4 @@ pub mod share;
 pub mod store;
 mod swarm;
 
-pub use node::{Node, NodeError, NodeHandle, Shared};
+pub use node::{HomeChecked, Node, NodeError, NodeHandle, Shared, check_home};

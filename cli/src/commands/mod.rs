@@ -4,6 +4,7 @@
 mod cat;
 pub(crate) mod config;
 pub(crate) mod daemon;
+pub(crate) mod db;
 pub(crate) mod definition;
 pub(crate) mod fetch;
 pub(crate) mod find;

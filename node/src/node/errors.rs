@@ -44,7 +44,8 @@ impl From<&StoreError> for ApiError {
             StoreError::NewerSchema { .. } => Self::new(ErrorCode::NewerSchema, message)
                 .hint("use the newer version of shoal, or another --home"),
             StoreError::Damaged { .. } => Self::new(ErrorCode::Integrity, message)
-                .hint("restore the db folder from a backup, or move it away and share again"),
+                .hint("run `shoal db check --repair`: it keeps what can be read, puts the damaged database \
+                       aside and says what has to be shared again"),
             StoreError::NoSpace => Self::new(ErrorCode::NoSpace, message)
                 .hint("free some space on the disk of the home"),
             StoreError::NoPermission { .. } => Self::new(ErrorCode::NoPermission, message)

@@ -8,6 +8,7 @@
 mod answers;
 mod budgets;
 mod errors;
+mod integrity;
 mod measure;
 mod observe;
 mod offers;
@@ -28,6 +29,7 @@ use libp2p::{PeerId, identity::Keypair};
 use tokio::sync::{Mutex, mpsc};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
+pub use self::integrity::{HomeChecked, check_home};
 use self::{observe::Observer, offers::Offers, tables::TableLog};
 use crate::{
     api::{HomeError, HomeLock},
@@ -96,6 +98,7 @@ struct Inner {
     rates: watch::Rates,
     recheck: watch::Recheck,
     scrub: scrub::Scrub,
+    integrity: integrity::Integrity,
     events: Events,
     observed: Arc<Observer>,
     /// Listeners are told of the end once.
@@ -228,6 +231,7 @@ impl Node {
             config,
             emulation,
             started: Instant::now(),
+            integrity: integrity::Integrity::new(library.clone()),
             library,
             net,
             fetcher,
@@ -291,6 +295,13 @@ impl NodeHandle {
         let inner = &self.inner;
         let (rates, shutdown) = (inner.rates.clone(), inner.shutdown.clone());
         inner.scrub.start(&inner.tasks, rates, shutdown);
+    }
+
+    /// Reads the whole database once, so that damage is known before something is missed: for a
+    /// daemon alone, too.
+    pub fn start_check(&self) {
+        let inner = &self.inner;
+        inner.integrity.start(&inner.tasks, inner.shutdown.clone());
     }
 
     /// Follows the file that says what this node's links are like.

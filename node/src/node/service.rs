@@ -10,7 +10,7 @@ use shoal_protocol::{address::Cid, link::Link};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use super::{NodeHandle, answers, warnings};
+use super::{NodeHandle, answers, integrity, warnings};
 use crate::{
     api::{ApiError, ErrorCode, Progress, Service, types as api},
     events::EventReader,
@@ -47,7 +47,8 @@ impl Service for NodeHandle {
         let (up, down) = inner.rates.current();
         let limits = self.limits_now();
         let scrubbing = inner.scrub.status();
-        let warnings = warnings::of(&shares, peers.len(), &limits, &scrubbing);
+        let database = inner.integrity.status();
+        let warnings = warnings::of(&shares, peers.len(), &limits, &scrubbing, &database);
         Ok(api::Status {
             peer_id: self.peer_id(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -78,6 +79,7 @@ impl Service for NodeHandle {
             limits,
             disk: answers::disk(&inner.home),
             scrub: scrubbing,
+            database,
             warnings: warnings.into_iter().map(|it| it.message).collect(),
             emulation: inner.emulation.as_ref().map(answers::emulated_line),
         })
@@ -192,7 +194,16 @@ impl Service for NodeHandle {
         let unsharing = tokio::task::spawn_blocking(move || library.unshare(&target));
         let removed = unsharing.await.map_err(|panic| internal(&panic))??;
         Ok(api::Unshared {
-            removed: removed.iter().map(|it| answers::share_info(it)).collect(),
+            removed: removed
+                .shares
+                .iter()
+                .map(|it| answers::share_info(it))
+                .collect(),
+            forgotten: removed
+                .forgotten
+                .iter()
+                .map(integrity::lost_share)
+                .collect(),
         })
     }
 

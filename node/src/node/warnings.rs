@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use super::{Inner, NodeHandle, answers, budgets, scrub};
+use super::{Inner, NodeHandle, answers, budgets, integrity, scrub};
 use crate::{
     api::types as api,
     events::Event,
@@ -25,7 +25,7 @@ pub(super) struct Warning {
 }
 
 /// What a warning is about; as long as that is there, it is the same warning.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 enum About {
     ChangedShare(ShareId),
     NoPeers,
@@ -34,6 +34,8 @@ enum About {
         spent: bool,
     },
     Damage,
+    /// What the sentence says of the database.
+    Database(String),
 }
 
 /// All warnings there are.
@@ -42,6 +44,7 @@ pub(super) fn of(
     peers: usize,
     limits: &api::Limits,
     scrub: &api::Scrub,
+    database: &api::Database,
 ) -> Vec<Warning> {
     let warning = |about, message| Warning { about, message };
     let changed = shares.iter().filter_map(|share| {
@@ -57,7 +60,10 @@ pub(super) fn of(
     let budget = budgets::warning(limits);
     let budget = budget.map(|message| warning(About::Budget { spent }, message));
     let damage = scrub::warning(scrub).map(|message| warning(About::Damage, message));
+    let database = integrity::warnings(database)
+        .map(|message| warning(About::Database(message.clone()), message));
     changed
+        .chain(database)
         .chain(no_peers)
         .chain(budget)
         .chain(damage)
@@ -98,6 +104,7 @@ impl NodeHandle {
         let inner = &self.inner;
         let peers = inner.net.peers().await.len();
         let (limits, scrub) = (self.limits_now(), inner.scrub.status());
-        of(&inner.library.shares(), peers, &limits, &scrub)
+        let database = inner.integrity.status();
+        of(&inner.library.shares(), peers, &limits, &scrub, &database)
     }
 }

@@ -178,6 +178,9 @@ pub(super) fn descriptors(layout: Layout) -> (Options, Vec<ColumnFamilyDescripto
     options.create_missing_column_families(true);
     options.set_write_buffer_manager(&buffers);
     options.set_max_total_wal_size(LOG_BYTES_MAX);
+    // A log that is missing, or shorter than it was when the next one began, is damage and no
+    // smaller database.
+    options.set_track_and_verify_wals_in_manifest(true);
     options.set_max_open_files(OPEN_FILES_MAX);
     options.set_max_background_jobs(BACKGROUND_JOBS);
     options.set_log_level(LogLevel::Warn);

@@ -22,7 +22,9 @@ mod keys;
 mod layout;
 mod library;
 mod open;
+mod register;
 mod remove;
+mod repair;
 mod rows;
 mod scan;
 mod shared;
@@ -41,9 +43,12 @@ pub use boot::BootId;
 pub use error::StoreError;
 pub use garbage::{Garbage, GarbagePhase};
 pub use library::{
-    BlockKind, Damage, FileVerdict, Held, Library, LibraryEvent, ReadError, ScrubPosition,
-    Scrubbed, UnshareError, UnshareTarget, Verdict, VerifyEvent, VerifySummary,
+    BlockKind, Checked, Damage, FileVerdict, Held, Library, LibraryEvent, Lost, ReadError,
+    ScrubPosition, Scrubbed, UnshareError, UnshareTarget, Unshared, Verdict, VerifyEvent,
+    VerifySummary,
 };
+pub use register::{Registered, SharePlace};
+pub use repair::Repaired;
 pub use rows::{
     Change, ChangeKind, FileChunk, FileId, FileRow, FileStat, FileState, Location, Origin, Recipe,
     ShareId, ShareRecord, ShareState,
@@ -151,6 +156,17 @@ impl Store {
     /// Waits until every batch that was committed so far would survive a power loss.
     pub fn sync(&self) -> Result<(), StoreError> {
         Ok(self.inner.db.flush_wal(true)?)
+    }
+
+    /// How often RocksDB failed in the background since it was opened: damage that a compaction
+    /// met, or a full disk.
+    #[must_use]
+    pub fn background_errors(&self) -> u64 {
+        let errors = self
+            .inner
+            .db
+            .property_int_value("rocksdb.background-errors");
+        errors.ok().flatten().unwrap_or_default()
     }
 
     /// A table whose rows belong to the caller.

@@ -11,7 +11,10 @@ use super::shared::Prefix;
 use super::{StoreError, keys};
 
 /// The folder of the home that holds the database.
-const DB_DIR: &str = "db";
+pub(super) const DB_DIR: &str = "db";
+
+/// How RocksDB names blob files.
+const BLOB_SUFFIX: &str = "blob";
 
 /// RocksDB writes this file when it has created a database; without it there is none.
 const CURRENT_FILE: &str = "CURRENT";
@@ -41,7 +44,12 @@ pub(super) fn make_home(home: &Path) -> Result<(), StoreError> {
 
 /// Opens or creates the database below `home` and checks its schema.
 pub(super) fn database(home: &Path, layout: Layout) -> Result<DB, StoreError> {
-    let path = home.join(DB_DIR);
+    database_in(home, DB_DIR, layout)
+}
+
+/// As [`database`], in the folder `name` of the home.
+pub(super) fn database_in(home: &Path, name: &str, layout: Layout) -> Result<DB, StoreError> {
+    let path = home.join(name);
     let (options, families) = layout::descriptors(layout);
     let exists = path.join(CURRENT_FILE).exists();
     if exists {
@@ -55,6 +63,7 @@ pub(super) fn database(home: &Path, layout: Layout) -> Result<DB, StoreError> {
         false => opening(error, exists),
     })?;
     check_schema(&db, layout)?;
+    check_blob_files(&db, &path)?;
     if !exists {
         // A synced row is not durable while the folders above it may vanish.
         sync_folder(home)?;
@@ -63,7 +72,35 @@ pub(super) fn database(home: &Path, layout: Layout) -> Result<DB, StoreError> {
     Ok(db)
 }
 
-fn sync_folder(path: &Path) -> Result<(), StoreError> {
+/// RocksDB looks at its table files when it opens, and at blob files only when they are read: one
+/// that is missing or cut short would be found by whoever asks for what was in it. Files that are
+/// about to be deleted may make up for what is missing; reading everything finds that, too.
+fn check_blob_files(db: &DB, path: &Path) -> Result<(), StoreError> {
+    let family = db.cf_handle(Family::Blocks.name());
+    let family = family.ok_or_else(|| StoreError::damaged("it has no family of blocks"))?;
+    let expected = |name| db.property_int_value_cf(&family, name);
+    let files = expected("rocksdb.num-blob-files")?.unwrap_or_default();
+    let bytes = expected("rocksdb.live-blob-file-size")?.unwrap_or_default();
+    let (mut files_there, mut bytes_there) = (0, 0);
+    for entry in std::fs::read_dir(path).map_err(|error| StoreError::io(path, error))? {
+        let entry = entry.map_err(|error| StoreError::io(path, error))?;
+        if Path::new(&entry.file_name()).extension() == Some(BLOB_SUFFIX.as_ref()) {
+            let metadata = entry
+                .metadata()
+                .map_err(|error| StoreError::io(path, error))?;
+            files_there += 1;
+            bytes_there += metadata.len();
+        }
+    }
+    if files_there < files || bytes_there < bytes {
+        return Err(StoreError::damaged(format!(
+            "{files_there} of {files} blob files are there, with {bytes_there} of {bytes} bytes"
+        )));
+    }
+    Ok(())
+}
+
+pub(super) fn sync_folder(path: &Path) -> Result<(), StoreError> {
     let path = if path.as_os_str().is_empty() {
         Path::new(".")
     } else {
@@ -143,12 +180,15 @@ fn is_locked(error: &rocksdb::Error) -> bool {
     text.contains("While lock file") || text.contains("lock hold by current process")
 }
 
-/// A database that exists but cannot be opened for want of one of its files, or with arguments that
-/// always worked, is damaged.
+/// A database that exists but cannot be opened for want of one of its files, or for a reason that
+/// has nothing to do with the disk, is damaged: the arguments always worked.
 fn opening(error: rocksdb::Error, exists: bool) -> StoreError {
     let missing_file = error.as_ref().contains("No such file or directory");
-    let unusable = missing_file || error.kind() == ErrorKind::InvalidArgument;
-    if exists && unusable {
+    let is_of_the_disk = matches!(
+        error.kind(),
+        ErrorKind::IOError | ErrorKind::Busy | ErrorKind::TimedOut | ErrorKind::TryAgain
+    );
+    if exists && (missing_file || !is_of_the_disk) {
         return StoreError::Damaged {
             detail: error.into_string(),
         };

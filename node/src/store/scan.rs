@@ -27,8 +27,25 @@ impl Inner {
 
     /// As [`scan`](Self::scan), from the key `from` on.
     pub(super) fn scan_from(&self, family: Family, prefix: &[u8], from: &[u8]) -> Scan<'_> {
-        let first = self.key(prefix.max(from));
+        self.scan_with(family, prefix, from, ReadOptions::default())
+    }
+
+    /// All rows of `family`, past the cache: what is read once would only displace what is needed.
+    pub(super) fn scan_uncached(&self, family: Family) -> Scan<'_> {
         let mut options = ReadOptions::default();
+        options.fill_cache(false);
+        options.set_total_order_seek(true);
+        self.scan_with(family, &[], &[], options)
+    }
+
+    fn scan_with(
+        &self,
+        family: Family,
+        prefix: &[u8],
+        from: &[u8],
+        mut options: ReadOptions,
+    ) -> Scan<'_> {
+        let first = self.key(prefix.max(from));
         if let Some(end) = keys::prefix_end(&self.key(prefix)) {
             options.set_iterate_upper_bound(end);
         }

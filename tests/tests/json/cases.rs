@@ -194,8 +194,15 @@ fn cases_of_fetches() -> [Case; 7] {
     ]
 }
 
-fn cases_of_upkeep() -> [Case; 3] {
+fn cases_of_upkeep() -> [Case; 4] {
     [
+        case(
+            "db check",
+            "DatabaseChecked",
+            |it| it.on("detached", "db check"),
+            |it| it.node("db check"),
+            (1, "already_running"),
+        ),
         case(
             "verify",
             "Verified",

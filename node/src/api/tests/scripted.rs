@@ -71,6 +71,11 @@ impl Service for Scripted {
             limits: scripted_limits(),
             disk: Disk { free: 1, total: 2 },
             scrub: Scrub::default(),
+            database: Database {
+                state: DatabaseState::Sound,
+                lost: Vec::new(),
+                damage: Vec::new(),
+            },
             warnings: Vec::new(),
             emulation: None,
         })
@@ -146,6 +151,7 @@ impl Service for Scripted {
         if known {
             Ok(Unshared {
                 removed: Vec::new(),
+                forgotten: Vec::new(),
             })
         } else {
             Err(ApiError::new(ErrorCode::NotShared, "not shared").hint("see `shoal ls`"))

@@ -27,8 +27,8 @@ pub use fetch::{
 };
 pub use limits::{LimitSource, Limits, LimitsChange, MonthlyLimit, RateLimit};
 pub use node::{
-    ConnectRequest, Connected, Direction, Disk, EmulatedLine, Identity, Peer, Peers, Rates,
-    Replicas, Scope, Status, Stopping,
+    ConnectRequest, Connected, Database, DatabaseState, Direction, Disk, EmulatedLine, Identity,
+    LostShare, Peer, Peers, Rates, Replicas, Scope, Status, Stopping,
 };
 pub use scrub::{Damage, Scrub, ScrubState};
 pub use share::{

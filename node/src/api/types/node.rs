@@ -120,6 +120,8 @@ pub struct Status {
     pub disk: Disk,
     /// The re-hashing of what it offers.
     pub scrub: Scrub,
+    /// Whether the database was read whole since the start, and what damage took.
+    pub database: Database,
     /// What the person should look after, one sentence each.
     pub warnings: Vec<String>,
     /// The line that is emulated for it, if it is a node of a test network.
@@ -181,6 +183,43 @@ pub struct Disk {
     pub free: u64,
     /// Bytes in all.
     pub total: u64,
+}
+
+/// The state of the database.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Database {
+    /// What is known of it.
+    pub state: DatabaseState,
+    /// Shares that were acknowledged and that it does not have.
+    pub lost: Vec<LostShare>,
+    /// What cannot be read of it, one sentence each.
+    pub damage: Vec<String>,
+}
+
+/// What is known of the database.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum DatabaseState {
+    /// It is not being read whole: only a daemon does.
+    Unchecked,
+    /// It is being read.
+    Checking,
+    /// Every row was read since the start.
+    Sound,
+    /// Something cannot be read, or shares are lost.
+    Damaged,
+}
+
+/// A share that was acknowledged and that damage to the database took.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct LostShare {
+    /// Its name.
+    pub name: String,
+    /// Its root.
+    pub cid: String,
+    /// What was shared: one path, or the several that it was made of.
+    #[schema(value_type = Vec<String>)]
+    pub paths: Vec<PathBuf>,
 }
 
 /// The answer to a request to stop.

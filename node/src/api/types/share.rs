@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::AbsolutePath;
+use super::{AbsolutePath, LostShare};
 
 /// What to share and how.
 #[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
@@ -155,6 +155,9 @@ pub enum UnshareRequest {
 pub struct Unshared {
     /// Each of them, as it was.
     pub removed: Vec<ShareInfo>,
+    /// Shares that damage to the database had taken, and that are not told any more.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub forgotten: Vec<LostShare>,
 }
 
 /// The node's shares.

@@ -11,8 +11,10 @@
 //!
 //! It ends when its last clone is dropped, which stops the collecting thread and waits for it.
 
+mod check;
 mod collect;
 mod files;
+mod lost;
 mod read;
 mod scrub;
 mod sweep;
@@ -25,15 +27,18 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use shoal_protocol::address::Cid;
 
-use super::rows::{Origin, ShareId, ShareRecord, ShareState};
+use super::register::{Compared, Register, SharePlace, waits_for_flush};
+use super::rows::{ShareId, ShareRecord, ShareState};
 use super::{Batch, BootId, Store, StoreError};
 use collect::Collector;
 use files::OpenFiles;
 
+pub use check::Checked;
+pub use lost::Lost;
 pub use read::{BlockKind, ReadError};
 pub use scrub::{Damage, ScrubPosition, Scrubbed};
 pub use sweep::{FileVerdict, Verdict, VerifyEvent, VerifySummary};
-pub use unshare::{UnshareError, UnshareTarget};
+pub use unshare::{UnshareError, UnshareTarget, Unshared};
 
 /// The view of the shares of one home. Cheap to clone; calls block on disk.
 #[derive(Clone)]
@@ -50,6 +55,9 @@ struct Inner {
     files: OpenFiles,
     on_event: Box<dyn Fn(LibraryEvent) + Send + Sync>,
     collector: Collector,
+    /// What was acknowledged, beside the database.
+    register: Register,
+    lost: Mutex<Lost>,
 }
 
 /// The readable shares. About 500 bytes each.
@@ -97,9 +105,14 @@ impl Library {
         let mut view = View::default();
         let mut batch = store.batch();
         let mut is_going = false;
-        for mut record in store.shares()? {
-            if record.state == ShareState::Staging {
-                // Only one process uses a home, so whoever was writing this is gone.
+        let register = Register::open(store.home())?;
+        let shares = store.shares()?;
+        let found = compare(&register, &shares)?;
+        for mut record in shares {
+            let is_unshared = found.unshared.contains(&record.id);
+            if record.state == ShareState::Staging || is_unshared {
+                // Only one process uses a home, so whoever was writing this is gone. And what was
+                // unshared stays so, also where damage brings an old state of the database back.
                 record.state = ShareState::Removing;
                 batch.put_share(&record)?;
             }
@@ -121,6 +134,11 @@ impl Library {
             files: OpenFiles::default(),
             on_event: Box::new(on_event),
             collector,
+            register,
+            lost: Mutex::new(Lost {
+                shares: found.lost,
+                unreadable_lines: found.unreadable,
+            }),
         };
         Ok(Self {
             inner: Arc::new(inner),
@@ -215,6 +233,12 @@ impl Library {
             replaced.iter().for_each(|share| view.remove(share.id));
             view.insert(Arc::clone(&record));
         });
+        if record.state == ShareState::Live
+            && let Err(error) = inner.acknowledge(&record)
+        {
+            inner.remove(&[record])?;
+            return Err(error);
+        }
         drop(changes);
         // The rows of a landed share were read under its old base and state.
         inner.files.forget_share(record.id);
@@ -249,8 +273,11 @@ impl Library {
             unflushed_boot: None,
             ..share.as_ref().clone()
         };
-        self.inner.replace(self.inner.store.batch(), record, true)?;
-        Ok(())
+        let record = self.inner.replace(self.inner.store.batch(), record, true)?;
+        match record.is_listed() {
+            true => self.inner.acknowledge(&record),
+            false => Ok(()),
+        }
     }
 
     fn select(&self, wanted: impl Fn(&ShareRecord) -> bool) -> Vec<Arc<ShareRecord>> {
@@ -296,6 +323,9 @@ impl Inner {
 
     /// Hides shares for good, durably. The caller holds [`Self::changing`].
     fn remove(&self, shares: &[Arc<ShareRecord>]) -> Result<(), StoreError> {
+        let listed = shares.iter().filter(|share| share.is_listed());
+        let places: Vec<_> = listed.map(|share| SharePlace::of(share)).collect();
+        self.register.unshared(&places)?;
         let mut batch = self.store.batch();
         for share in shares {
             batch.put_share(&removing(share))?;
@@ -348,10 +378,12 @@ fn same_place(one: &ShareRecord, other: &ShareRecord) -> bool {
     one.source == other.source && one.selection == other.selection
 }
 
-/// Whether a share's rows may be lost with its bytes in a power loss: a fetch says "done" before
-/// either is flushed, and waiting for the rows alone would flush much of the bytes with them.
-fn waits_for_flush(share: &ShareRecord) -> bool {
-    share.origin == Origin::Fetched && share.unflushed_boot.is_some()
+/// Compares the register with what the database has.
+fn compare(register: &Register, shares: &[ShareRecord]) -> Result<Compared, StoreError> {
+    let listed: Vec<_> = shares.iter().filter(|share| share.is_listed()).collect();
+    let is_leaving = |share: &&ShareRecord| share.state == ShareState::Removing;
+    let leaving: Vec<_> = shares.iter().filter(is_leaving).collect();
+    register.compare(&listed, &leaving)
 }
 
 fn removing(share: &ShareRecord) -> ShareRecord {

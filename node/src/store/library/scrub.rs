@@ -126,7 +126,7 @@ impl Library {
     }
 
     /// Records that the tree of a share is damaged, and says so once; false when that is known.
-    fn mark_damaged_index(&self, id: ShareId) -> Result<bool, StoreError> {
+    pub(super) fn mark_damaged_index(&self, id: ShareId) -> Result<bool, StoreError> {
         let changes = self.inner.changing();
         let Some(share) = self.share(id).filter(|share| share.is_listed()) else {
             return Ok(false);

@@ -191,6 +191,9 @@ impl Library {
         };
         let live = record.state == ShareState::Live;
         let record = self.inner.replace(batch, record, false)?;
+        if live {
+            self.inner.acknowledge(&record)?;
+        }
         drop(changes);
         self.inner.files.forget_share(id);
         match (was_live, live) {

@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::*;
 use crate::share::{ShareRequest, share};
-use crate::store::rows::{ChangeKind, FileRow, FileStat, FileState};
+use crate::store::rows::{ChangeKind, FileId, FileRow, FileStat, FileState};
 
 /// Files start out this old, so that their timestamps vouch for them.
 const AGE: std::time::Duration = std::time::Duration::from_secs(3600);
@@ -542,7 +542,7 @@ fn unsharing_is_told_leaves_files_alone_and_survives_a_restart() {
     let share = world.share("file");
     let unshare = |target| world.library().unshare(&target);
     let gone = unshare(UnshareTarget::Path(path.clone())).unwrap();
-    assert_eq!(gone, std::slice::from_ref(&share));
+    assert_eq!(gone.shares, std::slice::from_ref(&share));
     assert_eq!(world.told(), ["added", "removed"]);
     assert!(matches!(world.read("content"), Err(ReadError::NotHere)));
     let root = UnshareTarget::Root(share.root.clone());
@@ -555,6 +555,72 @@ fn unsharing_is_told_leaves_files_alone_and_survives_a_restart() {
     world.restart();
     assert!(world.library().shares().is_empty());
     assert_eq!(fs::read_to_string(path).unwrap(), "content");
+}
+
+#[test]
+fn what_an_empty_database_has_lost_is_told_until_it_is_shared_again_or_forgotten() {
+    let mut world = World::new();
+    for name in ["one", "two"] {
+        world.write(name, name);
+        world.share(name);
+    }
+    world.library = None;
+    fs::remove_dir_all(world.dir.path().join("home/db")).unwrap();
+    world.restart();
+    let lost = |world: &World| {
+        let lost = world.library().lost().shares;
+        lost.into_iter().map(|share| share.name).collect::<Vec<_>>()
+    };
+    assert_eq!(lost(&world), ["one", "two"]);
+    world.share("one");
+    assert_eq!(lost(&world), ["two"]);
+    world.restart();
+    assert_eq!(lost(&world), ["two"]);
+    let target = UnshareTarget::Path(world.path("two"));
+    let gone = world.library().unshare(&target).unwrap();
+    assert_eq!((gone.shares.len(), gone.forgotten.len()), (0, 1));
+    world.restart();
+    assert!(lost(&world).is_empty());
+    assert_eq!(world.library().shares().len(), 1);
+}
+
+#[test]
+fn a_check_finds_what_cannot_be_read_and_a_repair_keeps_the_rest() {
+    let mut world = World::new();
+    for number in 0..200 {
+        world.write(&format!("good/file number {number}"), &number.to_string());
+        world.write(&format!("bad/file number {number}"), &number.to_string());
+    }
+    let (good, bad) = (world.share("good"), world.share("bad"));
+    // A row of one of them goes, as no orderly program takes it.
+    let mut batch = world.library().store().batch();
+    batch.remove_file(
+        FileId(300),
+        &world.library().store().file(FileId(300)).unwrap().unwrap(),
+    );
+    batch.commit(true).unwrap();
+    let checked = world.library().check(&CancellationToken::new()).unwrap();
+    assert_eq!(checked.damaged_shares.len(), 1, "{checked:?}");
+    assert!(checked.complete && checked.damaged_tables.is_empty());
+    let damaged = match checked.damaged_shares[0].as_str() {
+        "good" => &good,
+        _ => &bad,
+    };
+    assert_eq!(
+        world.change(damaged),
+        Some((String::new(), ChangeKind::Index))
+    );
+    world.library = None;
+    let repaired = Store::repair(&world.dir.path().join("home")).unwrap();
+    assert_eq!((repaired.shares, repaired.left_out.len()), (1, 1));
+    assert!(repaired.kept.join("CURRENT").exists());
+    world.restart();
+    assert_eq!(world.library().shares().len(), 1);
+    assert_eq!(world.library().lost().shares.len(), 1);
+    let checked = world.library().check(&CancellationToken::new()).unwrap();
+    assert!(checked.is_sound(), "{checked:?}");
+    // Ids are not used twice.
+    assert!(world.share("good").id > bad.id);
 }
 
 #[test]

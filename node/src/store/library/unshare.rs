@@ -6,7 +6,7 @@ use std::sync::Arc;
 use shoal_protocol::{address::Cid, name::escaped};
 
 use super::Library;
-use crate::store::{ShareRecord, StoreError};
+use crate::store::{Registered, ShareRecord, StoreError};
 
 /// What to unshare.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -15,6 +15,15 @@ pub enum UnshareTarget {
     Root(Cid),
     /// What was shared from an absolute path.
     Path(PathBuf),
+}
+
+/// What is not offered any more.
+#[derive(Debug, Default)]
+pub struct Unshared {
+    /// Shares that were.
+    pub shares: Vec<Arc<ShareRecord>>,
+    /// Shares that damage had taken, and that are forgotten now.
+    pub forgotten: Vec<Registered>,
 }
 
 /// Why nothing was unshared.
@@ -48,11 +57,23 @@ impl UnshareError {
 }
 
 impl Library {
-    /// Stops offering what `target` names, durably, and returns the shares that were.
+    /// Stops offering what `target` names, durably.
     ///
-    /// Blocks that no other share needs are deleted in the background.
-    pub fn unshare(&self, target: &UnshareTarget) -> Result<Vec<Arc<ShareRecord>>, UnshareError> {
+    /// Blocks that no other share needs are deleted in the background. A share that damage took is
+    /// forgotten by the same words.
+    pub fn unshare(&self, target: &UnshareTarget) -> Result<Unshared, UnshareError> {
         let _changes = self.inner.changing();
+        let found = self.shares_named(target);
+        let forgotten = self.forget_lost(target)?;
+        let shares = match found {
+            Err(UnshareError::NotShared { .. }) if !forgotten.is_empty() => Vec::new(),
+            found => found?,
+        };
+        self.inner.remove(&shares)?;
+        Ok(Unshared { shares, forgotten })
+    }
+
+    fn shares_named(&self, target: &UnshareTarget) -> Result<Vec<Arc<ShareRecord>>, UnshareError> {
         let shares = match target {
             UnshareTarget::Root(root) => {
                 self.select(|share| share.is_listed() && share.root == *root)
@@ -65,7 +86,6 @@ impl Library {
                 UnshareTarget::Path(path) => path.to_string_lossy().into_owned(),
             }));
         }
-        self.inner.remove(&shares)?;
         Ok(shares)
     }
 
