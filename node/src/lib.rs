@@ -10,6 +10,7 @@
 pub mod api;
 pub mod client;
 pub mod config;
+mod deadline;
 pub mod emulation;
 pub mod events;
 mod fetch;
