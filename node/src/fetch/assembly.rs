@@ -89,11 +89,6 @@ impl Assembly {
         self.runs.iter().any(|run| run.from == provider)
     }
 
-    /// Whether several providers have sent parts of it.
-    pub(super) fn is_mixed(&self) -> bool {
-        self.runs.len() > 1
-    }
-
     /// Who sent how many bytes.
     pub(super) fn parts(&self) -> impl Iterator<Item = (ProviderId, u64)> {
         let starts = std::iter::once(0).chain(self.runs.iter().map(|run| run.end));
@@ -245,7 +240,7 @@ mod tests {
         assert_eq!(fill(&slot, A, b"ab"), Some(2));
         assert_eq!(fill(&slot, A, b"c"), Some(1));
         let prefix = slot.close().unwrap();
-        assert!(prefix.is_all_of(A) && !prefix.is_mixed());
+        assert!(prefix.is_all_of(A));
         assert_eq!(fill(&slot, A, b"d"), None, "it was taken back");
         assert!(slot.close().is_none() && slot.is_closed());
         slot.put(assembly(5));
@@ -261,7 +256,8 @@ mod tests {
         );
         let block = next.close().unwrap();
         assert_eq!(block.bytes(), b"abcde");
-        assert!(block.is_mixed() && !block.is_all_of(A) && !block.is_all_of(B));
+        assert!(!block.is_all_of(A) && !block.is_all_of(B));
+        assert!(block.has_any_of(A) && block.has_any_of(B));
         assert_eq!(block.parts().collect::<Vec<_>>(), [(A, 3), (B, 2)]);
     }
 
@@ -312,7 +308,7 @@ mod tests {
             assert_eq!(fill(&slot, A, byte), Some(1));
         }
         let block = slot.close().unwrap();
-        assert_eq!((block.filled(), block.is_mixed()), (3, false));
+        assert_eq!(block.filled(), 3);
         assert_eq!(block.parts().collect::<Vec<_>>(), [(A, 3)]);
     }
 }

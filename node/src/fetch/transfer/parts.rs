@@ -111,8 +111,8 @@ impl Transfer {
         let mut most = 0;
         for want in self.wants.values_mut() {
             if let Some(beginning) = want.end_request(provider) {
-                let mut parts = beginning.parts().filter(|(from, _)| *from == provider);
-                most = most.max(parts.next().map_or(0, |(_, bytes)| bytes));
+                let parts = beginning.parts().filter(|(from, _)| *from == provider);
+                most = most.max(parts.map(|(_, bytes)| bytes).max().unwrap_or_default());
                 want.keep(beginning, &self.setup.buffers);
             }
         }
