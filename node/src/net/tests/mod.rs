@@ -5,6 +5,7 @@
 
 mod connecting;
 mod discovery;
+mod ends;
 mod links;
 mod streams;
 mod wire;
