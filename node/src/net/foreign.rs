@@ -118,7 +118,7 @@ pub(super) struct Foreigners {
 
 impl Foreigners {
     /// Takes note of a peer; whether that is news.
-    pub(super) fn met(&mut self, peer: PeerId, misfit: Misfit, now: Instant) -> bool {
+    pub(super) fn met(&mut self, peer: PeerId, misfit: &Misfit, now: Instant) -> bool {
         self.forget_old(now);
         if self.met.len() >= PEERS_MAX && !self.met.contains_key(&peer) {
             let oldest = self.met.iter().min_by_key(|(_, (_, at))| *at);
@@ -126,7 +126,7 @@ impl Foreigners {
             oldest.map(|peer| self.met.remove(&peer));
         }
         let before = self.met.insert(peer, (misfit.clone(), now));
-        before.is_none_or(|(before, _)| before != misfit)
+        before.is_none_or(|(before, _)| before != *misfit)
     }
 
     /// A peer is understood now.
@@ -225,18 +225,15 @@ mod tests {
         };
         let older = Misfit::Exchange { theirs: 1, ours: 2 };
         let (mut foreigners, first) = (Foreigners::default(), PeerId::random());
-        assert!(foreigners.met(first, network(), start));
-        assert!(!foreigners.met(first, network(), after(1)));
+        assert!(foreigners.met(first, &network(), start));
+        assert!(!foreigners.met(first, &network(), after(1)));
         assert!(foreigners.rests(&first, after(2)) && !foreigners.rests(&first, after(122)));
-        assert!(
-            foreigners.met(first, older.clone(), after(2)),
-            "another reason"
-        );
+        assert!(foreigners.met(first, &older, after(2)), "another reason");
         assert!(!foreigners.rests(&first, after(3)), "it is in this network");
         let told = foreigners.all(after(3));
         assert_eq!((told.len(), &told[0].misfit), (1, &older));
         for _ in 0..PEERS_MAX {
-            foreigners.met(PeerId::random(), network(), after(4));
+            foreigners.met(PeerId::random(), &network(), after(4));
         }
         let all = foreigners.all(after(5));
         assert_eq!(all.len(), PEERS_MAX);

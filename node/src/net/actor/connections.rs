@@ -254,7 +254,7 @@ impl Actor {
             self.foreigners.understood(&peer);
             return;
         };
-        if self.foreigners.met(peer, misfit.clone(), Instant::now()) {
+        if self.foreigners.met(peer, &misfit, Instant::now()) {
             tracing::info!("{}", Foreign { peer, misfit });
         }
     }

@@ -19,48 +19,46 @@ const MANY: usize = 410;
 
 /// Peers that connect, ask on a stream each, and then do nothing more: not even their sockets are
 /// looked at, as if their process had been stopped. They end when dropped.
+#[derive(Default)]
 struct Frozen {
     peers: Vec<PeerId>,
-    release: Option<blocking::Sender<()>>,
-    thread: Option<JoinHandle<()>>,
+    /// A thread for each, and what ends it when it is dropped.
+    threads: Vec<(JoinHandle<()>, blocking::Sender<()>)>,
 }
 
 impl Frozen {
-    /// Has so many peers connect to `address` one after the other, each with this question; returns
-    /// when all are frozen.
-    async fn start(count: usize, question: u8, address: Multiaddr) -> Self {
+    /// Has so many peers connect to `address`, each with this question; returns when all are frozen.
+    async fn start(count: usize, question: u8, address: &Multiaddr) -> Self {
+        let mut frozen = Self::default();
+        for _ in 0..count {
+            frozen.add(question, address.clone()).await;
+        }
+        frozen
+    }
+
+    async fn add(&mut self, question: u8, address: Multiaddr) {
         let (release, released) = blocking::channel();
-        let (told, peers) = oneshot::channel();
+        let (told, peer) = oneshot::channel();
         let thread = std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread();
             let runtime = { runtime }.enable_all().build().unwrap();
-            let crowd = runtime.block_on(async {
-                let mut crowd = Vec::new();
-                for _ in 0..count {
-                    crowd.push(open_one(question, &address).await);
-                }
-                crowd
-            });
-            let ids = crowd.iter().map(|(swarm, _)| *swarm.local_peer_id());
-            told.send(ids.collect()).unwrap();
+            let (swarm, _stream) = runtime.block_on(open_one(question, &address));
+            told.send(*swarm.local_peer_id()).unwrap();
             // Nothing of the runtime runs from here on. The sender is dropped in the end.
             released.recv().ok();
         });
-        Self {
-            peers: within("all have frozen", peers).await.unwrap(),
-            release: Some(release),
-            thread: Some(thread),
-        }
+        self.threads.push((thread, release));
+        let peer = within("it has frozen", peer).await.unwrap();
+        self.peers.push(peer);
     }
 }
 
 impl Drop for Frozen {
     fn drop(&mut self) {
-        self.release.take();
-        if let Some(Err(panic)) = self.thread.take().map(JoinHandle::join)
-            && !std::thread::panicking()
-        {
-            std::panic::resume_unwind(panic);
+        for (thread, release) in self.threads.drain(..) {
+            drop(release);
+            // A panic of the thread has failed the test already.
+            thread.join().ok();
         }
     }
 }
@@ -153,7 +151,7 @@ async fn a_frozen_peer_with_unsent_bytes_is_gone_soon_after_the_decision_to_clos
     let Node { net, incoming, .. } = Node::new(&[]).await;
     answer_all(incoming);
     let address = net.dial_addresses().remove(0);
-    let frozen = Frozen::start(1, MUCH, address).await;
+    let frozen = Frozen::start(1, MUCH, &address).await;
     let peer = frozen.peers[0];
     // Until no more fits between here and there.
     let traffic = net.traffic();
@@ -196,7 +194,7 @@ async fn many_frozen_identities_keep_nobody_out() {
     let Node { net, incoming, .. } = Node::new(&[]).await;
     answer_all(incoming);
     let address = net.dial_addresses().remove(0);
-    let frozen = Frozen::start(MANY, NOTHING, address.clone()).await;
+    let frozen = Frozen::start(MANY, NOTHING, &address).await;
     let inbound_max = NetConfig::default().limits.inbound_max;
     let connected = net.peers().await.len();
     assert!(connected >= inbound_max as usize, "{connected}");
@@ -229,7 +227,7 @@ async fn many_frozen_identities_leave_nothing_behind() {
     answer_all(incoming);
     let address = net.dial_addresses().remove(0);
     let before = descriptors();
-    let frozen = Frozen::start(MANY, MUCH, address.clone()).await;
+    let frozen = Frozen::start(MANY, MUCH, &address).await;
     let all = descriptors();
     check_served(&address).await;
     let start = std::time::Instant::now();
@@ -245,12 +243,13 @@ async fn many_frozen_identities_leave_nothing_behind() {
     check_served(&address).await;
     drop(frozen);
     let after = descriptors();
-    println!(
+    let figures = format!(
         "clean after {clean_after:?}; descriptors: {before}, with the crowd {all}, when it is \
          forgotten {with_theirs}, without it {after}"
     );
-    // What is left with them is theirs: a socket each, and what their runtime takes.
-    assert!(with_theirs < before + MANY + 20 && after < before + 20);
+    std::io::Write::write_all(&mut std::io::stderr(), figures.as_bytes()).unwrap();
+    // What is left with them is theirs: as much as they hold without a connection at all.
+    assert!(with_theirs < all - 300 && after < before + 20, "{figures}");
     net.shutdown().await.unwrap();
 }
 
