@@ -245,7 +245,7 @@ async fn many_frozen_identities_leave_nothing_behind() {
     let after = descriptors();
     let figures = format!(
         "clean after {clean_after:?}; descriptors: {before}, with the crowd {all}, when it is \
-         forgotten {with_theirs}, without it {after}"
+         forgotten {with_theirs}, without it {after}\n"
     );
     std::io::Write::write_all(&mut std::io::stderr(), figures.as_bytes()).unwrap();
     // What is left with them is theirs: as much as they hold without a connection at all.

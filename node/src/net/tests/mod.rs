@@ -6,6 +6,7 @@
 mod connecting;
 mod discovery;
 mod ends;
+mod foreign;
 mod links;
 mod streams;
 mod wire;
