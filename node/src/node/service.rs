@@ -48,7 +48,15 @@ impl Service for NodeHandle {
         let limits = self.limits_now();
         let scrubbing = inner.scrub.status();
         let database = inner.integrity.status();
-        let warnings = warnings::of(&shares, peers.len(), &limits, &scrubbing, &database);
+        let foreign = inner.net.foreign().await;
+        let warnings = warnings::of(&warnings::Facts {
+            shares: &shares,
+            peers: peers.len(),
+            limits: &limits,
+            scrub: &scrubbing,
+            foreign: &foreign,
+            database: &database,
+        });
         Ok(api::Status {
             peer_id: self.peer_id(),
             version: env!("CARGO_PKG_VERSION").to_owned(),

@@ -6,16 +6,22 @@ use std::{
     time::Duration,
 };
 
+use libp2p::PeerId;
+
 use super::{Inner, NodeHandle, answers, budgets, integrity, scrub};
 use crate::{
     api::types as api,
     events::Event,
+    net::Foreign,
     store::{ShareId, ShareRecord},
 };
 
 /// Between two looks for what has become worth a warning; a look asks the network for its peers and
 /// reads no file.
 const LOOK_INTERVAL: Duration = Duration::from_secs(5);
+
+/// Peers that this node does not understand of which a person is told at a time: one says it all.
+const FOREIGN_MAX: usize = 4;
 
 /// Something worth a warning.
 pub(super) struct Warning {
@@ -36,37 +42,48 @@ enum About {
     Damage,
     /// What the sentence says of the database.
     Database(String),
+    /// A peer that this node does not understand.
+    Foreign(PeerId),
+}
+
+/// What warnings are made of.
+pub(super) struct Facts<'a> {
+    pub(super) shares: &'a [Arc<ShareRecord>],
+    /// How many peers are connected.
+    pub(super) peers: usize,
+    pub(super) limits: &'a api::Limits,
+    pub(super) scrub: &'a api::Scrub,
+    /// Peers that this node does not understand.
+    pub(super) foreign: &'a [Foreign],
+    pub(super) database: &'a api::Database,
 }
 
 /// All warnings there are.
-pub(super) fn of(
-    shares: &[Arc<ShareRecord>],
-    peers: usize,
-    limits: &api::Limits,
-    scrub: &api::Scrub,
-    database: &api::Database,
-) -> Vec<Warning> {
+pub(super) fn of(facts: &Facts<'_>) -> Vec<Warning> {
     let warning = |about, message| Warning { about, message };
-    let changed = shares.iter().filter_map(|share| {
+    let changed = facts.shares.iter().filter_map(|share| {
         let message = answers::changed_warning(share)?;
         Some(warning(About::ChangedShare(share.id), message))
     });
-    let no_peers = (peers == 0).then(|| {
+    let no_peers = (facts.peers == 0).then(|| {
         let message = "no peer is connected: add one with `shoal connect` or --bootstrap, or fetch \
              a link that names peers";
         warning(About::NoPeers, message.to_owned())
     });
-    let spent = limits.monthly.spent;
-    let budget = budgets::warning(limits);
+    let spent = facts.limits.monthly.spent;
+    let budget = budgets::warning(facts.limits);
     let budget = budget.map(|message| warning(About::Budget { spent }, message));
-    let damage = scrub::warning(scrub).map(|message| warning(About::Damage, message));
-    let database = integrity::warnings(database)
+    let damage = scrub::warning(facts.scrub).map(|message| warning(About::Damage, message));
+    let database = integrity::warnings(facts.database)
         .map(|message| warning(About::Database(message.clone()), message));
+    let foreign = facts.foreign.iter().take(FOREIGN_MAX);
+    let foreign = foreign.map(|it| warning(About::Foreign(it.peer), it.to_string()));
     changed
         .chain(database)
         .chain(no_peers)
         .chain(budget)
         .chain(damage)
+        .chain(foreign)
         .collect()
 }
 
@@ -102,9 +119,13 @@ async fn look_again(node: Weak<Inner>) {
 impl NodeHandle {
     async fn warnings(&self) -> Vec<Warning> {
         let inner = &self.inner;
-        let peers = inner.net.peers().await.len();
-        let (limits, scrub) = (self.limits_now(), inner.scrub.status());
-        let database = inner.integrity.status();
-        of(&inner.library.shares(), peers, &limits, &scrub, &database)
+        of(&Facts {
+            shares: &inner.library.shares(),
+            peers: inner.net.peers().await.len(),
+            limits: &self.limits_now(),
+            scrub: &inner.scrub.status(),
+            foreign: &inner.net.foreign().await,
+            database: &inner.integrity.status(),
+        })
     }
 }
