@@ -317,7 +317,7 @@ impl Job {
                 PathStep::Need(cid) => cid,
             };
             let found = match cid.digest() {
-                Some(digest) => self.store().block(&digest)?,
+                Some(digest) => self.store().sound_block(&digest)?,
                 None => cid.inline().map(<[u8]>::to_vec),
             };
             match found {

@@ -351,7 +351,7 @@ impl Window<'_> {
         let Some(digest) = cid.digest() else {
             return Ok(cid.inline().unwrap_or_default().to_vec());
         };
-        if let Some(bytes) = self.supply.store.block(&digest)? {
+        if let Some(bytes) = self.supply.store.sound_block(&digest)? {
             return Ok(bytes);
         }
         if let Entry::Vacant(wanted) = self.wanted.entry(digest) {

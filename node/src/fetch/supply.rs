@@ -159,7 +159,7 @@ impl Supply {
 
     /// A DAG node from the store, kept for this fetch from then on.
     fn stored(&self, digest: &Digest) -> Result<Option<Vec<u8>>, FetchError> {
-        let found = self.store.block(digest)?;
+        let found = self.store.sound_block(digest)?;
         if let (Some(bytes), Some(journal)) = (&found, &self.journal) {
             journal.keep(digest, bytes)?;
         }

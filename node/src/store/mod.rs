@@ -181,6 +181,22 @@ impl Store {
         Ok(block.map(|block| block.to_vec()))
     }
 
+    /// The bytes of a block, where the database has them and they are what the digest says; `None`
+    /// also where they cannot be read for damage.
+    ///
+    /// # Errors
+    /// Failures that say nothing about the block.
+    pub fn sound_block(&self, digest: &Digest) -> Result<Option<Vec<u8>>, StoreError> {
+        match self.block(digest) {
+            Ok(block) => Ok(block.filter(|block| digest.matches(block))),
+            Err(StoreError::Damaged { detail }) => {
+                tracing::warn!(?digest, %detail, "a block in the database is damaged");
+                Ok(None)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
     /// The length in bytes of a block that the database itself holds.
     pub fn block_len(&self, digest: &Digest) -> Result<Option<usize>, StoreError> {
         let block = self.inner.get(Family::Blocks, &digest.key())?;

@@ -156,7 +156,7 @@ impl World {
         );
         let whole = |root: &String| {
             let shares = status["shares"].as_array().unwrap();
-            let is_live = |share: &&Value| share["cid"] == **root && share["state"] == "live";
+            let is_live = |share: &&Value| share["cid"] == **root && share["state"] == "ok";
             shares.iter().any(|share| is_live(&share)) && is_intact(&verified.json, root)
         };
         let warnings = status["warnings"].to_string();
@@ -185,7 +185,9 @@ impl World {
 }
 
 fn is_intact(verified: &Value, root: &str) -> bool {
-    let shares = verified["shares"].as_array().unwrap();
+    let Some(shares) = verified["shares"].as_array() else {
+        return false;
+    };
     let mut of_root = shares.iter().filter(|share| share["cid"] == root);
     of_root.any(|share| {
         [
@@ -200,7 +202,7 @@ fn is_intact(verified: &Value, root: &str) -> bool {
 
 fn is_told_as_changed(status: &Value, root: &str) -> bool {
     let shares = status["shares"].as_array().unwrap();
-    let is_it = |share: &&Value| share["cid"] == root && share["state"] != "live";
+    let is_it = |share: &&Value| share["cid"] == root && share["state"] != "ok";
     let warnings = status["warnings"].to_string();
     let mut names = shares.iter().filter(is_it).map(|share| &share["name"]);
     names.any(|name| warnings.contains(name.as_str().unwrap()))
