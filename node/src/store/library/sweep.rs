@@ -65,8 +65,8 @@ pub struct VerifySummary {
     pub changed: u64,
     /// Files that cannot be read now.
     pub unreadable: u64,
-    /// DAG nodes in the database whose bytes are not what their address says; only looked for by
-    /// [`Library::verify`].
+    /// DAG nodes in the database whose bytes are not what their address says, and 1 for an index
+    /// that cannot be read to its end; only looked for by [`Library::verify`].
     pub damaged_nodes: u64,
     /// False when the sweep was cancelled, or the share removed, before the end; the share's state
     /// is then left alone.
@@ -105,7 +105,19 @@ impl Library {
         on_event: &mut dyn FnMut(VerifyEvent),
         cancel: &CancellationToken,
     ) -> Result<VerifySummary, StoreError> {
-        self.sweep(share, Depth::Bytes, on_event, cancel)
+        match self.sweep(share, Depth::Bytes, on_event, cancel) {
+            // Other shares may be whole.
+            Err(StoreError::Damaged { detail }) => {
+                tracing::error!(%detail, "the index of a share cannot be read");
+                self.mark_damaged_index(share)?;
+                Ok(VerifySummary {
+                    damaged_nodes: 1,
+                    complete: true,
+                    ..VerifySummary::default()
+                })
+            }
+            result => result,
+        }
     }
 
     fn sweep(
