@@ -28,7 +28,11 @@ use libp2p::{PeerId, identity::Keypair};
 use tokio::sync::{Mutex, mpsc};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use self::{observe::Observer, offers::Offers, tables::TableLog};
+use self::{
+    observe::Observer,
+    offers::{Announces, Offers},
+    tables::TableLog,
+};
 use crate::{
     api::{HomeError, HomeLock},
     config::Config,
@@ -114,7 +118,16 @@ impl Node {
     /// # Errors
     /// [`NodeError`] says which part refused; nothing is left running then.
     pub async fn spawn(config: Config, home: &Path) -> Result<NodeHandle, NodeError> {
-        Self::start(config, home, None, None).await
+        Self::start(config, home, Announces::Everything, None, None).await
+    }
+
+    /// The same, for a node that ends with the fetch that it is started for: it announces only
+    /// what is shared through it while it runs, for records of it would outlive it.
+    ///
+    /// # Errors
+    /// As for [`Node::spawn`].
+    pub async fn spawn_for_fetch(config: Config, home: &Path) -> Result<NodeHandle, NodeError> {
+        Self::start(config, home, Announces::OnlyNewShares, None, None).await
     }
 
     /// The same, with links that are emulated: a node of a test network.
@@ -126,7 +139,7 @@ impl Node {
         home: &Path,
         emulation: Option<Emulation>,
     ) -> Result<NodeHandle, NodeError> {
-        Self::start(config, home, emulation, None).await
+        Self::start(config, home, Announces::Everything, emulation, None).await
     }
 
     /// The same, as one of many in this process, with whom it shares what it can. Its store is the
@@ -145,18 +158,20 @@ impl Node {
             shared: shared.clone(),
             number,
         };
-        Self::start(config, home, emulation, Some(place)).await
+        let announces = Announces::Everything;
+        Self::start(config, home, announces, emulation, Some(place)).await
     }
 
     async fn start(
         config: Config,
         home: &Path,
+        announces: Announces,
         emulation: Option<Emulation>,
         place: Option<Place>,
     ) -> Result<NodeHandle, NodeError> {
         let lock = HomeLock::acquire(home)?;
         let home = lock.home().to_owned();
-        let offers = Arc::<Offers>::default();
+        let offers = Arc::new(Offers::new(announces));
         let events = Events::default();
         let observed = Arc::new(Observer::new(events.clone()));
         let (stopping, shutdown) = (CancellationToken::new(), CancellationToken::new());
