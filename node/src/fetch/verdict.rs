@@ -254,7 +254,7 @@ mod tests {
 
     #[test]
     fn a_share_made_just_now_is_waited_for() {
-        let check = |gone, elapsed, began, asked, expected| {
+        let check = |gone: bool, elapsed, began, asked, expected| {
             let case = Case {
                 idle: Duration::from_millis(elapsed),
                 has_begun: false,

@@ -284,7 +284,9 @@ fn nobody(error: &FetchError) -> &'static str {
             "check the link, name a node to ask with --peer, or connect to one with `shoal connect \
              MULTIADDR`"
         }
-        FetchError::NotFound { asked, .. } if asked.iter().all(|(_, it)| it.is_unreachable()) => {
+        FetchError::NotFound { asked, .. }
+            if !asked.is_empty() && asked.iter().all(|(_, it)| it.is_unreachable()) =>
+        {
             "check the link, that its sharer's node runs and is online, and `shoal peers`; then run \
              the same command again"
         }

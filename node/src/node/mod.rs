@@ -122,7 +122,8 @@ impl Node {
     }
 
     /// The same, for a node that ends with the fetch that it is started for: it announces only
-    /// what is shared through it while it runs, for records of it would outlive it.
+    /// what is shared through it while it runs, and answers nobody in the DHT, for records of it and
+    /// entries in routing tables would outlive it.
     ///
     /// # Errors
     /// As for [`Node::spawn`].
@@ -196,6 +197,7 @@ impl Node {
             kept,
         } = opened;
         let mut net_config = net_config(&config, emulation.clone());
+        net_config.dht.serves = announces == Announces::Everything;
         let journal = place.map(|Place { shared, .. }| {
             (net_config.limits.neighbours_max, net_config.idle_timeout) = shared.idle;
             shared.journal
