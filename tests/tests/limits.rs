@@ -251,7 +251,7 @@ fn a_month_that_is_used_up_stops_fetching_and_serving_until_it_is_raised() {
     let args = ["fetch", &cid, "--peer", &a.address, "--timeout", "3s"];
     let target = dir.path().join("never");
     let more = ["--patience", "3s", "-o", text(&target)];
-    let from_a = run(c.home(), &[args, more].concat());
+    let from_a = run(c.home(), &[&args[..], &more].concat());
     assert!(
         from_a.code == Some(0) || from_a.code == Some(3),
         "{from_a:?}"
