@@ -81,7 +81,7 @@ impl fmt::Display for Answer {
             Self::NothingYet => f.write_str("has nothing of it yet"),
             Self::Busy => f.write_str("is busy"),
             Self::Silent => f.write_str("says that it has it, and delivers nothing"),
-            Self::Lacks(Missing::NotHere) => {
+            Self::Lacks(Missing::NotHere | Missing::Beyond) => {
                 f.write_str("says that it has it, and delivers nothing of what is left")
             }
             Self::Lacks(Missing::Changed) => {

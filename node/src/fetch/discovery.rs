@@ -81,14 +81,14 @@ impl Discovery {
     /// Finds candidates once: those of the hints and those that the DHT knows now.
     async fn round(&self, found: &mpsc::Sender<Found>) {
         let began = Instant::now();
-        let (asked, ()) = tokio::join!(self.from_dht(found), self.from_hints(found));
+        let (asked, ()) = tokio::join!(self.look_up(found), self.name_hinted(found));
         // Without a listener nobody needs it.
         let _ = found.send(Found::RoundEnded { began, asked }).await;
     }
 
     /// Names the peers of the hints; an address alone is dialled, beside all others, to find out
     /// who is there.
-    async fn from_hints(&self, found: &mpsc::Sender<Found>) {
+    async fn name_hinted(&self, found: &mpsc::Sender<Found>) {
         let unknown = self.hints.iter().filter(|hint| peer_of(hint).is_none());
         let mut dials: FuturesUnordered<_> = unknown
             .map(|hint| async move { (hint, self.net.connect(hint.clone()).await) })
@@ -129,7 +129,7 @@ impl Discovery {
     }
 
     /// Names the providers that the DHT knows; whether there was anybody to ask.
-    async fn from_dht(&self, found: &mpsc::Sender<Found>) -> bool {
+    async fn look_up(&self, found: &mpsc::Sender<Found>) -> bool {
         let Some(key) = self.key else {
             return true;
         };

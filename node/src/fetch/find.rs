@@ -22,9 +22,9 @@ use super::{
     halves::hints,
     session::{Serial, Session, SessionEvent, Source},
     span,
-    verdict::{AwakeClock, Case, Deadlines, End, Round, Standing, Verdict},
+    verdict::{Case, Deadlines, End, Round, Standing, Verdict},
 };
-use crate::store::Held;
+use crate::{deadline::RunningTime, store::Held};
 
 /// Peers asked at a time: as many as a look-up names, so that those that are gone keep nobody
 /// waiting. Each is a task and a few dials.
@@ -172,7 +172,7 @@ impl Inner {
 /// What a search knows.
 struct Search {
     began: Instant,
-    clock: AwakeClock,
+    clock: RunningTime,
     peers: HashMap<PeerId, Sought>,
     silent_addresses: Asked,
     /// Rounds of look-ups that have ended, and the last of them.
@@ -217,7 +217,7 @@ impl Search {
         });
         Self {
             began: now,
-            clock: AwakeClock::new(now),
+            clock: RunningTime::start(TICK),
             peers: own.into_iter().collect(),
             silent_addresses: Asked::new(),
             rounds: 0,
@@ -279,7 +279,7 @@ impl Search {
             self.slowest = self.slowest.max(took);
         }
         if found.provides() && self.provided.is_none() {
-            self.provided = Some(self.clock.look(now));
+            self.provided = Some(self.clock.now());
         }
         let round = match &found.answer {
             // Who was busy, or has a part that grows, is asked in the next round.
@@ -335,22 +335,21 @@ impl Search {
     }
 
     fn decide(&mut self, timeout: Duration) -> Next {
-        let now = Instant::now();
-        let awake = self.clock.look(now);
+        let running = self.clock.now();
         let is_asking = |sought: &Sought| matches!(sought, Sought::Asked { .. });
         if let Some(provided) = self.provided {
             let is_complete = self.round.is_some() && !self.peers.values().any(is_asking);
             let time = self.slowest.saturating_mul(OTHERS_TIMES);
             let time = time.clamp(OTHERS_TIME_MIN, OTHERS_TIME_MAX);
-            return match is_complete || awake >= (provided + time).min(timeout) {
+            return match is_complete || running >= (provided + time).min(timeout) {
                 true => Next::Found,
                 false => Next::GoesOn,
             };
         }
         let case = Case {
-            idle: awake,
+            idle: running,
             has_begun: false,
-            elapsed: now.saturating_duration_since(self.began),
+            elapsed: self.began.elapsed(),
             standing: self.standing(),
             round: self.round,
         };

@@ -9,6 +9,7 @@
 //! that rests.
 
 mod answer;
+mod assembly;
 mod attached;
 mod buffers;
 mod claims;

@@ -9,10 +9,10 @@
 //! - It has had no block yet, and no byte for the time-out.
 //! - It has had blocks, and no byte for as long as its patience lasts.
 //!
-//! Only bytes are progress. Times are counted by the caller's clock, which stands still while the
-//! process does; see [`AwakeClock`].
+//! Only bytes are progress. Times without bytes are counted by a clock that stands still while the
+//! process does; see [`RunningTime`](crate::deadline::RunningTime).
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// A look-up is final at the earliest this long after a fetch began, where a peer has never had the
 /// root as far as it says: the announcement of a share that was made just now may still be on its
@@ -25,10 +25,6 @@ pub(super) const JOIN_GRACE: Duration = Duration::from_secs(5);
 
 /// A fetch that has had no byte for this long says that it waits.
 pub(super) const WAITS_AFTER: Duration = Duration::from_secs(10);
-
-/// The most that the clock of a fetch advances between two looks. It looks twice a second; what is
-/// longer was no time in which this process could have received anything.
-const STEP_MAX: Duration = Duration::from_secs(2);
 
 /// How long a fetch does without bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -154,37 +150,6 @@ enum Denial {
     /// A look-up has to show that there is nobody else.
     ToConfirm,
     Final,
-}
-
-/// Time in which this process ran.
-///
-/// A process that was stopped, or whose machine slept or was overloaded, goes on with everything
-/// that came in meanwhile unread. Its deadlines are not over before it has had the time to look.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct AwakeClock {
-    seen: Instant,
-    awake: Duration,
-}
-
-impl AwakeClock {
-    pub(super) fn new(at: Instant) -> Self {
-        Self {
-            seen: at,
-            awake: Duration::ZERO,
-        }
-    }
-
-    /// Time since the clock was made; never goes back.
-    pub(super) fn at(&self, at: Instant) -> Duration {
-        self.awake + at.saturating_duration_since(self.seen).min(STEP_MAX)
-    }
-
-    /// The same, and a look: time counts on from here.
-    pub(super) fn look(&mut self, at: Instant) -> Duration {
-        self.awake = self.at(at);
-        self.seen = self.seen.max(at);
-        self.awake
-    }
 }
 
 #[cfg(test)]
@@ -318,24 +283,5 @@ mod tests {
             round: None,
         };
         assert_eq!(case.decide(&DEADLINES), Verdict::Ends(End::NotFound));
-    }
-
-    #[test]
-    fn the_clock_stands_still_while_the_process_does() {
-        let start = Instant::now();
-        let mut clock = AwakeClock::new(start);
-        let mut at = start;
-        for _ in 0..10 {
-            at += Duration::from_millis(500);
-            clock.look(at);
-        }
-        assert_eq!(clock.at(at), secs(5));
-        // Stopped for ten minutes.
-        at += secs(600);
-        assert_eq!(clock.at(at), secs(7));
-        assert_eq!(clock.look(at), secs(7));
-        assert_eq!(clock.look(at), secs(7), "a gap counts once");
-        assert_eq!(clock.look(at - secs(1)), secs(7), "it never goes back");
-        assert_eq!(clock.at(at + secs(1)), secs(8));
     }
 }

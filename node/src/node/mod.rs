@@ -40,7 +40,7 @@ use crate::{
     events::{Event, Events},
     fetch::{self, Fetcher, Transfers},
     limits::{Flags, Kept, Limits},
-    net::{ExchangeStream, Journal, Net, NetConfig, NetDeps, NetError},
+    net::{DhtConfig, ExchangeStream, Journal, Net, NetConfig, NetDeps, NetError},
     serve::{ServeStats, Server, Withdrawn},
     store::{Library, SharedStore, Store, StoreError, TableName},
     swarm::Swarms,
@@ -196,8 +196,7 @@ impl Node {
             keypair,
             kept,
         } = opened;
-        let mut net_config = net_config(&config, emulation.clone());
-        net_config.dht.serves = announces == Announces::Everything;
+        let mut net_config = net_config(&config, announces, emulation.clone());
         let journal = place.map(|Place { shared, .. }| {
             (net_config.limits.neighbours_max, net_config.idle_timeout) = shared.idle;
             shared.journal
@@ -395,8 +394,13 @@ fn open(
     })
 }
 
-fn net_config(config: &Config, emulation: Option<Emulation>) -> NetConfig {
+fn net_config(config: &Config, announces: Announces, emulation: Option<Emulation>) -> NetConfig {
+    let dht = DhtConfig {
+        serves: announces == Announces::Everything,
+        ..DhtConfig::default()
+    };
     NetConfig {
+        dht,
         network: config.network.name.to_string(),
         listen: config.network.listen.clone(),
         port_fallback: false,

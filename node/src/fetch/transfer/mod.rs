@@ -10,6 +10,7 @@
 mod early;
 mod events;
 mod landers;
+mod parts;
 mod wait;
 
 use std::{
@@ -36,6 +37,7 @@ use self::{
 };
 use super::{
     FetchError,
+    assembly::{Assembly, Slot},
     buffers::{Buffers, TRANSFER_IN_FLIGHT_BYTES},
     contacts::{Contacted, Contacts},
     discovery::Found,
@@ -126,6 +128,12 @@ struct Want {
     is_content: bool,
     /// Its bytes are being verified and written.
     landing: bool,
+    /// Its requests: one, or two when one was too slow.
+    slots: Vec<(ProviderId, Slot)>,
+    /// What came of it by requests that have ended.
+    prefix: Option<Assembly>,
+    /// Parts of several senders made a wrong block: it is to come from one alone.
+    is_alone: bool,
 }
 
 /// Where verified blocks go.
@@ -145,7 +153,7 @@ impl Sink {
         targets: &[Target],
         nodes: &blocking::Sender<(Digest, Vec<u8>)>,
     ) -> Result<(), LandError> {
-        let (digest, bytes) = (&received.digest, &received.bytes);
+        let (digest, bytes) = (&received.digest, received.block.bytes());
         if let Some(landing) = self.landing.as_ref().filter(|_| !targets.is_empty()) {
             return landing.land(digest, bytes, targets);
         }
@@ -165,7 +173,6 @@ impl Transfer {
     pub(super) fn new(setup: Setup) -> Self {
         let (event_sender, events) = mpsc::channel(EVENTS_QUEUED_MAX);
         let (landers, verdicts) = Landers::new(setup.nodes.clone());
-        let now = Instant::now();
         let order = match setup.in_order {
             true => Order::ById,
             false => Order::Swarm {
@@ -192,7 +199,7 @@ impl Transfer {
             event_sender,
             landers,
             verdicts,
-            wait: Wait::new(now),
+            wait: Wait::new(),
             gathers_until: None,
         }
     }
@@ -217,10 +224,9 @@ impl Transfer {
         mut job: JoinHandle<Result<T, FetchError>>,
     ) -> Result<T, FetchError> {
         let mut outcome = None;
-        let now = Instant::now();
         // What was done between two drives was no waiting for peers.
-        self.wait.moved(now);
-        self.gathers_until = sink.landing.as_ref().map(|_| now + GATHER_TIME);
+        self.wait.begins();
+        self.gathers_until = sink.landing.as_ref().map(|_| Instant::now() + GATHER_TIME);
         let mut events = Vec::with_capacity(EVENTS_PER_TURN);
         let mut needs = Vec::with_capacity(NEEDS_PER_TURN);
         loop {
@@ -313,6 +319,9 @@ impl Transfer {
                 targets,
                 is_content,
                 landing: false,
+                slots: Vec::new(),
+                prefix: None,
+                is_alone: false,
             },
         );
         self.by_digest.insert(digest, id);
@@ -349,9 +358,9 @@ impl Transfer {
         ends.min(TICK_MAX)
     }
 
-    /// The planner's clock: time since the transfer began in which it ran.
+    /// Time since the transfer began, in which this process ran.
     fn now(&self) -> Duration {
-        self.wait.awake(Instant::now())
+        self.wait.running()
     }
 }
 

@@ -6,7 +6,7 @@ use std::{
 };
 
 use shoal_protocol::{
-    exchange::Missing,
+    exchange::{Missing, pace},
     planner::{Progress, ProviderId},
 };
 
@@ -14,10 +14,11 @@ use super::{
     super::{
         FetchError,
         answer::Answer,
-        verdict::{AwakeClock, Case, End, Round, Verdict},
+        verdict::{Case, End, Round, Verdict},
     },
-    Transfer,
+    TICK_MAX, Transfer,
 };
+use crate::deadline::RunningTime;
 
 /// What is shorter is no waiting: a decision looks at all contacts and wants, and is not made for
 /// every block.
@@ -26,12 +27,16 @@ const IDLE_MIN: Duration = Duration::from_millis(100);
 /// What a transfer knows about its waiting.
 pub(super) struct Wait {
     began: Instant,
-    clock: AwakeClock,
+    /// The clock of the transfer and its planner, which stands still while this process does: what
+    /// came in meanwhile is looked at before a deadline is over.
+    clock: RunningTime,
     /// When the last byte came, by the clock.
     moved: Duration,
+    /// Bytes of unfinished blocks that came since.
+    grown: u64,
     /// Whether a block was verified.
     has_begun: bool,
-    /// Bytes and nodes that were here or came, when that was last looked at.
+    /// Bytes that were here or came, DAG nodes among them, when that was last looked at.
     bytes: u64,
     round: Option<Round>,
     /// What providers whose session runs said of blocks that they do not have.
@@ -39,11 +44,12 @@ pub(super) struct Wait {
 }
 
 impl Wait {
-    pub(super) fn new(now: Instant) -> Self {
+    pub(super) fn new() -> Self {
         Self {
-            began: now,
-            clock: AwakeClock::new(now),
+            began: Instant::now(),
+            clock: RunningTime::start(TICK_MAX),
             moved: Duration::ZERO,
+            grown: 0,
             has_begun: false,
             bytes: 0,
             round: None,
@@ -51,19 +57,34 @@ impl Wait {
         }
     }
 
-    /// Time since the transfer began in which it ran.
-    pub(super) fn awake(&self, now: Instant) -> Duration {
-        self.clock.at(now)
+    /// Time since the transfer began, in which this process ran.
+    pub(super) fn running(&self) -> Duration {
+        self.clock.now()
     }
 
-    /// Bytes came.
-    pub(super) fn moved(&mut self, now: Instant) {
-        self.moved = self.clock.look(now);
+    /// The transfer waits for peers from now on.
+    pub(super) fn begins(&mut self) {
+        self.clock.go_on();
+        self.moved(self.clock.now());
+    }
+
+    fn moved(&mut self, now: Duration) {
+        (self.moved, self.grown) = (now, 0);
+    }
+
+    /// Bytes of an unfinished block came. They are progress where they come as fast as on the
+    /// slowest line: who drips must not keep a fetch waiting.
+    pub(super) fn grew(&mut self, bytes: u32) {
+        let now = self.clock.now();
+        self.grown = self.grown.saturating_add(bytes.into());
+        if self.grown >= pace::bytes_in(now.saturating_sub(self.moved)) {
+            self.moved(now);
+        }
     }
 
     /// Bytes that came are what they claim to be.
-    pub(super) fn block_verified(&mut self, now: Instant) {
-        self.moved(now);
+    pub(super) fn block_verified(&mut self) {
+        self.moved(self.clock.now());
         self.has_begun = true;
     }
 
@@ -90,29 +111,29 @@ impl Transfer {
         if let Some(spent) = self.setup.limits.spent() {
             return Err(spent.into());
         }
-        let now = Instant::now();
-        let awake = self.wait.clock.look(now);
+        let now = self.wait.running();
         let snapshot = self.setup.progress.snapshot();
         // What is copied on this disk is got, too.
         let bytes = snapshot.bytes().saturating_add(snapshot.dag);
         if bytes != self.wait.bytes || self.wants.is_empty() {
-            (self.wait.bytes, self.wait.moved) = (bytes, awake);
+            self.wait.bytes = bytes;
+            self.wait.moved(now);
         }
-        let idle = awake.saturating_sub(self.wait.moved);
+        let idle = now.saturating_sub(self.wait.moved);
         if idle < IDLE_MIN {
             self.setup.progress.waits(None);
             return Ok(());
         }
         // A disk that takes its time with what has come is not a peer that is late.
         if self.wants.values().all(|want| want.landing) {
-            self.wait.moved = awake;
+            self.wait.moved(now);
             return Ok(());
         }
         self.drop_those_without();
         let case = Case {
             idle,
             has_begun: self.wait.has_begun,
-            elapsed: now.saturating_duration_since(self.wait.began),
+            elapsed: self.wait.began.elapsed(),
             standing: self.setup.contacts.standing(),
             round: self.wait.round,
         };
