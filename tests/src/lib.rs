@@ -8,6 +8,8 @@ pub mod dice;
 pub mod evil;
 pub mod forger;
 pub mod http;
+#[cfg(target_os = "linux")]
+pub mod odd_disk;
 pub mod peer;
 pub mod refused;
 pub mod schema;
