@@ -13,6 +13,7 @@ pub mod api;
 pub mod client;
 mod clock_gap;
 pub mod config;
+mod deadline;
 pub mod disks;
 pub mod emulation;
 pub mod events;
