@@ -116,6 +116,7 @@ fn transfer(state: TransferState) -> Transfer {
             waiting_ms: None,
         },
         limit: crate::limits::Rate::OFF,
+        waits_for: None,
     }
 }
 

@@ -8,6 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use super::disk::DiskWatch;
 use crate::meter::Meter;
 
 /// What a transfer is busy with.
@@ -43,6 +44,8 @@ pub(crate) struct Progress {
     /// For how many milliseconds it has waited for peers, with one more; none where it does not.
     waits: AtomicU64,
     meter: Mutex<Meter>,
+    /// The disk that it lands on.
+    pub(super) disk: DiskWatch,
 }
 
 /// The counters at one moment.

@@ -310,5 +310,6 @@ fn transfer(state: TransferState) -> Transfer {
             waiting_ms: None,
         },
         limit: Rate::OFF,
+        waits_for: None,
     }
 }
