@@ -124,11 +124,7 @@ fn lines(text: &mut Text, checked: &Checked) {
     }
     for share in &checked.lost {
         let alert = text.alert("lost");
-        let paths: Vec<String> = share
-            .paths
-            .iter()
-            .map(|path| human::path(path).to_string())
-            .collect();
+        let paths: Vec<String> = share.paths.iter().map(|path| human::path(path)).collect();
         let name = human::escape(&share.name);
         text.line(format_args!("{alert}  {name}: {}", paths.join(", ")));
     }

@@ -2,15 +2,18 @@
 
 use std::{
     collections::HashSet,
+    path::PathBuf,
     sync::{Arc, Weak},
     time::Duration,
 };
 
 use libp2p::PeerId;
+use shoal_protocol::name::escaped;
 
 use super::{Inner, NodeHandle, answers, budgets, integrity, scrub};
 use crate::{
     api::types as api,
+    disks::{SLOW_AFTER, Unanswering},
     events::Event,
     net::Foreign,
     store::{ShareId, ShareRecord},
@@ -34,6 +37,8 @@ pub(super) struct Warning {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 enum About {
     ChangedShare(ShareId),
+    /// A disk that does not answer, by where it is mounted.
+    Disk(PathBuf),
     NoPeers,
     /// Whether the month's budget is used up, or will be soon.
     Budget {
@@ -56,11 +61,17 @@ pub(super) struct Facts<'a> {
     /// Peers that this node does not understand.
     pub(super) foreign: &'a [Foreign],
     pub(super) database: &'a api::Database,
+    /// Disks that do not answer.
+    pub(super) disks: &'a [Unanswering],
 }
 
 /// All warnings there are.
 pub(super) fn of(facts: &Facts<'_>) -> Vec<Warning> {
     let warning = |about, message| Warning { about, message };
+    let silent = facts.disks.iter().map(|disk| {
+        let message = silent_disk(disk);
+        warning(About::Disk(disk.at.clone()), message)
+    });
     let changed = facts.shares.iter().filter_map(|share| {
         let message = answers::changed_warning(share)?;
         Some(warning(About::ChangedShare(share.id), message))
@@ -78,13 +89,24 @@ pub(super) fn of(facts: &Facts<'_>) -> Vec<Warning> {
         .map(|message| warning(About::Database(message.clone()), message));
     let foreign = facts.foreign.iter().take(FOREIGN_MAX);
     let foreign = foreign.map(|it| warning(About::Foreign(it.peer), it.to_string()));
-    changed
+    silent
+        .chain(changed)
         .chain(database)
         .chain(no_peers)
         .chain(budget)
         .chain(damage)
         .chain(foreign)
         .collect()
+}
+
+fn silent_disk(disk: &Unanswering) -> String {
+    let at = disk.at.to_string_lossy();
+    let seconds = disk.since.as_secs().max(1);
+    format!(
+        "the disk at {at} has not answered for {seconds} s; what is on it waits and goes on by itself \
+         when it answers: check its device, server or mount",
+        at = escaped(&at),
+    )
 }
 
 /// Has warnings published when they begin, until the node shuts down or is gone.
@@ -119,6 +141,8 @@ async fn look_again(node: Weak<Inner>) {
 impl NodeHandle {
     async fn warnings(&self) -> Vec<Warning> {
         let inner = &self.inner;
+        let disks = inner.library.disks();
+        let disks = disks.unanswering(SLOW_AFTER.max(LOOK_INTERVAL));
         of(&Facts {
             shares: &inner.library.shares(),
             peers: inner.net.peers().await.len(),
@@ -126,6 +150,7 @@ impl NodeHandle {
             scrub: &inner.scrub.status(),
             foreign: &inner.net.foreign().await,
             database: &inner.integrity.status(),
+            disks: &disks,
         })
     }
 }

@@ -229,23 +229,27 @@ impl Register {
                 found.lost.push(known.clone());
             }
         }
-        if !lines.is_empty() {
-            self.write(&mut book, lines)?;
-        }
+        self.write(&mut book, lines)?;
         Ok(found)
     }
 
-    /// Writes down, durably, that `share` is acknowledged from now on. Blocks on the disk.
+    /// Writes down, durably, that `share` is acknowledged from now on, in place of what was at
+    /// `instead`. Blocks on the disk.
     ///
     /// # Errors
     /// When the register cannot be written: the share must not be acknowledged then.
-    pub(super) fn shared(&self, share: &ShareRecord) -> Result<(), StoreError> {
+    pub(super) fn shared(
+        &self,
+        share: &ShareRecord,
+        instead: &[SharePlace],
+    ) -> Result<(), StoreError> {
         let mut book = self.lock();
+        let mut lines = book.unshares(instead);
         let place = SharePlace::of(share);
-        if matches!(book.words.get(&place), Some(Word::Shared(known)) if known.is(share)) {
-            return Ok(());
+        if !matches!(book.words.get(&place), Some(Word::Shared(known)) if known.is(share)) {
+            lines.push(Line::Shared(Registered::of(share)));
         }
-        self.write(&mut book, vec![Line::Shared(Registered::of(share))])
+        self.write(&mut book, lines)
     }
 
     /// Writes down that a fetch has put something at `place` whose rows and bytes are not flushed
@@ -268,19 +272,14 @@ impl Register {
     /// When the register cannot be written: the shares stay then.
     pub(super) fn unshared(&self, places: &[SharePlace]) -> Result<(), StoreError> {
         let mut book = self.lock();
-        let known = |place: &&SharePlace| matches!(book.words.get(place), Some(Word::Shared(_)));
-        let lines: Vec<Line> = places
-            .iter()
-            .filter(known)
-            .map(|place| Line::Unshared(place.clone()))
-            .collect();
-        match lines.is_empty() {
-            true => Ok(()),
-            false => self.write(&mut book, lines),
-        }
+        let lines = book.unshares(places);
+        self.write(&mut book, lines)
     }
 
     fn write(&self, book: &mut Book, lines: Vec<Line>) -> Result<(), StoreError> {
+        if lines.is_empty() {
+            return Ok(());
+        }
         let text: String = lines.iter().map(Line::text).collect::<Result<_, _>>()?;
         if book.is_torn || book.lines > book.words.len() + STALE_LINES_MAX {
             lines.into_iter().for_each(|line| book.hear(line));
@@ -344,6 +343,13 @@ impl Register {
 }
 
 impl Book {
+    /// What is to be written so that nothing is expected at these places any more.
+    fn unshares(&self, places: &[SharePlace]) -> Vec<Line> {
+        let known = |place: &&SharePlace| matches!(self.words.get(place), Some(Word::Shared(_)));
+        let places = places.iter().filter(known);
+        places.map(|place| Line::Unshared(place.clone())).collect()
+    }
+
     fn hear(&mut self, line: Line) {
         match line {
             Line::Shared(share) => {

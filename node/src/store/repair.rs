@@ -125,6 +125,7 @@ impl Repair {
             if matches!(share.state, ShareState::Staging | ShareState::Removing) {
                 continue;
             }
+            let share = old.located(share);
             match old.check_share(&share, &CancellationToken::new()) {
                 Some(Ok(())) => self.take_share(old, &share)?,
                 Some(Err(_)) | None => self.left_out.push(share.name),

@@ -180,6 +180,7 @@ impl Service for Scripted {
             rate: 0,
             sources: 1,
             asked: 1,
+            waiting_ms: None,
         });
         if slow {
             self.seen.notified().await;
@@ -312,7 +313,9 @@ fn transfer(state: TransferState) -> Transfer {
             rate: 0,
             sources: 1,
             asked: 1,
+            waiting_ms: None,
         },
         limit: Rate::OFF,
+        waits_for: None,
     }
 }

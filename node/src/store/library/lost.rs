@@ -3,7 +3,6 @@
 //! The register says which ones they are. They are told to people until somebody shares the place
 //! again or forgets it; nothing is served of them.
 
-use std::path::Path;
 use std::sync::{Arc, PoisonError};
 
 use super::{Inner, Library, UnshareTarget};
@@ -37,7 +36,10 @@ impl Library {
     ) -> Result<Vec<Registered>, StoreError> {
         let is_meant = |share: &Registered| match target {
             UnshareTarget::Root(root) => share.root == root.to_string(),
-            UnshareTarget::Path(path) => is_at(share, path),
+            UnshareTarget::Path { written, real } => {
+                let is_whole = share.place.selection.is_empty();
+                is_whole && [written, real].contains(&&share.place.source)
+            }
         };
         let meant: Vec<Registered> = self.inner.lost(|lost| {
             let meant = lost.shares.iter().filter(|share| is_meant(share));
@@ -54,11 +56,21 @@ impl Library {
 impl Inner {
     /// Writes down that a live share is acknowledged, or that it will be once it is flushed. The
     /// caller holds [`Self::changing`].
-    pub(super) fn acknowledge(&self, share: &Arc<ShareRecord>) -> Result<(), StoreError> {
+    pub(super) fn acknowledge(
+        &self,
+        share: &ShareRecord,
+        replaced: &[Arc<ShareRecord>],
+    ) -> Result<(), StoreError> {
         let place = SharePlace::of(share);
+        // One place may have had another real path.
+        let replaced = replaced.iter().map(|share| SharePlace::of(share));
+        let instead: Vec<_> = replaced.filter(|other| *other != place).collect();
         match waits_for_flush(share) {
-            true => self.register.unflushed(place.clone())?,
-            false => self.register.shared(share)?,
+            true => {
+                self.register.unshared(&instead)?;
+                self.register.unflushed(place.clone())?;
+            }
+            false => self.register.shared(share, &instead)?,
         }
         self.lost(|lost| lost.shares.retain(|share| share.place != place));
         Ok(())
@@ -67,14 +79,4 @@ impl Inner {
     fn lost<T>(&self, look: impl FnOnce(&mut Lost) -> T) -> T {
         look(&mut self.lost.lock().unwrap_or_else(PoisonError::into_inner))
     }
-}
-
-fn is_at(share: &Registered, path: &Path) -> bool {
-    let real = path.canonicalize();
-    let paths = [Some(path), real.as_deref().ok()];
-    let is_source = paths
-        .into_iter()
-        .flatten()
-        .any(|path| share.place.source == path);
-    is_source && share.place.selection.is_empty()
 }

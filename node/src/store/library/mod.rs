@@ -6,13 +6,14 @@
 //! out ([`Library::unshare`]). It never writes or deletes a user's file; the copies that `share --copy`
 //! took are its own.
 //!
-//! One listed share per place: publishing a share replaces an earlier one of the same source and
-//! selection.
+//! One listed share per place: publishing a share replaces an earlier one of the same selection and
+//! of the same source, by its real path or as it was written.
 //!
 //! It ends when its last clone is dropped, which stops the collecting thread and waits for it.
 
 mod check;
 mod collect;
+mod doubt;
 mod files;
 mod lost;
 mod read;
@@ -30,8 +31,11 @@ use shoal_protocol::address::Cid;
 use super::register::{Compared, Register, SharePlace, waits_for_flush};
 use super::rows::{ShareId, ShareRecord, ShareState};
 use super::{Batch, BootId, Store, StoreError};
+use crate::disks::Disks;
 use collect::Collector;
+use doubt::Doubts;
 use files::OpenFiles;
+use sweep::KnownBad;
 
 pub use check::Checked;
 pub use lost::Lost;
@@ -53,6 +57,9 @@ struct Inner {
     changes: Mutex<()>,
     view: RwLock<View>,
     files: OpenFiles,
+    disks: Disks,
+    doubts: Doubts,
+    known_bad: KnownBad,
     on_event: Box<dyn Fn(LibraryEvent) + Send + Sync>,
     collector: Collector,
     /// What was acknowledged, beside the database.
@@ -79,6 +86,9 @@ pub enum LibraryEvent {
     Removed(Arc<ShareRecord>),
     /// A share was found to differ on disk; its state says how.
     Changed(Arc<ShareRecord>),
+    /// The stat of a file of a share leaves its bytes in doubt: the share is to be
+    /// [rechecked](Library::recheck). It is served meanwhile, block by block as they match.
+    Doubted(Arc<ShareRecord>),
 }
 
 /// How much of a root this node holds.
@@ -132,6 +142,9 @@ impl Library {
             changes: Mutex::new(()),
             view: RwLock::new(view),
             files: OpenFiles::default(),
+            disks: Disks::default(),
+            doubts: Doubts::default(),
+            known_bad: KnownBad::default(),
             on_event: Box::new(on_event),
             collector,
             register,
@@ -149,6 +162,12 @@ impl Library {
     #[must_use]
     pub fn store(&self) -> &Store {
         &self.inner.store
+    }
+
+    /// The disks on which the files of shares lie.
+    #[must_use]
+    pub fn disks(&self) -> &Disks {
+        &self.inner.disks
     }
 
     /// All shares that are offered, changed ones included, oldest first.
@@ -217,7 +236,7 @@ impl Library {
         let changes = inner.changing();
         let replaced = if record.state == ShareState::Live {
             self.select(|share| {
-                share.id != record.id && share.is_listed() && same_place(share, &record)
+                share.id != record.id && share.is_listed() && share.is_same_place(&record)
             })
         } else {
             Vec::new()
@@ -234,7 +253,7 @@ impl Library {
             view.insert(Arc::clone(&record));
         });
         if record.state == ShareState::Live
-            && let Err(error) = inner.acknowledge(&record)
+            && let Err(error) = inner.acknowledge(&record, &replaced)
         {
             inner.remove(&[record])?;
             return Err(error);
@@ -275,7 +294,7 @@ impl Library {
         };
         let record = self.inner.replace(self.inner.store.batch(), record, true)?;
         match record.is_listed() {
-            true => self.inner.acknowledge(&record),
+            true => self.inner.acknowledge(&record, &[]),
             false => Ok(()),
         }
     }
@@ -341,6 +360,7 @@ impl Inner {
     /// Follows up on a share that was just hidden.
     fn gone(&self, share: Arc<ShareRecord>) {
         self.files.forget_share(share.id);
+        self.doubts.forget(share.id);
         self.collector.wake();
         if share.is_listed() {
             self.tell(LibraryEvent::Removed(share));
@@ -372,10 +392,6 @@ impl View {
             }
         }
     }
-}
-
-fn same_place(one: &ShareRecord, other: &ShareRecord) -> bool {
-    one.source == other.source && one.selection == other.selection
 }
 
 /// Compares the register with what the database has.

@@ -25,6 +25,7 @@ fn share(id: u64, source: &str, content: &str) -> ShareRecord {
         created_ms: 1,
         unflushed_boot: None,
         state: ShareState::Live,
+        written: None,
     }
 }
 
@@ -60,8 +61,8 @@ fn what_was_acknowledged_and_is_not_there_is_lost_until_it_is_taken_back() {
     let home = Home::new();
     let (one, two) = (share(0, "/one", "1"), share(1, "/two", "2"));
     let register = home.register();
-    register.shared(&one).unwrap();
-    register.shared(&two).unwrap();
+    register.shared(&one, &[]).unwrap();
+    register.shared(&two, &[]).unwrap();
     assert!(home.compare(&[&one, &two]).lost.is_empty());
     assert_eq!(names(&home.compare(&[&two]).lost), ["/one"]);
     // The same place with other content: the database is newer than the register.
@@ -78,10 +79,10 @@ fn an_old_state_of_the_database_does_not_bring_back_what_was_unshared() {
     let home = Home::new();
     let one = share(0, "/one", "1");
     let register = home.register();
-    register.shared(&one).unwrap();
+    register.shared(&one, &[]).unwrap();
     register.unshared(&[SharePlace::of(&one)]).unwrap();
     assert_eq!(home.compare(&[&one]).unshared, [ShareId(0)]);
-    home.register().shared(&one).unwrap();
+    home.register().shared(&one, &[]).unwrap();
     assert!(home.compare(&[&one]).unshared.is_empty());
 }
 
@@ -95,7 +96,7 @@ fn what_was_fetched_is_not_expected_before_it_is_flushed() {
         ..share(1, "/one", "2")
     };
     let register = home.register();
-    register.shared(&before).unwrap();
+    register.shared(&before, &[]).unwrap();
     register.unflushed(SharePlace::of(&fetched)).unwrap();
     assert!(home.compare(&[]).lost.is_empty());
     let found = home.compare(&[&fetched]);
@@ -106,9 +107,9 @@ fn what_was_fetched_is_not_expected_before_it_is_flushed() {
 fn a_line_that_a_crash_cut_short_was_never_acknowledged() {
     let home = Home::new();
     let (one, two) = (share(0, "/one", "1"), share(1, "/two", "2"));
-    home.register().shared(&one).unwrap();
+    home.register().shared(&one, &[]).unwrap();
     let whole = fs::read(home.file()).unwrap();
-    home.register().shared(&two).unwrap();
+    home.register().shared(&two, &[]).unwrap();
     let both = fs::read(home.file()).unwrap();
     for cut in whole.len() + 1..both.len() - 1 {
         fs::write(home.file(), &both[..cut]).unwrap();
@@ -116,7 +117,7 @@ fn a_line_that_a_crash_cut_short_was_never_acknowledged() {
         assert!(found.lost.is_empty(), "cut at {cut}");
         assert_eq!(found.unreadable, 0, "cut at {cut}");
         // What is written next is not glued to the rest of it.
-        home.register().shared(&two).unwrap();
+        home.register().shared(&two, &[]).unwrap();
         assert_eq!(names(&home.compare(&[]).lost), ["/one", "/two"], "{cut}");
     }
 }
@@ -126,8 +127,8 @@ fn damage_to_the_register_itself_is_counted() {
     let home = Home::new();
     let (one, two) = (share(0, "/one", "1"), share(1, "/two", "2"));
     let register = home.register();
-    register.shared(&one).unwrap();
-    register.shared(&two).unwrap();
+    register.shared(&one, &[]).unwrap();
+    register.shared(&two, &[]).unwrap();
     let good = fs::read(home.file()).unwrap();
     for at in 0..good.len() {
         let mut bad = good.clone();
@@ -145,10 +146,10 @@ fn the_file_stays_small_and_remembers_what_it_has_to() {
     let home = Home::new();
     let kept = share(0, "/kept", "1");
     let register = home.register();
-    register.shared(&kept).unwrap();
+    register.shared(&kept, &[]).unwrap();
     for round in 0..2 * STALE_LINES_MAX {
         let other = share(1, "/other", &round.to_string());
-        register.shared(&other).unwrap();
+        register.shared(&other, &[]).unwrap();
         register.unshared(&[SharePlace::of(&other)]).unwrap();
     }
     let lines = fs::read_to_string(home.file()).unwrap().lines().count();
