@@ -2,7 +2,7 @@
 //!
 //! A disk here is one mounted file system: a partition, a USB stick, a network or FUSE mount. Any
 //! system call on one may hang for as long as its device, server or process does, and nothing can
-//! end such a call from outside. So every disk has [threads of its own](pool), and callers wait for
+//! end such a call from outside. So every disk has threads of its own (`pool`), and callers wait for
 //! an answer with a deadline ([`Disk::run`], [`Disk::wait`]). A disk on which calls are under way
 //! and none has returned for [`SILENT_AFTER`] is *silent*: further work on it is refused at once
 //! until a call returns. Nothing else has to be done to go on then.
