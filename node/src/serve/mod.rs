@@ -9,6 +9,7 @@
 
 mod busy;
 mod news;
+mod outgoing;
 mod pieces;
 mod queue;
 mod worker;

@@ -26,6 +26,7 @@ use tokio_util::sync::CancellationToken;
 use super::{
     ServeStats, Server, busy,
     news::{News, Sources},
+    outgoing::{At, Outgoing},
     pieces::Pieces,
     queue::{Queue, Want},
 };
@@ -91,7 +92,7 @@ pub(super) enum Ended {
 }
 
 type Reader = BufReader<ReadHalf<ExchangeStream>>;
-pub(super) type Writer = WriteHalf<ExchangeStream>;
+pub(super) type Writer = Outgoing<WriteHalf<ExchangeStream>>;
 
 /// Serves one stream.
 pub(super) struct Worker {
@@ -153,8 +154,8 @@ impl Worker {
 
     pub(super) async fn run(self, stream: ExchangeStream) -> Ended {
         let peer = stream.peer();
-        let (reader, mut writer) = tokio::io::split(stream);
-        let mut reader = BufReader::new(reader);
+        let (reader, writer) = tokio::io::split(stream);
+        let (mut reader, mut writer) = (BufReader::new(reader), Outgoing::new(writer));
         let ended = self.serve(peer, &mut reader, &mut writer).await;
         let reason = match &ended {
             Ended::Done => Reason::Done,
@@ -166,8 +167,17 @@ impl Worker {
             Ended::TooSlow => Reason::TooSlow,
             Ended::Lost => return ended,
         };
+        let at = writer.at();
+        if at == At::Within {
+            // Dropped without a shutdown, the stream is reset.
+            return ended;
+        }
         // Best effort: the client also notices the end of the stream.
         let goodbye = async {
+            if at == At::BetweenPieces {
+                let end = exchange::piece_head(0);
+                deadline(end.len(), writer.write_all(&end)).await?;
+            }
             write(&mut writer, &Response::Close(reason)).await?;
             writer.shutdown().await.map_err(|_| Ended::Lost)
         };
