@@ -8,6 +8,7 @@
 //! HTTP interface and `client` who asks there, `events` the bus of what happens, `metrics` the numbers, `config` the one typed configuration.
 
 pub mod api;
+mod budgets;
 pub mod client;
 pub mod config;
 pub mod emulation;

@@ -62,6 +62,10 @@ pub struct PlannerConfig {
     /// The payload that within `stall_timeout` proves life where no block was completed: 10 KiB
     /// in 10 s, a fifth of the slowest modem.
     pub stall_bytes_min: u64,
+    /// For how long after its last block a provider may put this fetcher off by saying that it will
+    /// answer later. Longer than a server with a slow line leaves anybody without a block
+    /// ([`TurnsConfig::starving`](crate::turns::TurnsConfig)), and a chunk over that line.
+    pub put_off_max: Duration,
     /// The least time a want may be in flight before it is moved to another provider.
     pub want_deadline_min: Duration,
     /// How many times the expected time a want may be in flight before it is moved.
@@ -105,6 +109,7 @@ impl Default for PlannerConfig {
             rate_assumed: 256 << 10,
             stall_timeout: Duration::from_secs(10),
             stall_bytes_min: 10 << 10,
+            put_off_max: Duration::from_secs(300),
             want_deadline_min: Duration::from_secs(5),
             want_deadline_factor: 4,
             relief_factor: 2,

@@ -31,7 +31,7 @@ use self::{
 };
 use super::{
     FetchError,
-    buffers::{Buffers, TRANSFER_IN_FLIGHT_BYTES},
+    buffers::{Buffers, Share},
     contacts::{Contacted, Contacts},
     discovery::Candidate,
     halves::NEEDS_QUEUED_MAX,
@@ -92,6 +92,8 @@ pub(super) struct Transfer {
     /// Peers that asked this node about the root.
     guests: Option<mpsc::Receiver<PeerId>>,
     planner: Planner,
+    /// What may be in flight of it.
+    share: Share,
     sessions: HashMap<ProviderId, Session>,
     wants: HashMap<WantId, Want>,
     by_digest: HashMap<Digest, WantId>,
@@ -171,6 +173,7 @@ impl Transfer {
             ..PlannerConfig::default()
         });
         Self {
+            share: setup.buffers.share(),
             setup,
             guests: None,
             planner,
@@ -331,9 +334,11 @@ impl Transfer {
         }
         self.gathers_until = None;
         self.tend_early();
-        let in_flight = self.setup.limits.in_flight(TRANSFER_IN_FLIGHT_BYTES);
+        let in_flight = self.setup.limits.in_flight(self.share.grant());
         self.planner.budget(in_flight);
-        for action in self.planner.poll(self.now()) {
+        let actions = self.planner.poll(self.now());
+        self.share.holds(self.planner.held_bytes());
+        for action in actions {
             self.carry_out(action);
         }
     }

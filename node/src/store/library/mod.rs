@@ -30,7 +30,7 @@ use super::{Batch, BootId, Store, StoreError};
 use collect::Collector;
 use files::OpenFiles;
 
-pub use read::{BlockKind, ReadError};
+pub use read::{BlockKind, Cut, Found, ReadError};
 pub use scrub::{Damage, ScrubPosition, Scrubbed};
 pub use sweep::{FileVerdict, Verdict, VerifyEvent, VerifySummary};
 pub use unshare::{UnshareError, UnshareTarget};

@@ -6,6 +6,7 @@
 //! instead. Anything else marks the file and its share as changed.
 
 use std::io;
+use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 
@@ -40,6 +41,38 @@ pub enum ReadError {
     /// The database failed.
     #[error(transparent)]
     Store(#[from] StoreError),
+}
+
+/// The part of a block that is read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Cut {
+    /// Where it begins.
+    pub offset: usize,
+    /// Its length at most; it ends with the block at the latest.
+    pub bytes_max: usize,
+}
+
+impl Cut {
+    /// The whole block.
+    pub const WHOLE: Self = Self {
+        offset: 0,
+        bytes_max: BLOCK_BYTES_MAX,
+    };
+
+    /// The part of a block of so many bytes.
+    fn range(self, block_bytes: usize) -> Range<usize> {
+        let start = self.offset.min(block_bytes);
+        start..start.saturating_add(self.bytes_max).min(block_bytes)
+    }
+}
+
+/// What is known of a block of which a part was read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Found {
+    /// What it is.
+    pub kind: BlockKind,
+    /// The length of the whole block.
+    pub block_bytes: usize,
 }
 
 /// What a block is to those who count bytes.
@@ -80,26 +113,62 @@ impl Library {
         root: Option<&Cid>,
         out: &mut Vec<u8>,
     ) -> Result<BlockKind, ReadError> {
-        let found = self.read_into(want, root, out);
+        self.read_part(want, root, Cut::WHOLE, out)
+            .map(|found| found.kind)
+    }
+
+    /// Reads a part of a block, as [`read`](Self::read) does the whole. Parts that are read one
+    /// after the other are of one block only as long as none of them fails.
+    pub fn read_part(
+        &self,
+        want: &Digest,
+        root: Option<&Cid>,
+        cut: Cut,
+        out: &mut Vec<u8>,
+    ) -> Result<Found, ReadError> {
+        let found = self.read_into(want, root, cut, out);
         if found.is_err() {
             out.clear();
         }
         found
     }
 
+    /// How long a block is, without looking at files; none when it is not held here.
+    pub fn block_bytes(
+        &self,
+        want: &Digest,
+        root: Option<&Cid>,
+    ) -> Result<Option<usize>, StoreError> {
+        if let Some(node) = self.inner.store.block(want)? {
+            return Ok(Some(node.len()));
+        }
+        let candidates = self.candidates(want, root)?;
+        let first = candidates.first();
+        Ok(first.map(|candidate| candidate.location.len as usize))
+    }
+
     fn read_into(
         &self,
         want: &Digest,
         root: Option<&Cid>,
+        cut: Cut,
         out: &mut Vec<u8>,
-    ) -> Result<BlockKind, ReadError> {
-        if self.read_node(want, out)? {
-            return Ok(BlockKind::Node);
+    ) -> Result<Found, ReadError> {
+        if let Some(block_bytes) = self.read_node(want, cut, out)? {
+            return Ok(Found {
+                kind: BlockKind::Node,
+                block_bytes,
+            });
         }
         let mut error = ReadError::NotHere;
         for candidate in self.candidates(want, root)? {
-            match self.inner.read_candidate(&candidate, want, out) {
-                Ok(()) => return Ok(BlockKind::Chunk),
+            match self.inner.read_candidate(&candidate, want, cut, out) {
+                Ok(()) => {
+                    return Ok(Found {
+                        kind: BlockKind::Chunk,
+                        block_bytes: candidate.block_bytes(),
+                    });
+                }
                 Err(Miss::Absent) => {}
                 Err(Miss::Changed(kind)) => {
                     error = ReadError::Changed;
@@ -127,15 +196,23 @@ impl Library {
             .any(|candidate| candidate.row.state != FileState::Changed))
     }
 
-    fn read_node(&self, want: &Digest, out: &mut Vec<u8>) -> Result<bool, StoreError> {
-        let Some(block) = self.inner.store.block(want)? else {
-            return Ok(false);
+    /// Reads a part of a DAG node; how long the node is, if it is one that may be read.
+    fn read_node(
+        &self,
+        want: &Digest,
+        cut: Cut,
+        out: &mut Vec<u8>,
+    ) -> Result<Option<usize>, StoreError> {
+        let Some(mut block) = self.inner.store.block(want)? else {
+            return Ok(None);
         };
         if !self.is_readable_node(want)? {
-            return Ok(false);
+            return Ok(None);
         }
+        let block_bytes = block.len();
+        keep(&mut block, cut);
         *out = block;
-        Ok(true)
+        Ok(Some(block_bytes))
     }
 
     fn is_readable_node(&self, want: &Digest) -> Result<bool, StoreError> {
@@ -179,37 +256,31 @@ impl Inner {
         &self,
         candidate: &Candidate,
         want: &Digest,
+        cut: Cut,
         out: &mut Vec<u8>,
     ) -> Result<(), Miss> {
-        let Candidate {
-            location,
-            row,
-            share,
-        } = candidate;
+        let Candidate { row, share, .. } = candidate;
         if row.state == FileState::Changed {
             return Err(candidate.differs(ChangeKind::Content));
         }
         let (open, before) = self.open(candidate)?;
-        // Rows are ours, but a damaged one must not make us allocate gigabytes.
-        out.resize(BLOCK_BYTES_MAX.min(location.len as usize), 0);
-        open.file
-            .read_exact_at(out, location.offset)
-            .map_err(|error| match error.kind() {
-                io::ErrorKind::UnexpectedEof => candidate.differs(ChangeKind::Resized),
-                _ => Miss::Unreadable(error),
-            })?;
-        let after = open.compare().map_err(Miss::Unreadable)?;
-        if let Comparison::Differs(kind) = after {
-            return Err(candidate.differs(kind));
-        }
-        let vouched = row.state == FileState::Stable
+        let vouches = row.state == FileState::Stable
             && !share.is_suspect(self.boot)
-            && (before, after) == (Comparison::Same, Comparison::Same);
-        if vouched || want.matches(out) {
-            Ok(())
-        } else {
-            Err(candidate.differs(ChangeKind::Content))
+            && before == Comparison::Same;
+        // Where the stat cannot vouch for a part, only the whole block can be hashed.
+        let first = if vouches { cut } else { Cut::WHOLE };
+        let after = candidate.read_from(&open, first, out)?;
+        if vouches && after == Comparison::Same {
+            return Ok(());
         }
+        if first != Cut::WHOLE {
+            candidate.read_from(&open, Cut::WHOLE, out)?;
+        }
+        if !want.matches(out) {
+            return Err(candidate.differs(ChangeKind::Content));
+        }
+        keep(out, cut);
+        Ok(())
     }
 
     /// An open file that is, so far, the one that was recorded.
@@ -293,7 +364,36 @@ impl Inner {
     }
 }
 
+/// Leaves of a block only this part.
+fn keep(block: &mut Vec<u8>, cut: Cut) {
+    let range = cut.range(block.len());
+    block.truncate(range.end);
+    block.drain(..range.start);
+}
+
 impl Candidate {
+    /// How long the block is. Rows are ours, but a damaged one must not make us allocate gigabytes.
+    fn block_bytes(&self) -> usize {
+        BLOCK_BYTES_MAX.min(self.location.len as usize)
+    }
+
+    /// Reads a part of the block from its file, and says how the file compares afterwards.
+    fn read_from(&self, open: &OpenFile, cut: Cut, out: &mut Vec<u8>) -> Result<Comparison, Miss> {
+        let range = cut.range(self.block_bytes());
+        out.resize(range.len(), 0);
+        let offset = self.location.offset.saturating_add(range.start as u64);
+        open.file
+            .read_exact_at(out, offset)
+            .map_err(|error| match error.kind() {
+                io::ErrorKind::UnexpectedEof => self.differs(ChangeKind::Resized),
+                _ => Miss::Unreadable(error),
+            })?;
+        match open.compare().map_err(Miss::Unreadable)? {
+            Comparison::Differs(kind) => Err(self.differs(kind)),
+            found => Ok(found),
+        }
+    }
+
     /// What it means that this place is not as recorded. While a share lands, its files move and
     /// grow.
     fn differs(&self, kind: ChangeKind) -> Miss {

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use shoal_protocol::address::{Cid, Digest};
 
-use super::read::{Candidate, Miss};
+use super::read::{Candidate, Cut, Miss};
 use super::{Library, LibraryEvent};
 use crate::store::rows::{Change, ChangeKind, FileId, FileRow, FileState, ShareId, ShareRecord};
 use crate::store::{FileChunk, Location, ShareState, StoreError};
@@ -218,7 +218,7 @@ impl Step<'_> {
     /// Reads a chunk and hashes it, whatever its file's stat vouches for.
     fn hash(&mut self, candidate: &Candidate, want: &Digest) -> Result<(), Miss> {
         let inner = &self.library.inner;
-        inner.read_candidate(candidate, want, &mut self.buffer)?;
+        inner.read_candidate(candidate, want, Cut::WHOLE, &mut self.buffer)?;
         match want.matches(&self.buffer) {
             true => Ok(()),
             false => Err(Miss::Changed(ChangeKind::Content)),
