@@ -38,7 +38,10 @@ const PART_BYTES_SCARCE: usize = 128 << 10;
 /// A part is what its reader takes in this time: it costs what it reads.
 const PART_TIME: Duration = Duration::from_millis(60);
 
-const _: () = assert!(SHARED_BYTES >= BUDGET_BYTES / 4, "streams leave something to share");
+const _: () = assert!(
+    SHARED_BYTES >= BUDGET_BYTES / 4,
+    "streams leave something to share"
+);
 const _: () = assert!(PART_BYTES_SCARCE >= PART_BYTES_MIN && PART_BYTES_MAX > PART_BYTES_SCARCE);
 
 /// The budget of a node; all clones are one. It has no room for more than [`STREAMS_MAX`] accounts.
@@ -322,9 +325,7 @@ mod tests {
     #[test]
     fn what_many_hold_does_not_take_a_fast_readers_part() {
         let budget = Budget::default();
-        let frozen: Vec<_> = (0..30)
-            .map(|_| budget.account(PeerId::random()))
-            .collect();
+        let frozen: Vec<_> = (0..30).map(|_| budget.account(PeerId::random())).collect();
         // A part that is written, and one that is ready.
         let pinned: Vec<_> = frozen
             .iter()

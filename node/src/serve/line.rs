@@ -19,7 +19,10 @@ use shoal_protocol::{
     address::Digest,
     turns::{PeerKey, ReaderId, Turns, TurnsConfig},
 };
-use tokio::{sync::oneshot, time::Instant};
+use tokio::{
+    sync::{Notify, oneshot},
+    time::Instant,
+};
 
 use crate::{limits::Limits, metrics::Numbers};
 
@@ -30,6 +33,11 @@ const SLOW_RATE: u64 = 2 << 20;
 const WINDOW: Duration = Duration::from_secs(2);
 /// A write that takes longer has waited for the line or for its reader.
 const BLOCKED: Duration = Duration::from_millis(50);
+
+/// How often those that wait look whether the line is still slow.
+const LOOK_INTERVAL: Duration = Duration::from_secs(1);
+/// The timers' grain; looking sooner finds nothing new.
+const GRAIN: Duration = Duration::from_millis(1);
 
 /// The line of a node. Cheap to clone; all clones are one line.
 #[derive(Clone)]
@@ -66,6 +74,7 @@ pub(super) struct Place {
     id: ReaderId,
     /// Whether a block is sent to it under its turn.
     has_turn: AtomicBool,
+    turn_over: Notify,
 }
 
 impl Line {
@@ -103,6 +112,7 @@ impl Line {
             line: self.clone(),
             id,
             has_turn: AtomicBool::new(false),
+            turn_over: Notify::new(),
         }
     }
 
@@ -137,7 +147,8 @@ impl Line {
             return;
         }
         let is_slow = window.was_blocked && window.bytes < most;
-        if passed < 2 * WINDOW || !is_slow {
+        // After a pause a window says nothing, unless it was one long write.
+        if !is_slow || passed < 2 * WINDOW || took >= passed / 2 {
             self.shared.is_slow.store(is_slow, Relaxed);
         }
         *window = Window {
@@ -160,6 +171,14 @@ impl Line {
         }
     }
 
+    /// When those that wait look whether they have their turn although nobody tells them.
+    fn next_look(&self) -> Instant {
+        let next = self.lock().turns.next_turn();
+        let next = next.map(|next| self.shared.started + next + GRAIN);
+        let latest = Instant::now() + LOOK_INTERVAL;
+        next.map_or(latest, |next| next.min(latest))
+    }
+
     fn now(&self) -> Duration {
         self.shared.started.elapsed()
     }
@@ -178,10 +197,18 @@ impl Place {
         self.line.is_slow()
     }
 
-    /// Waits until one of these blocks has its turn, and says which. The turn lasts until
-    /// [`Self::sent`] or [`Self::skipped`]. Dropping the future gives up the place in the queue.
-    pub(super) async fn turn(&self, wants: Vec<Digest>) -> Digest {
-        let first = wants.first().copied();
+    /// Waits until one of these blocks has its turn, and says which; none when there are no turns
+    /// any more, since the line is not slow. The turn lasts until [`Self::sent`] or
+    /// [`Self::skipped`]. Dropping the future gives up the place in the queue.
+    pub(super) async fn turn(&self, wants: Vec<Digest>) -> Option<Digest> {
+        // One block has its turn at a time.
+        loop {
+            let over = self.turn_over.notified();
+            if !self.has_turn.load(Relaxed) {
+                break;
+            }
+            over.await;
+        }
         let waiting = Waiting { place: self };
         let mut turn = {
             let mut state = self.line.lock();
@@ -192,31 +219,20 @@ impl Place {
             turn
         };
         if let Ok(block) = turn.try_recv() {
-            return waiting.has_turn(block);
+            return Some(waiting.has_turn(block));
         }
         self.line.shared.turns_waited.fetch_add(1, Relaxed);
         loop {
-            let next = self.line.lock().turns.next_turn();
-            let next = next.map(|next| self.line.shared.started + next);
-            let look = async {
-                match next {
-                    Some(next) => tokio::time::sleep_until(next + GRAIN).await,
-                    None => std::future::pending().await,
-                }
-            };
+            let look = tokio::time::sleep_until(self.line.next_look());
             tokio::select! {
                 biased;
-                block = &mut turn => match (block, first) {
-                    (Ok(block), _) => return waiting.has_turn(block),
-                    // Somebody else has replaced it, which nobody does; it would wait for ever.
-                    (Err(_), Some(first)) => return waiting.has_turn(first),
-                    (Err(_), None) => std::future::pending().await,
-                },
-                () = look => {
-                    let mut state = self.line.lock();
-                    self.line.serve(&mut state);
-                }
+                Ok(block) = &mut turn => return Some(waiting.has_turn(block)),
+                () = look => {}
             }
+            if !self.is_slow() {
+                return None;
+            }
+            self.line.serve(&mut self.line.lock());
         }
     }
 
@@ -235,6 +251,8 @@ impl Place {
             let mut state = self.line.lock();
             state.turns.done(self.id, self.line.now());
             self.line.serve(&mut state);
+            drop(state);
+            self.turn_over.notify_waiters();
         }
     }
 
@@ -244,6 +262,8 @@ impl Place {
             let mut state = self.line.lock();
             state.turns.withdraw(self.id, self.line.now());
             self.line.serve(&mut state);
+            drop(state);
+            self.turn_over.notify_waiters();
         }
     }
 }
@@ -256,9 +276,6 @@ impl Drop for Place {
         self.line.serve(&mut state);
     }
 }
-
-/// The timers' grain; looking sooner finds nothing new.
-const GRAIN: Duration = Duration::from_millis(1);
 
 /// A place in the queue, given up when dropped.
 struct Waiting<'a> {

@@ -6,7 +6,6 @@
 //! new of the root, and what it does not want any more is left out as long as it is not begun.
 
 use std::{
-    collections::{HashSet, VecDeque},
     io,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
@@ -14,40 +13,45 @@ use std::{
 
 use libp2p::PeerId;
 use shoal_protocol::{
-    address::{BLOCK_BYTES_MAX, CHUNK_BYTES, Cid, Digest},
-    exchange::{self, Missing, Reason, Request, Response, WANTS_OUTSTANDING_MAX},
+    address::{Cid, Digest},
+    exchange::{self, Reason, Request, Response},
+    turns::WANTS_LOOKED_AT_MAX,
 };
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _, BufReader, ReadHalf, WriteHalf},
-    sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc},
+    sync::{Notify, mpsc},
+    time::Instant,
 };
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    ServeStats, Server, busy,
+    ServeStats, Server, Slot,
+    budget::{Account, Appetite},
+    busy,
+    line::Place,
     news::{News, Sources},
+    parts::{self, Batch, Part},
+    queue::{Queue, Want},
 };
 use crate::{
     limits::{Class, Limits, Spent},
     net::ExchangeStream,
-    pool::{Pool, Pooled},
-    store::{BlockKind, Library, ReadError},
+    pool::Pool,
 };
 
-/// What one permit of the buffer budget stands for.
-pub(super) const UNIT_BYTES: u32 = 4096;
-/// Blocks read by one blocking job; small ones come together, a full chunk comes alone.
-const BLOCKS_PER_READ_MAX: usize = 64;
-/// Batches that wait for the writer: one is written, one is ready, one is being read.
+/// Batches that wait for the writer: one is written, one is ready.
 const ANSWERS_AHEAD: usize = 1;
-/// The most that one batch can hold: it stops at a chunk's worth, so the last block may overshoot.
-const READ_BYTES_MAX: usize = CHUNK_BYTES + BLOCK_BYTES_MAX;
 /// Blocks below this are copied behind their header, so that many leave in one write.
 const COALESCE_BYTES_MAX: usize = 64 * 1024;
 /// A write is bounded by piece: at least 64 KiB in [`WRITE_TIMEOUT`], 6.5 KB/s.
 const PIECE_BYTES: usize = 64 * 1024;
+/// The same on a slow line, so that it is seen how a block moves.
+const PIECE_BYTES_SLOW: usize = 16 * 1024;
 /// A client that takes less than a piece in this time is gone or hostile.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
+/// How often a client whose wants wait for their turn is told so: sooner than anybody gives up on a
+/// silent server.
+const PUT_OFF_INTERVAL: Duration = Duration::from_secs(3);
 /// When a client may come back whom the month's budget does not allow any more: the longest rest
 /// that clients take, for a month begins anew or a budget is raised without a word to them.
 const SPENT_RETRY: Duration = Duration::from_secs(60);
@@ -77,6 +81,12 @@ pub(super) enum Ended {
     /// The client was silent or did not read.
     #[error("the client was too slow")]
     TooSlow,
+    /// Nothing moved, and others need its place.
+    #[error("nothing moved on it, and others needed its place")]
+    GaveWay,
+    /// A block could not be read to its end, so the client is in the middle of it.
+    #[error("a block could not be read to its end")]
+    Broken,
     /// The stream broke.
     #[error("the stream broke")]
     Lost,
@@ -90,104 +100,42 @@ pub(super) struct Worker {
     sources: Arc<Sources>,
     stats: Arc<ServeStats>,
     limits: Limits,
-    buffers: Arc<Semaphore>,
-    peer_buffers: Arc<Semaphore>,
+    account: Account,
+    appetite: Mutex<Appetite>,
+    place: Place,
+    slot: Slot,
     pool: Pool,
     shutdown: CancellationToken,
     queue: Mutex<Queue>,
     asked: Notify,
 }
 
-#[derive(Default)]
-struct Queue {
-    wants: VecDeque<(u32, Digest)>,
-    /// Wants taken from the queue that are to be answered yet: at most three batches.
-    in_hand: HashSet<u32>,
-    closed: bool,
+/// What the reading half does next.
+enum Next {
+    Read(Vec<Want>),
+    /// What the client wants waits for its turn.
+    PutOff,
+    /// The client wants nothing more.
+    Done,
 }
 
-impl Queue {
-    /// Adds wants, which have consecutive ids from `id` on.
-    fn push(&mut self, id: u32, blocks: &[Digest]) -> Result<(), Ended> {
-        if self.wants.len() + blocks.len() > WANTS_OUTSTANDING_MAX {
-            return Err(Ended::Protocol("too many wants are outstanding".into()));
-        }
-        // Ids may end at the greatest one, behind which an unchecked range would panic.
-        let ids = (0..).map(|index| id.wrapping_add(index));
-        self.wants
-            .extend(blocks.iter().zip(ids).map(|(digest, id)| (id, *digest)));
-        Ok(())
-    }
-
-    /// Takes out what is left of `count` wants from `id` on.
-    fn cancel(&mut self, id: u32, count: u32) {
-        let stays = |other: u32| other.wrapping_sub(id) >= count;
-        self.wants.retain(|(queued, _)| stays(*queued));
-        self.in_hand.retain(|taken| stays(*taken));
-    }
-
-    fn take(&mut self) -> Vec<(u32, Digest)> {
-        let count = self.wants.len().min(BLOCKS_PER_READ_MAX);
-        let taken: Vec<_> = self.wants.drain(..count).collect();
-        self.in_hand.extend(taken.iter().map(|(id, _)| *id));
-        taken
-    }
-
-    /// Gives back, in front, what was taken and not read.
-    fn put_back(&mut self, wants: Vec<(u32, Digest)>) {
-        for want in wants.into_iter().rev() {
-            if self.in_hand.remove(&want.0) {
-                self.wants.push_front(want);
-            }
-        }
-    }
-
-    /// A want is answered now; false when that was cancelled meanwhile.
-    fn answer(&mut self, id: u32) -> bool {
-        self.in_hand.remove(&id)
-    }
-
-    fn is_busy(&self) -> bool {
-        !self.wants.is_empty() || !self.in_hand.is_empty()
-    }
-}
-
-/// Blocks read from the library, ready to be written.
-struct Answer {
-    blocks: Blocks,
-    _budget: Budget,
-}
-
-/// Room in the buffers, of the peer and of the node.
-struct Budget {
-    peer: OwnedSemaphorePermit,
-    node: OwnedSemaphorePermit,
-}
-
-impl Budget {
-    /// Waits for the peer's own part first, so that a peer that has used it up keeps nobody
-    /// waiting.
-    async fn take(peer: &Arc<Semaphore>, node: &Arc<Semaphore>, units: u32) -> Option<Self> {
-        let peer = Arc::clone(peer).acquire_many_owned(units).await.ok()?;
-        let node = Arc::clone(node).acquire_many_owned(units).await.ok()?;
-        Some(Self { peer, node })
-    }
-
-    fn give_back(&mut self, units: usize) {
-        drop(self.peer.split(units));
-        drop(self.node.split(units));
-    }
+/// What the writing half does next.
+enum Answer {
+    Blocks(Batch),
+    PutOff,
 }
 
 impl Worker {
-    /// A worker of `server` for a peer that may have `peer_buffers` filled.
-    pub(super) fn new(server: &Server, peer_buffers: Arc<Semaphore>) -> Self {
+    /// A worker of `server` for the stream that has this slot.
+    pub(super) fn new(server: &Server, slot: Slot) -> Self {
         Self {
             sources: Arc::clone(&server.sources),
             stats: Arc::clone(&server.stats),
             limits: server.limits.clone(),
-            buffers: Arc::clone(&server.buffers),
-            peer_buffers,
+            account: server.stats.budget.account(slot.peer()),
+            appetite: Mutex::default(),
+            place: server.line.place(&slot.peer()),
+            slot,
             pool: server.pool.clone(),
             shutdown: server.shutdown.clone(),
             queue: Mutex::default(),
@@ -206,9 +154,9 @@ impl Worker {
             // The status has said why.
             Ended::NotServed => Reason::Done,
             Ended::Protocol(_) => Reason::Protocol,
-            Ended::Spent(_) => Reason::Busy,
+            Ended::Spent(_) | Ended::GaveWay => Reason::Busy,
             Ended::TooSlow => Reason::TooSlow,
-            Ended::Lost => return ended,
+            Ended::Lost | Ended::Broken => return ended,
         };
         // Best effort: the client also notices the end of the stream.
         let goodbye = async {
@@ -240,6 +188,7 @@ impl Worker {
         tokio::select! {
             biased;
             () = self.shutdown.cancelled() => Ended::ShuttingDown,
+            () = self.slot.must_give_way() => Ended::GaveWay,
             ended = self.read(reader) => ended,
             ended = self.answer(&root, news, writer) => ended,
         }
@@ -254,6 +203,7 @@ impl Worker {
                 Ok(None) => Request::Close,
                 Err(ended) => return ended,
             };
+            self.slot.moved();
             match request {
                 Request::Open { .. } => return Ended::Protocol("opened twice".into()),
                 Request::Want { id, blocks } => {
@@ -262,9 +212,12 @@ impl Worker {
                     }
                     self.asked.notify_one();
                 }
-                Request::Cancel { id, count } => self.lock_queue().cancel(id, count),
+                Request::Cancel { id, count } => {
+                    self.lock_queue().cancel(id, count);
+                    self.asked.notify_one();
+                }
                 Request::Close => {
-                    self.lock_queue().closed = true;
+                    self.lock_queue().close();
                     self.asked.notify_one();
                     return std::future::pending().await;
                 }
@@ -289,8 +242,13 @@ impl Worker {
     async fn answer(&self, root: &Cid, mut news: News, writer: &mut Writer) -> Ended {
         let (answers, mut ready) = mpsc::channel(ANSWERS_AHEAD);
         let reading = async {
-            while let Some(wants) = self.next_wants().await {
-                let Some(answer) = self.read_blocks(root, wants).await else {
+            loop {
+                let answer = match self.next_wants(root).await {
+                    Next::Read(wants) => self.read_blocks(root, wants).await.map(Answer::Blocks),
+                    Next::PutOff => Some(Answer::PutOff),
+                    Next::Done => None,
+                };
+                let Some(answer) = answer else {
                     break;
                 };
                 if answers.send(answer).await.is_err() {
@@ -306,7 +264,8 @@ impl Worker {
                     biased;
                     () = news.changed() => tell(&mut news, writer).await,
                     answer = ready.recv() => match answer {
-                        Some(answer) => self.write_answer(writer, answer).await,
+                        Some(Answer::Blocks(batch)) => self.write_batch(writer, batch).await,
+                        Some(Answer::PutOff) => self.put_off(&news, writer).await,
                         None => return Ended::Done,
                     },
                 };
@@ -321,82 +280,167 @@ impl Worker {
         }
     }
 
-    /// The next wants in order; none when the client is done.
-    async fn next_wants(&self) -> Option<Vec<(u32, Digest)>> {
+    /// The next wants that may be answered.
+    async fn next_wants(&self, root: &Cid) -> Next {
+        let put_off_at = Instant::now() + PUT_OFF_INTERVAL;
         loop {
             let asked = self.asked.notified();
-            {
+            let first = {
                 let mut queue = self.lock_queue();
-                if !queue.wants.is_empty() {
-                    return Some(queue.take());
+                if queue.is_empty() && queue.is_closed() {
+                    return Next::Done;
                 }
-                if queue.closed {
-                    return None;
+                let has_turn = !self.place.is_slow() || queue.rest().is_some();
+                if !queue.is_empty() && has_turn {
+                    return Next::Read(queue.take());
                 }
+                queue.first(WANTS_LOOKED_AT_MAX)
+            };
+            if first.is_empty() {
+                asked.await;
+                continue;
             }
-            asked.await;
+            tokio::select! {
+                biased;
+                want = self.next_on_slow_line(root, first) => {
+                    if let Some(want) = want {
+                        return Next::Read(vec![want]);
+                    }
+                }
+                () = asked => {}
+                () = tokio::time::sleep_until(put_off_at) => return Next::PutOff,
+            }
         }
     }
 
-    /// Reads blocks on a blocking thread until a chunk's worth is together. Lengths are not known
-    /// before the look-up, so what is too much goes back to the front of the queue.
-    async fn read_blocks(&self, root: &Cid, wants: Vec<(u32, Digest)>) -> Option<Answer> {
-        let units = READ_BYTES_MAX.div_ceil(UNIT_BYTES as usize);
-        let units = u32::try_from(units).ok()?;
-        let mut budget = Budget::take(&self.peer_buffers, &self.buffers, units).await?;
+    /// The next of these wants on a slow line: a small block at once, another when it has its turn.
+    /// None when it was taken back, or when the line is not slow any more.
+    async fn next_on_slow_line(&self, root: &Cid, wants: Vec<Digest>) -> Option<Want> {
+        let (library, root) = (self.sources.library.clone(), root.clone());
+        let looked = tokio::task::spawn_blocking(move || {
+            let small = parts::first_small(&library, &root, &wants);
+            (small, wants)
+        });
+        let (small, wants) = looked.await.ok()?;
+        if let Some(small) = small {
+            return self.lock_queue().take_one(&small);
+        }
+        let digest = self.place.turn(wants).await?;
+        let want = self.lock_queue().take_turn(&digest);
+        if want.is_none() {
+            self.place.skipped();
+        }
+        want
+    }
+
+    /// Reads blocks on a blocking thread, as much as the client takes at a time. Lengths are not
+    /// known before the look-up, so what is too much goes back to the front of the queue.
+    async fn read_blocks(&self, root: &Cid, wants: Vec<Want>) -> Option<Batch> {
+        let wish = self.lock_appetite().wish();
+        let room = self.account.take(wish).await;
         let (library, root) = (self.sources.library.clone(), root.clone());
         let pool = self.pool.clone();
-        let job = tokio::task::spawn_blocking(move || read_batch(&library, &root, wants, &pool));
-        let (blocks, rest) = job.await.ok()?;
+        let job =
+            tokio::task::spawn_blocking(move || parts::read(&library, &root, wants, room, &pool));
+        let (batch, rest) = job.await.ok()?;
         if !rest.is_empty() {
             self.lock_queue().put_back(rest);
         }
-        let held: usize = blocks
-            .iter()
-            .map(|(_, block)| block.as_ref().map_or(0, |(_, bytes)| bytes.len()))
-            .sum();
-        let spare = (units as usize).saturating_sub(held.div_ceil(UNIT_BYTES as usize));
-        budget.give_back(spare);
-        Some(Answer {
-            blocks,
-            _budget: budget,
-        })
+        Some(batch)
     }
 
-    async fn write_answer(&self, writer: &mut Writer, answer: Answer) -> Result<(), Ended> {
+    async fn write_batch(&self, writer: &mut Writer, batch: Batch) -> Result<(), Ended> {
+        let (begun, bytes) = (Instant::now(), batch.room.bytes());
         let mut frames = Vec::new();
-        for (id, block) in answer.blocks {
-            if !self.lock_queue().answer(id) {
+        for (want, part) in &batch.parts {
+            let is_wanted = match want.offset {
+                0 => self.lock_queue().begin(want.id),
+                _ => self.lock_queue().goes_on(want.id),
+            };
+            if !is_wanted {
+                self.end_turn(want.id, false);
                 continue;
             }
-            match block {
-                Ok((kind, bytes)) => {
-                    let len = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
-                    encode(&Response::Block { id, len }, &mut frames);
-                    if bytes.len() < COALESCE_BYTES_MAX {
-                        frames.extend_from_slice(&bytes);
-                    } else {
-                        self.write_pieces(writer, &frames).await?;
-                        frames.clear();
-                        self.write_pieces(writer, &bytes).await?;
+            match part {
+                Ok(part) => {
+                    self.write_part(writer, &mut frames, want, part).await?;
+                    if part.is_last(want) {
+                        self.lock_queue().finish(want.id);
+                        self.end_turn(want.id, true);
                     }
-                    self.stats.count(kind, bytes.len());
                 }
-                Err(why) => encode(&Response::Missing { id, why }, &mut frames),
+                Err(why) if want.offset == 0 => {
+                    let (id, why) = (want.id, *why);
+                    encode(&Response::Missing { id, why }, &mut frames);
+                    self.lock_queue().finish(id);
+                    self.end_turn(id, false);
+                }
+                Err(_) => return Err(Ended::Broken),
             }
         }
         self.write_pieces(writer, &frames).await?;
-        deadline(writer.flush()).await
+        deadline(writer.flush()).await?;
+        self.lock_appetite().took(bytes, begun.elapsed());
+        Ok(())
+    }
+
+    /// Writes a part of a block behind `frames`; a small block stays there.
+    async fn write_part(
+        &self,
+        writer: &mut Writer,
+        frames: &mut Vec<u8>,
+        want: &Want,
+        part: &Part,
+    ) -> Result<(), Ended> {
+        if want.offset == 0 {
+            let (id, len) = (want.id, u32::try_from(part.block_bytes).unwrap_or(u32::MAX));
+            encode(&Response::Block { id, len }, frames);
+        }
+        if part.block_bytes < COALESCE_BYTES_MAX {
+            frames.extend_from_slice(&part.bytes);
+        } else {
+            self.write_pieces(writer, frames).await?;
+            frames.clear();
+            self.write_pieces(writer, &part.bytes).await?;
+        }
+        self.stats.count(part.kind, part.bytes.len());
+        Ok(())
+    }
+
+    /// A block that may have had its turn is over, sent whole or not at all.
+    fn end_turn(&self, id: u32, is_sent: bool) {
+        if !self.lock_queue().end_turn(id) {
+            return;
+        }
+        match is_sent {
+            true => self.place.sent(),
+            false => self.place.skipped(),
+        }
+    }
+
+    /// Tells the client that its wants are not forgotten.
+    async fn put_off(&self, news: &News, writer: &mut Writer) -> Result<(), Ended> {
+        let Some(status) = news.again().filter(|_| self.lock_queue().is_busy()) else {
+            return Ok(());
+        };
+        write(writer, &status).await
     }
 
     /// Writes in pieces, each as large as the limits let through and under the deadline, so that it
     /// bounds a stall and not a slow link or our own limit.
     async fn write_pieces(&self, writer: &mut Writer, bytes: &[u8]) -> Result<(), Ended> {
+        let piece_bytes = match self.place.is_slow() {
+            true => PIECE_BYTES_SLOW,
+            false => PIECE_BYTES,
+        };
         let mut rest = bytes;
         while !rest.is_empty() {
-            let wish = rest.len().min(PIECE_BYTES);
+            let wish = rest.len().min(piece_bytes);
             let (piece, after) = rest.split_at(self.limits.send(Class::Serve, wish).await?);
+            let begun = Instant::now();
             deadline(writer.write_all(piece)).await?;
+            self.place.wrote(piece.len(), begun.elapsed());
+            self.slot.moved();
             rest = after;
         }
         Ok(())
@@ -404,6 +448,10 @@ impl Worker {
 
     fn lock_queue(&self) -> MutexGuard<'_, Queue> {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn lock_appetite(&self) -> MutexGuard<'_, Appetite> {
+        self.appetite.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -420,39 +468,6 @@ async fn tell(news: &mut News, writer: &mut Writer) -> Result<(), Ended> {
     } else {
         Err(Ended::NotServed)
     }
-}
-
-type Blocks = Vec<(u32, Result<(BlockKind, Pooled), Missing>)>;
-
-/// Reads wants in order until [`CHUNK_BYTES`] are together; what is left comes back.
-fn read_batch(
-    library: &Library,
-    root: &Cid,
-    wants: Vec<(u32, Digest)>,
-    pool: &Pool,
-) -> (Blocks, Vec<(u32, Digest)>) {
-    let mut blocks = Vec::with_capacity(wants.len());
-    let mut spare = pool.take();
-    let mut bytes = 0;
-    let mut wants = wants.into_iter();
-    while bytes < CHUNK_BYTES {
-        let Some((id, digest)) = wants.next() else {
-            break;
-        };
-        let read = library.read(&digest, Some(root), &mut spare);
-        let block = read.map(|kind| (kind, pool.hand_over(&mut spare)));
-        let block = block.map_err(|error| match error {
-            ReadError::NotHere => Missing::NotHere,
-            ReadError::Changed => Missing::Changed,
-            ReadError::Unreadable(_) | ReadError::Store(_) => {
-                tracing::warn!(%error, %digest, "a block that was asked for cannot be read");
-                Missing::Unreadable
-            }
-        });
-        bytes += block.as_ref().map_or(0, |(_, block)| block.len());
-        blocks.push((id, block));
-    }
-    (blocks, wants.collect())
 }
 
 pub(super) async fn read_request(reader: &mut Reader) -> Result<Option<Request>, Ended> {
@@ -496,53 +511,5 @@ async fn deadline(io: impl Future<Output = io::Result<()>>) -> Result<(), Ended>
         Ok(Ok(())) => Ok(()),
         Ok(Err(_)) => Err(Ended::Lost),
         Err(_) => Err(Ended::TooSlow),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used)]
-
-    use shoal_protocol::address::HashFn;
-
-    use super::*;
-
-    fn digests(count: u32) -> Vec<Digest> {
-        let of = |it: u32| Digest::of(HashFn::Blake3, &it.to_be_bytes());
-        (0..count).map(of).collect()
-    }
-
-    #[test]
-    fn wants_may_have_the_greatest_ids() {
-        let mut queue = Queue::default();
-        let blocks = digests(2);
-        queue.push(u32::MAX, &blocks[..1]).unwrap();
-        queue.push(u32::MAX - 1, &blocks).unwrap();
-        let ids: Vec<u32> = queue.wants.iter().map(|(id, _)| *id).collect();
-        assert_eq!(ids, [u32::MAX, u32::MAX - 1, u32::MAX]);
-        queue.cancel(u32::MAX, 1);
-        assert_eq!(queue.wants.len(), 1);
-    }
-
-    #[test]
-    fn wants_are_counted_until_they_are_answered() {
-        let mut queue = Queue::default();
-        let blocks = digests(3);
-        queue.push(7, &blocks).unwrap();
-        let mut taken = queue.take();
-        assert!(queue.wants.is_empty() && queue.is_busy());
-        let rest = taken.split_off(1);
-        queue.put_back(rest);
-        assert!(queue.answer(7) && !queue.answer(7) && !queue.answer(8));
-        assert_eq!(queue.take(), [(8, blocks[1]), (9, blocks[2])]);
-        queue.cancel(9, 1);
-        assert!(
-            queue.answer(8) && !queue.answer(9),
-            "9 is not wanted any more"
-        );
-        assert!(!queue.is_busy());
-        let many = digests(4096);
-        queue.push(0, &many).unwrap();
-        assert!(queue.push(0, &blocks).is_err());
     }
 }

@@ -300,15 +300,6 @@ impl Planner {
         }
     }
 
-    /// A provider says that it will answer what it was asked for, later: its line is given to others.
-    /// It is believed for [`PlannerConfig::put_off_max`] after its last block.
-    pub fn put_off(&mut self, from: ProviderId, now: Duration) {
-        self.advance(now);
-        if let Some(provider) = self.providers.get_mut(&from) {
-            provider.put_off(self.now, &self.config);
-        }
-    }
-
     /// How many bytes are in flight, by what they were charged with, or being verified.
     #[must_use]
     pub fn held_bytes(&self) -> u64 {

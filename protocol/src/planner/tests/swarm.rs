@@ -369,13 +369,15 @@ impl Swarm {
 
     /// The source says to those that wait that it has not forgotten them.
     fn put_off(&mut self) {
-        let now = self.now;
         let asked = self.nodes[SOURCE].asked.iter();
         let waiting = asked.filter(|(_, (wants, _))| !wants.is_empty());
         let waiting: Vec<usize> = waiting.map(|(client, _)| *client).collect();
         for client in waiting {
             if !self.receiving.contains(&client) {
-                self.planner(client).put_off(ProviderId(0), now);
+                let source = ProviderId(0);
+                self.planner(client)
+                    .set_availability(source, Holdings::Everything);
+                self.poll(client);
             }
         }
         self.schedule(PUT_OFF_INTERVAL, Event::PutsOff);
