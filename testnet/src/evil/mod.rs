@@ -16,6 +16,7 @@ mod deeds;
 mod flood;
 mod junk;
 mod provider;
+mod readers;
 mod spam;
 
 use std::sync::Arc;
@@ -34,6 +35,7 @@ use self::{
     deeds::Counters,
     junk::JunkPeer,
     provider::{Manner, Stock},
+    readers::Greed,
 };
 
 /// What an evil peer is to be.
@@ -95,6 +97,12 @@ impl Evil {
                 peer: Kind::Junk(junk.await?),
             });
         };
+        let greed = Greed {
+            roots: config.claims.clone(),
+            blocks: Arc::clone(&config.blocks),
+            seed: config.seed,
+        };
+        let net = config.net.clone();
         let stock = Stock {
             blocks: config.blocks,
             manner,
@@ -108,6 +116,9 @@ impl Evil {
         match behaviour {
             Behaviour::Flood => flood::start(&provider, config.seed),
             Behaviour::ProviderSpam => spam::start(&provider, config.seed),
+            Behaviour::SlowReader => readers::sip(&provider, greed),
+            Behaviour::FrozenReader => readers::freeze(&provider, greed),
+            Behaviour::ManyIdentities => readers::multiply(&provider, net, greed),
             _ => {}
         }
         Ok(Self {

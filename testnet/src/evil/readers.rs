@@ -1,0 +1,172 @@
+//! Peers that ask for everything and take next to nothing of it.
+//!
+//! Each kind tries to hold as much of a server as it can: its memory, its streams, its turns on the
+//! line. All of them ask for chunks that the server has, so nothing short of looking at what they
+//! take tells them from others.
+
+use std::{collections::VecDeque, io, sync::Arc, time::Duration};
+
+use libp2p::{PeerId, identity::Keypair};
+use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
+use shoal_node::net::{ExchangeStream, Net, NetConfig};
+use shoal_protocol::{
+    address::{Cid, Digest},
+    exchange::{self, Request, WANTS_PER_MESSAGE_MAX, Wants},
+};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    time::{MissedTickBehavior, interval, timeout},
+};
+
+use super::{Provider, blocks::Blocks, deeds::Counters, provider::dial_only};
+
+/// How often every peer is attacked.
+const EVERY: Duration = Duration::from_millis(500);
+/// How long it may take to open one stream: a victim that does not answer costs no more than this.
+const OPEN_TIMEOUT: Duration = Duration::from_secs(2);
+/// Peers that are attacked in one round.
+const VICTIMS_MAX: usize = 16;
+/// Streams that are held open at a time, by one peer or by all identities of one. The oldest gives
+/// way. As many as a node serves to one peer, at eight of them.
+const STREAMS_HELD_MAX: usize = 128;
+/// Identities at a time: each is a network of its own, about 1 MiB.
+const IDENTITIES_MAX: usize = 24;
+/// How long a new identity may take to know somebody.
+const ACQUAINTED_TIMEOUT: Duration = Duration::from_secs(5);
+/// A slow reader takes a byte in this time.
+const SIP_EVERY: Duration = Duration::from_secs(1);
+
+/// What all these peers ask for.
+#[derive(Clone)]
+pub(super) struct Greed {
+    pub(super) roots: Vec<Cid>,
+    pub(super) blocks: Arc<Blocks>,
+    pub(super) seed: u64,
+}
+
+/// Has `provider` ask everybody it is connected with for everything, and take a byte a second.
+pub(super) fn sip(provider: &Provider, greed: Greed) {
+    provider.attack(move |net, counters| attack_all(net, counters, greed, true));
+}
+
+/// Has `provider` ask everybody it is connected with for everything, and take nothing.
+pub(super) fn freeze(provider: &Provider, greed: Greed) {
+    provider.attack(move |net, counters| attack_all(net, counters, greed, false));
+}
+
+/// Has `provider` take one identity after the other, each of which does what [`freeze`] does.
+pub(super) fn multiply(provider: &Provider, config: NetConfig, greed: Greed) {
+    provider.attack(move |_, counters| attack_as_many(config, counters, greed));
+}
+
+async fn attack_all(net: Net, counters: Arc<Counters>, greed: Greed, sips: bool) {
+    let mut dice = StdRng::seed_from_u64(greed.seed);
+    let mut held = VecDeque::new();
+    let mut rounds = interval(EVERY);
+    rounds.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut next_sip = tokio::time::Instant::now();
+    loop {
+        rounds.tick().await;
+        let peers = net.peers().await;
+        for victim in peers.iter().take(VICTIMS_MAX) {
+            let opened = ask(&net, &counters, &greed, victim.peer_id, &mut dice);
+            let Ok(Ok(stream)) = timeout(OPEN_TIMEOUT, opened).await else {
+                continue;
+            };
+            if held.len() >= STREAMS_HELD_MAX {
+                held.pop_front();
+            }
+            held.push_back(stream);
+            if !sips {
+                counters.readers_frozen.add(1);
+            }
+        }
+        if sips && next_sip <= tokio::time::Instant::now() {
+            next_sip += SIP_EVERY;
+            for stream in &mut held {
+                // What is not there yet is taken another time.
+                let sip = timeout(Duration::from_millis(1), stream.read_u8());
+                if let Ok(Ok(_)) = sip.await {
+                    counters.bytes_sipped.add(1);
+                }
+            }
+        }
+    }
+}
+
+async fn attack_as_many(config: NetConfig, counters: Arc<Counters>, greed: Greed) {
+    let mut dice = StdRng::seed_from_u64(greed.seed);
+    let mut identities: VecDeque<(Net, Vec<ExchangeStream>)> = VecDeque::new();
+    loop {
+        let mut seed: [u8; 32] = dice.random();
+        let Ok(key) = Keypair::ed25519_from_bytes(&mut seed) else {
+            continue;
+        };
+        let Ok(net) = dial_only(config.clone(), &key).await else {
+            tokio::time::sleep(EVERY).await;
+            continue;
+        };
+        counters.identities_used.add(1);
+        let victims = timeout(ACQUAINTED_TIMEOUT, acquainted(&net)).await;
+        let mut streams = Vec::new();
+        for victim in victims.unwrap_or_default().into_iter().take(VICTIMS_MAX) {
+            let opened = ask(&net, &counters, &greed, victim, &mut dice);
+            if let Ok(Ok(stream)) = timeout(OPEN_TIMEOUT, opened).await {
+                streams.push(stream);
+                counters.readers_frozen.add(1);
+            }
+        }
+        identities.push_back((net, streams));
+        if identities.len() > IDENTITIES_MAX
+            && let Some((oldest, streams)) = identities.pop_front()
+        {
+            drop(streams);
+            // It is over, in order or not.
+            let _ = oldest.shutdown().await;
+        }
+    }
+}
+
+/// Whom a new identity knows, once it knows anybody.
+async fn acquainted(net: &Net) -> Vec<PeerId> {
+    loop {
+        let peers = net.peers().await;
+        if !peers.is_empty() {
+            return peers.iter().map(|peer| peer.peer_id).collect();
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+/// Opens a stream and asks for as many chunks as one message holds.
+async fn ask(
+    net: &Net,
+    counters: &Counters,
+    greed: &Greed,
+    victim: PeerId,
+    dice: &mut StdRng,
+) -> io::Result<ExchangeStream> {
+    let Some(root) = greed
+        .roots
+        .get(dice.random_range(0..greed.roots.len().max(1)))
+    else {
+        return Err(io::ErrorKind::NotFound.into());
+    };
+    let opened = net.open_exchange(victim).await;
+    let mut stream = opened.map_err(io::Error::other)?;
+    counters.streams_opened.add(1);
+    let root = root.clone();
+    let mut frames = Vec::new();
+    exchange::encode(&Request::Open { root }, &mut frames).map_err(io::Error::other)?;
+    let wants: Vec<Digest> = greed.blocks.chunk_digests(WANTS_PER_MESSAGE_MAX, dice);
+    if !wants.is_empty() {
+        let count = wants.len() as u64;
+        let blocks = Wants::first_of(wants);
+        exchange::encode(&Request::Want { id: 0, blocks }, &mut frames)
+            .map_err(io::Error::other)?;
+        counters.wants_sent.add(count);
+    }
+    stream.write_all(&frames).await?;
+    stream.flush().await?;
+    Ok(stream)
+}
