@@ -23,13 +23,14 @@ use std::sync::Arc;
 
 use libp2p::{Multiaddr, PeerId, identity::Keypair};
 use shoal_node::net::{NetConfig, NetError};
-use shoal_protocol::address::Cid;
+use shoal_protocol::{address::Cid, exchange::WANTS_PER_MESSAGE_MAX};
 use tokio::sync::Semaphore;
 
 pub use behaviour::{Behaviour, UnknownBehaviour};
 pub use blocks::Blocks;
 pub use deeds::Deeds;
 pub use provider::Provider;
+pub use readers::Crowd;
 
 use self::{
     deeds::Counters,
@@ -100,6 +101,7 @@ impl Evil {
         let greed = Greed {
             roots: config.claims.clone(),
             blocks: Arc::clone(&config.blocks),
+            wants: WANTS_PER_MESSAGE_MAX,
             seed: config.seed,
         };
         let net = config.net.clone();

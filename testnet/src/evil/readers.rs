@@ -6,6 +6,7 @@
 
 use std::{collections::VecDeque, io, sync::Arc, time::Duration};
 
+use futures::StreamExt as _;
 use libp2p::{PeerId, identity::Keypair};
 use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
 use shoal_node::net::{ExchangeStream, Net, NetConfig};
@@ -18,7 +19,7 @@ use tokio::{
     time::{MissedTickBehavior, interval, timeout},
 };
 
-use super::{Provider, blocks::Blocks, deeds::Counters, provider::dial_only};
+use super::{EvilError, Provider, blocks::Blocks, deeds::Counters, provider::dial_only};
 
 /// How often every peer is attacked.
 const EVERY: Duration = Duration::from_millis(500);
@@ -26,21 +27,109 @@ const EVERY: Duration = Duration::from_millis(500);
 const OPEN_TIMEOUT: Duration = Duration::from_secs(2);
 /// Peers that are attacked in one round.
 const VICTIMS_MAX: usize = 16;
-/// Streams that are held open at a time, by one peer or by all identities of one. The oldest gives
-/// way. As many as a node serves to one peer, at eight of them.
-const STREAMS_HELD_MAX: usize = 128;
-/// Identities at a time: each is a network of its own, about 1 MiB.
-const IDENTITIES_MAX: usize = 24;
+/// Streams that one peer holds open at a time; the oldest gives way. What is sent on them and not
+/// taken lies in this process, up to the 16 MiB of a stream's window.
+const STREAMS_HELD_MAX: usize = 6;
+/// Identities at a time, each with a stream to [`IDENTITY_VICTIMS_MAX`] peers.
+const IDENTITIES_MAX: usize = 6;
+/// Peers that one of many identities attacks.
+const IDENTITY_VICTIMS_MAX: usize = 1;
 /// How long a new identity may take to know somebody.
 const ACQUAINTED_TIMEOUT: Duration = Duration::from_secs(5);
 /// A slow reader takes a byte in this time.
 const SIP_EVERY: Duration = Duration::from_secs(1);
+
+/// Identities of a [`Crowd`] that are on their way at a time.
+const COMING_MAX: usize = 32;
+
+/// Many identities at once, each of which asks one peer for a chunk and then does nothing, or asks
+/// for everything and takes it back. They end when dropped.
+pub struct Crowd {
+    _identities: Vec<(Net, ExchangeStream)>,
+    count: usize,
+}
+
+impl Crowd {
+    /// Starts so many, who know nobody but whom `net` names to begin with. Those that are refused are
+    /// left out. If they `cancel`, they take everything back as soon as they have asked for it.
+    ///
+    /// # Errors
+    /// [`EvilError`] when not one comes through.
+    pub async fn start(
+        net: &NetConfig,
+        count: usize,
+        roots: Vec<Cid>,
+        blocks: Arc<Blocks>,
+        cancel: bool,
+    ) -> Result<Self, EvilError> {
+        let greed = Greed {
+            roots,
+            blocks,
+            wants: match cancel {
+                true => WANTS_PER_MESSAGE_MAX,
+                false => 1,
+            },
+            seed: 0,
+        };
+        let coming = (0..count as u64).map(|number| {
+            let (net, greed) = (net.clone(), greed.clone());
+            async move { comes(net, &greed, number, cancel).await.ok() }
+        });
+        let identities: Vec<_> = futures::stream::iter(coming)
+            .buffer_unordered(COMING_MAX)
+            .filter_map(std::future::ready)
+            .collect()
+            .await;
+        if identities.is_empty() {
+            return Err(EvilError::Swarm("nobody got through".to_owned()));
+        }
+        Ok(Self {
+            count: identities.len(),
+            _identities: identities,
+        })
+    }
+
+    /// How many have come through.
+    #[must_use]
+    pub fn count(&self) -> usize {
+        self.count
+    }
+}
+
+async fn comes(
+    config: NetConfig,
+    greed: &Greed,
+    number: u64,
+    cancel: bool,
+) -> io::Result<(Net, ExchangeStream)> {
+    let mut dice = StdRng::seed_from_u64(number);
+    let mut seed: [u8; 32] = dice.random();
+    let key = Keypair::ed25519_from_bytes(&mut seed).map_err(io::Error::other)?;
+    let net = dial_only(config, &key).await.map_err(io::Error::other)?;
+    let victims = timeout(ACQUAINTED_TIMEOUT, acquainted(&net)).await?;
+    let victim = *victims.first().ok_or(io::ErrorKind::NotFound)?;
+    let asked = ask(&net, &Counters::default(), greed, victim, &mut dice);
+    let mut stream = timeout(OPEN_TIMEOUT, asked).await??;
+    if cancel {
+        let mut frame = Vec::new();
+        let all = Request::Cancel {
+            id: 0,
+            count: u32::MAX,
+        };
+        exchange::encode(&all, &mut frame).map_err(io::Error::other)?;
+        stream.write_all(&frame).await?;
+        stream.flush().await?;
+    }
+    Ok((net, stream))
+}
 
 /// What all these peers ask for.
 #[derive(Clone)]
 pub(super) struct Greed {
     pub(super) roots: Vec<Cid>,
     pub(super) blocks: Arc<Blocks>,
+    /// How many chunks on each stream, at most [`WANTS_PER_MESSAGE_MAX`].
+    pub(super) wants: usize,
     pub(super) seed: u64,
 }
 
@@ -109,7 +198,11 @@ async fn attack_as_many(config: NetConfig, counters: Arc<Counters>, greed: Greed
         counters.identities_used.add(1);
         let victims = timeout(ACQUAINTED_TIMEOUT, acquainted(&net)).await;
         let mut streams = Vec::new();
-        for victim in victims.unwrap_or_default().into_iter().take(VICTIMS_MAX) {
+        for victim in victims
+            .unwrap_or_default()
+            .into_iter()
+            .take(IDENTITY_VICTIMS_MAX)
+        {
             let opened = ask(&net, &counters, &greed, victim, &mut dice);
             if let Ok(Ok(stream)) = timeout(OPEN_TIMEOUT, opened).await {
                 streams.push(stream);
@@ -138,7 +231,7 @@ async fn acquainted(net: &Net) -> Vec<PeerId> {
     }
 }
 
-/// Opens a stream and asks for as many chunks as one message holds.
+/// Opens a stream and asks for chunks.
 async fn ask(
     net: &Net,
     counters: &Counters,
@@ -158,7 +251,7 @@ async fn ask(
     let root = root.clone();
     let mut frames = Vec::new();
     exchange::encode(&Request::Open { root }, &mut frames).map_err(io::Error::other)?;
-    let wants: Vec<Digest> = greed.blocks.chunk_digests(WANTS_PER_MESSAGE_MAX, dice);
+    let wants: Vec<Digest> = greed.blocks.chunk_digests(greed.wants, dice);
     if !wants.is_empty() {
         let count = wants.len() as u64;
         let blocks = Wants::first_of(wants);

@@ -31,7 +31,7 @@ use self::{
 };
 use super::{
     FetchError,
-    buffers::{Buffers, Share},
+    buffers::Buffers,
     contacts::{Contacted, Contacts},
     discovery::Candidate,
     halves::NEEDS_QUEUED_MAX,
@@ -42,7 +42,7 @@ use super::{
     session::{Received, Session, Told},
     supply::Need,
 };
-use crate::{limits::Limits, net::Net};
+use crate::{budgets::Share, limits::Limits, net::Net};
 
 /// Events of sessions waiting for the transfer; each block among them counts in the buffer budget.
 const EVENTS_QUEUED_MAX: usize = 256;
