@@ -30,6 +30,13 @@ pub(crate) const FETCHES_MAX: usize = TRANSFERS_MAX + STREAMS_MAX;
 /// take.
 pub(crate) const IN_FLIGHT_BYTES_MAX: u64 = 64 << 20;
 
+/// Beginnings of blocks whose request has ended, until the rest has come, over all fetches: 16 MiB.
+/// Beyond it a beginning is given up, and fetched again.
+pub(crate) const KEPT_BYTES_MAX: u64 = 16 << 20;
+
+/// Buffers of blocks, over all fetches.
+pub(crate) const BUFFER_BYTES_MAX: u64 = IN_FLIGHT_BYTES_MAX + KEPT_BYTES_MAX;
+
 /// What each fetch may have in flight in any case: one block. A fetch whose disk has stalled, or
 /// whose reader does not read, keeps it from no other.
 pub(crate) const IN_FLIGHT_BYTES_MIN: u64 = BLOCK_BYTES_MAX as u64;

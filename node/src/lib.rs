@@ -11,6 +11,7 @@ pub mod api;
 mod budgets;
 pub mod client;
 pub mod config;
+mod deadline;
 pub mod emulation;
 pub mod events;
 mod fetch;

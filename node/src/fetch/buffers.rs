@@ -11,7 +11,7 @@ use std::{
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::{
-    budgets::{IN_FLIGHT_BYTES_MAX, InFlight, Share},
+    budgets::{BUFFER_BYTES_MAX, InFlight, KEPT_BYTES_MAX, Share},
     pool::{Pool, Pooled},
 };
 
@@ -21,8 +21,10 @@ const UNIT_BYTES: u32 = 4096;
 /// Room for blocks that come from the network. Cheap to clone; all clones are one budget.
 #[derive(Clone, Debug)]
 pub(crate) struct Buffers {
-    /// [`IN_FLIGHT_BYTES_MAX`] in units of [`UNIT_BYTES`].
+    /// [`BUFFER_BYTES_MAX`] in units of [`UNIT_BYTES`].
     budget: Arc<Semaphore>,
+    /// [`KEPT_BYTES_MAX`] in the same units.
+    kept: Arc<Semaphore>,
     pool: Pool,
     in_flight: InFlight,
 }
@@ -36,10 +38,13 @@ pub(crate) struct Buffer {
 
 impl Default for Buffers {
     fn default() -> Self {
-        let units = IN_FLIGHT_BYTES_MAX / u64::from(UNIT_BYTES);
-        let units = usize::try_from(units).unwrap_or(Semaphore::MAX_PERMITS);
+        let room = |bytes: u64| {
+            let units = usize::try_from(bytes / u64::from(UNIT_BYTES));
+            Arc::new(Semaphore::new(units.unwrap_or(Semaphore::MAX_PERMITS)))
+        };
         Self {
-            budget: Arc::new(Semaphore::new(units)),
+            budget: room(BUFFER_BYTES_MAX),
+            kept: room(KEPT_BYTES_MAX),
             pool: Pool::default(),
             in_flight: InFlight::default(),
         }
@@ -63,10 +68,17 @@ impl Buffers {
         self.in_flight.share()
     }
 
+    /// Leave to keep a buffer of `len` bytes although nothing comes in, for as long as the permit
+    /// lives; none where enough is kept.
+    pub(crate) fn keep(&self, len: usize) -> Option<OwnedSemaphorePermit> {
+        let units = u32::try_from(len).ok()?.div_ceil(UNIT_BYTES);
+        Arc::clone(&self.kept).try_acquire_many_owned(units).ok()
+    }
+
     /// How much of the budget is taken.
     pub(crate) fn taken_bytes(&self) -> u64 {
         let free = self.budget.available_permits() as u64 * u64::from(UNIT_BYTES);
-        IN_FLIGHT_BYTES_MAX.saturating_sub(free)
+        BUFFER_BYTES_MAX.saturating_sub(free)
     }
 }
 

@@ -13,6 +13,7 @@ mod busy;
 mod line;
 mod news;
 mod parts;
+mod pieces;
 mod queue;
 mod slots;
 mod worker;

@@ -71,14 +71,16 @@ pub(super) fn read(
             offset: want.offset,
             bytes_max: left,
         };
-        let part = match library.read_part(&want.digest, Some(root), cut, &mut spare) {
-            Ok(found) => Ok(Part {
+        let found = library.read_part(&want.digest, Some(root), cut, &mut spare);
+        let found = found.map_err(|error| why(&want, &error));
+        let part = found.and_then(|found| {
+            want.sent_bytes(found.block_bytes)?;
+            Ok(Part {
                 kind: found.kind,
                 block_bytes: found.block_bytes,
                 bytes: pool.hand_over(&mut spare),
-            }),
-            Err(error) => Err(why(&want, &error)),
-        };
+            })
+        });
         let bytes = part.as_ref().map_or(0, |part| part.bytes.len());
         left = left.saturating_sub(bytes);
         let goes_on = part.as_ref().is_ok_and(|part| !part.is_last(&want));

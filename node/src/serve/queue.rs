@@ -1,24 +1,48 @@
 //! What a client has asked for on one stream and has not got.
 //!
-//! Pure books, without a lock or a clock. A want is in one of three states: it waits, it is in hand
-//! (being read, or read and not written), or it is begun: its header was written. What is begun is
-//! sent to its end, whatever the client takes back.
+//! Pure books: ids, digests and offsets. A want is queued, in hand (being read or waiting for the
+//! writer) or being written. A cancel takes it out wherever it is; of a block whose header was
+//! written the rest stays, so that the writer comes to end it early.
 
 use std::collections::{HashSet, VecDeque};
 
-use shoal_protocol::{address::Digest, exchange::WANTS_OUTSTANDING_MAX};
+use shoal_protocol::{
+    address::Digest,
+    exchange::{Missing, WANTS_OUTSTANDING_MAX},
+};
 
 use super::worker::Ended;
 
 /// Wants that are taken at a time: small blocks come together, a full chunk comes alone.
 const WANTS_PER_READ_MAX: usize = 64;
 
-/// A want, and how much of its block was read.
+/// One block that a client asked for, or the rest of one, and how far it was read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Want {
     pub(super) id: u32,
     pub(super) digest: Digest,
+    /// How many bytes of the block the client has.
+    pub(super) start: usize,
+    /// Where reading goes on.
     pub(super) offset: usize,
+}
+
+impl Want {
+    /// Whether some of what the client asked for was read before.
+    pub(super) fn is_rest(&self) -> bool {
+        self.offset > self.start
+    }
+
+    /// How much is to be sent of a block of so many bytes.
+    ///
+    /// # Errors
+    /// [`Missing::Beyond`] where nothing follows what the client has.
+    pub(super) fn sent_bytes(&self, block_bytes: usize) -> Result<usize, Missing> {
+        match block_bytes.checked_sub(self.start) {
+            Some(rest) if self.start == 0 || rest > 0 => Ok(rest),
+            _ => Err(Missing::Beyond),
+        }
+    }
 }
 
 #[derive(Default)]
@@ -26,7 +50,9 @@ pub(super) struct Queue {
     wants: VecDeque<Want>,
     /// Wants that were taken from the queue and are to be begun yet: at most three batches.
     in_hand: HashSet<u32>,
-    /// The one that is being written.
+    /// The one whose header was written.
+    begun: Option<u32>,
+    /// The same, as long as it is wanted.
     writing: Option<u32>,
     /// The one that has its turn on a slow line.
     turn: Option<u32>,
@@ -36,26 +62,47 @@ pub(super) struct Queue {
 impl Queue {
     /// Adds wants, which have consecutive ids from `id` on.
     pub(super) fn push(&mut self, id: u32, blocks: &[Digest]) -> Result<(), Ended> {
-        if self.wants.len() + blocks.len() > WANTS_OUTSTANDING_MAX {
-            return Err(Ended::Protocol("too many wants are outstanding".into()));
-        }
+        self.check_room(blocks.len())?;
         // Ids may end at the greatest one, behind which an unchecked range would panic.
         let ids = (0..).map(|index| id.wrapping_add(index));
         let wants = blocks.iter().zip(ids).map(|(digest, id)| Want {
             id,
             digest: *digest,
+            start: 0,
             offset: 0,
         });
         self.wants.extend(wants);
         Ok(())
     }
 
-    /// Takes out what is left of `count` wants from `id` on, but for the one that is begun.
+    /// Adds a want for what follows `offset` bytes of a block.
+    pub(super) fn push_rest(&mut self, id: u32, digest: Digest, offset: u32) -> Result<(), Ended> {
+        self.check_room(1)?;
+        let start = offset as usize;
+        self.wants.push_back(Want {
+            id,
+            digest,
+            start,
+            offset: start,
+        });
+        Ok(())
+    }
+
+    fn check_room(&self, more: usize) -> Result<(), Ended> {
+        match self.wants.len() + more <= WANTS_OUTSTANDING_MAX {
+            true => Ok(()),
+            false => Err(Ended::Protocol("too many wants are outstanding".into())),
+        }
+    }
+
+    /// Takes out what is left of `count` wants from `id` on.
     pub(super) fn cancel(&mut self, id: u32, count: u32) {
-        let writing = self.writing;
-        let stays = |other: u32| other.wrapping_sub(id) >= count || writing == Some(other);
-        self.wants.retain(|want| stays(want.id));
+        let stays = |other: u32| other.wrapping_sub(id) >= count;
+        let begun = self.begun;
+        self.wants
+            .retain(|queued| stays(queued.id) || begun == Some(queued.id));
         self.in_hand.retain(|taken| stays(*taken));
+        self.writing = self.writing.filter(|written| stays(*written));
     }
 
     /// The next wants in their order. The rest of a block that was read in part comes alone.
@@ -66,7 +113,7 @@ impl Queue {
         };
         let taken: Vec<_> = self.wants.drain(..count).collect();
         self.in_hand
-            .extend(taken.iter().filter(|it| it.offset == 0).map(|it| it.id));
+            .extend(taken.iter().filter(|it| !it.is_rest()).map(|it| it.id));
         taken
     }
 
@@ -92,7 +139,7 @@ impl Queue {
 
     /// The block that was read in part and comes next, if there is one.
     pub(super) fn rest(&self) -> Option<Want> {
-        self.wants.front().copied().filter(|it| it.offset > 0)
+        self.wants.front().copied().filter(Want::is_rest)
     }
 
     /// The first wants that wait.
@@ -103,11 +150,10 @@ impl Queue {
     /// Gives back, in front, what was taken and not read to its end.
     pub(super) fn put_back(&mut self, wants: Vec<Want>) {
         for want in wants.into_iter().rev() {
-            let is_wanted = self.writing == Some(want.id)
-                || match want.offset {
-                    0 => self.in_hand.remove(&want.id),
-                    _ => self.in_hand.contains(&want.id),
-                };
+            let is_wanted = match want.is_rest() {
+                true => self.begun == Some(want.id) || self.in_hand.contains(&want.id),
+                false => self.in_hand.remove(&want.id),
+            };
             if is_wanted {
                 self.wants.push_front(want);
             }
@@ -118,16 +164,28 @@ impl Queue {
     pub(super) fn begin(&mut self, id: u32) -> bool {
         let is_wanted = self.in_hand.remove(&id);
         self.writing = is_wanted.then_some(id);
+        self.begun = self.writing;
         is_wanted
     }
 
-    /// Whether this want is the one that is being written.
+    /// Whether this is the want whose block is on its way, wanted or not.
+    pub(super) fn is_begun(&self, id: u32) -> bool {
+        self.begun == Some(id)
+    }
+
+    /// Whether a block is on its way whose end was not written.
+    pub(super) fn is_open(&self) -> bool {
+        self.begun.is_some()
+    }
+
+    /// Whether the want that is being written is still wanted.
     pub(super) fn goes_on(&self, id: u32) -> bool {
         self.writing == Some(id)
     }
 
     /// The answer is written.
     pub(super) fn finish(&mut self, id: u32) {
+        self.begun.take_if(|begun| *begun == id);
         self.writing.take_if(|written| *written == id);
     }
 
@@ -146,7 +204,7 @@ impl Queue {
 
     /// Whether anything is to be answered yet.
     pub(super) fn is_busy(&self) -> bool {
-        !self.wants.is_empty() || !self.in_hand.is_empty() || self.writing.is_some()
+        !self.wants.is_empty() || !self.in_hand.is_empty() || self.begun.is_some()
     }
 }
 
@@ -164,7 +222,12 @@ mod tests {
     }
 
     fn wanted(id: u32, digest: Digest, offset: usize) -> Want {
-        Want { id, digest, offset }
+        Want {
+            id,
+            digest,
+            start: 0,
+            offset,
+        }
     }
 
     #[test]
@@ -206,20 +269,48 @@ mod tests {
     }
 
     #[test]
-    fn a_block_that_is_begun_is_sent_to_its_end() {
+    fn the_rest_of_a_block_that_is_begun_comes_to_the_writer() {
         let mut queue = Queue::default();
         let blocks = digests(3);
         queue.push(0, &blocks).unwrap();
         let taken = queue.take();
         queue.put_back(vec![wanted(0, blocks[0], 10), taken[1], taken[2]]);
-        assert!(queue.begin(0));
+        assert!(queue.begin(0) && queue.goes_on(0));
         queue.cancel(0, 2);
+        assert!(!queue.goes_on(0) && queue.is_begun(0) && queue.is_busy());
         assert_eq!(queue.take(), [wanted(0, blocks[0], 10)]);
         queue.put_back(vec![wanted(0, blocks[0], 20)]);
         assert_eq!(queue.take(), [wanted(0, blocks[0], 20)]);
-        assert!(queue.goes_on(0));
         queue.finish(0);
         assert_eq!(queue.take(), [wanted(2, blocks[2], 0)]);
+    }
+
+    #[test]
+    fn the_rest_of_a_block_begins_within_it() {
+        let mut queue = Queue::default();
+        let digest = digests(1)[0];
+        let check = |start, block_bytes, expected: Result<usize, Missing>| {
+            let want = Want {
+                id: 0,
+                digest,
+                start,
+                offset: start,
+            };
+            assert_eq!(
+                want.sent_bytes(block_bytes),
+                expected,
+                "{start} of {block_bytes}"
+            );
+        };
+        check(0, 3, Ok(3));
+        check(2, 3, Ok(1));
+        check(3, 3, Err(Missing::Beyond));
+        check(usize::MAX, 3, Err(Missing::Beyond));
+        check(0, 0, Ok(0));
+        check(1, 0, Err(Missing::Beyond));
+        queue.push_rest(9, digest, 2).unwrap();
+        let taken = queue.take();
+        assert!(!taken[0].is_rest() && queue.begin(9));
     }
 
     #[test]

@@ -3,7 +3,8 @@
 //! Requests are read ahead into a bounded queue while answers are written, so a client's window is
 //! never idle for a round trip. Wants are taken in order; runs of small blocks are read in one go
 //! on one blocking thread and written with one flush. Between two answers the client hears what is
-//! new of the root, and what it does not want any more is left out as long as it is not begun.
+//! new of the root. What it does not want any more is left out, and a large block is written in
+//! pieces, so that it ends early when it is cancelled.
 
 use std::{
     io,
@@ -14,7 +15,7 @@ use std::{
 use libp2p::PeerId;
 use shoal_protocol::{
     address::{Cid, Digest},
-    exchange::{self, Reason, Request, Response},
+    exchange::{self, Reason, Request, Response, pace},
     turns::WANTS_LOOKED_AT_MAX,
 };
 use tokio::{
@@ -31,9 +32,11 @@ use super::{
     line::Place,
     news::{News, Sources},
     parts::{self, Batch, Part},
+    pieces::Pieces,
     queue::{Queue, Want},
 };
 use crate::{
+    deadline::within,
     limits::{Class, Limits, Spent},
     net::ExchangeStream,
     pool::Pool,
@@ -43,20 +46,21 @@ use crate::{
 const ANSWERS_AHEAD: usize = 1;
 /// Blocks below this are copied behind their header, so that many leave in one write.
 const COALESCE_BYTES_MAX: usize = 64 * 1024;
-/// A write is bounded by piece: at least 64 KiB in [`WRITE_TIMEOUT`], 6.5 KB/s.
-const PIECE_BYTES: usize = 64 * 1024;
-/// The same on a slow line, so that it is seen how a block moves.
-const PIECE_BYTES_SLOW: usize = 16 * 1024;
-/// A client that takes less than a piece in this time is gone or hostile.
-const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
+/// Bytes that one deadline is for: what [`pace::time_for`] allows for them is the slowest a client
+/// may be.
+const WRITE_BYTES_MAX: usize = 64 * 1024;
 /// How often a client whose wants wait for their turn is told so: sooner than anybody gives up on a
 /// silent server.
 const PUT_OFF_INTERVAL: Duration = Duration::from_secs(3);
 /// When a client may come back whom the month's budget does not allow any more: the longest rest
 /// that clients take, for a month begins anew or a budget is raised without a word to them.
 const SPENT_RETRY: Duration = Duration::from_secs(60);
-/// A client must open within this.
-const OPEN_TIMEOUT: Duration = Duration::from_secs(10);
+/// A client must open within this: its opening may wait behind what it serves itself.
+const OPEN_TIMEOUT: Duration = pace::SILENCE_MAX;
+/// The last word may take this long. The client also notices the end of the stream, but would take
+/// it for a break; so it gets what a full queue of a line of 64 KiB/s takes, and no slow peer delays
+/// a shutdown by more.
+const GOODBYE_TIMEOUT: Duration = Duration::from_secs(4);
 /// A stream on which nothing is asked for this long is closed.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(120);
 
@@ -84,9 +88,6 @@ pub(super) enum Ended {
     /// Nothing moved, and others need its place.
     #[error("nothing moved on it, and others needed its place")]
     GaveWay,
-    /// A block could not be read to its end, so the client is in the middle of it.
-    #[error("a block could not be read to its end")]
-    Broken,
     /// The stream broke.
     #[error("the stream broke")]
     Lost,
@@ -107,6 +108,7 @@ pub(super) struct Worker {
     pool: Pool,
     shutdown: CancellationToken,
     queue: Mutex<Queue>,
+    pieces: Mutex<Pieces>,
     asked: Notify,
 }
 
@@ -139,6 +141,7 @@ impl Worker {
             pool: server.pool.clone(),
             shutdown: server.shutdown.clone(),
             queue: Mutex::default(),
+            pieces: Mutex::default(),
             asked: Notify::new(),
         }
     }
@@ -156,23 +159,23 @@ impl Worker {
             Ended::Protocol(_) => Reason::Protocol,
             Ended::Spent(_) | Ended::GaveWay => Reason::Busy,
             Ended::TooSlow => Reason::TooSlow,
-            Ended::Lost | Ended::Broken => return ended,
+            Ended::Lost => return ended,
         };
         // Best effort: the client also notices the end of the stream.
         let goodbye = async {
             write(&mut writer, &Response::Close(reason)).await?;
             writer.shutdown().await.map_err(|_| Ended::Lost)
         };
-        let _ = tokio::time::timeout(Duration::from_secs(1), goodbye).await;
+        let _ = tokio::time::timeout(GOODBYE_TIMEOUT, goodbye).await;
         ended
     }
 
     async fn serve(&self, peer: PeerId, reader: &mut Reader, writer: &mut Writer) -> Ended {
-        let root = match tokio::time::timeout(OPEN_TIMEOUT, read_request(reader)).await {
-            Ok(Ok(Some(Request::Open { root }))) => root,
-            Ok(Ok(_)) => return Ended::Protocol("the first request is not an opening".into()),
-            Ok(Err(ended)) => return ended,
-            Err(_) => return Ended::TooSlow,
+        let root = match within(OPEN_TIMEOUT, read_request(reader)).await {
+            Some(Ok(Some(Request::Open { root }))) => root,
+            Some(Ok(_)) => return Ended::Protocol("the first request is not an opening".into()),
+            Some(Err(ended)) => return ended,
+            None => return Ended::TooSlow,
         };
         if self.limits.spent().is_some() {
             let mut news = News::new(&self.sources, root, peer);
@@ -204,24 +207,26 @@ impl Worker {
                 Err(ended) => return ended,
             };
             self.slot.moved();
-            match request {
+            let pushed = match request {
                 Request::Open { .. } => return Ended::Protocol("opened twice".into()),
-                Request::Want { id, blocks } => {
-                    if let Err(ended) = self.lock_queue().push(id, &blocks) {
-                        return ended;
-                    }
-                    self.asked.notify_one();
+                Request::Want { id, blocks } => self.lock_queue().push(id, &blocks),
+                Request::Rest { id, block, offset } => {
+                    self.lock_queue().push_rest(id, block, offset.get())
                 }
                 Request::Cancel { id, count } => {
                     self.lock_queue().cancel(id, count);
-                    self.asked.notify_one();
+                    Ok(())
                 }
                 Request::Close => {
                     self.lock_queue().close();
                     self.asked.notify_one();
                     return std::future::pending().await;
                 }
+            };
+            if let Err(ended) = pushed {
+                return ended;
             }
+            self.asked.notify_one();
         }
     }
 
@@ -230,10 +235,10 @@ impl Worker {
         // Kept over a time-out, so that half a frame is not lost with it.
         let mut request = std::pin::pin!(read_request(reader));
         loop {
-            match tokio::time::timeout(IDLE_TIMEOUT, &mut request).await {
-                Ok(request) => return request,
-                Err(_) if self.lock_queue().is_busy() => {}
-                Err(_) => return Err(Ended::TooSlow),
+            match within(IDLE_TIMEOUT, request.as_mut()).await {
+                Some(request) => return request,
+                None if self.lock_queue().is_busy() => {}
+                None => return Err(Ended::TooSlow),
             }
         }
     }
@@ -262,7 +267,8 @@ impl Worker {
             loop {
                 let written = tokio::select! {
                     biased;
-                    () = news.changed() => tell(&mut news, writer).await,
+                    // Nothing else can be said in the middle of a block.
+                    () = news.changed(), if !self.lock_queue().is_open() => tell(&mut news, writer).await,
                     answer = ready.recv() => match answer {
                         Some(Answer::Blocks(batch)) => self.write_batch(writer, batch).await,
                         Some(Answer::PutOff) => self.put_off(&news, writer).await,
@@ -353,58 +359,105 @@ impl Worker {
         let (begun, bytes) = (Instant::now(), batch.room.bytes());
         let mut frames = Vec::new();
         for (want, part) in &batch.parts {
-            let is_wanted = match want.offset {
-                0 => self.lock_queue().begin(want.id),
-                _ => self.lock_queue().goes_on(want.id),
+            let is_next = match want.is_rest() {
+                true => self.lock_queue().is_begun(want.id),
+                false => self.lock_queue().begin(want.id),
             };
-            if !is_wanted {
+            if !is_next {
                 self.end_turn(want.id, false);
                 continue;
             }
-            match part {
-                Ok(part) => {
-                    self.write_part(writer, &mut frames, want, part).await?;
-                    if part.is_last(want) {
-                        self.lock_queue().finish(want.id);
-                        self.end_turn(want.id, true);
-                    }
-                }
-                Err(why) if want.offset == 0 => {
+            let goes_on = match part {
+                Ok(part) => self.write_part(writer, &mut frames, want, part).await?,
+                Err(why) if !want.is_rest() => {
                     let (id, why) = (want.id, *why);
                     encode(&Response::Missing { id, why }, &mut frames);
-                    self.lock_queue().finish(id);
                     self.end_turn(id, false);
+                    false
                 }
-                Err(_) => return Err(Ended::Broken),
+                // What was sent of it is good.
+                Err(_) => self.end_early(want.id, &mut frames),
+            };
+            if !goes_on {
+                self.lock_queue().finish(want.id);
             }
         }
         self.write_pieces(writer, &frames).await?;
-        deadline(writer.flush()).await?;
+        deadline(0, writer.flush()).await?;
         self.lock_appetite().took(bytes, begun.elapsed());
         Ok(())
     }
 
-    /// Writes a part of a block behind `frames`; a small block stays there.
+    /// Writes a part of a block behind `frames`, in pieces between which the block may be cancelled;
+    /// a small one stays in `frames`. Returns whether the block goes on.
     async fn write_part(
         &self,
         writer: &mut Writer,
         frames: &mut Vec<u8>,
         want: &Want,
         part: &Part,
-    ) -> Result<(), Ended> {
-        if want.offset == 0 {
-            let (id, len) = (want.id, u32::try_from(part.block_bytes).unwrap_or(u32::MAX));
+    ) -> Result<bool, Ended> {
+        let id = want.id;
+        if !want.is_rest() {
+            let bytes = part.block_bytes.saturating_sub(want.start);
+            let len = u32::try_from(bytes).unwrap_or(u32::MAX);
             encode(&Response::Block { id, len }, frames);
         }
-        if part.block_bytes < COALESCE_BYTES_MAX {
-            frames.extend_from_slice(&part.bytes);
-        } else {
-            self.write_pieces(writer, frames).await?;
-            frames.clear();
-            self.write_pieces(writer, &part.bytes).await?;
+        let mut rest: &[u8] = &part.bytes;
+        while !rest.is_empty() {
+            let is_begun = want.is_rest() || rest.len() < part.bytes.len();
+            if is_begun && !self.lock_queue().goes_on(id) {
+                self.stats.count(part.kind, part.bytes.len() - rest.len());
+                return Ok(self.end_early(id, frames));
+            }
+            let wish = self.lock_pieces().len_of(rest.len());
+            let (piece, after) = rest.split_at(wish);
+            rest = after;
+            let is_last = rest.is_empty() && part.is_last(want);
+            self.write_piece(writer, frames, piece, is_last).await?;
         }
         self.stats.count(part.kind, part.bytes.len());
+        if part.is_last(want) {
+            self.end_turn(id, true);
+        }
+        Ok(!part.is_last(want))
+    }
+
+    /// Writes a piece of a block behind `frames`. The last one stays there if it is small, so that
+    /// many leave in one write where the line is fast.
+    async fn write_piece(
+        &self,
+        writer: &mut Writer,
+        frames: &mut Vec<u8>,
+        piece: &[u8],
+        is_last: bool,
+    ) -> Result<(), Ended> {
+        let len = u32::try_from(piece.len()).unwrap_or(u32::MAX);
+        frames.extend_from_slice(&exchange::piece_head(len));
+        let is_small = piece.len() < COALESCE_BYTES_MAX;
+        if is_small {
+            frames.extend_from_slice(piece);
+            if is_last && frames.len() < self.lock_pieces().len_of(usize::MAX) {
+                return Ok(());
+            }
+        }
+        let begun = Instant::now();
+        self.write_pieces(writer, frames).await?;
+        let mut written = frames.len();
+        frames.clear();
+        if !is_small {
+            self.write_pieces(writer, piece).await?;
+            written += piece.len();
+        }
+        self.lock_pieces().took(written, begun.elapsed());
         Ok(())
+    }
+
+    /// Says that a block ends before its end. It does not go on.
+    fn end_early(&self, id: u32, frames: &mut Vec<u8>) -> bool {
+        frames.extend_from_slice(&exchange::piece_head(0));
+        self.end_turn(id, false);
+        false
     }
 
     /// A block that may have had its turn is over, sent whole or not at all.
@@ -426,19 +479,15 @@ impl Worker {
         write(writer, &status).await
     }
 
-    /// Writes in pieces, each as large as the limits let through and under the deadline, so that it
+    /// Writes as much at a time as the limits let through, each under the deadline, so that it
     /// bounds a stall and not a slow link or our own limit.
     async fn write_pieces(&self, writer: &mut Writer, bytes: &[u8]) -> Result<(), Ended> {
-        let piece_bytes = match self.place.is_slow() {
-            true => PIECE_BYTES_SLOW,
-            false => PIECE_BYTES,
-        };
         let mut rest = bytes;
         while !rest.is_empty() {
-            let wish = rest.len().min(piece_bytes);
+            let wish = rest.len().min(WRITE_BYTES_MAX);
             let (piece, after) = rest.split_at(self.limits.send(Class::Serve, wish).await?);
             let begun = Instant::now();
-            deadline(writer.write_all(piece)).await?;
+            deadline(piece.len(), writer.write_all(piece)).await?;
             self.place.wrote(piece.len(), begun.elapsed());
             self.slot.moved();
             rest = after;
@@ -448,6 +497,10 @@ impl Worker {
 
     fn lock_queue(&self) -> MutexGuard<'_, Queue> {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn lock_pieces(&self) -> MutexGuard<'_, Pieces> {
+        self.pieces.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn lock_appetite(&self) -> MutexGuard<'_, Appetite> {
@@ -495,8 +548,8 @@ pub(super) async fn write(writer: &mut Writer, response: &Response) -> Result<()
 
 /// Writes messages that are not content: a status and a hint, 75 KiB at the most.
 pub(super) async fn write_frames(writer: &mut Writer, frames: &[u8]) -> Result<(), Ended> {
-    deadline(writer.write_all(frames)).await?;
-    deadline(writer.flush()).await
+    deadline(frames.len(), writer.write_all(frames)).await?;
+    deadline(0, writer.flush()).await
 }
 
 pub(super) fn encode(response: &Response, frames: &mut Vec<u8>) {
@@ -506,10 +559,11 @@ pub(super) fn encode(response: &Response, frames: &mut Vec<u8>) {
     }
 }
 
-async fn deadline(io: impl Future<Output = io::Result<()>>) -> Result<(), Ended> {
-    match tokio::time::timeout(WRITE_TIMEOUT, io).await {
-        Ok(Ok(())) => Ok(()),
-        Ok(Err(_)) => Err(Ended::Lost),
-        Err(_) => Err(Ended::TooSlow),
+/// Bounds a write of so many bytes by what the slowest line takes for them.
+async fn deadline(bytes: usize, io: impl Future<Output = io::Result<()>>) -> Result<(), Ended> {
+    match within(pace::time_for(bytes as u64), io).await {
+        Some(Ok(())) => Ok(()),
+        Some(Err(_)) => Err(Ended::Lost),
+        None => Err(Ended::TooSlow),
     }
 }

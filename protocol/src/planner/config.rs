@@ -57,11 +57,6 @@ pub struct PlannerConfig {
     pub rtt_max: Duration,
     /// The rate reckoned with, in bytes per second, for a provider that was not measured yet.
     pub rate_assumed: u64,
-    /// How long a provider may have requests and deliver less than `stall_bytes_min`.
-    pub stall_timeout: Duration,
-    /// The payload that within `stall_timeout` proves life where no block was completed: 10 KiB
-    /// in 10 s, a fifth of the slowest modem.
-    pub stall_bytes_min: u64,
     /// For how long after its last block a provider may put this fetcher off by saying that it will
     /// answer later. Longer than a server with a slow line leaves anybody without a block
     /// ([`TurnsConfig::starving`](crate::turns::TurnsConfig)), and a chunk over that line.
@@ -107,8 +102,6 @@ impl Default for PlannerConfig {
             rtt_min: Duration::from_millis(2),
             rtt_max: Duration::from_secs(1),
             rate_assumed: 256 << 10,
-            stall_timeout: Duration::from_secs(10),
-            stall_bytes_min: 10 << 10,
             put_off_max: Duration::from_secs(300),
             want_deadline_min: Duration::from_secs(5),
             want_deadline_factor: 4,

@@ -108,7 +108,8 @@ async fn comes(
     let net = dial_only(config, &key).await.map_err(io::Error::other)?;
     let victims = timeout(ACQUAINTED_TIMEOUT, acquainted(&net)).await?;
     let victim = *victims.first().ok_or(io::ErrorKind::NotFound)?;
-    let asked = ask(&net, &Counters::default(), greed, victim, &mut dice);
+    let counters = Counters::default();
+    let asked = ask(&net, &counters, greed, victim, &mut dice);
     let mut stream = timeout(OPEN_TIMEOUT, asked).await??;
     if cancel {
         let mut frame = Vec::new();

@@ -86,8 +86,11 @@ impl Actor {
                 result: Err(ping::Failure::Timeout | ping::Failure::Other { .. }),
                 ..
             }) => {
-                // The second failure in a row; nothing else notices a line that is half open.
-                self.swarm.close_connection(connection);
+                // The second failure in a row; nothing else notices a line that is half open. On a
+                // slow line the answer waits behind the content that moves.
+                if !self.swarm.behaviour().exchange.is_moving(connection) {
+                    self.swarm.close_connection(connection);
+                }
             }
             BehaviourEvent::Mdns(mdns::Event::Discovered(found)) => self.handle_discovered(found),
             BehaviourEvent::Dht(event) => self.handle_dht(event),

@@ -19,6 +19,7 @@ use libp2p::swarm::{ConnectionHandlerEvent, ConnectionId, StreamUpgradeError, Su
 use libp2p::{PeerId, Stream, StreamProtocol};
 use tokio::sync::{Semaphore, mpsc, oneshot};
 
+use super::pulse::Pulse;
 use super::stream::{ExchangeStream, Slots};
 use crate::net::OpenError;
 use crate::net::counters::Counters;
@@ -57,6 +58,7 @@ pub(crate) struct Handler {
     shared: Shared,
     peer: PeerId,
     connection: ConnectionId,
+    pulse: Arc<Pulse>,
     /// Slots for inbound streams of this connection.
     slots: Arc<Semaphore>,
     waiting: VecDeque<Opener>,
@@ -71,12 +73,14 @@ impl Handler {
         shared: Shared,
         peer: PeerId,
         connection: ConnectionId,
+        pulse: Arc<Pulse>,
         slots_max: usize,
     ) -> Self {
         Self {
             shared,
             peer,
             connection,
+            pulse,
             slots: Arc::new(Semaphore::new(slots_max)),
             waiting: VecDeque::new(),
             negotiating: 0,
@@ -98,10 +102,15 @@ impl Handler {
             _connection: connection,
             _node: node,
         };
-        let stream = ExchangeStream::new(stream, self.peer, self.connection, Some(slots));
+        let stream = self.stream(stream, Some(slots));
         if self.shared.incoming.try_send(stream).is_err() {
             self.shared.counters.streams_not_taken.add();
         }
+    }
+
+    fn stream(&self, stream: Stream, slots: Option<Slots>) -> ExchangeStream {
+        let pulse = Arc::clone(&self.pulse);
+        ExchangeStream::new(stream, self.peer, self.connection, pulse, slots)
     }
 
     fn handle_open(&mut self, opener: Opener) {
@@ -175,7 +184,7 @@ impl ConnectionHandler for Handler {
                 info,
             }) => {
                 self.negotiating = self.negotiating.saturating_sub(1);
-                let stream = ExchangeStream::new(protocol, self.peer, self.connection, None);
+                let stream = self.stream(protocol, None);
                 // An opener that has gone drops the stream, which resets it.
                 info.send(Ok(stream)).ok();
             }

@@ -1,4 +1,4 @@
-//! The exchange behaviour: opens streams of `/shoal/<network>/exchange/1` on chosen connections and
+//! The exchange behaviour: opens streams of `/shoal/<network>/exchange/2` on chosen connections and
 //! gives inbound ones away.
 //!
 //! Owns which connections there are and which are kept as neighbours. It does not dial, it does not
@@ -7,12 +7,14 @@
 //! reset and counted.
 
 mod handler;
+mod pulse;
 mod stream;
 
 use std::collections::{HashMap, VecDeque};
 use std::convert::Infallible;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::task::{Context, Poll};
+use std::time::Instant;
 
 use libp2p::core::Endpoint;
 use libp2p::core::transport::PortUse;
@@ -29,6 +31,7 @@ pub use self::stream::ExchangeStream;
 pub(super) use self::handler::Opener;
 
 use self::handler::{Handler, Order, Shared};
+use self::pulse::Pulse;
 use super::config::ConnectionLimits;
 use super::counters::Counters;
 use super::scope::{Kind, Socket};
@@ -36,6 +39,10 @@ use super::scope::{Kind, Socket};
 /// Inbound streams that wait to be taken. The taker only spawns a task for each, so a queue that
 /// stays full means that the node is overloaded.
 pub(super) const INCOMING_MAX: usize = 64;
+
+/// Pulses that are remembered before those of closed connections are taken out: twice what there
+/// are connections by default. 40 bytes each.
+const PULSES_MAX: usize = 1024;
 
 /// The behaviour.
 pub(super) struct Exchange {
@@ -45,6 +52,9 @@ pub(super) struct Exchange {
     /// Open connections by peer; as many as the connection limits admit.
     connections: HashMap<PeerId, Vec<Connection>>,
     neighbours: usize,
+    /// Whether content moves on a connection; those of handlers that are gone are taken out when
+    /// there are [`PULSES_MAX`].
+    pulses: HashMap<ConnectionId, Weak<Pulse>>,
     /// Orders on their way to handlers; drained at every poll.
     orders: VecDeque<ToSwarm<Infallible, Order>>,
 }
@@ -76,6 +86,7 @@ impl Exchange {
             neighbours_max: limits.neighbours_max as usize,
             connections: HashMap::new(),
             neighbours: 0,
+            pulses: HashMap::new(),
             orders: VecDeque::new(),
         };
         (exchange, taken)
@@ -125,11 +136,23 @@ impl Exchange {
         });
     }
 
-    fn handler(&self, peer: PeerId, connection: ConnectionId) -> Handler {
+    /// Whether content moved on a connection so lately that a ping's silence is the line's.
+    pub(super) fn is_moving(&self, connection: ConnectionId) -> bool {
+        let pulse = self.pulses.get(&connection).and_then(Weak::upgrade);
+        pulse.is_some_and(|pulse| pulse.is_felt(Instant::now()))
+    }
+
+    fn handler(&mut self, peer: PeerId, connection: ConnectionId) -> Handler {
+        let pulse = Arc::new(Pulse::new(Instant::now()));
+        if self.pulses.len() >= PULSES_MAX {
+            self.pulses.retain(|_, pulse| pulse.strong_count() > 0);
+        }
+        self.pulses.insert(connection, Arc::downgrade(&pulse));
         Handler::new(
             self.shared.clone(),
             peer,
             connection,
+            pulse,
             self.streams_per_connection_max,
         )
     }

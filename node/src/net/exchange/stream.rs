@@ -2,13 +2,17 @@
 
 use std::io;
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::Instant;
 
 use libp2p::swarm::ConnectionId;
 use libp2p::{PeerId, Stream};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::OwnedSemaphorePermit;
 use tokio_util::compat::{Compat, FuturesAsyncReadCompatExt};
+
+use super::pulse::Pulse;
 
 /// A stream of the exchange protocol: bytes both ways, on one connection with one peer.
 ///
@@ -20,6 +24,7 @@ pub struct ExchangeStream {
     io: Compat<Stream>,
     peer: PeerId,
     connection: ConnectionId,
+    pulse: Arc<Pulse>,
     /// The slots that an inbound stream occupies, given back when it is dropped.
     _slots: Option<Slots>,
 }
@@ -36,12 +41,14 @@ impl ExchangeStream {
         stream: Stream,
         peer: PeerId,
         connection: ConnectionId,
+        pulse: Arc<Pulse>,
         slots: Option<Slots>,
     ) -> Self {
         Self {
             io: stream.compat(),
             peer,
             connection,
+            pulse,
             _slots: slots,
         }
     }
@@ -65,7 +72,11 @@ impl AsyncRead for ExchangeStream {
         cx: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_read(cx, buffer)
+        let before = buffer.filled().len();
+        ready!(Pin::new(&mut self.io).poll_read(cx, buffer))?;
+        let count = buffer.filled().len().saturating_sub(before);
+        self.pulse.moved(count, Instant::now());
+        Poll::Ready(Ok(()))
     }
 }
 
@@ -75,7 +86,9 @@ impl AsyncWrite for ExchangeStream {
         cx: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.io).poll_write(cx, bytes)
+        let written = ready!(Pin::new(&mut self.io).poll_write(cx, bytes))?;
+        self.pulse.moved(written, Instant::now());
+        Poll::Ready(Ok(written))
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
