@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use libp2p::{Multiaddr, PeerId};
 use shoal_protocol::{
-    exchange::{Availability, PeerHint},
+    exchange::{Availability, PeerHint, pace},
     planner::{Action, Arrival, Blame, Holdings, ProviderId, Refused, Removal},
 };
 use tracing::Instrument as _;
@@ -92,7 +92,7 @@ impl Transfer {
                     }
                 }
                 SessionEvent::Progress(want, grown) => {
-                    self.moved = now;
+                    self.note_growth(grown, now);
                     self.planner.progress(provider, want, grown, now);
                 }
                 SessionEvent::Missing(want, why) => {
@@ -110,6 +110,15 @@ impl Transfer {
                 SessionEvent::Hint(peers) => self.handle_hint(provider, peers),
                 SessionEvent::Ended(end) => self.handle_ended(provider, &end),
             }
+        }
+    }
+
+    /// Parts of blocks are progress where they come as fast as on the slowest line: who drips must
+    /// not keep a fetch waiting.
+    fn note_growth(&mut self, bytes: u32, now: Duration) {
+        self.grown = self.grown.saturating_add(bytes.into());
+        if self.grown >= pace::bytes_in(now.saturating_sub(self.moved)) {
+            (self.moved, self.grown) = (now, 0);
         }
     }
 

@@ -111,6 +111,8 @@ pub(super) struct Transfer {
     clock: RunningTime,
     /// When something moved last, by that clock.
     moved: Duration,
+    /// Bytes of unfinished blocks that came since.
+    grown: u64,
     /// Until when nothing is asked for, so that there is something to choose from.
     gathers_until: Option<Instant>,
 }
@@ -199,6 +201,7 @@ impl Transfer {
             verdicts,
             clock: RunningTime::start(TICK_MAX),
             moved: Duration::ZERO,
+            grown: 0,
             gathers_until: None,
         }
     }

@@ -11,6 +11,7 @@ mod buffers;
 mod emulated;
 mod mux;
 mod record;
+mod shallow;
 mod tcp_first;
 #[cfg(test)]
 mod tests;
@@ -29,13 +30,13 @@ use libp2p::dns::{self, ResolverConfig, ResolverOpts};
 use libp2p::futures::{AsyncRead, AsyncWrite};
 use libp2p::identity::Keypair;
 use libp2p::{PeerId, Transport, quic, tcp};
-use socket2::SockRef;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 pub(super) use self::emulated::Carriers;
 use self::emulated::memory::MemoryTransport;
 use self::emulated::relay::Relayed;
+use self::shallow::Shallow;
 use self::tcp_first::TcpFirst;
 use self::upgrade::{STREAMS_PER_CONNECTION_MAX, Upgrade};
 use super::meter::Traffic;
@@ -47,11 +48,6 @@ const QUIC_STREAM_WINDOW_BYTES: u32 = 8 << 20;
 
 /// Unread bytes that all streams of a QUIC connection may hold together: two busy streams.
 const QUIC_CONNECTION_WINDOW_BYTES: u32 = 16 << 20;
-
-/// Bytes that the system takes for a TCP connection and has not sent yet. By itself it takes 4 MiB,
-/// behind which everything else on the connection waits, and which are sent for nothing when the
-/// peer goes away. What is on its way does not count, so this is no bound on speed.
-const UNSENT_BYTES: u32 = 256 << 10;
 
 /// Builds the transport of a node with this identity.
 ///
@@ -152,7 +148,7 @@ impl<'a> Above<'a> {
 
     /// TCP and QUIC.
     fn sockets(self) -> Boxed<Output> {
-        let tcp = self.tcp(tcp_sockets());
+        let tcp = self.tcp(tcp_sockets().map(|socket, _| Shallow::new(socket)));
         self.either(tcp, self.quic())
     }
 
@@ -210,16 +206,7 @@ fn tcp_sockets()
 + Send
 + Unpin
 + 'static {
-    tcp::tokio::Transport::new(tcp::Config::new().nodelay(true)).map(|socket, _| shallow(socket))
-}
-
-/// Has a socket take no more than it sends soon.
-fn shallow(socket: tcp::tokio::TcpStream) -> tcp::tokio::TcpStream {
-    let set = SockRef::from(&socket.0).set_tcp_notsent_lowat(UNSENT_BYTES);
-    if let Err(error) = set {
-        tracing::debug!(%error, "a socket keeps more than it sends soon");
-    }
-    socket
+    tcp::tokio::Transport::new(tcp::Config::new().nodelay(true))
 }
 
 fn quic_config(keypair: &Keypair, handshake_timeout: Duration) -> quic::Config {
