@@ -426,7 +426,7 @@ impl Worker {
                 0 => break,
                 piece => {
                     self.receive_piece(reader, &ask, piece, &mut payload)
-                        .await?
+                        .await?;
                 }
             }
         }

@@ -78,7 +78,10 @@ impl Default for Slots {
 impl Slots {
     /// A place for a stream of `peer`; none when there is none, and nobody has to give way.
     pub(super) fn take(&self, peer: PeerId) -> Option<Slot> {
-        let now = self.now();
+        self.take_at(peer, self.now())
+    }
+
+    fn take_at(&self, peer: PeerId, now: u64) -> Option<Slot> {
         let mut table = self.lock();
         let of_peer = table.peers.get(&peer).copied().unwrap_or_default();
         let has_room = of_peer < STREAMS_PER_PEER_MAX
@@ -217,21 +220,25 @@ mod tests {
         assert!(slots.lock().peers.is_empty());
     }
 
-    #[tokio::test(start_paused = true)]
+    #[tokio::test]
     async fn what_is_still_gives_way_and_what_moves_does_not() {
         let slots = Slots::default();
         let taken = full(&slots);
         assert!(slots.take(PeerId::random()).is_none(), "all are new");
-        tokio::time::advance(STILL_MAX).await;
+        // They were taken within the second before this.
+        let later = slots.now() + 1000 * STILL_MAX.as_secs();
         let (still, moving) = taken.split_at(2);
-        moving.iter().for_each(Slot::moved);
-        let first = slots.take(PeerId::random()).unwrap();
+        for slot in moving {
+            slot.taken.moved.store(later, Relaxed);
+        }
+        let take = || slots.take_at(PeerId::random(), later);
+        let first = take().unwrap();
         still[0].must_give_way().await;
         assert!(!still[1].taken.gives_way.is_cancelled());
-        let second = slots.take(PeerId::random()).unwrap();
+        let second = take().unwrap();
         still[1].must_give_way().await;
-        assert!(slots.take(PeerId::random()).is_none());
-        // Who gave way has no place to give back.
+        assert!(take().is_none());
+        // A stream that gave way has no place to give back.
         drop(taken);
         assert_eq!(slots.lock().streams.len(), 2);
         drop((first, second));

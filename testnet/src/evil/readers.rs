@@ -8,30 +8,32 @@ use std::{collections::VecDeque, io, sync::Arc, time::Duration};
 
 use futures::StreamExt as _;
 use libp2p::{PeerId, identity::Keypair};
-use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
-use shoal_node::net::{ExchangeStream, Net, NetConfig};
+use rand::{RngExt as _, SeedableRng as _, rngs::StdRng, seq::SliceRandom as _};
+use shoal_node::net::{ExchangeStream, Net, NetConfig, PeerInfo};
 use shoal_protocol::{
     address::{Cid, Digest},
     exchange::{self, Request, WANTS_PER_MESSAGE_MAX, Wants},
 };
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
-    time::{MissedTickBehavior, interval, timeout},
+    time::{Instant, MissedTickBehavior, interval, timeout},
 };
 
 use super::{EvilError, Provider, blocks::Blocks, deeds::Counters, provider::dial_only};
 
 /// How often every peer is attacked.
-const EVERY: Duration = Duration::from_millis(500);
+const EVERY: Duration = Duration::from_secs(1);
 /// How long it may take to open one stream: a victim that does not answer costs no more than this.
 const OPEN_TIMEOUT: Duration = Duration::from_secs(2);
-/// Peers that are attacked in one round.
-const VICTIMS_MAX: usize = 16;
 /// Streams that one peer holds open at a time; the oldest gives way. What is sent on them and not
 /// taken lies in this process, up to the 16 MiB of a stream's window.
-const STREAMS_HELD_MAX: usize = 6;
+const STREAMS_HELD_MAX: usize = 3;
+/// How often the oldest stream gives way to a new one: a server ends those on which nothing moves.
+const RENEW_EVERY: Duration = Duration::from_secs(10);
 /// Identities at a time, each with a stream to [`IDENTITY_VICTIMS_MAX`] peers.
-const IDENTITIES_MAX: usize = 6;
+const IDENTITIES_MAX: usize = 4;
+/// How long the newest identity is alone.
+const IDENTITY_EVERY: Duration = Duration::from_secs(2);
 /// Peers that one of many identities attacks.
 const IDENTITY_VICTIMS_MAX: usize = 1;
 /// How long a new identity may take to know somebody.
@@ -154,24 +156,30 @@ async fn attack_all(net: Net, counters: Arc<Counters>, greed: Greed, sips: bool)
     let mut held = VecDeque::new();
     let mut rounds = interval(EVERY);
     rounds.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut next_sip = tokio::time::Instant::now();
+    let mut next_sip = Instant::now();
+    let mut renew_at = Instant::now() + RENEW_EVERY;
     loop {
         rounds.tick().await;
-        let peers = net.peers().await;
-        for victim in peers.iter().take(VICTIMS_MAX) {
-            let opened = ask(&net, &counters, &greed, victim.peer_id, &mut dice);
+        if renew_at <= Instant::now() {
+            renew_at = Instant::now() + RENEW_EVERY;
+            held.pop_front();
+        }
+        let room = STREAMS_HELD_MAX - held.len();
+        let peers = match room {
+            0 => Vec::new(),
+            _ => net.peers().await,
+        };
+        for victim in some(&peers, room, &mut dice) {
+            let opened = ask(&net, &counters, &greed, victim, &mut dice);
             let Ok(Ok(stream)) = timeout(OPEN_TIMEOUT, opened).await else {
                 continue;
             };
-            if held.len() >= STREAMS_HELD_MAX {
-                held.pop_front();
-            }
             held.push_back(stream);
             if !sips {
                 counters.readers_frozen.add(1);
             }
         }
-        if sips && next_sip <= tokio::time::Instant::now() {
+        if sips && next_sip <= Instant::now() {
             next_sip += SIP_EVERY;
             for stream in &mut held {
                 // What is not there yet is taken another time.
@@ -182,6 +190,14 @@ async fn attack_all(net: Net, counters: Arc<Counters>, greed: Greed, sips: bool)
             }
         }
     }
+}
+
+/// As many of these peers, drawn by the dice.
+fn some(peers: &[PeerInfo], most: usize, dice: &mut StdRng) -> Vec<PeerId> {
+    let mut drawn: Vec<PeerId> = peers.iter().map(|peer| peer.peer_id).collect();
+    drawn.shuffle(dice);
+    drawn.truncate(most);
+    drawn
 }
 
 async fn attack_as_many(config: NetConfig, counters: Arc<Counters>, greed: Greed) {
@@ -218,6 +234,7 @@ async fn attack_as_many(config: NetConfig, counters: Arc<Counters>, greed: Greed
             // It is over, in order or not.
             let _ = oldest.shutdown().await;
         }
+        tokio::time::sleep(IDENTITY_EVERY).await;
     }
 }
 
