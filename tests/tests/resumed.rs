@@ -120,5 +120,5 @@ fn who_sends_both_halves_and_lies_in_one_is_out() {
     check_alone(&[Act::Half, Act::Wrong], 5, wrong, &[0, HALF]);
     check_alone(&[Act::WrongHalf], 5, wrong, &[0, HALF]);
     // A second half and its length do not fit what the node above says.
-    check_alone(&[Act::Half, Act::Longer], 5, "longer", &[0, HALF]);
+    check_alone(&[Act::Half, Act::Longer], 3, "longer", &[0, HALF]);
 }

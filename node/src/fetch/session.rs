@@ -422,13 +422,12 @@ impl Worker {
             let mut head = [0; PIECE_HEAD_BYTES];
             reader.read_exact(&mut head).await.map_err(|e| lost(&e))?;
             let piece = exchange::piece_len(head, payload.left);
-            match piece.map_err(|e| violation(&e.to_string()))? {
-                0 => break,
-                piece => {
-                    self.receive_piece(reader, &ask, piece, &mut payload)
-                        .await?;
-                }
+            let piece = piece.map_err(|e| violation(&e.to_string()))?;
+            if piece == 0 {
+                break;
             }
+            self.receive_piece(reader, &ask, piece, &mut payload)
+                .await?;
         }
         match ask.slot.is_closed() {
             true => Ok(SessionEvent::Wasted(payload.wasted)),

@@ -19,9 +19,9 @@ use libp2p::swarm::{ConnectionHandlerEvent, ConnectionId, StreamUpgradeError, Su
 use libp2p::{PeerId, Stream, StreamProtocol};
 use tokio::sync::{Semaphore, mpsc, oneshot};
 
-use super::pulse::Pulse;
 use super::stream::{ExchangeStream, Slots};
 use crate::net::OpenError;
+use crate::net::activity::{Activities, Activity};
 use crate::net::counters::Counters;
 
 /// How long the peer may take to agree to a stream.
@@ -52,13 +52,14 @@ pub(super) struct Shared {
     /// Slots for inbound streams of the whole node.
     pub(super) node_slots: Arc<Semaphore>,
     pub(super) counters: Counters,
+    pub(super) activities: Activities,
 }
 
 pub(crate) struct Handler {
     shared: Shared,
     peer: PeerId,
     connection: ConnectionId,
-    pulse: Arc<Pulse>,
+    activity: Arc<Activity>,
     /// Slots for inbound streams of this connection.
     slots: Arc<Semaphore>,
     waiting: VecDeque<Opener>,
@@ -73,14 +74,13 @@ impl Handler {
         shared: Shared,
         peer: PeerId,
         connection: ConnectionId,
-        pulse: Arc<Pulse>,
         slots_max: usize,
     ) -> Self {
         Self {
+            activity: shared.activities.of(connection),
             shared,
             peer,
             connection,
-            pulse,
             slots: Arc::new(Semaphore::new(slots_max)),
             waiting: VecDeque::new(),
             negotiating: 0,
@@ -109,8 +109,8 @@ impl Handler {
     }
 
     fn stream(&self, stream: Stream, slots: Option<Slots>) -> ExchangeStream {
-        let pulse = Arc::clone(&self.pulse);
-        ExchangeStream::new(stream, self.peer, self.connection, pulse, slots)
+        let activity = Arc::clone(&self.activity);
+        ExchangeStream::new(stream, self.peer, self.connection, activity, slots)
     }
 
     fn handle_open(&mut self, opener: Opener) {

@@ -7,14 +7,12 @@
 //! reset and counted.
 
 mod handler;
-mod pulse;
 mod stream;
 
 use std::collections::{HashMap, VecDeque};
 use std::convert::Infallible;
-use std::sync::{Arc, Weak};
+use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::Instant;
 
 use libp2p::core::Endpoint;
 use libp2p::core::transport::PortUse;
@@ -31,7 +29,7 @@ pub use self::stream::ExchangeStream;
 pub(super) use self::handler::Opener;
 
 use self::handler::{Handler, Order, Shared};
-use self::pulse::Pulse;
+use super::activity::{Activities, Activity};
 use super::config::ConnectionLimits;
 use super::counters::Counters;
 use super::scope::{Kind, Socket};
@@ -39,10 +37,6 @@ use super::scope::{Kind, Socket};
 /// Inbound streams that wait to be taken. The taker only spawns a task for each, so a queue that
 /// stays full means that the node is overloaded.
 pub(super) const INCOMING_MAX: usize = 64;
-
-/// Pulses that are remembered before those of closed connections are taken out: twice what there
-/// are connections by default. 40 bytes each.
-const PULSES_MAX: usize = 1024;
 
 /// The behaviour.
 pub(super) struct Exchange {
@@ -52,9 +46,6 @@ pub(super) struct Exchange {
     /// Open connections by peer; as many as the connection limits admit.
     connections: HashMap<PeerId, Vec<Connection>>,
     neighbours: usize,
-    /// Whether content moves on a connection; those of handlers that are gone are taken out when
-    /// there are [`PULSES_MAX`].
-    pulses: HashMap<ConnectionId, Weak<Pulse>>,
     /// Orders on their way to handlers; drained at every poll.
     orders: VecDeque<ToSwarm<Infallible, Order>>,
 }
@@ -63,7 +54,7 @@ struct Connection {
     id: ConnectionId,
     /// TCP is the faster path; streams prefer it.
     kind: Option<Kind>,
-    neighbour: bool,
+    activity: Arc<Activity>,
 }
 
 impl Exchange {
@@ -72,6 +63,7 @@ impl Exchange {
         protocol: StreamProtocol,
         limits: &ConnectionLimits,
         counters: Counters,
+        activities: Activities,
     ) -> (Self, mpsc::Receiver<ExchangeStream>) {
         let (incoming, taken) = mpsc::channel(INCOMING_MAX);
         let node_slots = Arc::new(Semaphore::new(limits.streams_max as usize));
@@ -81,15 +73,27 @@ impl Exchange {
                 incoming,
                 node_slots,
                 counters,
+                activities,
             },
             streams_per_connection_max: limits.streams_per_connection_max as usize,
             neighbours_max: limits.neighbours_max as usize,
             connections: HashMap::new(),
             neighbours: 0,
-            pulses: HashMap::new(),
             orders: VecDeque::new(),
         };
         (exchange, taken)
+    }
+
+    /// Whether there is a connection with `peer` that this node does not close.
+    pub(super) fn is_connected(&self, peer: &PeerId) -> bool {
+        self.best(peer).is_some()
+    }
+
+    /// The fastest and oldest connection with a peer of those that do not end.
+    fn best(&self, peer: &PeerId) -> Option<&Connection> {
+        let connections = self.connections.get(peer)?.iter();
+        let open = connections.filter(|connection| !connection.activity.is_closing());
+        open.min_by_key(|connection| connection.kind)
     }
 
     /// Opens a stream to a connected peer, on its fastest and oldest connection, and answers
@@ -97,9 +101,7 @@ impl Exchange {
     ///
     /// Gives `opener` back when the peer is not connected.
     pub(super) fn open(&mut self, peer: PeerId, opener: Opener) -> Result<(), Opener> {
-        let connections = self.connections.get(&peer);
-        let best = connections.and_then(|all| all.iter().min_by_key(|connection| connection.kind));
-        let Some(id) = best.map(|connection| connection.id) else {
+        let Some(id) = self.best(&peer).map(|connection| connection.id) else {
             return Err(opener);
         };
         self.order(peer, id, Order::Open(opener));
@@ -109,22 +111,27 @@ impl Exchange {
     /// Keeps one connection with `peer` open although nothing uses it, as long as there are slots
     /// for neighbours.
     pub(super) fn keep(&mut self, peer: PeerId) {
-        let Some(connections) = self.connections.get_mut(&peer) else {
-            return;
-        };
-        if self.neighbours >= self.neighbours_max || connections.iter().any(|one| one.neighbour) {
+        let kept = self.connections.get(&peer).is_some_and(|connections| {
+            let mut open = connections.iter();
+            open.any(|one| one.activity.is_neighbour() && !one.activity.is_closing())
+        });
+        if kept || self.neighbours >= self.neighbours_max {
             return;
         }
-        let Some(connection) = connections
-            .iter_mut()
-            .min_by_key(|connection| connection.kind)
-        else {
+        let Some(connection) = self.best(&peer) else {
             return;
         };
-        connection.neighbour = true;
-        self.neighbours += 1;
+        connection.activity.keep();
         let id = connection.id;
+        self.neighbours += 1;
         self.order(peer, id, Order::Keep);
+    }
+
+    /// Takes note that this node closes all connections with `peer`: no stream is opened on them.
+    pub(super) fn close(&mut self, peer: &PeerId) {
+        for connection in self.connections.get(peer).into_iter().flatten() {
+            connection.activity.close();
+        }
     }
 
     fn order(&mut self, peer_id: PeerId, connection: ConnectionId, event: Order) {
@@ -136,23 +143,11 @@ impl Exchange {
         });
     }
 
-    /// Whether content moved on a connection so lately that a ping's silence is the line's.
-    pub(super) fn is_moving(&self, connection: ConnectionId) -> bool {
-        let pulse = self.pulses.get(&connection).and_then(Weak::upgrade);
-        pulse.is_some_and(|pulse| pulse.is_felt(Instant::now()))
-    }
-
-    fn handler(&mut self, peer: PeerId, connection: ConnectionId) -> Handler {
-        let pulse = Arc::new(Pulse::new(Instant::now()));
-        if self.pulses.len() >= PULSES_MAX {
-            self.pulses.retain(|_, pulse| pulse.strong_count() > 0);
-        }
-        self.pulses.insert(connection, Arc::downgrade(&pulse));
+    fn handler(&self, peer: PeerId, connection: ConnectionId) -> Handler {
         Handler::new(
             self.shared.clone(),
             peer,
             connection,
-            pulse,
             self.streams_per_connection_max,
         )
     }
@@ -163,10 +158,11 @@ impl Exchange {
         };
         if let Some(index) = connections.iter().position(|one| one.id == connection) {
             let closed = connections.remove(index);
-            self.neighbours -= usize::from(closed.neighbour);
+            let neighbour = closed.activity.is_neighbour();
+            self.neighbours -= usize::from(neighbour);
             if connections.is_empty() {
                 self.connections.remove(&peer);
-            } else if closed.neighbour {
+            } else if neighbour {
                 self.keep(peer);
             }
         }
@@ -210,7 +206,7 @@ impl NetworkBehaviour for Exchange {
                 let connection = Connection {
                     id: connection_id,
                     kind,
-                    neighbour: false,
+                    activity: self.shared.activities.of(connection_id),
                 };
                 self.connections
                     .entry(peer_id)

@@ -4,7 +4,6 @@ use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
-use std::time::Instant;
 
 use libp2p::swarm::ConnectionId;
 use libp2p::{PeerId, Stream};
@@ -12,7 +11,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::OwnedSemaphorePermit;
 use tokio_util::compat::{Compat, FuturesAsyncReadCompatExt};
 
-use super::pulse::Pulse;
+use crate::net::activity::Activity;
 
 /// A stream of the exchange protocol: bytes both ways, on one connection with one peer.
 ///
@@ -24,7 +23,7 @@ pub struct ExchangeStream {
     io: Compat<Stream>,
     peer: PeerId,
     connection: ConnectionId,
-    pulse: Arc<Pulse>,
+    activity: Arc<Activity>,
     /// The slots that an inbound stream occupies, given back when it is dropped.
     _slots: Option<Slots>,
 }
@@ -41,14 +40,14 @@ impl ExchangeStream {
         stream: Stream,
         peer: PeerId,
         connection: ConnectionId,
-        pulse: Arc<Pulse>,
+        activity: Arc<Activity>,
         slots: Option<Slots>,
     ) -> Self {
         Self {
             io: stream.compat(),
             peer,
             connection,
-            pulse,
+            activity,
             _slots: slots,
         }
     }
@@ -72,11 +71,10 @@ impl AsyncRead for ExchangeStream {
         cx: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        let before = buffer.filled().len();
-        ready!(Pin::new(&mut self.io).poll_read(cx, buffer))?;
-        let count = buffer.filled().len().saturating_sub(before);
-        self.pulse.moved(count, Instant::now());
-        Poll::Ready(Ok(()))
+        let filled = buffer.filled().len();
+        let read = ready!(Pin::new(&mut self.io).poll_read(cx, buffer));
+        self.activity.moved(buffer.filled().len() - filled);
+        Poll::Ready(read)
     }
 }
 
@@ -86,9 +84,9 @@ impl AsyncWrite for ExchangeStream {
         cx: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        let written = ready!(Pin::new(&mut self.io).poll_write(cx, bytes))?;
-        self.pulse.moved(written, Instant::now());
-        Poll::Ready(Ok(written))
+        let written = ready!(Pin::new(&mut self.io).poll_write(cx, bytes));
+        self.activity.moved(*written.as_ref().unwrap_or(&0));
+        Poll::Ready(written)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
