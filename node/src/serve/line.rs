@@ -1,8 +1,9 @@
 //! The line that everything is served over: whether it is slow, and whose turn it is then.
 //!
 //! A line is slow when a chunk takes it half a second or more. It is known to be slow by a limit on
-//! what may be sent; otherwise it is measured while writers wait for it. As long as it is not slow,
-//! a [`Place`] costs one atomic load. On a slow line a stream waits for its turn before each block
+//! what may be sent; otherwise it is measured. Until then it counts as slow: readers that come
+//! together would all have the same block begun before anything is known, and a fast line is known
+//! after 4 MiB. On a slow line a stream waits for its turn before each block
 //! that is not small, as [`Turns`] decides. A stream that is dropped gives up its place.
 
 use std::{
@@ -78,7 +79,7 @@ pub(super) struct Place {
 }
 
 impl Line {
-    /// A line that counts as fast until it is known better.
+    /// A line that counts as slow until it is known better.
     pub(super) fn new(limits: Limits) -> Self {
         let now = Instant::now();
         let state = State {
@@ -94,7 +95,7 @@ impl Line {
             shared: Arc::new(Shared {
                 limits,
                 started: now,
-                is_slow: AtomicBool::new(false),
+                is_slow: AtomicBool::new(true),
                 next_reader: AtomicU64::new(0),
                 turns_waited: AtomicU64::new(0),
                 state: Mutex::new(state),
@@ -146,10 +147,13 @@ impl Line {
         if passed < WINDOW && window.bytes < most {
             return;
         }
-        let is_slow = window.was_blocked && window.bytes < most;
-        // After a pause a window says nothing, unless it was one long write.
-        if !is_slow || passed < 2 * WINDOW || took >= passed / 2 {
-            self.shared.is_slow.store(is_slow, Relaxed);
+        // A window with a pause in it says nothing, unless it was one long write; nor does one in which
+        // nobody had to wait.
+        let is_whole = passed < 2 * WINDOW || took >= passed / 2;
+        if window.bytes >= most && passed <= WINDOW {
+            self.shared.is_slow.store(false, Relaxed);
+        } else if window.was_blocked && is_whole {
+            self.shared.is_slow.store(true, Relaxed);
         }
         *window = Window {
             since: Instant::now(),
@@ -200,7 +204,7 @@ impl Place {
     /// Waits until one of these blocks has its turn, and says which; none when there are no turns
     /// any more, since the line is not slow. The turn lasts until [`Self::sent`] or
     /// [`Self::skipped`]. Dropping the future gives up the place in the queue.
-    pub(super) async fn turn(&self, wants: Vec<Digest>) -> Option<Digest> {
+    pub(super) async fn turn(&self, wants: &[Digest]) -> Option<Digest> {
         // One block has its turn at a time.
         loop {
             let over = self.turn_over.notified();
@@ -212,7 +216,8 @@ impl Place {
         let waiting = Waiting { place: self };
         let mut turn = {
             let mut state = self.line.lock();
-            state.turns.wait(self.id, wants, self.line.now());
+            let asked = wants.iter().copied();
+            state.turns.wait(self.id, asked, self.line.now());
             let (sender, turn) = oneshot::channel();
             state.waiting.insert(self.id, sender);
             self.line.serve(&mut state);
@@ -232,7 +237,21 @@ impl Place {
             if !self.is_slow() {
                 return None;
             }
-            self.line.serve(&mut self.line.lock());
+            let mut state = self.line.lock();
+            if state.waiting.contains_key(&self.id) && !self.has_turn.load(Relaxed) {
+                // A block that was read before may have begun meanwhile without a turn.
+                let asked = wants.iter().copied();
+                state.turns.wait(self.id, asked, self.line.now());
+            }
+            self.line.serve(&mut state);
+        }
+    }
+
+    /// A block that is not small is sent from now on. It has its turn, if it had none before.
+    pub(super) fn begins(&self, block: Digest) {
+        if !self.has_turn.swap(true, Relaxed) {
+            let mut state = self.line.lock();
+            state.turns.begin(self.id, block, self.line.now());
         }
     }
 

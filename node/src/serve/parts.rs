@@ -18,7 +18,7 @@ use crate::{
 const PART_BYTES_LEAST: usize = 4 << 10;
 
 /// Blocks up to this are sent without a turn: on a slow line a chunk takes sixteen times as long.
-const SMALL_BYTES: usize = 64 << 10;
+pub(super) const SMALL_BYTES: usize = 64 << 10;
 
 /// Which of these blocks is small, or is not here, so that it needs no turn: the first such.
 pub(super) fn first_small(library: &Library, root: &Cid, wants: &[Digest]) -> Option<Digest> {

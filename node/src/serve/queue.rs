@@ -132,6 +132,11 @@ impl Queue {
         Some(taken)
     }
 
+    /// A want is answered under the turn, if it was not taken for it before.
+    pub(super) fn begin_turn(&mut self, id: u32) {
+        self.turn = Some(id);
+    }
+
     /// Whether the turn was this want's, and is over now.
     pub(super) fn end_turn(&mut self, id: u32) -> bool {
         self.turn.take_if(|turn| *turn == id).is_some()

@@ -331,7 +331,7 @@ impl Worker {
         if let Some(small) = small {
             return self.lock_queue().take_one(&small);
         }
-        let digest = self.place.turn(wants).await?;
+        let digest = self.place.turn(&wants).await?;
         let want = self.lock_queue().take_turn(&digest);
         if want.is_none() {
             self.place.skipped();
@@ -402,6 +402,10 @@ impl Worker {
             let bytes = part.block_bytes.saturating_sub(want.start);
             let len = u32::try_from(bytes).unwrap_or(u32::MAX);
             encode(&Response::Block { id, len }, frames);
+            if part.block_bytes > parts::SMALL_BYTES {
+                self.lock_queue().begin_turn(id);
+                self.place.begins(want.digest);
+            }
         }
         let mut rest: &[u8] = &part.bytes;
         while !rest.is_empty() {

@@ -157,6 +157,25 @@ impl Turns {
         }
     }
 
+    /// A reader receives this block, whether it had a turn for it or not.
+    pub fn begin(&mut self, id: ReaderId, block: Digest, now: Duration) {
+        self.advance(now);
+        let receiving = self.receiving(block);
+        if let Some(reader) = self.readers.get_mut(&id) {
+            reader.state = State::Receiving(receiving);
+        }
+    }
+
+    fn receiving(&self, block: Digest) -> Receiving {
+        Receiving {
+            block,
+            began: self.now,
+            since: self.now,
+            bytes: 0,
+            rate: None,
+        }
+    }
+
     /// A reader does not wait any more, and receives nothing.
     pub fn withdraw(&mut self, id: ReaderId, now: Duration) {
         self.advance(now);
@@ -216,15 +235,7 @@ impl Turns {
         while self.has_room()
             && let Some((id, block)) = self.next()
         {
-            if let Some(reader) = self.readers.get_mut(&id) {
-                reader.state = State::Receiving(Receiving {
-                    block,
-                    began: self.now,
-                    since: self.now,
-                    bytes: 0,
-                    rate: None,
-                });
-            }
+            self.begin(id, block, now);
             begun.push((id, block));
         }
         begun

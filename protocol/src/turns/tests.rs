@@ -80,6 +80,13 @@ fn without_a_known_rate_every_other_block_goes_out_at_once() {
 }
 
 #[test]
+fn a_block_that_went_out_without_a_turn_is_held_back_all_the_same() {
+    let mut turns = turns(None, &[&[], &[0, 1]]);
+    turns.begin(ReaderId(0), block(0), secs(0));
+    assert_eq!(begun(&mut turns, secs(0)), [(1, block(1))]);
+}
+
+#[test]
 fn a_reader_that_does_not_take_its_share_loses_the_turn() {
     let wants: [&[u8]; 2] = [&[0], &[1]];
     let mut turns = turns(Some(100_000), &wants);
