@@ -1,6 +1,11 @@
 //! `shoal fetch`: gets what a link names, verified; the same command again resumes it.
 
-use std::path::{Path, PathBuf};
+use std::{
+    path::{Path, PathBuf},
+    sync::mpsc,
+    thread,
+    time::Duration,
+};
 
 use shoal_node::api::{
     ApiError, ErrorCode,
@@ -13,9 +18,12 @@ use crate::{
     args::FetchArgs,
     human,
     output::Output,
-    progress::Bar,
-    session::Session,
+    progress::{Bar, Waiting},
+    session::{Purpose, Session},
 };
+
+/// How long the disk of the destination may take to say what is there.
+const LOOK_PATIENCE: Duration = Duration::from_secs(1);
 
 /// More than a screen of new names helps nobody; the JSON has them.
 const RENAMED_SHOWN_MAX: usize = 20;
@@ -26,7 +34,7 @@ pub(crate) async fn run(app: &App, args: FetchArgs) -> Result<(), ApiError> {
         return cat::run(app, args).await;
     }
     let request = request(args)?;
-    let session = Session::open(app).await?;
+    let session = Session::open(app, Purpose::Fetching).await?;
     let result = fetch(app, &session, &request).await;
     if let Ok(result) = &result {
         show(&app.output, &request, result);
@@ -41,11 +49,13 @@ async fn fetch(
     request: &FetchRequest,
 ) -> Result<FetchResult, ApiError> {
     let bar = Bar::start(&app.output, "starting");
+    let waiting = Waiting::new(&app.output, request.patience_ms);
     interruptible(
         app,
-        session
-            .client
-            .fetch(request, |progress| bar.fetch(&progress)),
+        session.client.fetch(request, |progress| {
+            waiting.see(&progress);
+            bar.fetch(&progress);
+        }),
     )
     .await
     .map_err(|error| match error.code {
@@ -60,7 +70,8 @@ async fn fetch(
 fn request(args: FetchArgs) -> Result<FetchRequest, ApiError> {
     Ok(FetchRequest {
         destination: destination(args.output)?,
-        timeout_ms: args.patience.millis(),
+        timeout_ms: args.deadlines.timeout.millis(),
+        patience_ms: args.deadlines.patience_millis(),
         link: args.link,
         peers: args.peer,
         only: args.only,
@@ -79,11 +90,23 @@ fn destination(output: Option<PathBuf>) -> Result<Destination, ApiError> {
     };
     let path = app::absolute(&output)?;
     let trailing_slash = output.as_os_str().as_encoded_bytes().ends_with(b"/");
-    if trailing_slash || path.as_path().is_dir() {
+    if trailing_slash || is_dir(path.as_path()) {
         Ok(Destination::Into(path))
     } else {
         Ok(Destination::At(path))
     }
+}
+
+/// Whether there is a folder; no, where its disk does not answer: the daemon, which can wait for that,
+/// looks again.
+fn is_dir(path: &Path) -> bool {
+    let (tell, told) = mpsc::channel();
+    let path = path.to_owned();
+    thread::spawn(move || {
+        // Nobody may be left to hear of it.
+        let _ = tell.send(path.is_dir());
+    });
+    told.recv_timeout(LOOK_PATIENCE).unwrap_or(false)
 }
 
 fn show(output: &Output, request: &FetchRequest, result: &FetchResult) {

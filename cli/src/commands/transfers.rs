@@ -10,7 +10,7 @@ use shoal_node::{
 };
 
 use super::interruptible;
-use crate::{app::App, args::TransferArgs, human, output::Text};
+use crate::{app::App, args::TransferArgs, human, output::Text, progress::waits};
 
 pub(crate) async fn list(app: &App) -> Result<(), ApiError> {
     let client = Client::connect(&app.home).await?;
@@ -83,6 +83,15 @@ pub(super) fn transfer_lines(text: &mut Text, transfer: &Transfer) {
     if !transfer.limit.is_off() && transfer.state != TransferState::Done {
         text.line(format_args!("  receives at most {}", transfer.limit));
     }
+    if let Some(disk) = &transfer.waits_for {
+        let disk = human::path(disk);
+        text.line(format_args!(
+            "  {}",
+            text.alert(format_args!(
+                "waits for the disk at {disk}, which does not answer"
+            ))
+        ));
+    }
     let (TransferState::Paused { reason } | TransferState::Failed { reason }) = &transfer.state
     else {
         return;
@@ -105,6 +114,9 @@ fn what(transfer: &Transfer) -> String {
 }
 
 fn running(progress: &FetchProgress) -> String {
+    if let Some(waiting) = progress.waiting_ms {
+        return format!("{}, {}", amount(progress), waits(waiting));
+    }
     match (progress.phase, progress.bytes_total) {
         (FetchPhase::Finding, _) => "looking for providers".to_owned(),
         (FetchPhase::Listing, _) | (FetchPhase::Fetching, None) => "reading the tree".to_owned(),

@@ -7,6 +7,7 @@ use shoal_protocol::{
 use super::NodeError;
 use crate::{
     api::{ApiError, ErrorCode},
+    disks::NoAnswer,
     fetch::{ControlError, FetchError},
     net::{ConnectError, NetError},
     share::ShareError,
@@ -57,6 +58,13 @@ impl From<&StoreError> for ApiError {
     }
 }
 
+impl From<NoAnswer> for ApiError {
+    fn from(error: NoAnswer) -> Self {
+        Self::new(ErrorCode::Busy, error.to_string())
+            .hint("check its device, server or mount, and try again when it answers")
+    }
+}
+
 impl From<NetError> for ApiError {
     fn from(error: NetError) -> Self {
         let message = error.to_string();
@@ -97,6 +105,10 @@ impl From<ShareError> for ApiError {
             }
             ShareError::PermissionDenied(_) => Self::new(ErrorCode::NoPermission, message)
                 .hint("make it readable for the user that runs the daemon, or --exclude it"),
+            ShareError::WrongSize(_) | ShareError::Endless(_) => {
+                Self::new(ErrorCode::BadName, message)
+                    .hint("copy what it says into a file and share that, or --exclude it")
+            }
             ShareError::NotShareable(_) => {
                 Self::new(ErrorCode::BadName, message).hint("share a file or a folder")
             }
@@ -119,7 +131,8 @@ impl From<ShareError> for ApiError {
                 .hint("free some space, or share without --copy"),
             ShareError::Cancelled => Self::new(ErrorCode::Interrupted, message),
             ShareError::Store(error) => error.into(),
-            ShareError::Io { ref cause, .. } => Self::from_io(cause, message),
+            ShareError::Io { ref cause, .. } => Self::from_io(cause, message)
+                .hint("check the disk and the file, or leave it out with --exclude"),
             ShareError::TooLarge { .. } | ShareError::Unbuildable { .. } => {
                 Self::new(ErrorCode::BadName, message).hint("share its parts one by one")
             }
@@ -152,16 +165,19 @@ impl From<&FetchError> for ApiError {
     fn from(error: &FetchError) -> Self {
         let message = error.to_string();
         match error {
-            FetchError::NotFound { asked, .. } | FetchError::NoProgress { asked, .. }
-                if asked.iter().any(|(_, it)| is_bad(it)) =>
+            FetchError::NotFound { asked, .. }
+            | FetchError::Denied { asked, .. }
+            | FetchError::NoProgress { asked, .. }
+                if asked.iter().any(|(_, it)| it.is_wrong_bytes()) =>
             {
                 Self::new(ErrorCode::Integrity, message)
                     .hint("the only providers serve damaged content; ask for another source")
             }
-            FetchError::NotFound { .. } => Self::new(ErrorCode::NotFound, message)
-                .hint("check the link, that its sharer is online, and `shoal peers`"),
-            FetchError::NoProgress { .. } => Self::new(ErrorCode::NotFound, message)
-                .hint("what was fetched is kept: run the same fetch again to go on"),
+            FetchError::NotFound { .. }
+            | FetchError::Denied { .. }
+            | FetchError::NoProgress { .. } => {
+                Self::new(ErrorCode::NotFound, message).hint(nobody(error))
+            }
             FetchError::DestinationExists(_) => Self::new(ErrorCode::DestinationExists, message)
                 .hint("choose another place with -o, or replace it with --overwrite"),
             FetchError::NoDestination { cause, .. } => Self::from_io(cause, message)
@@ -229,6 +245,10 @@ impl From<ControlError> for ApiError {
     fn from(error: ControlError) -> Self {
         let message = error.to_string();
         let hint = match error {
+            ControlError::Silent { .. } => {
+                return Self::new(ErrorCode::Busy, message)
+                    .hint("it is told, and does so when the disk answers again");
+            }
             ControlError::Unknown(_) => "`shoal transfers` lists them with their numbers",
             ControlError::Ambiguous { .. } => "name one of them by its number",
             ControlError::Done(_) => "it is shared from where it landed; `shoal unshare` ends that",
@@ -270,6 +290,36 @@ fn refused(error: &DagError, message: String) -> ApiError {
     }
 }
 
-fn is_bad(answer: &str) -> bool {
-    answer.contains("wrong bytes")
+/// What to do when no provider is found, or none is left.
+fn nobody(error: &FetchError) -> &'static str {
+    match error {
+        FetchError::NotFound {
+            was_alone: true,
+            asked,
+            ..
+        } if asked.is_empty() => {
+            "check the link, name a node to ask with --peer, or connect to one with `shoal connect \
+             MULTIADDR`"
+        }
+        FetchError::NotFound { asked, .. }
+            if !asked.is_empty() && asked.iter().all(|(_, it)| it.is_unreachable()) =>
+        {
+            "check the link, that its sharer's node runs and is online, and `shoal peers`; then run \
+             the same command again"
+        }
+        FetchError::Denied {
+            has_begun: true, ..
+        } => {
+            "what was fetched is kept: ask the sharer to share it again, then run the same fetch \
+             again to go on"
+        }
+        FetchError::Denied { asked, .. } if asked.iter().any(|(_, it)| it.is_gone()) => {
+            "ask its sharer to share it again; a file that has changed gets a new link"
+        }
+        FetchError::NoProgress { .. } => {
+            "what was fetched is kept: run the same fetch again to go on, or wait longer with \
+             --patience"
+        }
+        _ => "check the link, and ask its sharer whether it is still shared",
+    }
 }

@@ -20,7 +20,10 @@ mod watch;
 
 use std::{
     path::{Path, PathBuf},
-    sync::{Arc, Once},
+    sync::{
+        Arc, Once,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
     time::{Duration, Instant},
 };
 
@@ -28,7 +31,11 @@ use libp2p::{PeerId, identity::Keypair};
 use tokio::sync::{Mutex, mpsc};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use self::{observe::Observer, offers::Offers, tables::TableLog};
+use self::{
+    observe::Observer,
+    offers::{Announces, Offers},
+    tables::TableLog,
+};
 use crate::{
     api::{HomeError, HomeLock},
     config::Config,
@@ -36,11 +43,18 @@ use crate::{
     events::{Event, Events},
     fetch::{self, Fetcher, Transfers},
     limits::{Flags, Kept, Limits},
-    net::{ExchangeStream, Journal, Net, NetConfig, NetDeps, NetError},
+    net::{DhtConfig, ExchangeStream, Journal, Net, NetConfig, NetDeps, NetError},
     serve::{ServeStats, Server, Withdrawn},
     store::{Library, SharedStore, Store, StoreError, TableName},
     swarm::Swarms,
 };
+
+/// A disk that has not answered for this long is not waited for when the node ends.
+const STUCK_GRACE: Duration = Duration::from_secs(2);
+const STUCK_POLL: Duration = Duration::from_millis(100);
+/// What each part may take to end: the last chunks to a slow disk, and one synced commit. What is
+/// left behind is taken up by the next start, as after `kill -9`.
+const END_DEADLINE: Duration = Duration::from_secs(20);
 
 /// Why a node did not start.
 #[derive(Debug, thiserror::Error)]
@@ -104,6 +118,8 @@ struct Inner {
     /// Fires when the node is asked to stop: nothing new begins any more.
     stopping: CancellationToken,
     shutdown: CancellationToken,
+    /// Something was not waited for that hangs in the kernel.
+    left_behind: AtomicBool,
     /// Held while shutting down, so that a second call waits for the first.
     ended: Mutex<bool>,
 }
@@ -114,7 +130,17 @@ impl Node {
     /// # Errors
     /// [`NodeError`] says which part refused; nothing is left running then.
     pub async fn spawn(config: Config, home: &Path) -> Result<NodeHandle, NodeError> {
-        Self::start(config, home, None, None).await
+        Self::start(config, home, Announces::Everything, None, None).await
+    }
+
+    /// The same, for a node that ends with the fetch that it is started for: it announces only
+    /// what is shared through it while it runs, and answers nobody in the DHT, for records of it and
+    /// entries in routing tables would outlive it.
+    ///
+    /// # Errors
+    /// As for [`Node::spawn`].
+    pub async fn spawn_for_fetch(config: Config, home: &Path) -> Result<NodeHandle, NodeError> {
+        Self::start(config, home, Announces::OnlyNewShares, None, None).await
     }
 
     /// The same, with links that are emulated: a node of a test network.
@@ -126,7 +152,7 @@ impl Node {
         home: &Path,
         emulation: Option<Emulation>,
     ) -> Result<NodeHandle, NodeError> {
-        Self::start(config, home, emulation, None).await
+        Self::start(config, home, Announces::Everything, emulation, None).await
     }
 
     /// The same, as one of many in this process, with whom it shares what it can. Its store is the
@@ -145,23 +171,26 @@ impl Node {
             shared: shared.clone(),
             number,
         };
-        Self::start(config, home, emulation, Some(place)).await
+        let announces = Announces::Everything;
+        Self::start(config, home, announces, emulation, Some(place)).await
     }
 
     async fn start(
         config: Config,
         home: &Path,
+        announces: Announces,
         emulation: Option<Emulation>,
         place: Option<Place>,
     ) -> Result<NodeHandle, NodeError> {
         let lock = HomeLock::acquire(home)?;
         let home = lock.home().to_owned();
-        let offers = Arc::<Offers>::default();
+        let offers = Arc::new(Offers::new(announces));
+        let doubts = Arc::<watch::DoubtSignal>::default();
         let events = Events::default();
         let observed = Arc::new(Observer::new(events.clone()));
         let (stopping, shutdown) = (CancellationToken::new(), CancellationToken::new());
         let opened = {
-            let (home, offers) = (home.clone(), Arc::clone(&offers));
+            let (home, offers, doubts) = (home.clone(), Arc::clone(&offers), Arc::clone(&doubts));
             let (observed, shutdown) = (Arc::clone(&observed), shutdown.clone());
             let (flags, place) = (config.limits.flags, place.clone());
             tokio::task::spawn_blocking(move || {
@@ -169,7 +198,7 @@ impl Node {
                     Some(Place { shared, number }) => shared.store.store(number, &home)?,
                     None => Store::open(&home)?,
                 };
-                open(store, offers, observed, flags, shutdown)
+                open(store, (offers, doubts), observed, flags, shutdown)
             })
             .await
         };
@@ -180,7 +209,7 @@ impl Node {
             keypair,
             kept,
         } = opened;
-        let mut net_config = net_config(&config, emulation.clone());
+        let mut net_config = net_config(&config, announces, emulation.clone());
         let journal = place.map(|Place { shared, .. }| {
             (net_config.limits.neighbours_max, net_config.idle_timeout) = shared.idle;
             shared.journal
@@ -190,6 +219,7 @@ impl Node {
         let tasks = TaskTracker::new();
         let limits = Limits::new(config.limits.clone(), kept, net.traffic());
         limits.start(&tasks, &shutdown);
+        let recheck = watch::Recheck::start(&tasks, library.clone(), doubts, shutdown.clone());
         let (served, withdrawn) = (Arc::<ServeStats>::default(), Arc::<Withdrawn>::default());
         let swarms = {
             let offers = Arc::clone(&offers);
@@ -219,7 +249,6 @@ impl Node {
             shutdown: shutdown.clone(),
         });
         observe::start(&tasks, &events, (&net, &offers), &fetcher, &shutdown);
-        let recheck = watch::Recheck::start(&tasks, library.clone(), shutdown.clone());
         let rates = watch::Rates::start(&tasks, net.traffic(), shutdown.clone());
         let scrub = scrub::Scrub::new(library.clone(), events.clone(), config.scrub);
         let inner = Inner {
@@ -242,12 +271,10 @@ impl Node {
             tasks,
             stopping,
             shutdown,
+            left_behind: AtomicBool::new(false),
             ended: Mutex::new(false),
         };
-        inner.events.publish(Event::NodeReady {
-            peer_id: inner.net.peer_id(),
-            addresses: inner.net.dial_addresses(),
-        });
+        inner.tell_ready();
         let node = NodeHandle {
             inner: Arc::new(inner),
         };
@@ -319,18 +346,63 @@ impl NodeHandle {
         if *ended {
             return;
         }
-        inner.fetcher.ended().await;
+        inner.unless_stuck("transfers", inner.fetcher.ended()).await;
         inner.tell_stopping();
         if let Err(error) = inner.net.shutdown().await {
             tracing::error!(%error, "the network did not end in order");
         }
         inner.tasks.close();
-        inner.tasks.wait().await;
+        inner.unless_stuck("tasks", inner.tasks.wait()).await;
         *ended = true;
+    }
+
+    /// Gives up what this process has of the home although threads of it may hang in the kernel, so
+    /// that another node can use it before the system has taken them away: to be called after
+    /// [`NodeHandle::shutdown`], last of all. Blocking.
+    pub fn release(&self) {
+        let inner = &self.inner;
+        if !inner.left_behind.load(Relaxed) {
+            return;
+        }
+        if let Err(error) = inner.library.store().release() {
+            tracing::error!(%error, "the database was not closed");
+        }
+        inner.lock.release();
     }
 }
 
 impl Inner {
+    /// Waits for a part to end; no longer than [`STUCK_GRACE`] once a disk does not answer, whose
+    /// calls nothing can end, and [`END_DEADLINE`] in any case.
+    async fn unless_stuck<T>(&self, what: &str, ending: impl Future<Output = T>) -> Option<T> {
+        let disks = self.library.disks();
+        let stuck = async {
+            let began = Instant::now();
+            let is_stuck = || !disks.unanswering(STUCK_GRACE).is_empty();
+            while began.elapsed() < END_DEADLINE && !is_stuck() {
+                tokio::time::sleep(STUCK_POLL).await;
+            }
+        };
+        tokio::select! {
+            biased;
+            ended = ending => return Some(ended),
+            () = stuck => {}
+        }
+        for disk in disks.unanswering(STUCK_GRACE) {
+            let at = disk.at.display();
+            tracing::warn!(%at, "the disk does not answer: {what} that wait for it are left behind");
+        }
+        self.left_behind.store(true, Relaxed);
+        None
+    }
+
+    fn tell_ready(&self) {
+        self.events.publish(Event::NodeReady {
+            peer_id: self.net.peer_id(),
+            addresses: self.net.dial_addresses(),
+        });
+    }
+
     fn tell_stopping(&self) {
         self.told_end
             .call_once(|| self.events.publish(Event::NodeStopping));
@@ -355,7 +427,7 @@ struct Opened {
 /// Opens what lies on disk. Blocking.
 fn open(
     store: Store,
-    offers: Arc<Offers>,
+    (offers, doubts): (Arc<Offers>, Arc<watch::DoubtSignal>),
     observed: Arc<Observer>,
     flags: Flags,
     shutdown: CancellationToken,
@@ -366,6 +438,7 @@ fn open(
     let transfers = Transfers::load(&store, move |event| on_fetch.fetcher(&event), shutdown)?;
     let library = Library::open(store, move |event| {
         offers.note(&event);
+        doubts.note(&event);
         observed.library(&event);
     })?;
     let keypair = crate::net::identity::load_or_create(&home)
@@ -378,8 +451,13 @@ fn open(
     })
 }
 
-fn net_config(config: &Config, emulation: Option<Emulation>) -> NetConfig {
+fn net_config(config: &Config, announces: Announces, emulation: Option<Emulation>) -> NetConfig {
+    let dht = DhtConfig {
+        serves: announces == Announces::Everything,
+        ..DhtConfig::default()
+    };
     NetConfig {
+        dht,
         network: config.network.name.to_string(),
         listen: config.network.listen.clone(),
         port_fallback: false,

@@ -47,7 +47,18 @@ impl Part {
 /// Parts of blocks, and the room they take.
 pub(super) struct Batch {
     pub(super) parts: Vec<(Want, Result<Part, Missing>)>,
-    pub(super) room: Room,
+    pub(super) room: Option<Room>,
+}
+
+impl Batch {
+    /// The answer to wants whose disk does not answer.
+    pub(super) fn unreadable(wants: Vec<Want>) -> Self {
+        let unread = |want| (want, Err(Missing::Unreadable));
+        Self {
+            parts: wants.into_iter().map(unread).collect(),
+            room: None,
+        }
+    }
 }
 
 /// Reads wants until the room is full; what is left comes back.
@@ -93,6 +104,7 @@ pub(super) fn read(
     }
     room.shrink(room.bytes().saturating_sub(left));
     rest.extend(wants);
+    let room = Some(room);
     (Batch { parts, room }, rest)
 }
 
@@ -100,7 +112,7 @@ fn why(want: &Want, error: &ReadError) -> Missing {
     match error {
         ReadError::NotHere => Missing::NotHere,
         ReadError::Changed => Missing::Changed,
-        ReadError::Unreadable(_) | ReadError::Store(_) => {
+        ReadError::Unreadable { .. } | ReadError::Store(_) => {
             let digest = &want.digest;
             tracing::warn!(%error, %digest, "a block that was asked for cannot be read");
             Missing::Unreadable

@@ -37,9 +37,11 @@ use super::{
 };
 use crate::{
     deadline::within,
+    disks::SILENT_AFTER,
     limits::{Class, Limits, Spent},
     net::ExchangeStream,
     pool::Pool,
+    store::Held,
 };
 
 /// Batches that wait for the writer: one is written, one is ready.
@@ -63,6 +65,9 @@ const OPEN_TIMEOUT: Duration = pace::SILENCE_MAX;
 const GOODBYE_TIMEOUT: Duration = Duration::from_secs(4);
 /// A stream on which nothing is asked for this long is closed.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(120);
+
+/// What a look at the files of a changed share may take before its peer is told that it is gone.
+const LOOK_AGAIN_PATIENCE: Duration = Duration::from_secs(2);
 
 /// Why a served stream ended.
 #[derive(Debug, thiserror::Error)]
@@ -183,6 +188,10 @@ impl Worker {
                 Ok(()) => Ended::NotServed,
                 Err(ended) => ended,
             };
+        }
+        let library = &self.sources.library;
+        if library.held(&root) == Held::Changed {
+            library.look_again(&root, LOOK_AGAIN_PATIENCE).await;
         }
         let mut news = News::new(&self.sources, root.clone(), peer);
         if let Err(ended) = tell(&mut news, writer).await {
@@ -339,16 +348,22 @@ impl Worker {
         want
     }
 
-    /// Reads blocks on a blocking thread, as much as the client takes at a time. Lengths are not
+    /// Reads blocks on a thread of their disk, as much as the client takes at a time. Lengths are not
     /// known before the look-up, so what is too much goes back to the front of the queue.
     async fn read_blocks(&self, root: &Cid, wants: Vec<Want>) -> Option<Batch> {
         let wish = self.lock_appetite().wish();
         let room = self.account.take(wish).await;
         let (library, root) = (self.sources.library.clone(), root.clone());
         let pool = self.pool.clone();
-        let job =
-            tokio::task::spawn_blocking(move || parts::read(&library, &root, wants, room, &pool));
-        let (batch, rest) = job.await.ok()?;
+        let disk = library.disk_of(&root);
+        let asked = wants.clone();
+        let job = disk.run(SILENT_AFTER, move || {
+            parts::read(&library, &root, wants, room, &pool)
+        });
+        let (batch, rest) = job.await.unwrap_or_else(|error| {
+            tracing::warn!(%error, "blocks that were asked for cannot be read");
+            (Batch::unreadable(asked), Vec::new())
+        });
         if !rest.is_empty() {
             self.lock_queue().put_back(rest);
         }
@@ -356,7 +371,7 @@ impl Worker {
     }
 
     async fn write_batch(&self, writer: &mut Writer, batch: Batch) -> Result<(), Ended> {
-        let (begun, bytes) = (Instant::now(), batch.room.bytes());
+        let begun = Instant::now();
         let mut frames = Vec::new();
         for (want, part) in &batch.parts {
             let is_next = match want.is_rest() {
@@ -384,7 +399,9 @@ impl Worker {
         }
         self.write_pieces(writer, &frames).await?;
         deadline(0, writer.flush()).await?;
-        self.lock_appetite().took(bytes, begun.elapsed());
+        if let Some(room) = &batch.room {
+            self.lock_appetite().took(room.bytes(), begun.elapsed());
+        }
         Ok(())
     }
 
