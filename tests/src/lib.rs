@@ -8,6 +8,7 @@ pub mod dice;
 pub mod evil;
 pub mod forger;
 pub mod http;
+pub mod netns;
 pub mod peer;
 pub mod refused;
 pub mod schema;

@@ -22,7 +22,7 @@ pub(super) async fn run(app: &App, args: FetchArgs) -> Result<(), ApiError> {
         only: args.only,
         peers: args.peer,
     };
-    let session = Session::open(app).await?;
+    let session = Session::open(app, &args.addresses).await?;
     let copied = interruptible(app, async {
         let bytes = session.client.cat(&request).await?;
         copy(app, bytes).await

@@ -10,7 +10,7 @@ use shoal_node::api::{
 use super::{cat, interruptible, show_warnings};
 use crate::{
     app::{self, App},
-    args::FetchArgs,
+    args::{CommandAddresses, FetchArgs},
     human,
     output::Output,
     progress::Bar,
@@ -25,8 +25,8 @@ pub(crate) async fn run(app: &App, args: FetchArgs) -> Result<(), ApiError> {
     if args.stdout {
         return cat::run(app, args).await;
     }
-    let request = request(args)?;
-    let session = Session::open(app).await?;
+    let (request, addresses) = request(args)?;
+    let session = Session::open(app, &addresses).await?;
     let result = fetch(app, &session, &request).await;
     if let Ok(result) = &result {
         show(&app.output, &request, result);
@@ -57,8 +57,8 @@ async fn fetch(
     })
 }
 
-fn request(args: FetchArgs) -> Result<FetchRequest, ApiError> {
-    Ok(FetchRequest {
+fn request(args: FetchArgs) -> Result<(FetchRequest, CommandAddresses), ApiError> {
+    let request = FetchRequest {
         destination: destination(args.output)?,
         timeout_ms: args.patience.millis(),
         link: args.link,
@@ -68,7 +68,8 @@ fn request(args: FetchArgs) -> Result<FetchRequest, ApiError> {
         rename_unsafe: args.rename_unsafe,
         no_serve: args.no_serve,
         sync: args.sync,
-    })
+    };
+    Ok((request, args.addresses))
 }
 
 /// What `-o` means: an existing folder or a trailing `/` is a place to put things into, anything

@@ -122,6 +122,11 @@ impl Contacts {
             Some(Contact::Later(at)) => *at <= now,
             Some(Contact::Opening | Contact::Active | Contact::Out) => false,
         };
+        if known == Some(&Contact::Opening) && candidate.told_by.is_none() {
+            // It may be at none of the addresses that are being dialled.
+            self.net.try_too(candidate.peer, candidate.addresses);
+            return;
+        }
         if !ready || self.dealt_with() >= PROVIDERS_MAX {
             return;
         }

@@ -8,7 +8,8 @@ use libp2p::core::ConnectedPoint;
 use libp2p::swarm::ConnectionId;
 use libp2p::{Multiaddr, PeerId};
 
-use super::scope::{Scope, Socket, host_of, is_name, without_peer};
+use super::order::kind_of;
+use super::scope::{Kind, Scope, Socket, host_of, is_name, without_peer};
 
 /// The longest agent that is shown, in characters.
 const AGENT_CHARS_MAX: usize = 64;
@@ -112,6 +113,18 @@ impl Peers {
         if let Some(known) = self.peers.get_mut(peer) {
             known.rtt = Some(rtt);
         }
+    }
+
+    /// Whether a peer is connected by TCP.
+    pub(super) fn has_tcp(&self, peer: &PeerId) -> bool {
+        let by_tcp = |one: &Connection| kind_of(&one.address) == Kind::Tcp;
+        let known = self.peers.get(peer);
+        known.is_some_and(|peer| peer.connections.iter().any(by_tcp))
+    }
+
+    /// Whether a peer has said what it speaks and where it is.
+    pub(super) fn is_member(&self, peer: &PeerId) -> bool {
+        self.peers.get(peer).is_some_and(|peer| peer.member)
     }
 
     pub(super) fn contains(&self, peer: &PeerId) -> bool {

@@ -382,7 +382,8 @@ fn net_config(config: &Config, emulation: Option<Emulation>) -> NetConfig {
     NetConfig {
         network: config.network.name.to_string(),
         listen: config.network.listen.clone(),
-        port_fallback: false,
+        external: config.network.external.clone(),
+        port_fallback: config.network.port_fallback,
         bootstrap: config.network.bootstrap.clone(),
         mdns: config.network.mdns,
         emulation,

@@ -164,7 +164,7 @@ impl Service for NodeHandle {
         });
         let shared = sharing.await.map_err(|panic| internal(&panic))??;
         let elapsed_ms = answers::millis(started.elapsed());
-        let link = answers::link(&shared.record, &self.inner.net.dial_addresses());
+        let link = answers::link(&shared.record, &self.inner.net.link_addresses());
         let mut result = answers::shared(&shared, &link, elapsed_ms);
         if request.wait && shared.record.announce {
             progress.report(answers::announcing(&shared.record));

@@ -31,7 +31,8 @@ pub(super) use self::handler::Opener;
 use self::handler::{Handler, Order, Shared};
 use super::config::ConnectionLimits;
 use super::counters::Counters;
-use super::scope::{Kind, Socket};
+use super::order::kind_of;
+use super::scope::Kind;
 
 /// Inbound streams that wait to be taken. The taker only spawns a task for each, so a queue that
 /// stays full means that the node is overloaded.
@@ -52,7 +53,7 @@ pub(super) struct Exchange {
 struct Connection {
     id: ConnectionId,
     /// TCP is the faster path; streams prefer it.
-    kind: Option<Kind>,
+    kind: Kind,
     neighbour: bool,
 }
 
@@ -114,6 +115,24 @@ impl Exchange {
         self.neighbours += 1;
         let id = connection.id;
         self.order(peer, id, Order::Keep);
+    }
+
+    /// Keeps a connection by TCP in place of one by QUIC: the slower one may end when nothing uses
+    /// it, and not the one that streams prefer.
+    fn keep_faster(&mut self, peer: PeerId) {
+        let Some(connections) = self.connections.get_mut(&peer) else {
+            return;
+        };
+        let fastest = connections.iter().map(|one| one.kind).min();
+        let kept = connections.iter_mut().find(|one| one.neighbour);
+        let Some(kept) = kept.filter(|one| Some(one.kind) > fastest) else {
+            return;
+        };
+        kept.neighbour = false;
+        self.neighbours -= 1;
+        let slower = kept.id;
+        self.order(peer, slower, Order::Release);
+        self.keep(peer);
     }
 
     fn order(&mut self, peer_id: PeerId, connection: ConnectionId, event: Order) {
@@ -183,16 +202,16 @@ impl NetworkBehaviour for Exchange {
                 endpoint,
                 ..
             }) => {
-                let kind = Socket::parse(endpoint.get_remote_address()).map(|socket| socket.kind);
                 let connection = Connection {
                     id: connection_id,
-                    kind,
+                    kind: kind_of(endpoint.get_remote_address()),
                     neighbour: false,
                 };
                 self.connections
                     .entry(peer_id)
                     .or_default()
                     .push(connection);
+                self.keep_faster(peer_id);
             }
             FromSwarm::ConnectionClosed(ConnectionClosed {
                 peer_id,

@@ -4,14 +4,16 @@
 //! place to change for a faster path. Nothing unencrypted can be negotiated. Every handshake has a
 //! deadline. TLS and yamux are set up for bulk in [`tls`], [`record`] and [`yamux`], and speak the
 //! same protocols as any libp2p peer; nodes of Shoal have a multiplexer of their own, [`mux`].
-//! [`upgrade`] agrees on all of it, [`tcp_first`] says which of TCP and QUIC is tried when. In a
-//! test network, links are emulated below all of this ([`emulated`]).
+//! [`upgrade`] agrees on all of it, [`attempts`] says when each address of a dial is tried, and
+//! [`own_end`] corrects where listeners are. In a test network, links are emulated below all of this
+//! ([`emulated`]).
 
+mod attempts;
 mod buffers;
 mod emulated;
 mod mux;
+mod own_end;
 mod record;
-mod tcp_first;
 #[cfg(test)]
 mod tests;
 mod tls;
@@ -33,10 +35,12 @@ use socket2::SockRef;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use self::attempts::Paced;
+pub(super) use self::attempts::WrongPeer;
 pub(super) use self::emulated::Carriers;
 use self::emulated::memory::MemoryTransport;
 use self::emulated::relay::Relayed;
-use self::tcp_first::TcpFirst;
+use self::own_end::OwnEnds;
 use self::upgrade::{STREAMS_PER_CONNECTION_MAX, Upgrade};
 use super::meter::Traffic;
 use super::{NetConfig, NetError};
@@ -77,16 +81,17 @@ pub(super) fn build(
     };
     if let Links::Emulated(Emulation::Memory { .. }, _) = links {
         // There is nobody whose name could be resolved.
-        return sockets();
+        return Ok(Paced::new(sockets()?).boxed());
     }
+    let sockets = || -> Result<_, NetError> { Ok(OwnEnds::new(sockets()?).boxed()) };
     let error = match dns::tokio::Transport::system(sockets()?) {
-        Ok(named) => return Ok(TcpFirst::new(named.boxed()).boxed()),
+        Ok(named) => return Ok(Paced::new(named.boxed()).boxed()),
         Err(error) => error,
     };
     tracing::warn!(%error, "no resolver configuration: only the names in the hosts file work");
     let nobody = ResolverConfig::from_parts(None, Vec::new(), Vec::new());
     let named = dns::tokio::Transport::custom(sockets()?, nobody, ResolverOpts::default());
-    Ok(TcpFirst::new(named.boxed()).boxed())
+    Ok(Paced::new(named.boxed()).boxed())
 }
 
 /// The transport of a node with this configuration and identity, without the node: for a swarm that
