@@ -95,12 +95,7 @@ struct Running {
     count: usize,
     /// How many of them are by TCP.
     tcp: watch::Sender<usize>,
-    /// When QUIC may start although TCP attempts run.
-    quic_at: Instant,
-    /// When the next attempt by TCP starts, if it is not later already.
-    tcp_next: Instant,
-    /// How many attempts by QUIC have been made.
-    quic_made: u32,
+    schedule: Schedule,
     sockets: Arc<Semaphore>,
 }
 
@@ -109,10 +104,28 @@ impl Running {
         Self {
             count: 0,
             tcp: watch::Sender::new(0),
-            quic_at: now,
-            tcp_next: now,
-            quic_made: 0,
+            schedule: Schedule::new(now),
             sockets: Arc::new(Semaphore::new(SOCKETS_OF_DIAL)),
+        }
+    }
+}
+
+/// When the attempts to reach one peer start. Pure.
+struct Schedule {
+    /// When the next attempt by TCP starts, if it is not later already.
+    tcp_next: Instant,
+    /// When QUIC may start although TCP attempts run.
+    quic_at: Instant,
+    /// How many attempts by QUIC have been made.
+    quic_made: u32,
+}
+
+impl Schedule {
+    fn new(now: Instant) -> Self {
+        Self {
+            tcp_next: now,
+            quic_at: now,
+            quic_made: 0,
         }
     }
 
@@ -129,6 +142,13 @@ impl Running {
         self.quic_at = of_first.max(start + HEAD_START_OF_LAST);
         start
     }
+
+    /// How long after the head start of TCP another attempt by QUIC starts.
+    fn next_quic(&mut self) -> Duration {
+        let after = STEP * self.quic_made;
+        self.quic_made = self.quic_made.saturating_add(1);
+        after
+    }
 }
 
 impl Attempts {
@@ -140,66 +160,80 @@ impl Attempts {
         let mut all = self.lock();
         let running = all.entry(peer).or_insert_with(|| Running::new(now));
         running.count += 1;
-        let (start, after) = match kind {
+        let turn = match kind {
             Kind::Tcp => {
                 running.tcp.send_modify(|count| *count += 1);
-                (running.next_tcp(now), Duration::ZERO)
+                Turn::At(running.schedule.next_tcp(now))
             }
-            Kind::Quic => {
-                let after = STEP * running.quic_made;
-                running.quic_made = running.quic_made.saturating_add(1);
-                (now, after)
-            }
+            Kind::Quic => Turn::AfterTcp(running.schedule.next_quic()),
         };
         Attempt {
             attempts: self.clone(),
             peer,
-            kind,
-            start,
-            after,
+            turn,
             sockets: Arc::clone(&running.sockets),
         }
     }
+}
+
+/// When an attempt starts.
+#[derive(Clone, Copy)]
+enum Turn {
+    /// One by TCP.
+    At(Instant),
+    /// One by QUIC: so long after the head start of TCP.
+    AfterTcp(Duration),
 }
 
 /// One attempt, until it is dropped.
 struct Attempt {
     attempts: Attempts,
     peer: PeerId,
-    kind: Kind,
-    start: Instant,
-    /// How long after the head start is over.
-    after: Duration,
+    turn: Turn,
     sockets: Arc<Semaphore>,
 }
 
 impl Attempt {
     /// Waits until it may start; what comes back is its right to a socket, if it needs one.
     async fn turn(&self) -> Option<OwnedSemaphorePermit> {
-        match self.kind {
-            Kind::Tcp => {
-                sleep_until(self.start).await;
-                let (own, shared) = (&self.sockets, &self.attempts.shared);
-                tokio::select! {
-                    biased;
-                    own = Arc::clone(own).acquire_owned() => own.ok(),
-                    shared = Arc::clone(shared).acquire_owned() => shared.ok(),
-                }
+        match self.turn {
+            Turn::At(start) => {
+                sleep_until(start).await;
+                self.socket().await
             }
-            Kind::Quic => {
-                let waits_for = {
+            Turn::AfterTcp(delay) => {
+                let until = {
                     let all = self.attempts.lock();
-                    let running = all.get(&self.peer);
-                    running.map(|it| (it.tcp.subscribe(), it.quic_at))
+                    all.get(&self.peer).map(|it| it.schedule.quic_at)
                 };
-                if let Some((mut tcp, until)) = waits_for {
-                    // The sender goes when the last attempt does, which is not before this one.
-                    let ended = tcp.wait_for(|count| *count == 0);
-                    let _ = timeout_at(until, ended).await;
+                if let Some(until) = until {
+                    let _ = timeout_at(until, self.tcp_ended()).await;
                 }
-                sleep(self.after).await;
+                sleep(delay).await;
                 None
             }
+        }
+    }
+
+    /// Waits for one of the dial's own sockets, or of those that all share.
+    async fn socket(&self) -> Option<OwnedSemaphorePermit> {
+        let (own, shared) = (&self.sockets, &self.attempts.shared);
+        tokio::select! {
+            biased;
+            own = Arc::clone(own).acquire_owned() => own.ok(),
+            shared = Arc::clone(shared).acquire_owned() => shared.ok(),
+        }
+    }
+
+    /// Waits until no attempt by TCP to the same peer is left.
+    async fn tcp_ended(&self) {
+        let count = {
+            let all = self.attempts.lock();
+            all.get(&self.peer).map(|it| it.tcp.subscribe())
+        };
+        if let Some(mut count) = count {
+            // The sender goes when the last attempt does, which is not before this one.
+            let _ = count.wait_for(|count| *count == 0).await;
         }
     }
 }
@@ -211,7 +245,7 @@ impl Drop for Attempt {
             return;
         };
         running.count -= 1;
-        if self.kind == Kind::Tcp {
+        if let Turn::At(_) = self.turn {
             running.tcp.send_modify(|count| *count -= 1);
         }
         if running.count == 0 {
@@ -286,100 +320,75 @@ mod tests {
 
     use super::*;
 
-    /// Starts attempts and says after how many milliseconds each has its turn, while none of them
-    /// ends.
-    async fn turns(attempts: &Attempts, peer: PeerId, kinds: &[Kind]) -> Vec<u128> {
-        let begin = Instant::now();
-        let made: Vec<_> = kinds
-            .iter()
-            .map(|kind| attempts.start(peer, *kind, begin))
-            .collect();
-        let turns = made.iter().map(|attempt| async move {
-            let permit = attempt.turn().await;
-            (begin.elapsed().as_millis(), permit)
-        });
-        let turns = futures::future::join_all(turns).await;
-        turns.into_iter().map(|(at, _)| at).collect()
+    /// After how many milliseconds so many attempts by TCP that are made at once start, and QUIC
+    /// after them.
+    fn starts(schedule: &mut Schedule, now: Instant, count: usize) -> (Vec<u128>, u128) {
+        let tcp = (0..count).map(|_| (schedule.next_tcp(now) - now).as_millis());
+        let tcp = tcp.collect();
+        (tcp, (schedule.quic_at - now).as_millis())
     }
 
-    #[tokio::test(start_paused = true)]
-    async fn attempts_start_one_after_the_other_and_quic_after_tcp() {
-        use Kind::{Quic, Tcp};
-        let attempts = Attempts::default();
-        let check = async |kinds: &[Kind], expected: &[u128]| {
-            let turns = turns(&attempts, PeerId::random(), kinds).await;
-            // The timer is one millisecond late at most.
-            let is_near =
-                |(turn, expected): (&u128, &u128)| (*expected..*expected + 3).contains(turn);
-            assert!(
-                turns.iter().zip(expected).all(is_near),
-                "{kinds:?}: {turns:?}"
-            );
-            assert_eq!(turns.len(), expected.len());
+    #[test]
+    fn attempts_start_one_after_the_other_and_quic_after_tcp() {
+        let now = Instant::now();
+        let check = |count, quic| {
+            let expected: Vec<u128> = (0..count as u128).map(|n| n * 50).collect();
+            let starts = starts(&mut Schedule::new(now), now, count);
+            assert_eq!(starts, (expected, quic));
         };
-        check(&[Quic, Quic], &[0, 50]).await;
-        check(&[Tcp], &[0]).await;
-        check(&[Tcp, Tcp, Quic], &[0, 50, 250]).await;
-        check(&[Quic, Tcp], &[250, 0]).await;
-        let mut many = vec![Tcp; 16];
-        many.push(Quic);
-        let mut expected: Vec<u128> = (0..16).map(|n| n * 50).collect();
-        expected.push(850);
-        check(&many, &expected).await;
-        assert!(attempts.lock().is_empty(), "nothing stays behind");
+        check(0, 0);
+        check(1, 250);
+        check(4, 250);
+        check(5, 300);
+        check(16, 850);
+        let mut schedule = Schedule::new(now);
+        let quic: Vec<u128> = (0..3).map(|_| schedule.next_quic().as_millis()).collect();
+        assert_eq!(quic, [0, 50, 100]);
     }
 
-    #[tokio::test(start_paused = true)]
-    async fn a_later_dial_does_not_wait_for_an_earlier_one_that_hangs() {
-        let (attempts, peer) = (Attempts::default(), PeerId::random());
-        let begin = Instant::now();
-        let hanging: Vec<_> = (0..16)
-            .map(|_| attempts.start(peer, Kind::Tcp, begin))
-            .collect();
-        tokio::time::advance(Duration::from_secs(5)).await;
-        let turns = turns(&attempts, peer, &[Kind::Tcp, Kind::Quic]).await;
-        assert!(turns[0] < 3 && (250..253).contains(&turns[1]), "{turns:?}");
-        drop(hanging);
+    #[test]
+    fn a_later_dial_does_not_wait_for_an_earlier_one_that_hangs() {
+        let mut schedule = Schedule::new(Instant::now());
+        starts(&mut schedule, Instant::now(), 16);
+        let later = Instant::now() + Duration::from_secs(5);
+        assert_eq!(starts(&mut schedule, later, 1), (vec![0], 250));
     }
 
-    #[tokio::test(start_paused = true)]
-    async fn quic_starts_when_no_attempt_by_tcp_is_left() {
+    #[tokio::test]
+    async fn quic_waits_for_the_end_of_every_attempt_by_tcp() {
         let (attempts, peer) = (Attempts::default(), PeerId::random());
         let now = Instant::now();
-        let (first, second) = (
-            attempts.start(peer, Kind::Tcp, now),
-            attempts.start(peer, Kind::Tcp, now),
-        );
-        let _other = attempts.start(PeerId::random(), Kind::Tcp, now);
-        let quic = attempts.start(peer, Kind::Quic, now);
-        let mut turn = std::pin::pin!(quic.turn());
-        assert!(poll!(&mut turn).is_pending());
+        let start = |peer, kind| attempts.start(peer, kind, now);
+        let quic = start(peer, Kind::Quic);
+        quic.turn().await;
+        let (first, second) = (start(peer, Kind::Tcp), start(peer, Kind::Tcp));
+        let _other = start(PeerId::random(), Kind::Tcp);
+        let mut ended = Box::pin(quic.tcp_ended());
+        assert!(poll!(&mut ended).is_pending());
         drop(first);
-        assert!(poll!(&mut turn).is_pending());
+        assert!(poll!(&mut ended).is_pending());
         drop(second);
-        turn.await;
-        assert!(now.elapsed() < HEAD_START_OF_LAST);
+        ended.await;
+        drop(quic);
+        assert_eq!(attempts.lock().len(), 1, "nothing stays behind");
     }
 
-    #[tokio::test(start_paused = true)]
+    #[tokio::test]
     async fn sockets_are_bounded_and_every_dial_has_some() {
         let attempts = Attempts::default();
-        let hold = async |peer, count| {
-            let mut held = Vec::new();
-            for _ in 0..count {
-                let attempt = attempts.start(peer, Kind::Tcp, Instant::now());
-                let permit = tokio::time::timeout(Duration::from_secs(60), attempt.turn()).await;
-                held.push((attempt, permit));
-            }
-            held
-        };
-        let greedy = hold(PeerId::random(), SOCKETS_SHARED + SOCKETS_OF_DIAL).await;
-        assert!(greedy.iter().all(|(_, permit)| permit.is_ok()));
-        let other = hold(PeerId::random(), SOCKETS_OF_DIAL + 1).await;
-        let has_socket: Vec<bool> = other.iter().map(|(_, permit)| permit.is_ok()).collect();
-        assert_eq!(has_socket, [true, true, false]);
-        drop(greedy);
-        let last = &other[SOCKETS_OF_DIAL].0;
-        last.turn().await.unwrap();
+        let mut greedy = Vec::new();
+        let (one, other) = (PeerId::random(), PeerId::random());
+        let attempt = attempts.start(one, Kind::Tcp, Instant::now());
+        for _ in 0..SOCKETS_SHARED + SOCKETS_OF_DIAL {
+            greedy.push(attempt.socket().await.unwrap());
+        }
+        let attempt = attempts.start(other, Kind::Tcp, Instant::now());
+        for _ in 0..SOCKETS_OF_DIAL {
+            greedy.push(attempt.socket().await.unwrap());
+        }
+        let mut waits = std::pin::pin!(attempt.socket());
+        assert!(poll!(&mut waits).is_pending());
+        greedy.clear();
+        assert!(waits.await.is_some());
     }
 }
