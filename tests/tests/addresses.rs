@@ -59,7 +59,7 @@ fn with_bridges(bridges: usize, has_route: bool) {
         let name = if n == 0 {
             "docker0".to_owned()
         } else {
-            format!("br-{n:012x}")[..10].to_owned()
+            format!("br-{n:07x}")
         };
         host.bridge(&name, &format!("172.{}.0.1/16", 17 + n));
     }
@@ -133,6 +133,7 @@ fn a_host_with_nothing_but_a_tunnel_names_its_own_end_of_it() {
 
 #[test]
 fn dead_addresses_in_a_link_hold_nothing_up() {
+    const DEAD: usize = 15;
     if !netns::are_here("dead addresses") {
         return;
     }
@@ -140,10 +141,17 @@ fn dead_addresses_in_a_link_hold_nothing_up() {
     host.tie("eth0", &far, "eth0");
     host.ip("addr add 192.168.77.7/24 dev eth0");
     far.ip("addr add 192.168.77.8/24 dev eth0");
-    // What goes there is taken and never answered.
-    far.ip("link add nowhere type dummy");
+    // What goes there is taken and never answered: the other end of that line is nobody.
+    far.ip("link add nowhere type veth peer name nobody");
     far.ip("link set nowhere up");
+    far.ip("link set nobody up");
+    far.ip("addr add 10.255.0.1/32 dev nowhere");
     far.ip("route add 10.0.0.0/8 dev nowhere");
+    for n in 0..DEAD {
+        far.ip(&format!(
+            "neigh add 10.1.{n}.1 lladdr 02:00:00:00:00:01 dev nowhere"
+        ));
+    }
     let file = dir.path().join("file");
     write_content(&file, "dead addresses", 300_000);
     let home = dir.path().join("host");
@@ -154,8 +162,8 @@ fn dead_addresses_in_a_link_hold_nothing_up() {
     let good = &daemon.listen[0];
     let (_, id) = good.split_once("/p2p/").unwrap();
     let dead = |n: usize| format!("/ip4/10.1.{n}.1/tcp/4101/p2p/{id}");
-    for place in [0, 7, 15] {
-        let mut peers: Vec<String> = (0..15).map(dead).collect();
+    for place in [0, DEAD / 2, DEAD] {
+        let mut peers: Vec<String> = (0..DEAD).map(dead).collect();
         peers.insert(place, good.clone());
         let link = format!("{bare}?peer={}", peers.join("&peer="));
         let got = dir.path().join(format!("got-{place}"));

@@ -122,9 +122,12 @@ impl Contacts {
             Some(Contact::Later(at)) => *at <= now,
             Some(Contact::Opening | Contact::Active | Contact::Out) => false,
         };
-        if known == Some(&Contact::Opening) && candidate.told_by.is_none() {
-            // It may be at none of the addresses that are being dialled.
-            self.net.try_too(candidate.peer, candidate.addresses);
+        if known == Some(&Contact::Opening) {
+            // It may be at none of the addresses that are being dialled. What a peer hints at has to
+            // be believed first, and waits for the next turn.
+            if candidate.told_by.is_none() && !candidate.addresses.is_empty() {
+                self.net.try_too(candidate.peer, candidate.addresses);
+            }
             return;
         }
         if !ready || self.dealt_with() >= PROVIDERS_MAX {

@@ -378,7 +378,7 @@ mod tests {
             all in prop::collection::vec((0_u8..4, any::<u16>()), 0..40),
         ) {
             let mixed: Vec<_> = interleave(all.clone(), |(kind, _)| *kind).collect();
-            let (mut before, mut after) = (all.clone(), mixed.clone());
+            let (mut before, mut after) = (all, mixed.clone());
             before.sort_unstable();
             after.sort_unstable();
             prop_assert_eq!(before, after);

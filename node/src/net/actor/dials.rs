@@ -213,7 +213,7 @@ pub(super) fn connect_error(error: DialError, peer: Option<PeerId>) -> ConnectEr
             }
             let attempts = attempts
                 .into_iter()
-                .map(|(address, error)| (address, root_cause(&error)));
+                .map(|(address, error)| (without_peer(&address), root_cause(&error)));
             ConnectError::Unreachable(attempts.collect())
         }
         DialError::NoAddresses => peer.map_or(

@@ -37,10 +37,8 @@ use crate::net::{NetConfig, NetDeps, NetError, OwnAddresses};
 
 /// Addresses of one peer that may be tried at once: all that one dial has. The transport says when
 /// each of them starts.
-const ATTEMPTS_AT_ONCE: NonZeroU8 = {
-    assert!(DIAL_ADDRESSES_MAX < 256);
-    NonZeroU8::new(DIAL_ADDRESSES_MAX as u8).unwrap()
-};
+const ATTEMPTS_AT_ONCE: NonZeroU8 = NonZeroU8::new(32).unwrap();
+const _: () = assert!(ATTEMPTS_AT_ONCE.get() as usize == DIAL_ADDRESSES_MAX);
 
 /// How long listeners may take to report where they listen.
 const LISTEN_TIMEOUT: Duration = Duration::from_secs(5);

@@ -68,7 +68,7 @@ async fn a_peer_that_was_reached_by_quic_is_asked_by_tcp() {
         within("open", a.net.open_exchange(b.id())),
         within("open", b.net.open_exchange(a.id())),
     );
-    (from_a.unwrap(), from_b.unwrap());
+    let _streams = (from_a.unwrap(), from_b.unwrap());
     has_tcp(&a).await;
     has_tcp(&b).await;
     // A stream that is opened now goes over it: QUIC may go.
