@@ -8,8 +8,7 @@ use libp2p::core::ConnectedPoint;
 use libp2p::swarm::ConnectionId;
 use libp2p::{Multiaddr, PeerId};
 
-use super::order::kind_of;
-use super::scope::{Kind, Scope, Socket, host_of, is_name, without_peer};
+use super::scope::{Scope, Socket, host_of, is_name, without_peer};
 
 /// The longest agent that is shown, in characters.
 const AGENT_CHARS_MAX: usize = 64;
@@ -115,13 +114,6 @@ impl Peers {
         }
     }
 
-    /// Whether a peer is connected by TCP.
-    pub(super) fn has_tcp(&self, peer: &PeerId) -> bool {
-        let by_tcp = |one: &Connection| kind_of(&one.address) == Kind::Tcp;
-        let known = self.peers.get(peer);
-        known.is_some_and(|peer| peer.connections.iter().any(by_tcp))
-    }
-
     /// Whether a peer has said what it speaks and where it is.
     pub(super) fn is_member(&self, peer: &PeerId) -> bool {
         self.peers.get(peer).is_some_and(|peer| peer.member)
@@ -134,6 +126,12 @@ impl Peers {
     /// How many peers of this network are connected.
     pub(super) fn members(&self) -> usize {
         self.peers.values().filter(|peer| peer.member).count()
+    }
+
+    /// The peers of this network that are connected.
+    pub(super) fn member_ids(&self) -> impl Iterator<Item = PeerId> {
+        let members = self.peers.iter().filter(|(_, peer)| peer.member);
+        members.map(|(id, _)| *id)
     }
 
     /// The remote address of one connection.

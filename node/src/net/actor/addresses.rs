@@ -37,6 +37,7 @@ impl Actor {
         self.confirm(&addresses.external);
         self.addresses.send_replace(addresses);
         self.emit(NetEvent::AddressesChanged);
+        self.announce_after_move();
     }
 
     /// Has identify and the DHT say these addresses from now on.

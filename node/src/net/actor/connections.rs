@@ -12,6 +12,7 @@ use super::Actor;
 use super::dials::{Origin, Waiter, connect_error};
 use crate::net::behaviour::BehaviourEvent;
 use crate::net::book::ADDRESSES_MAX;
+use crate::net::foreign::{Foreign, Misfit, misfit};
 use crate::net::order::to_dial;
 use crate::net::records::unix_now;
 use crate::net::scope::{Scope, believed, is_name, without_peer};
@@ -92,16 +93,9 @@ impl Actor {
             }) => {
                 self.peers.measured(&peer, rtt);
             }
-            BehaviourEvent::Ping(ping::Event {
-                connection,
-                result: Err(ping::Failure::Timeout | ping::Failure::Other { .. }),
-                ..
-            }) => {
-                // The second failure in a row; nothing else notices a line that is half open.
-                self.swarm.close_connection(connection);
-            }
             BehaviourEvent::Mdns(mdns::Event::Discovered(found)) => self.handle_discovered(found),
             BehaviourEvent::Dht(event) => self.handle_dht(event),
+            // A pong that is late may lie behind bulk; a line that is dead is one that is silent.
             BehaviourEvent::Identify(_) | BehaviourEvent::Ping(_) | BehaviourEvent::Mdns(_) => {}
             BehaviourEvent::Limits(never) | BehaviourEvent::Exchange(never) => match never {},
         }
@@ -116,7 +110,7 @@ impl Actor {
     ) {
         if let Some(peer) = peer {
             let named = self.note_named(peer, addresses);
-            if self.peers.contains(&peer) {
+            if self.swarm.behaviour().exchange.is_connected(&peer) {
                 waiter.send(Ok(peer)).ok();
             } else if self.dials.wait(peer, waiter) {
                 self.dial_waited_for(peer, named, PeerCondition::NotDialing);
@@ -143,7 +137,7 @@ impl Actor {
     pub(super) fn handle_try_too(&mut self, peer: PeerId, addresses: Vec<Multiaddr>) {
         let named = self.note_named(peer, addresses);
         if self.dials.is_waited_for(&peer) {
-            self.dial_waited_for(peer, named, PeerCondition::Disconnected);
+            self.dial_waited_for(peer, named, PeerCondition::Always);
         }
     }
 
@@ -151,7 +145,7 @@ impl Actor {
     /// addresses of its own, does not come to an end.
     pub(super) fn dial_unattended(&mut self) {
         for peer in self.dials.unattended() {
-            self.dial_waited_for(peer, Vec::new(), PeerCondition::Disconnected);
+            self.dial_waited_for(peer, Vec::new(), PeerCondition::Always);
         }
     }
 
@@ -194,7 +188,7 @@ impl Actor {
         }
         // An own dial that runs is no reason not to try what it does not try.
         let condition = if runs {
-            PeerCondition::Disconnected
+            PeerCondition::Always
         } else {
             condition
         };
@@ -242,6 +236,7 @@ impl Actor {
     }
 
     pub(super) fn disconnect(&mut self, peer: PeerId) {
+        self.swarm.behaviour_mut().exchange.close(&peer);
         // An error says that it is not connected, which is what was asked for.
         self.swarm.disconnect_peer_id(peer).ok();
     }
@@ -255,6 +250,7 @@ impl Actor {
         if member {
             self.emit(NetEvent::PeerDisconnected { peer });
         }
+        self.dial_missed(peer);
     }
 
     fn handle_dial_failed(&mut self, id: ConnectionId, peer: Option<PeerId>, error: DialError) {
@@ -284,8 +280,15 @@ impl Actor {
             .flatten();
         let scope = Scope::of(remote).or(named).unwrap_or(Scope::Public);
         let server = info.protocols.contains(&self.protocols.kad);
+        let misfit = misfit(&self.protocols, &info.protocols);
+        let of_shoal = misfit.is_some();
+        self.note_misfit(peer, misfit);
         if !server && !info.protocols.contains(&self.protocols.exchange) {
             self.counters.strangers.add();
+            if of_shoal {
+                // It learns as much of this node, and the connection, which nothing uses, ends.
+                return;
+            }
             tracing::debug!(%peer, "speaks none of this network's protocols");
             self.handle_ban(peer, STRANGER_PAUSE);
             return;
@@ -310,6 +313,17 @@ impl Actor {
             self.emit(NetEvent::PeerConnected { peer });
         }
         self.upgrade_identified(peer, dialled);
+    }
+
+    /// Takes note whether a peer of Shoal is one that this node understands.
+    fn note_misfit(&mut self, peer: PeerId, misfit: Option<Misfit>) {
+        let Some(misfit) = misfit else {
+            self.foreigners.understood(&peer);
+            return;
+        };
+        if self.foreigners.met(peer, &misfit, Instant::now()) {
+            tracing::info!("{}", Foreign { peer, misfit });
+        }
     }
 
     /// Puts a DHT server into the routing table; a node of the public network does not take in
@@ -349,7 +363,8 @@ impl Actor {
                 self.book.addresses(&peer).to_vec(),
                 &self.interfaces.latest(),
             );
-            if addresses.is_empty() || self.peers.members() >= MDNS_PEERS_MAX {
+            let rests = self.foreigners.rests(&peer, Instant::now());
+            if addresses.is_empty() || rests || self.peers.members() >= MDNS_PEERS_MAX {
                 continue;
             }
             let opts = DialOpts::peer_id(peer).addresses(addresses).build();

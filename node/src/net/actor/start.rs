@@ -17,7 +17,8 @@ use tokio_util::task::TaskTracker;
 
 use super::connections::DIAL_ADDRESSES_MAX;
 use super::dials::root_cause;
-use super::{Actor, Command, Dials, Upgrades};
+use super::{Actor, Command, Dials, Foreigners, Upgrades, Waking};
+use crate::clock_gap::ClockGaps;
 use crate::emulation::Emulation;
 use crate::net::announce::Announcer;
 use crate::net::behaviour::Behaviour;
@@ -58,6 +59,7 @@ pub(in crate::net) struct Ends {
     pub(in crate::net) addresses: watch::Sender<OwnAddresses>,
     pub(in crate::net) counters: Counters,
     pub(in crate::net) traffic: Traffic,
+    pub(in crate::net) gaps: ClockGaps,
 }
 
 /// Builds an actor that listens; it only has to be run.
@@ -82,7 +84,7 @@ pub(in crate::net) async fn start(
     };
     let links = Links::of(&config, carriers);
     let timeout = config.limits.handshake_timeout;
-    let transport = transport::build(keypair, timeout, &ends.traffic, &links)?;
+    let transport = transport::build(keypair, timeout, &ends.traffic, &ends.gaps, &links)?;
     let local = keypair.public().to_peer_id();
     let remembered = remembered(&config, local, deps, &ends.counters).await?;
     let Remembered {
@@ -125,6 +127,9 @@ pub(in crate::net) async fn start(
         lookups: Lookups::default(),
         announcer: Announcer::new(config.dht.announce_interval),
         announced,
+        foreigners: Foreigners::default(),
+        gaps: ends.gaps,
+        waking: Waking::default(),
         counters: ends.counters,
         tasks,
         links_end,

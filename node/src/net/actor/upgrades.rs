@@ -115,7 +115,7 @@ impl Actor {
     pub(super) fn handle_prefer_tcp(&mut self, peer: PeerId, waiter: Waiter) {
         let is_known = self.peers.is_member(&peer);
         if !self.peers.contains(&peer)
-            || self.peers.has_tcp(&peer)
+            || self.has_tcp(&peer)
             // Where a peer is, it says itself within a moment.
             || (is_known && !self.upgrade(peer))
         {
@@ -135,7 +135,7 @@ impl Actor {
         if self.upgrades.is_running(&peer) {
             return true;
         }
-        if self.peers.has_tcp(&peer) || !self.upgrades.is_due(&peer, Instant::now()) {
+        if self.has_tcp(&peer) || !self.upgrades.is_due(&peer, Instant::now()) {
             return false;
         }
         let mut addresses: Vec<Multiaddr> = self.addresses_to_dial(peer, Vec::new());
@@ -160,10 +160,14 @@ impl Actor {
         }
     }
 
+    fn has_tcp(&self, peer: &PeerId) -> bool {
+        self.swarm.behaviour().exchange.has_tcp(peer)
+    }
+
     /// A connection with `peer` is there.
     pub(super) fn upgrade_connected(&mut self, peer: PeerId, id: ConnectionId) {
         self.upgrades.connected(&peer, id);
-        if self.peers.has_tcp(&peer) {
+        if self.has_tcp(&peer) {
             self.upgrades.settle(&peer);
         }
     }

@@ -6,6 +6,8 @@
 mod addresses;
 mod connecting;
 mod discovery;
+mod ends;
+mod foreign;
 mod links;
 mod streams;
 mod wire;
