@@ -165,8 +165,9 @@ impl Machine {
         let mut command = self.command("cat");
         let output = command.arg("/proc/net/snmp").output().expect("`cat` runs");
         let text = String::from_utf8_lossy(&output.stdout).into_owned();
-        let udp = text.lines().filter_map(|line| line.strip_prefix("Udp: "));
-        let numbers = udp.into_iter().nth(1).and_then(|line| line.split(' ').next());
+        let mut udp = text.lines().filter_map(|line| line.strip_prefix("Udp: "));
+        // The first of the two lines has the names.
+        let numbers = udp.nth(1).and_then(|line| line.split(' ').next());
         numbers.and_then(|it| it.parse().ok()).unwrap_or(u64::MAX)
     }
 }
