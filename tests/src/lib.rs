@@ -10,6 +10,8 @@ pub mod forger;
 pub mod halves;
 pub mod http;
 pub mod netns;
+#[cfg(target_os = "linux")]
+pub mod odd_disk;
 pub mod peer;
 pub mod refused;
 pub mod schema;

@@ -4,14 +4,16 @@
 //! place to change for a faster path. Nothing unencrypted can be negotiated. Every handshake has a
 //! deadline. TLS and yamux are set up for bulk in [`tls`], [`record`] and [`yamux`], and speak the
 //! same protocols as any libp2p peer; nodes of Shoal have a multiplexer of their own, [`mux`].
-//! [`ends`] bounds how long closing and silence last, [`upgrade`] agrees on all of it, [`attempts`]
-//! says when each address of a dial is tried, and [`own_end`] corrects where listeners are. In a
+//! [`ends`] bounds how long closing and silence last, [`handshakes`] how many of them run, [`upgrade`]
+//! agrees on all of it, [`attempts`] says when each address of a dial is tried, and [`own_end`]
+//! corrects where listeners are. In a
 //! test network, links are emulated below all of this ([`emulated`]).
 
 mod attempts;
 mod buffers;
 mod emulated;
 mod ends;
+mod handshakes;
 mod mux;
 mod own_end;
 mod record;
@@ -46,10 +48,12 @@ use self::emulated::relay::Relayed;
 use self::ends::Listening;
 #[cfg(target_os = "linux")]
 use self::ends::UNACKED_MAX;
+use self::handshakes::Handshakes;
 use self::own_end::OwnEnds;
 use self::shallow::Shallow;
 use self::upgrade::{STREAMS_PER_CONNECTION_MAX, Upgrade};
 use super::behaviour::SILENCE_MAX;
+use super::config::ConnectionLimits;
 use super::meter::Traffic;
 use super::{NetConfig, NetError};
 use crate::clock_gap::ClockGaps;
@@ -67,13 +71,13 @@ const QUIC_CONNECTION_WINDOW_BYTES: u32 = 16 << 20;
 /// [`NetError::Transport`] when a certificate cannot be made.
 pub(super) fn build(
     keypair: &Keypair,
-    handshake_timeout: Duration,
+    limits: &ConnectionLimits,
     traffic: &Traffic,
     gaps: &ClockGaps,
     links: &Links,
 ) -> Result<Boxed<Output>, NetError> {
     let sockets = || {
-        let above = Above::new(keypair, handshake_timeout, traffic, gaps)?;
+        let above = Above::new(keypair, limits, traffic, gaps)?;
         Ok(match links {
             Links::Real => above.sockets(),
             Links::Emulated(Emulation::Sockets { emulator, node }, carriers) => {
@@ -114,9 +118,8 @@ pub fn swarm_transport(
         end: end.clone(),
     };
     let links = Links::of(config, carriers);
-    let timeout = config.limits.handshake_timeout;
     let (traffic, gaps) = (Traffic::default(), ClockGaps::default());
-    build(keypair, timeout, &traffic, &gaps, &links)
+    build(keypair, &config.limits, &traffic, &gaps, &links)
 }
 
 /// What the bytes of connections pass.
@@ -144,6 +147,7 @@ struct Above<'a> {
     keypair: &'a Keypair,
     upgrade: Upgrade,
     handshake_timeout: Duration,
+    handshakes: Handshakes,
     traffic: &'a Traffic,
     gaps: &'a ClockGaps,
 }
@@ -151,14 +155,15 @@ struct Above<'a> {
 impl<'a> Above<'a> {
     fn new(
         keypair: &'a Keypair,
-        handshake_timeout: Duration,
+        limits: &ConnectionLimits,
         traffic: &'a Traffic,
         gaps: &'a ClockGaps,
     ) -> Result<Self, NetError> {
         Ok(Self {
             keypair,
             upgrade: Upgrade::new(keypair)?,
-            handshake_timeout,
+            handshake_timeout: limits.handshake_timeout,
+            handshakes: Handshakes::new(limits.pending_inbound_max),
             traffic,
             gaps,
         })
@@ -205,12 +210,17 @@ impl<'a> Above<'a> {
         T::ListenerUpgrade: Send,
     {
         let (traffic, upgrade) = (self.traffic.clone(), self.upgrade.clone());
-        let gaps = self.gaps.clone();
+        let (gaps, handshakes) = (self.gaps.clone(), self.handshakes.clone());
         let upgraded = streams
             .map(move |stream, _| Listening::new(traffic.tcp(stream)))
             .and_then(move |stream, point| {
                 let silence = (stream.heard(), gaps.clone());
-                upgrade.apply(stream, point, silence).boxed()
+                let inbound = point.is_listener().then_some(handshakes);
+                let upgrade = upgrade.apply(stream, point, silence);
+                match inbound {
+                    Some(handshakes) => handshakes.run(upgrade).boxed(),
+                    None => upgrade.boxed(),
+                }
             });
         TransportTimeout::new(upgraded, self.handshake_timeout).boxed()
     }
