@@ -13,7 +13,7 @@ use shoal_node::{
 use super::interruptible;
 use crate::{
     app::App,
-    args::{LsArgs, Patience},
+    args::{LsArgs, Timeout},
     human,
     output::Text,
     progress::Bar,
@@ -30,7 +30,7 @@ struct MyShares {
 
 pub(crate) async fn run(app: &App, args: LsArgs) -> Result<(), ApiError> {
     match args.link {
-        Some(link) => tree(app, link, args.peer, &args.patience).await,
+        Some(link) => tree(app, link, args.peer, &args.timeout).await,
         None => my_shares(app).await,
     }
 }
@@ -74,13 +74,13 @@ async fn tree(
     app: &App,
     link: String,
     peers: Vec<Multiaddr>,
-    patience: &Patience,
+    timeout: &Timeout,
 ) -> Result<(), ApiError> {
     ApiError::parse_link(&link)?;
     let request = ListRequest {
         link,
         peers,
-        timeout_ms: patience.millis(),
+        timeout_ms: timeout.millis(),
     };
     let client = Client::connect(&app.home).await?;
     let bar = Bar::start(&app.output, "looking for providers");
