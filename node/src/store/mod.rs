@@ -44,9 +44,9 @@ pub use boot::BootId;
 pub use error::StoreError;
 pub use garbage::{Garbage, GarbagePhase};
 pub use library::{
-    BlockKind, Checked, Damage, FileVerdict, Held, Library, LibraryEvent, Lost, ReadError,
-    ScrubPosition, Scrubbed, UnshareError, UnshareTarget, Unshared, Verdict, VerifyEvent,
-    VerifySummary,
+    BlockKind, Checked, Cut, Damage, FileVerdict, Found, Held, Library, LibraryEvent, Lost,
+    ReadError, ScrubPosition, Scrubbed, UnshareError, UnshareTarget, Unshared, Verdict,
+    VerifyEvent, VerifySummary,
 };
 pub use register::{Registered, SharePlace};
 pub use repair::Repaired;

@@ -39,7 +39,7 @@ use sweep::KnownBad;
 
 pub use check::Checked;
 pub use lost::Lost;
-pub use read::{BlockKind, ReadError};
+pub use read::{BlockKind, Cut, Found, ReadError};
 pub use scrub::{Damage, ScrubPosition, Scrubbed};
 pub use sweep::{FileVerdict, Verdict, VerifyEvent, VerifySummary};
 pub use unshare::{UnshareError, UnshareTarget, Unshared};
