@@ -12,7 +12,7 @@ use shoal_node::{
 };
 use tokio::time::{Instant, sleep};
 
-use crate::{app::App, host::Host};
+use crate::{app::App, daemon, host::Host};
 
 /// A node that another command has just started on this home opens its database in this time, or
 /// never.
@@ -30,7 +30,7 @@ impl Session {
     pub(crate) async fn open(app: &App) -> Result<Self, ApiError> {
         let deadline = Instant::now() + OTHERS_START_DEADLINE;
         loop {
-            match Client::connect(&app.home).await {
+            match daemon::connect(app).await {
                 Ok(client) => return Ok(Self { client, host: None }),
                 Err(error) if error.code == ErrorCode::NoDaemon => {}
                 Err(error) => return Err(error),

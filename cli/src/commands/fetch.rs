@@ -1,11 +1,16 @@
 //! `shoal fetch`: gets what a link names, verified; the same command again resumes it.
 
-use std::path::{Path, PathBuf};
+use std::{
+    path::{Path, PathBuf},
+    pin::pin,
+    time::Duration,
+};
 
 use shoal_node::api::{
     ApiError, ErrorCode,
     types::{Destination, FetchRequest, FetchResult},
 };
+use tokio::sync::watch;
 
 use super::{cat, interruptible, show_warnings};
 use crate::{
@@ -16,6 +21,10 @@ use crate::{
     progress::Bar,
     session::Session,
 };
+
+/// What a command whose terminal was closed takes at most until it has left its transfer to the
+/// daemon.
+const HANGUP_GRACE: Duration = Duration::from_secs(5);
 
 /// More than a screen of new names helps nobody; the JSON has them.
 const RENAMED_SHOWN_MAX: usize = 20;
@@ -41,20 +50,43 @@ async fn fetch(
     request: &FetchRequest,
 ) -> Result<FetchResult, ApiError> {
     let bar = Bar::start(&app.output, "starting");
-    interruptible(
-        app,
-        session
-            .client
-            .fetch(request, |progress| bar.fetch(&progress)),
-    )
-    .await
-    .map_err(|error| match error.code {
+    let (knows, mut transfer) = watch::channel(None);
+    let fetching = session.client.fetch(request, |update| {
+        knows.send_replace(Some(update.transfer));
+        bar.fetch(&update.progress);
+    });
+    let mut fetching = pin!(fetching);
+    let fetched = interruptible(app, fetching.as_mut()).await;
+    if app.hangup.is_cancelled() && fetched.is_err() && !session.is_foreground() {
+        // As long as this command still waits for it, the transfer runs.
+        tokio::select! {
+            _ = &mut fetching => {}
+            () = leave_to_daemon(session, &mut transfer) => {}
+        }
+    }
+    fetched.map_err(|error| match error.code {
         // This command was; a transfer that was paused by another one says so itself.
         ErrorCode::Interrupted if error.hint.is_none() => {
             error.hint("what was fetched is kept; run the same command to resume")
         }
         _ => error,
     })
+}
+
+/// The terminal was closed: has the daemon go on with the transfer although nobody waits for it.
+async fn leave_to_daemon(session: &Session, transfer: &mut watch::Receiver<Option<u64>>) {
+    let leaving = async {
+        let known = transfer.wait_for(Option::is_some).await.map(|id| *id);
+        if let Ok(Some(id)) = known {
+            session
+                .client
+                .tell_transfer(&id.to_string(), "resume")
+                .await?;
+        }
+        Ok::<_, ApiError>(())
+    };
+    // Nobody is there to be told that it did not work.
+    let _ = tokio::time::timeout(HANGUP_GRACE, leaving).await;
 }
 
 fn request(args: FetchArgs) -> Result<FetchRequest, ApiError> {

@@ -21,6 +21,7 @@ mod halves;
 mod job;
 mod journal;
 mod landing;
+mod look;
 mod names;
 mod offer;
 mod only;
@@ -35,6 +36,7 @@ mod supply;
 mod transfer;
 mod transfers;
 mod unflushed;
+mod waiting;
 
 use std::{
     path::PathBuf,
@@ -56,7 +58,7 @@ pub(crate) use self::{
     find::FoundProvider,
     names::Renamed,
     only::Only,
-    progress::{Phase, Snapshot, Totals},
+    progress::{Estimate, Phase, Snapshot, Totals},
     stream::{StreamRequest, Streamed},
     transfers::{ControlError, FetchEvent, Pause, TransferInfo, TransferState, Transfers},
 };
@@ -66,6 +68,7 @@ use self::{
     halves::{Halves, Sought},
     job::Job,
     landing::Landing,
+    progress::MEASURE_INTERVAL,
     record::Place,
     reputation::Reputation,
     stream::Streams,
@@ -80,9 +83,6 @@ use crate::{
     store::{Library, ShareId, Store},
     swarm::Swarms,
 };
-
-/// How often the rate of a running transfer is measured.
-const RATE_INTERVAL: Duration = Duration::from_millis(500);
 
 /// What to fetch, and where to.
 #[derive(Clone, Debug)]
@@ -228,12 +228,15 @@ impl Fetcher {
         Self { inner }
     }
 
-    /// Goes on with what ended with an earlier process, and leaves what this one does not finish
-    /// to the next: what a daemon does.
+    /// Goes on with what ended with an earlier process, looks for what rests for want of providers,
+    /// and leaves what this one does not finish to the next: what a daemon does.
     pub(crate) fn resume_stopped(&self) {
-        self.inner.resumes.store(true, Relaxed);
-        self.inner.transfers.resume_stopped();
-        self.inner.start_queued();
+        let inner = &self.inner;
+        inner.transfers.resume_stopped();
+        inner.start_queued();
+        if !inner.resumes.swap(true, Relaxed) {
+            inner.tasks.spawn(Arc::clone(inner).look_for_resting());
+        }
     }
 
     /// Starts a transfer, goes on with one that rests, or attaches to the one that does the same.
@@ -427,7 +430,7 @@ impl Inner {
         let cancel = started.cancel.clone();
         let job = Job::new(Arc::clone(&self), started);
         let mut running = span::spawn(&self.tasks, job.run(cancel));
-        let mut ticks = tokio::time::interval(RATE_INTERVAL);
+        let mut ticks = tokio::time::interval(MEASURE_INTERVAL);
         let joined = loop {
             tokio::select! {
                 joined = &mut running => break joined,

@@ -1,14 +1,20 @@
 //! What a transfer has done so far, readable from anywhere at any time.
+//!
+//! Everything that is shown of a transfer comes from here: the bar, `status`, `transfers` and the
+//! events print the same [`Snapshot`] and [`Estimate`].
 
 use std::{
     sync::{
-        Mutex, PoisonError,
+        Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering::Relaxed},
     },
-    time::Instant,
+    time::{Duration, Instant},
 };
 
-use crate::meter::Meter;
+use crate::meter::{Meter, Speed};
+
+/// Between two looks at how much has arrived: what a [`Meter`] tells apart.
+pub(super) const MEASURE_INTERVAL: Duration = Duration::from_millis(250);
 
 /// What a transfer is busy with.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -28,6 +34,10 @@ pub(crate) enum Phase {
 /// Counters of one transfer; bytes are chunk payload.
 #[derive(Debug, Default)]
 pub(crate) struct Progress {
+    /// Of all chunks, whether they turn out right or not: the rate is measured by it.
+    arrived: AtomicU64,
+    /// Of chunks that have arrived, in part or whole, and are not verified yet.
+    unverified: AtomicU64,
     phase: AtomicU8,
     sources: AtomicU32,
     asked: AtomicU32,
@@ -39,15 +49,20 @@ pub(crate) struct Progress {
     dag: AtomicU64,
     resumed: AtomicU64,
     local: AtomicU64,
-    rate: AtomicU64,
-    meter: Mutex<Meter>,
+    measured: Mutex<Measured>,
+}
+
+#[derive(Debug, Default)]
+struct Measured {
+    meter: Meter,
+    speed: Speed,
 }
 
 /// The counters at one moment.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Snapshot {
     pub(crate) phase: Phase,
-    /// Providers that are asked for blocks.
+    /// Providers that have delivered bytes in the last seconds.
     pub(crate) sources: u32,
     /// Peers that were contacted.
     pub(crate) asked: u32,
@@ -58,14 +73,37 @@ pub(crate) struct Snapshot {
     pub(crate) dag: u64,
     pub(crate) resumed: u64,
     pub(crate) local: u64,
+    /// Bytes of chunks that have arrived and are not verified yet. What turns out bad, or is thrown
+    /// away, counts no longer.
+    pub(crate) unverified: u64,
+}
+
+/// How fast a transfer is, and how long it still takes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Estimate {
+    /// Bytes of chunks that arrive per second, over the last seconds.
+    pub(crate) rate: u64,
+    /// Unknown while there is no rate to tell it by, and beyond a month.
+    pub(crate) eta: Option<Duration>,
 }
 
 impl Progress {
-    /// Takes the rate; to be called at regular intervals.
+    /// Measures the rate; to be called every [`MEASURE_INTERVAL`].
     pub(super) fn measure(&self) {
-        let bytes = self.snapshot().bytes();
-        let mut meter = self.meter.lock().unwrap_or_else(PoisonError::into_inner);
-        self.rate.store(meter.rate(bytes, Instant::now()), Relaxed);
+        let arrived = self.arrived.load(Relaxed);
+        let mut measured = self.measured();
+        measured.speed = measured.meter.speed(arrived, Instant::now());
+    }
+
+    /// Chunk bytes have come in, and whether what came turns out right is not known yet.
+    pub(super) fn arrived(&self, bytes: u64) {
+        self.arrived.fetch_add(bytes, Relaxed);
+        self.unverified.fetch_add(bytes, Relaxed);
+    }
+
+    /// Chunk bytes that came in were verified, turned out bad, or were thrown away.
+    pub(super) fn settled(&self, bytes: u64) {
+        self.unverified.fetch_sub(bytes, Relaxed);
     }
 
     pub(super) fn phase(&self, phase: Phase) {
@@ -121,12 +159,22 @@ impl Progress {
             dag: self.dag.load(Relaxed),
             resumed: self.resumed.load(Relaxed),
             local: self.local.load(Relaxed),
+            unverified: self.unverified.load(Relaxed),
         }
     }
 
-    /// Verified bytes per second, lately.
-    pub(crate) fn rate(&self) -> u64 {
-        self.rate.load(Relaxed)
+    /// How fast it is now that it is as far as `at`.
+    pub(crate) fn estimate(&self, at: &Snapshot) -> Estimate {
+        let speed = self.measured().speed;
+        let left = at.left();
+        Estimate {
+            rate: speed.rate,
+            eta: left.and_then(|left| speed.time_for(left)),
+        }
+    }
+
+    fn measured(&self) -> MutexGuard<'_, Measured> {
+        self.measured.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -162,7 +210,23 @@ impl Snapshot {
     }
 
     /// Verified bytes in place, wherever they came from.
-    pub(crate) fn bytes(&self) -> u64 {
+    pub(crate) fn verified(&self) -> u64 {
         self.downloaded + self.resumed + self.local
+    }
+
+    /// How far it is: what is verified, and what has arrived and is not yet. The counters are read
+    /// one after the other, and a chunk may be in neither or in both for a moment.
+    pub(crate) fn bytes(&self) -> u64 {
+        let bytes = self.verified().saturating_add(self.unverified);
+        match self.totals_known() {
+            true => bytes.min(self.bytes_total),
+            false => bytes,
+        }
+    }
+
+    /// Bytes that are still to come, once the whole is known.
+    fn left(&self) -> Option<u64> {
+        let known = self.totals_known();
+        known.then(|| self.bytes_total.saturating_sub(self.bytes()))
     }
 }

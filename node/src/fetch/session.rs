@@ -79,8 +79,8 @@ pub(super) struct Source {
 pub(super) enum SessionEvent {
     /// What the provider says it has; first after opening, again when it changes.
     Available(Availability),
-    /// Part of a block came in.
-    Progress(u32),
+    /// Part of a block came in: so many bytes more.
+    Progress(WantId, u32),
     /// A whole block came in.
     Block(Received),
     /// The provider cannot serve this block.
@@ -355,7 +355,7 @@ impl Worker {
             if filled - reported >= PROGRESS_BYTES && filled < bytes.len() {
                 let grown = u32::try_from(filled - reported).unwrap_or(u32::MAX);
                 reported = filled;
-                self.emit(SessionEvent::Progress(grown)).await?;
+                self.emit(SessionEvent::Progress(ask.want, grown)).await?;
             }
         }
         Ok(Received {

@@ -18,6 +18,7 @@ mod dht;
 mod error;
 mod exchange;
 mod handle;
+mod heard;
 pub mod identity;
 mod journal;
 mod limits;

@@ -15,7 +15,7 @@ use shoal_protocol::{
 use crate::{
     api::types as api,
     emulation::Emulation,
-    fetch::{Fetched, FoundProvider, Snapshot, Streamed, TransferInfo, TransferState},
+    fetch::{Estimate, Fetched, FoundProvider, Snapshot, Streamed, TransferInfo, TransferState},
     net::{self, PeerInfo, Scope, without_peer},
     share::{self, Shared},
     store::{Recipe, ShareRecord, ShareState},
@@ -229,12 +229,12 @@ pub(super) fn transfer(info: &TransferInfo) -> api::Transfer {
                 reason: reason.clone(),
             },
         },
-        progress: progress(&info.progress, info.rate),
+        progress: progress(&info.progress, info.estimate),
         limit: info.limit,
     }
 }
 
-pub(super) fn progress(at: &Snapshot, rate: u64) -> api::FetchProgress {
+pub(super) fn progress(at: &Snapshot, estimate: Estimate) -> api::FetchProgress {
     api::FetchProgress {
         phase: match at.phase {
             crate::fetch::Phase::Finding => api::FetchPhase::Finding,
@@ -243,10 +243,12 @@ pub(super) fn progress(at: &Snapshot, rate: u64) -> api::FetchProgress {
             crate::fetch::Phase::Landing => api::FetchPhase::Landing,
         },
         bytes: at.bytes(),
+        verified_bytes: at.verified(),
         bytes_total: at.totals_known().then_some(at.bytes_total),
         files: at.files,
         files_total: at.totals_known().then_some(at.files_total),
-        rate,
+        rate: estimate.rate,
+        eta_ms: estimate.eta.map(millis),
         sources: at.sources,
         asked: at.asked,
     }

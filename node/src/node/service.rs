@@ -199,7 +199,7 @@ impl Service for NodeHandle {
     async fn fetch(
         &self,
         request: api::FetchRequest,
-        progress: Progress<api::FetchProgress>,
+        progress: Progress<api::FetchUpdate>,
         cancel: CancellationToken,
     ) -> Result<api::FetchResult, ApiError> {
         let (output, into) = match request.destination {
@@ -235,8 +235,11 @@ impl Service for NodeHandle {
                     return Err(interrupted());
                 }
                 _ = ticks.tick() => {
-                    let at = attached.progress();
-                    progress.report(answers::progress(&at, attached.rate()));
+                    let (at, estimate) = attached.progress();
+                    progress.report(api::FetchUpdate {
+                        transfer: attached.id(),
+                        progress: answers::progress(&at, estimate),
+                    });
                 }
             }
         };
@@ -259,7 +262,7 @@ impl Service for NodeHandle {
             peers: request.peers,
             timeout: Duration::from_millis(request.timeout_ms),
         };
-        let report = |at, rate| progress.report(answers::progress(&at, rate));
+        let report = |at, estimate| progress.report(answers::progress(&at, estimate));
         let streaming = self.inner.fetcher.stream(&request, out, report);
         let streamed = cancelled_or(&cancel, streaming).await?;
         Ok(answers::streamed(&streamed))

@@ -155,7 +155,7 @@ impl Service for Scripted {
     async fn fetch(
         &self,
         request: FetchRequest,
-        progress: Progress<FetchProgress>,
+        progress: Progress<FetchUpdate>,
         cancel: CancellationToken,
     ) -> Result<FetchResult, ApiError> {
         match request.link.as_str() {
@@ -165,15 +165,20 @@ impl Service for Scripted {
             _ => {}
         }
         let slow = request.link == "slow";
-        progress.report(FetchProgress {
-            phase: FetchPhase::Fetching,
-            bytes: 1,
-            bytes_total: Some(2),
-            files: 0,
-            files_total: None,
-            rate: 0,
-            sources: 1,
-            asked: 1,
+        progress.report(FetchUpdate {
+            transfer: 7,
+            progress: FetchProgress {
+                phase: FetchPhase::Fetching,
+                bytes: 1,
+                verified_bytes: 1,
+                bytes_total: Some(2),
+                files: 0,
+                files_total: None,
+                rate: 0,
+                eta_ms: None,
+                sources: 1,
+                asked: 1,
+            },
         });
         if slow {
             self.seen.notified().await;
@@ -300,10 +305,12 @@ fn transfer(state: TransferState) -> Transfer {
         progress: FetchProgress {
             phase: FetchPhase::Fetching,
             bytes: 1,
+            verified_bytes: 1,
             bytes_total: Some(2),
             files: 0,
             files_total: Some(1),
             rate: 0,
+            eta_ms: None,
             sources: 1,
             asked: 1,
         },

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use libp2p::{Multiaddr, PeerId};
 use shoal_protocol::{
     exchange::{Availability, PeerHint},
-    planner::{Action, Arrival, Blame, Holdings, ProviderId, Refused, Removal},
+    planner::{Action, Arrival, Blame, Holdings, ProviderId, Refused, Removal, WantId},
 };
 use tracing::Instrument as _;
 
@@ -83,16 +83,27 @@ impl Transfer {
             }
             match event {
                 SessionEvent::Block(received) => {
+                    let is_content = self.is_content(received.want);
+                    let bytes = received.bytes.len() as u64;
+                    self.arrivals
+                        .came(provider, bytes, is_content, Instant::now());
                     let is_awaited = match self.is_early(source, &received) {
                         Some(is_awaited) => is_awaited,
                         None => self.arrived(provider, &received, now),
                     };
+                    let counts = if is_content { bytes } else { 0 };
                     if is_awaited {
+                        self.arrivals.lands(received.want, counts);
                         self.land(provider, received, sink);
+                    } else {
+                        self.arrivals.thrown_away(counts);
                     }
                 }
-                SessionEvent::Progress(grown) => {
+                SessionEvent::Progress(want, grown) => {
                     self.moved = Instant::now();
+                    let is_content = self.is_content(want);
+                    self.arrivals
+                        .grew(provider, grown.into(), is_content, self.moved);
                     self.planner.progress(provider, grown, now);
                 }
                 SessionEvent::Missing(want, why) => {
@@ -108,6 +119,11 @@ impl Transfer {
                 SessionEvent::Ended(end) => self.handle_ended(provider, &end),
             }
         }
+    }
+
+    /// Whether a want is for payload. One that is no more was, in all likelihood.
+    fn is_content(&self, want: WantId) -> bool {
+        self.wants.get(&want).is_none_or(|want| want.is_content)
     }
 
     /// Tells the planner of a block; false when nobody waits for it any more.
@@ -250,6 +266,14 @@ impl Transfer {
     }
 
     pub(super) fn handle_verdict(&mut self, verdict: Verdict) -> Result<(), FetchError> {
+        let want = verdict.want;
+        let judged = self.judge(verdict);
+        // Once it counts as verified, so that nobody sees a bar go back and forth.
+        self.arrivals.judged(want);
+        judged
+    }
+
+    fn judge(&mut self, verdict: Verdict) -> Result<(), FetchError> {
         let Verdict {
             provider,
             want,
@@ -328,6 +352,7 @@ impl Transfer {
     }
 
     fn end_session(&mut self, provider: ProviderId) {
+        self.arrivals.ended(provider);
         if let Some(session) = self.sessions.remove(&provider) {
             let serial = session.serial();
             self.early_failed(Source { provider, serial });

@@ -7,6 +7,7 @@
 //! moved for the time-out, when the disk refuses, or when it is dropped; dropping it ends all
 //! sessions.
 
+mod arrivals;
 mod early;
 mod events;
 mod landers;
@@ -26,6 +27,7 @@ use tokio::{sync::mpsc, task::JoinHandle};
 use tokio_util::{sync::DropGuard, task::TaskTracker};
 
 use self::{
+    arrivals::Arrivals,
     early::Early,
     landers::{Landers, Verdict},
 };
@@ -99,6 +101,7 @@ pub(super) struct Transfer {
     next_want: u64,
     next_serial: u64,
     received: HashMap<PeerId, u64>,
+    arrivals: Arrivals,
     events: mpsc::Receiver<Told>,
     event_sender: mpsc::Sender<Told>,
     landers: Landers,
@@ -158,6 +161,7 @@ impl Transfer {
     pub(super) fn new(setup: Setup) -> Self {
         let (event_sender, events) = mpsc::channel(EVENTS_QUEUED_MAX);
         let (landers, verdicts) = Landers::new(setup.nodes.clone());
+        let arrivals = Arrivals::new(Arc::clone(&setup.progress));
         let now = Instant::now();
         let order = match setup.in_order {
             true => Order::ById,
@@ -181,6 +185,7 @@ impl Transfer {
             next_want: 0,
             next_serial: 0,
             received: HashMap::new(),
+            arrivals,
             events,
             event_sender,
             landers,
@@ -252,7 +257,8 @@ impl Transfer {
                 }
                 () = tokio::time::sleep(tick) => {}
             }
-            let (sources, asked) = (self.sessions.len(), self.setup.contacts.count());
+            let sources = self.arrivals.delivering(Instant::now());
+            let asked = self.setup.contacts.count();
             self.setup.progress.peers(sources, asked);
             let now = self.setup.progress.snapshot();
             // Time counts while something is asked for: what nobody needs yet nobody is late with.

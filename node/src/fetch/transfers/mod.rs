@@ -27,7 +27,7 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 use shoal_protocol::address::Cid;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
 pub(super) use self::table::now_ms;
@@ -38,7 +38,8 @@ use self::{
 };
 use super::{
     FetchError, FetchRequest, Fetched, Outcome,
-    progress::{Progress, Snapshot},
+    look::Resting,
+    progress::{Estimate, Progress, Snapshot},
     record::{Fate, Place, Records, TransferRecord},
     unflushed::Unflushed,
 };
@@ -68,6 +69,9 @@ pub(crate) enum Pause {
     Stopped,
     /// Something was in the way that may not be there next time.
     Problem(String),
+    /// Nobody was found that has it, or nobody delivers: a daemon looks again, and goes on once
+    /// somebody does.
+    NoProvider(String),
 }
 
 impl std::fmt::Display for Pause {
@@ -77,6 +81,12 @@ impl std::fmt::Display for Pause {
             Self::Interrupted => "interrupted",
             Self::Stopped => "the node was stopped",
             Self::Problem(what) => what,
+            Self::NoProvider(what) => {
+                return write!(
+                    f,
+                    "{what}; a daemon goes on by itself once a provider is found"
+                );
+            }
         })
     }
 }
@@ -103,8 +113,7 @@ pub(crate) struct TransferInfo {
     /// Whether nothing of it is left to go on with or to clean up.
     pub(crate) over: bool,
     pub(crate) progress: Snapshot,
-    /// Verified bytes per second, lately.
-    pub(crate) rate: u64,
+    pub(crate) estimate: Estimate,
     /// What it may receive.
     pub(crate) limit: Rate,
 }
@@ -170,6 +179,8 @@ pub(crate) struct Transfers {
     /// Cancelled when the node shuts down, and every run with it.
     shutdown: CancellationToken,
     table: Mutex<Table>,
+    /// A transfer has come to rest for want of providers.
+    rested: Notify,
 }
 
 impl Transfers {
@@ -188,6 +199,7 @@ impl Transfers {
             records,
             shutdown,
             table: Mutex::new(table),
+            rested: Notify::new(),
         })
     }
 
@@ -313,15 +325,19 @@ impl Transfers {
         Ok(Told::Now)
     }
 
-    /// Queues a transfer that rests, although nobody waits for it.
+    /// Queues a transfer that rests, although nobody waits for it. One that runs does not rest when
+    /// those who wait for it leave.
     pub(super) fn resume(&self, id: u64) -> Result<(), ControlError> {
         let mut table = self.lock();
         let entry = table.known(id)?;
-        match &entry.state {
+        match &mut entry.state {
             State::Done => return Err(ControlError::Done(id)),
             State::Removing => return Err(ControlError::Unknown(id.to_string())),
             // One that is being paused comes to rest first, and is asked again then.
-            State::Queued(_) | State::Running(_) => return Ok(()),
+            State::Queued(run) | State::Running(run) => {
+                run.is_kept = true;
+                return Ok(());
+            }
             State::Paused(_) | State::Failed(_) => {}
         }
         table.queue(id, None, &self.shutdown);
@@ -417,11 +433,18 @@ impl Transfers {
                 _ => State::Paused(Pause::Stopped),
             },
             Err(FetchError::Removed) => State::Removing,
+            // Of what nobody waits for, nobody else would know that it did not come.
+            Err(error)
+                if error.is_want_of_providers() && (entry.place.is_some() || run.waiting == 0) =>
+            {
+                State::Paused(Pause::NoProvider(error.to_string()))
+            }
             Err(error) if entry.place.is_some() && !error.is_verdict() => {
                 State::Paused(Pause::Problem(error.to_string()))
             }
             Err(error) => State::Failed(error.to_string()),
         };
+        let is_wanting = matches!(state, State::Paused(Pause::NoProvider(_)));
         entry.change(id, |_| state);
         (table.tell)(FetchEvent::Ended {
             id,
@@ -436,6 +459,42 @@ impl Transfers {
         }
         drop(table);
         run.tell(result);
+        if is_wanting {
+            self.rested.notify_one();
+        }
+    }
+
+    /// The transfers that rest for want of providers.
+    pub(super) fn resting(&self) -> Vec<Resting> {
+        let table = self.lock();
+        let entries = table.entries.iter();
+        entries
+            .filter(|(_, entry)| matches!(entry.state, State::Paused(Pause::NoProvider(_))))
+            .map(|(id, entry)| Resting {
+                id: *id,
+                bytes: entry.reached().bytes,
+                request: entry.request.clone(),
+            })
+            .collect()
+    }
+
+    /// Waits until one more transfer rests for want of providers. Cancel-safe; for one listener.
+    pub(super) async fn rested(&self) {
+        self.rested.notified().await;
+    }
+
+    /// Queues a transfer that rests for want of providers; false when it does not, any more.
+    pub(super) fn go_on(&self, id: u64) -> bool {
+        let mut table = self.lock();
+        let rests = |entry: &Entry| matches!(entry.state, State::Paused(Pause::NoProvider(_)));
+        if table.closed || !table.entries.get(&id).is_some_and(rests) {
+            return false;
+        }
+        table.queue(id, None, &self.shutdown);
+        if let Some(entry) = table.entries.get(&id) {
+            self.note(self.persist(entry, id), id);
+        }
+        true
     }
 
     /// One who waited for a run does so no longer. True when nobody does now, and it comes to rest.
@@ -448,7 +507,7 @@ impl Transfers {
             return false;
         };
         run.waiting = run.waiting.saturating_sub(1);
-        if run.waiting > 0 {
+        if run.waiting > 0 || run.is_kept {
             return false;
         }
         if matches!(entry.state, State::Queued(_)) {

@@ -27,6 +27,7 @@ use super::book::Book;
 use super::config::Protocols;
 use super::counters::Counters;
 use super::exchange::Opener;
+use super::heard::Heard;
 use super::journal::Journal;
 use super::lookups::{Lookup, Lookups, ProviderFound};
 use super::peers::{PeerInfo, Peers};
@@ -116,6 +117,8 @@ pub(super) struct Actor {
     /// When earlier runs announced what; taken out as keys are added.
     announced: Announced,
     counters: Counters,
+    /// Whoever waits for providers hears of them here.
+    heard: Heard,
     /// The tasks of connections.
     tasks: TaskTracker,
     /// Ends what carries bytes over emulated links.

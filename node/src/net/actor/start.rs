@@ -23,6 +23,7 @@ use crate::net::behaviour::Behaviour;
 use crate::net::book::Book;
 use crate::net::counters::Counters;
 use crate::net::exchange::ExchangeStream;
+use crate::net::heard::Heard;
 use crate::net::journal::Journal;
 use crate::net::lookups::Lookups;
 use crate::net::meter::Traffic;
@@ -55,6 +56,7 @@ pub(in crate::net) struct Ends {
     pub(in crate::net) addresses: watch::Sender<OwnAddresses>,
     pub(in crate::net) counters: Counters,
     pub(in crate::net) traffic: Traffic,
+    pub(in crate::net) heard: Heard,
 }
 
 /// Builds an actor that listens; it only has to be run.
@@ -115,6 +117,7 @@ pub(in crate::net) async fn start(
         announcer: Announcer::new(config.dht.announce_interval),
         announced,
         counters: ends.counters,
+        heard: ends.heard,
         tasks,
         links_end,
         journal,
