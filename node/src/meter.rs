@@ -24,8 +24,9 @@ const SILENCE: Duration = Duration::from_secs(6);
 /// Looks that follow each other faster count as one. So a window holds at most 8 s / 250 ms = 32
 /// edges, and one at its start.
 const EDGE_INTERVAL: Duration = Duration::from_millis(250);
-/// A rate that was measured over a shorter time is no ground for a prediction.
-const SETTLED: Duration = Duration::from_secs(1);
+/// A rate that was measured over a shorter time is no ground for a prediction: two looks at a fast
+/// line, and one lump of a slow one.
+const SETTLED: Duration = Duration::from_millis(500);
 /// A prediction beyond this is no help to anybody.
 const LEFT_MAX: Duration = Duration::from_secs(30 * 24 * 60 * 60);
 

@@ -126,7 +126,8 @@ impl Running {
 }
 
 fn transfer(daemon: &Daemon) -> Value {
-    daemon.run(&["transfers"]).ok()["transfers"][0].take()
+    let listed = daemon.run(&["transfers"]).ok();
+    listed["transfers"].get(0).cloned().unwrap_or_default()
 }
 
 fn wait_until_done(daemon: &Daemon) {

@@ -109,6 +109,12 @@ impl World {
         Terminal::start(&self.ground, 120, &args, &[])
     }
 
+    /// What a command says of the transfer.
+    fn told(&self, by: &str) -> Value {
+        let told = self.fetcher.run(&[by]).ok();
+        told["transfers"].get(0).cloned().unwrap_or_default()
+    }
+
     fn sent(&self) -> u64 {
         self.providers.iter().map(Provider::sent).sum()
     }
@@ -122,11 +128,11 @@ impl World {
             wait_for("a second passes", || {
                 (Instant::now() >= until).then_some(())
             });
-            let transfers = self.fetcher.run(&["transfers"]).ok()["transfers"][0].take();
+            let transfers = self.told("transfers");
             if transfers["state"] != "running" {
                 break;
             }
-            let status = self.fetcher.run(&["status"]).ok()["transfers"][0].take();
+            let status = self.told("status");
             seen.push(Second {
                 bar: terminal.look(),
                 told: [transfers, status],

@@ -97,7 +97,8 @@ fn assert_nothing_else(got: &Path) {
 }
 
 fn transfer(daemon: &Daemon) -> Value {
-    daemon.run(&["transfers"]).ok()["transfers"][0].take()
+    let listed = daemon.run(&["transfers"]).ok();
+    listed["transfers"].get(0).cloned().unwrap_or_default()
 }
 
 #[test]

@@ -21,9 +21,9 @@ use shoal_tests::{
 };
 use tempfile::TempDir;
 
-/// The length of the line: 16 s for the file.
-const BYTES_PER_SECOND: u64 = 500_000;
-const FILE_BYTES: usize = 8 << 20;
+/// The length of the line: 6 s for the file.
+const BYTES_PER_SECOND: u64 = 1_000_000;
+const FILE_BYTES: usize = 6 << 20;
 /// The fetch is in its middle from here on.
 const MIDDLE_BYTES: u64 = 1 << 20;
 /// It moves when it has got so much more than when its process came back.
