@@ -63,8 +63,13 @@ impl Bar {
             (FetchPhase::Listing, _) => self.say("reading the tree"),
             (FetchPhase::Landing, _) => self.say("moving into place"),
             (FetchPhase::Fetching, Some(total)) => {
+                let left = match progress.eta_ms {
+                    // All facts are to fit on two lines.
+                    None if columns() < NARROW_COLUMNS => "? left".to_owned(),
+                    eta => time_to_come(eta),
+                };
                 let facts = [
-                    time_to_come(progress.eta_ms),
+                    left,
                     rate(progress.rate),
                     human::amounts(progress.bytes, total),
                     human::count(progress.sources.into(), "source"),
@@ -237,6 +242,8 @@ pub(crate) fn columns() -> usize {
 
 /// What turns while there is nothing to count, one step for each time it is drawn.
 const SPINNER: [char; 10] = ['⠋', '⠙', '⠹', '⠸', '⠼', '⠴', '⠦', '⠧', '⠇', '⠏'];
+/// A terminal with fewer columns has no room for what is not known.
+const NARROW_COLUMNS: usize = 60;
 /// What the bar takes before the facts.
 const BAR_COLUMNS: usize = "[==========] 100% ".len();
 

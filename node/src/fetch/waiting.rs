@@ -221,8 +221,10 @@ mod tests {
     #[test]
     fn hope_brings_a_look_forward_and_not_again_and_again() {
         let mut clock = Clock::new(&[(1, 0), (2, 0)], false);
-        (clock.fruitless(1, 5), clock.fruitless(2, 5));
-        (clock.fruitless(1, 15), clock.fruitless(2, 15));
+        for at in [5, 15] {
+            clock.fruitless(1, at);
+            clock.fruitless(2, at);
+        }
         let now = clock.at(25);
         clock.schedule.hope(1, now);
         clock.fruitless(1, 25);

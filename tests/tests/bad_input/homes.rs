@@ -10,7 +10,6 @@ use std::{
 };
 
 use rocksdb::{DB, IteratorMode, Options};
-use rustix::process::Signal;
 use serde_json::Value;
 use shoal_tests::{Daemon, refused::snapshot, text, wait_for, write_content};
 

@@ -298,7 +298,7 @@ impl Entry {
         let root = &self.request.link.root;
         match (&self.state, self.info(id)) {
             (State::Done, _) => {}
-            (_, Some(info)) => (self.tell)(FetchEvent::Changed(info)),
+            (_, Some(info)) => (self.tell)(FetchEvent::Changed(Box::new(info))),
             (_, None) => (self.tell)(FetchEvent::Removed { id, root }),
         }
     }
