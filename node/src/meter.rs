@@ -24,9 +24,6 @@ const SILENCE: Duration = Duration::from_secs(6);
 /// Looks that follow each other faster count as one. So a window holds at most 8 s / 250 ms = 32
 /// edges, and one at its start.
 const EDGE_INTERVAL: Duration = Duration::from_millis(250);
-/// A rate that was measured over a shorter time is no ground for a prediction: two looks at a fast
-/// line, and one lump of a slow one.
-const SETTLED: Duration = Duration::from_millis(500);
 /// A prediction beyond this is no help to anybody.
 const LEFT_MAX: Duration = Duration::from_secs(30 * 24 * 60 * 60);
 
@@ -45,35 +42,19 @@ struct Edge {
     total: u64,
 }
 
-/// What a [`Meter`] says.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Speed {
-    /// Bytes per second, lately.
-    pub(crate) rate: u64,
-    /// Whether it was measured for long enough to predict by it.
-    pub(crate) is_settled: bool,
-}
-
-impl Speed {
-    /// How long `left` bytes take at this rate; none when that cannot be told.
-    pub(crate) fn time_for(&self, left: u64) -> Option<Duration> {
-        if left == 0 {
-            return Some(Duration::ZERO);
-        }
-        let millis = left.saturating_mul(1000).checked_div(self.rate)?;
-        let time = Duration::from_millis(millis);
-        (self.is_settled && time <= LEFT_MAX).then_some(time)
+/// How long `left` bytes take at `rate` bytes per second; none when that cannot be told.
+pub(crate) fn time_for(left: u64, rate: u64) -> Option<Duration> {
+    if left == 0 {
+        return Some(Duration::ZERO);
     }
+    let millis = left.saturating_mul(1000).checked_div(rate)?;
+    let time = Duration::from_millis(millis);
+    (time <= LEFT_MAX).then_some(time)
 }
 
 impl Meter {
     /// What the counter grows by per second, now that it is `total`.
     pub(crate) fn rate(&mut self, total: u64, now: Instant) -> u64 {
-        self.speed(total, now).rate
-    }
-
-    /// The same, and whether that can be relied upon.
-    pub(crate) fn speed(&mut self, total: u64, now: Instant) -> Speed {
         self.look(total, now);
         self.current(now)
     }
@@ -85,8 +66,14 @@ impl Meter {
             self.edges.clear();
         }
         // What was there at the first look, nobody has seen arriving.
-        if before.is_none_or(|before| before == total) {
+        let Some(before) = before.filter(|before| *before != total) else {
             return;
+        };
+        // Nobody has seen when the first bytes began to come either.
+        if self.edges.is_empty()
+            && let Some(at) = now.checked_sub(EDGE_INTERVAL)
+        {
+            self.edges.push_back(Edge { at, total: before });
         }
         // The newest interval grows until it is long enough to stand alone.
         let too_short = |edge: &Edge| now.saturating_duration_since(edge.at) < EDGE_INTERVAL;
@@ -104,14 +91,14 @@ impl Meter {
         }
     }
 
-    fn current(&self, now: Instant) -> Speed {
-        let (Some(first), Some(last)) = (self.edges.front(), self.edges.back()) else {
-            return Speed::default();
+    fn current(&self, now: Instant) -> u64 {
+        let Some(last) = self.edges.back() else {
+            return 0;
         };
         let intervals = || self.edges.iter().zip(self.edges.iter().skip(1));
         let longest = intervals().map(|(from, to)| to.at - from.at).max();
         let Some(longest) = longest else {
-            return Speed::default();
+            return 0;
         };
         // As long a silence as there was before says nothing; what exceeds it is time without bytes.
         let silent = now.saturating_duration_since(last.at);
@@ -125,10 +112,7 @@ impl Meter {
             bytes += as_float(grown) * weight / (to.at - from.at).as_secs_f64();
             weights += weight;
         }
-        Speed {
-            rate: as_count(bytes / weights),
-            is_settled: last.at - first.at >= SETTLED,
-        }
+        as_count(bytes / weights)
     }
 }
 

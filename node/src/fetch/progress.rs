@@ -11,10 +11,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::meter::{Meter, Speed};
+use crate::meter::{Meter, time_for};
 
-/// Between two looks at how much has arrived: what a [`Meter`] tells apart.
-pub(super) const MEASURE_INTERVAL: Duration = Duration::from_millis(250);
+/// Between two looks at how much has arrived.
+pub(super) const MEASURE_INTERVAL: Duration = Duration::from_millis(100);
 
 /// What a transfer is busy with.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -55,7 +55,7 @@ pub(crate) struct Progress {
 #[derive(Debug, Default)]
 struct Measured {
     meter: Meter,
-    speed: Speed,
+    rate: u64,
 }
 
 /// The counters at one moment.
@@ -92,7 +92,7 @@ impl Progress {
     pub(super) fn measure(&self) {
         let arrived = self.arrived.load(Relaxed);
         let mut measured = self.measured();
-        measured.speed = measured.meter.speed(arrived, Instant::now());
+        measured.rate = measured.meter.rate(arrived, Instant::now());
     }
 
     /// Chunk bytes have come in, and whether what came turns out right is not known yet.
@@ -165,11 +165,10 @@ impl Progress {
 
     /// How fast it is now that it is as far as `at`.
     pub(crate) fn estimate(&self, at: &Snapshot) -> Estimate {
-        let speed = self.measured().speed;
-        let left = at.left();
+        let rate = self.measured().rate;
         Estimate {
-            rate: speed.rate,
-            eta: left.and_then(|left| speed.time_for(left)),
+            rate,
+            eta: at.left().and_then(|left| time_for(left, rate)),
         }
     }
 
