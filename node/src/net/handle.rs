@@ -12,14 +12,16 @@ use tokio_util::sync::CancellationToken;
 
 use super::actor::{self, Command, Ends};
 use super::counters::Counters;
+use super::foreign::Foreign;
 use super::heard::Heard;
 use super::lookups::PROVIDERS_PER_LOOKUP_MAX;
 use super::meter::Traffic;
 use super::scope::{Scope, peer_of};
 use super::{
-    AnnounceState, ConnectError, ExchangeStream, Journal, Key, KvLog, LookupError, NetConfig,
-    NetCounters, NetError, OpenError, PeerInfo, ProviderFound,
+    AnnounceState, ConnectError, ExchangeStream, Journal, Key, KvLog, LookupError, Misfit,
+    NetConfig, NetCounters, NetError, OpenError, PeerInfo, ProviderFound,
 };
+use crate::clock_gap::ClockGaps;
 
 /// Commands that wait for the network task. It does nothing slow, so more would only hide a
 /// standstill.
@@ -105,6 +107,7 @@ pub struct Net {
     counters: Counters,
     traffic: Traffic,
     heard: Heard,
+    gaps: ClockGaps,
     shutdown: CancellationToken,
     task: Arc<Task>,
 }
@@ -135,6 +138,7 @@ impl Net {
         let shutdown = CancellationToken::new();
         let (counters, traffic) = (Counters::default(), Traffic::default());
         let heard = Heard::default();
+        let gaps = ClockGaps::default();
         let ends = Ends {
             inbox,
             shutdown: shutdown.clone(),
@@ -143,6 +147,7 @@ impl Net {
             counters: counters.clone(),
             traffic: traffic.clone(),
             heard: heard.clone(),
+            gaps: gaps.clone(),
         };
         // On the heap: a whole swarm is built in it.
         let (actor, incoming) = Box::pin(actor::start(config, keypair, deps, ends)).await?;
@@ -155,6 +160,7 @@ impl Net {
             counters,
             traffic,
             heard,
+            gaps,
             shutdown,
             task: Arc::new(Task { running, ended }),
         };
@@ -195,6 +201,12 @@ impl Net {
         self.traffic.clone()
     }
 
+    /// Gaps in this machine's own time; while the network runs, one is noticed within a second.
+    #[must_use]
+    pub fn clock_gaps(&self) -> ClockGaps {
+        self.gaps.clone()
+    }
+
     /// What was refused, dropped or lost so far.
     #[must_use]
     pub fn counters(&self) -> NetCounters {
@@ -224,6 +236,20 @@ impl Net {
         self.ask(|reply| Command::Peers { reply })
             .await
             .unwrap_or_default()
+    }
+
+    /// Peers of Shoal, met in the last ten minutes, that this node does not understand: of another
+    /// network or with another number of the exchange protocol. The latest first, at most 64.
+    pub async fn foreign(&self) -> Vec<Foreign> {
+        self.ask(|reply| Command::Foreign { reply })
+            .await
+            .unwrap_or_default()
+    }
+
+    /// Why this node and `peer` do not understand each other, if that was found out.
+    pub async fn misfit(&self, peer: PeerId) -> Option<Misfit> {
+        let mut foreign = self.foreign().await.into_iter();
+        foreign.find(|it| it.peer == peer).map(|it| it.misfit)
     }
 
     /// How the DHT stands; all zero when the network has ended.
@@ -275,7 +301,7 @@ impl Net {
             addresses,
             waiter,
         });
-        match tokio::time::timeout(CONNECT_TIMEOUT, connected).await {
+        match self.gaps.timeout(CONNECT_TIMEOUT, connected).await {
             Ok(answer) => answer.unwrap_or(Err(ConnectError::Closed)),
             Err(_) => Err(ConnectError::Timeout),
         }
@@ -312,7 +338,7 @@ impl Net {
     pub async fn open_exchange(&self, peer: PeerId) -> Result<ExchangeStream, OpenError> {
         self.connect_peer(peer, Vec::new()).await?;
         let opened = self.ask(|opener| Command::Open { peer, opener });
-        match tokio::time::timeout(OPEN_TIMEOUT, opened).await {
+        match self.gaps.timeout(OPEN_TIMEOUT, opened).await {
             Ok(Some(opened)) => opened,
             Ok(None) if self.commands.is_closed() => Err(ConnectError::Closed.into()),
             Ok(None) => Err(OpenError::Lost("the connection was closed".to_owned())),
