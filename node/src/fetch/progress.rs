@@ -95,15 +95,14 @@ impl Progress {
         measured.rate = measured.meter.rate(arrived, Instant::now());
     }
 
-    /// Chunk bytes have come in, and whether what came turns out right is not known yet.
+    /// Chunk bytes have come in.
     pub(super) fn arrived(&self, bytes: u64) {
         self.arrived.fetch_add(bytes, Relaxed);
-        self.unverified.fetch_add(bytes, Relaxed);
     }
 
-    /// Chunk bytes that came in were verified, turned out bad, or were thrown away.
-    pub(super) fn settled(&self, bytes: u64) {
-        self.unverified.fetch_sub(bytes, Relaxed);
+    /// So many chunk bytes are here, and whether they are right is not known yet.
+    pub(super) fn unverified(&self, bytes: u64) {
+        self.unverified.store(bytes, Relaxed);
     }
 
     pub(super) fn phase(&self, phase: Phase) {

@@ -1,8 +1,10 @@
 //! Bytes that have come in and are not verified yet, and the providers that deliver.
 //!
-//! Owns what a transfer says of itself beyond what is verified: chunk bytes count as soon as they
-//! come in ([`Progress::arrived`]), and each of them stops to count as unverified once, when its
-//! block is verified, turns out bad, or is thrown away. Dropping it takes back what is left.
+//! Owns what a transfer says of itself beyond what is verified. Chunk bytes count for the rate when
+//! they come in ([`Progress::arrived`]). How many are here and unverified ([`Progress::unverified`])
+//! is looked at now and then: what there is of blocks that are not whole, wherever it is kept, and
+//! the blocks that are being verified. So a block that turns out bad, or is thrown away, is taken
+//! back by the next look. Dropping it takes back everything.
 
 use std::{
     collections::HashMap,
@@ -12,7 +14,7 @@ use std::{
 
 use shoal_protocol::planner::{ProviderId, WantId};
 
-use super::super::progress::Progress;
+use super::super::progress::{MEASURE_INTERVAL, Progress};
 
 /// A provider delivers as long as something came from it in this time: a line at 4 kB/s brings a
 /// TLS record of 16 KiB every 4 s.
@@ -21,94 +23,90 @@ const DELIVERS_TIME: Duration = Duration::from_secs(6);
 /// What has come in, by where it came from and by where it is now.
 pub(super) struct Arrivals {
     progress: Arc<Progress>,
-    providers: HashMap<ProviderId, Delivery>,
+    /// When something last came from each provider with a session.
+    heard: HashMap<ProviderId, Instant>,
+    /// Chunks that are coming in, as of the last look.
+    coming: HashMap<WantId, u64>,
+    coming_bytes: u64,
     /// Chunks that came in whole and are being verified.
     landing: HashMap<WantId, u64>,
-}
-
-struct Delivery {
-    last: Instant,
-    /// Of the block that is coming in.
-    partial: u64,
+    landing_bytes: u64,
+    looked: Option<Instant>,
 }
 
 impl Arrivals {
     pub(super) fn new(progress: Arc<Progress>) -> Self {
         Self {
             progress,
-            providers: HashMap::new(),
+            heard: HashMap::new(),
+            coming: HashMap::new(),
+            coming_bytes: 0,
             landing: HashMap::new(),
+            landing_bytes: 0,
+            looked: None,
         }
     }
 
-    /// More of a block came in. Blocks that are not `content` only show that their provider delivers.
-    pub(super) fn grew(&mut self, from: ProviderId, grown: u64, is_content: bool, now: Instant) {
-        let delivery = self.delivery(from, now);
-        if is_content {
-            delivery.partial += grown;
-            self.progress.arrived(grown);
-        }
+    /// Something came from a provider, of it so many bytes of chunks.
+    pub(super) fn came(&mut self, from: ProviderId, content: u64, now: Instant) {
+        self.heard.insert(from, now);
+        self.progress.arrived(content);
     }
 
-    /// A block of `bytes` came in whole; what was told of its parts before is among them.
-    pub(super) fn came(&mut self, from: ProviderId, bytes: u64, is_content: bool, now: Instant) {
-        let partial = std::mem::take(&mut self.delivery(from, now).partial);
-        if is_content {
-            self.progress.arrived(bytes.saturating_sub(partial));
-            self.progress.settled(partial.saturating_sub(bytes));
-        } else {
-            self.progress.settled(partial);
-        }
+    /// Whether it is time for a look at the chunks that are coming in.
+    pub(super) fn is_due(&self, now: Instant) -> bool {
+        let since = |looked| now.saturating_duration_since(looked);
+        self.looked
+            .is_none_or(|looked| since(looked) >= MEASURE_INTERVAL)
     }
 
-    /// A block that came in is being verified.
+    /// How much there is of the chunks that are coming in.
+    pub(super) fn look(&mut self, coming: impl Iterator<Item = (WantId, u64)>, now: Instant) {
+        self.coming.clear();
+        self.coming.extend(coming.filter(|(_, bytes)| *bytes > 0));
+        self.coming_bytes = self.coming.values().sum();
+        self.looked = Some(now);
+        self.tell();
+    }
+
+    /// A chunk that came in whole is being verified.
     pub(super) fn lands(&mut self, want: WantId, bytes: u64) {
-        // A want lands once at a time; were it not so, nothing would be lost count of.
-        let before = self.landing.insert(want, bytes);
-        self.progress.settled(before.unwrap_or(0));
-    }
-
-    /// A block that came in is of no use.
-    pub(super) fn thrown_away(&self, bytes: u64) {
-        self.progress.settled(bytes);
+        let came = self.coming.remove(&want).unwrap_or(0);
+        self.coming_bytes = self.coming_bytes.saturating_sub(came);
+        let before = self.landing.insert(want, bytes).unwrap_or(0);
+        self.landing_bytes = self.landing_bytes.saturating_sub(before) + bytes;
+        self.tell();
     }
 
     /// It is known whether a block was what it claimed.
     pub(super) fn judged(&mut self, want: WantId) {
-        let landed = self.landing.remove(&want);
-        self.progress.settled(landed.unwrap_or(0));
+        let landed = self.landing.remove(&want).unwrap_or(0);
+        self.landing_bytes = self.landing_bytes.saturating_sub(landed);
+        self.tell();
     }
 
-    /// Nothing more comes from a provider; what came in part is lost.
+    /// The session of a provider is over.
     pub(super) fn ended(&mut self, from: ProviderId) {
-        let delivery = self.providers.remove(&from);
-        self.progress
-            .settled(delivery.map_or(0, |delivery| delivery.partial));
+        self.heard.remove(&from);
     }
 
     /// How many providers have delivered something lately.
     pub(super) fn delivering(&self, now: Instant) -> usize {
-        let delivers =
-            |delivery: &&Delivery| now.saturating_duration_since(delivery.last) < DELIVERS_TIME;
-        self.providers.values().filter(delivers).count()
+        let heard = self.heard.values();
+        heard
+            .filter(|heard| now.saturating_duration_since(**heard) < DELIVERS_TIME)
+            .count()
     }
 
-    fn delivery(&mut self, from: ProviderId, now: Instant) -> &mut Delivery {
-        let new = Delivery {
-            last: now,
-            partial: 0,
-        };
-        let delivery = self.providers.entry(from).or_insert(new);
-        delivery.last = now;
-        delivery
+    fn tell(&self) {
+        self.progress
+            .unverified(self.coming_bytes + self.landing_bytes);
     }
 }
 
 impl Drop for Arrivals {
     fn drop(&mut self) {
-        let partial = self.providers.values().map(|it| it.partial);
-        let left: u64 = partial.chain(self.landing.values().copied()).sum();
-        self.progress.settled(left);
+        self.progress.unverified(0);
     }
 }
 
@@ -119,55 +117,59 @@ mod tests {
     const A: ProviderId = ProviderId(1);
     const B: ProviderId = ProviderId(2);
 
-    fn unverified(progress: &Progress) -> u64 {
-        progress.snapshot().unverified
-    }
-
     #[test]
     fn bytes_count_as_they_come_and_are_taken_back_when_they_are_of_no_use() {
         let progress = Arc::<Progress>::default();
         let mut arrivals = Arrivals::new(Arc::clone(&progress));
+        let check = |expected: u64| assert_eq!(progress.snapshot().unverified, expected);
         let now = Instant::now();
-        let check = |expected: u64| assert_eq!(unverified(&progress), expected);
-
-        arrivals.grew(A, 10, true, now);
-        arrivals.grew(B, 7, true, now);
-        arrivals.grew(B, 90, false, now);
-        check(17);
-        arrivals.grew(A, 20, true, now);
-        arrivals.came(A, 100, true, now);
+        let look = |arrivals: &mut Arrivals, coming: &[(u64, u64)]| {
+            let coming = coming.iter().map(|(want, bytes)| (WantId(*want), *bytes));
+            arrivals.look(coming, now);
+        };
+        look(&mut arrivals, &[(1, 30), (2, 7), (3, 0)]);
+        check(37);
+        // It is whole, and counts once.
         arrivals.lands(WantId(1), 100);
         check(107);
+        look(&mut arrivals, &[(2, 17)]);
+        check(117);
         arrivals.judged(WantId(1));
-        check(7);
-        // The block that B was sending is lost with it.
-        arrivals.ended(B);
+        check(17);
+        // It was wrong, or its provider is gone with it.
+        look(&mut arrivals, &[]);
         check(0);
-        // Nobody waits for this one any more.
-        arrivals.came(A, 50, true, now);
-        arrivals.thrown_away(50);
-        check(0);
-        arrivals.came(A, 60, true, now);
-        arrivals.lands(WantId(2), 60);
-        arrivals.grew(A, 5, true, now);
+        arrivals.lands(WantId(4), 50);
+        arrivals.lands(WantId(4), 60);
+        look(&mut arrivals, &[(5, 5)]);
         check(65);
         drop(arrivals);
         check(0);
     }
 
     #[test]
+    fn looks_are_rare() {
+        let mut arrivals = Arrivals::new(Arc::default());
+        let start = Instant::now();
+        assert!(arrivals.is_due(start));
+        arrivals.look(std::iter::empty(), start);
+        assert!(!arrivals.is_due(start + MEASURE_INTERVAL / 2));
+        assert!(arrivals.is_due(start + MEASURE_INTERVAL));
+    }
+
+    #[test]
     fn who_has_brought_nothing_lately_does_not_deliver() {
         let mut arrivals = Arrivals::new(Arc::default());
         let start = Instant::now();
-        arrivals.grew(A, 1, false, start);
-        arrivals.came(B, 1, true, start + DELIVERS_TIME / 2);
+        arrivals.came(A, 0, start);
+        arrivals.came(B, 1, start + DELIVERS_TIME / 2);
         let check = |arrivals: &Arrivals, at: Duration, expected: usize| {
             assert_eq!(arrivals.delivering(start + at), expected, "{at:?}");
         };
         check(&arrivals, DELIVERS_TIME / 2, 2);
         check(&arrivals, DELIVERS_TIME, 1);
         check(&arrivals, DELIVERS_TIME * 2, 0);
-        arrivals.grew(A, 1, true, start + DELIVERS_TIME * 2);
+        arrivals.came(A, 1, start + DELIVERS_TIME * 2);
         check(&arrivals, DELIVERS_TIME * 2, 1);
         arrivals.ended(A);
         check(&arrivals, DELIVERS_TIME * 2, 0);

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use libp2p::{Multiaddr, PeerId};
 use shoal_protocol::{
-    exchange::{Availability, PeerHint},
+    exchange::{Availability, PeerHint, pace},
     planner::{Action, Arrival, Blame, Holdings, ProviderId, Refused, Removal, WantId},
 };
 use tracing::Instrument as _;
@@ -17,7 +17,7 @@ use super::{
         landing::LandError,
         progress::Phase,
         reputation::BAN_TIME,
-        session::{Ask, Received, Serial, Session, SessionEnd, SessionEvent, Source, Told},
+        session::{Received, Serial, Session, SessionEnd, SessionEvent, Source, Told},
     },
     Sink, Transfer,
     landers::{Arrived, Verdict},
@@ -83,35 +83,29 @@ impl Transfer {
             }
             match event {
                 SessionEvent::Block(received) => {
-                    let is_content = self.is_content(received.want);
-                    let bytes = received.bytes.len() as u64;
-                    self.arrivals
-                        .came(provider, bytes, is_content, Instant::now());
+                    self.note_arrival(provider, received.want, received.grown);
                     let is_awaited = match self.is_early(source, &received) {
                         Some(is_awaited) => is_awaited,
                         None => self.arrived(provider, &received, now),
                     };
-                    let counts = if is_content { bytes } else { 0 };
                     if is_awaited {
-                        self.arrivals.lands(received.want, counts);
                         self.land(provider, received, sink);
-                    } else {
-                        self.arrivals.thrown_away(counts);
                     }
                 }
                 SessionEvent::Progress(want, grown) => {
-                    self.moved = Instant::now();
-                    let is_content = self.is_content(want);
-                    self.arrivals
-                        .grew(provider, grown.into(), is_content, self.moved);
-                    self.planner.progress(provider, grown, now);
+                    self.note_arrival(provider, want, grown);
+                    self.note_growth(grown, now);
+                    self.planner.progress(provider, want, grown, now);
                 }
                 SessionEvent::Missing(want, why) => {
                     tracing::debug!(?provider, ?why, "a provider is missing a block");
-                    if !self.early_is_missing(source, want) {
-                        self.planner.block_missing(provider, want, now);
-                    }
+                    self.handle_missing(source, want, why);
                 }
+                SessionEvent::Misfit(want) => {
+                    tracing::debug!(?provider, "a block does not fit what there is of it");
+                    self.handle_misfit(provider, want, now);
+                }
+                SessionEvent::Wasted(bytes) => self.planner.wasted(provider, bytes),
                 SessionEvent::Available(availability) => {
                     self.handle_availability(provider, availability);
                 }
@@ -121,18 +115,42 @@ impl Transfer {
         }
     }
 
-    /// Whether a want is for payload. One that is no more was, in all likelihood.
-    fn is_content(&self, want: WantId) -> bool {
-        self.wants.get(&want).is_none_or(|want| want.is_content)
+    /// Bytes came in. A want that is no more was for payload, in all likelihood.
+    fn note_arrival(&mut self, provider: ProviderId, want: WantId, grown: u32) {
+        let want = self.wants.get(&want);
+        let is_content = want.is_none_or(|want| want.is_content);
+        let grown = if is_content { grown.into() } else { 0 };
+        self.arrivals.came(provider, grown, Instant::now());
+    }
+
+    /// Looks at what there is of blocks that are not whole, when it is time.
+    pub(super) fn look_at_parts(&mut self) {
+        let now = Instant::now();
+        if self.arrivals.is_due(now) {
+            let coming = self.wants.iter();
+            let coming = coming.filter(|(_, want)| want.is_content && !want.landing);
+            self.arrivals
+                .look(coming.map(|(id, want)| (*id, want.held())), now);
+        }
+    }
+
+    /// Parts of blocks are progress where they come as fast as on the slowest line: who drips must
+    /// not keep a fetch waiting.
+    fn note_growth(&mut self, bytes: u32, now: Duration) {
+        self.grown = self.grown.saturating_add(bytes.into());
+        if self.grown >= pace::bytes_in(now.saturating_sub(self.moved)) {
+            (self.moved, self.grown) = (now, 0);
+        }
     }
 
     /// Tells the planner of a block; false when nobody waits for it any more.
     fn arrived(&mut self, provider: ProviderId, received: &Received, now: Duration) -> bool {
-        let bytes = u32::try_from(received.bytes.len()).unwrap_or(u32::MAX);
+        let bytes = u32::try_from(received.block.len()).unwrap_or(u32::MAX);
         let arrival = self
             .planner
             .block_arrived(provider, received.want, bytes, now);
-        match self.wants.get_mut(&received.want) {
+        let want = self.wants.get_mut(&received.want);
+        match want {
             Some(want) if arrival == Arrival::Wanted && !want.landing => {
                 want.landing = true;
                 true
@@ -185,7 +203,7 @@ impl Transfer {
         };
         // Only the first answer counts as progress: words alone must not keep it waiting.
         if has_any && self.setup.progress.snapshot().phase == Phase::Finding {
-            self.moved = Instant::now();
+            self.moved = self.now();
             self.setup.progress.phase(Phase::Listing);
         }
         if let Some(session) = self.sessions.get_mut(&provider)
@@ -253,10 +271,14 @@ impl Transfer {
     }
 
     /// Has a block verified and written on a blocking thread.
-    fn land(&self, provider: ProviderId, received: Received, sink: &Sink) {
+    fn land(&mut self, provider: ProviderId, received: Received, sink: &Sink) {
         let Some(want) = self.wants.get(&received.want) else {
             return;
         };
+        if want.is_content {
+            let bytes = received.block.len() as u64;
+            self.arrivals.lands(received.want, bytes);
+        }
         let arrived = Arrived {
             provider,
             received,
@@ -278,29 +300,40 @@ impl Transfer {
             provider,
             want,
             bytes,
+            parts,
             result,
         } = verdict;
         match result {
             Ok(()) => {
-                self.moved = Instant::now();
+                self.moved = self.now();
                 self.planner.block_verified(want);
                 let Some(want) = self.wants.remove(&want) else {
                     return Ok(());
                 };
                 self.by_digest.remove(&want.digest);
                 self.setup.contacts.delivered(provider);
-                let peer = self.setup.contacts.peer(provider);
-                let received = peer.map(|peer| self.received.entry(peer).or_default());
+                for (from, bytes) in parts {
+                    let peer = self.setup.contacts.peer(from);
+                    let received = peer.map(|peer| self.received.entry(peer).or_default());
+                    let of_content = received.filter(|_| want.is_content);
+                    of_content
+                        .into_iter()
+                        .for_each(|received| *received += bytes);
+                }
                 let progress = &self.setup.progress;
                 if want.is_content {
                     progress.downloaded(bytes);
-                    received.into_iter().for_each(|received| *received += bytes);
                     // What belongs in several places came once.
                     let copies = want.targets.len().saturating_sub(1) as u64;
                     progress.local(bytes.saturating_mul(copies));
                 } else {
                     progress.dag(bytes);
                 }
+                Ok(())
+            }
+            Err(LandError::Mismatch) if parts.len() > 1 => {
+                self.handle_unproven(provider, want);
+                self.early_was_bad(want);
                 Ok(())
             }
             Err(LandError::Mismatch) => {
@@ -321,27 +354,12 @@ impl Transfer {
     pub(super) fn carry_out(&mut self, action: Action) {
         match action {
             Action::Want { provider, wants } => {
-                let known = wants
-                    .iter()
-                    .filter_map(|id| Some((*id, self.wants.get(id)?)));
-                let asks = known.map(|(id, want)| Ask {
-                    want: id,
-                    digest: want.digest,
-                    bytes_max: want.bytes_max,
-                });
-                let asks = asks.collect();
-                if !self
-                    .sessions
-                    .get(&provider)
-                    .is_some_and(|session| session.want(asks))
-                {
+                if !self.ask(provider, &wants) {
                     self.drop_session(provider, "does not take requests".to_owned());
                 }
             }
             Action::Cancel { provider, want } => {
-                if let Some(session) = self.sessions.get(&provider) {
-                    session.cancel(want);
-                }
+                self.take_back(provider, want);
             }
             Action::Drop { provider, blame } => match blame {
                 Blame::BadBlock => self.blame(provider),
@@ -355,6 +373,7 @@ impl Transfer {
         self.arrivals.ended(provider);
         if let Some(session) = self.sessions.remove(&provider) {
             let serial = session.serial();
+            self.end_requests(provider);
             self.early_failed(Source { provider, serial });
         }
     }
@@ -372,6 +391,7 @@ impl Transfer {
     /// Ends a session whose peer is not asked again by this transfer.
     fn put_out(&mut self, provider: ProviderId, answer: String) {
         self.end_session(provider);
+        self.forget_parts_of(provider);
         if let Some(peer) = self.setup.contacts.peer(provider) {
             self.setup.contacts.out(peer, answer);
         }

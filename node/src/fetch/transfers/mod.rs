@@ -15,6 +15,7 @@
 //! what is listed and what the next start finds are the same. Running a transfer and cleaning up
 //! after it are its owner's, the [`Fetcher`](super::Fetcher).
 
+mod resting;
 mod table;
 #[cfg(test)]
 mod tests;
@@ -38,7 +39,6 @@ use self::{
 };
 use super::{
     FetchError, FetchRequest, Fetched, Outcome,
-    look::Resting,
     progress::{Estimate, Progress, Snapshot},
     record::{Fate, Place, Records, TransferRecord},
     unflushed::Unflushed,
@@ -462,39 +462,6 @@ impl Transfers {
         if is_wanting {
             self.rested.notify_one();
         }
-    }
-
-    /// The transfers that rest for want of providers.
-    pub(super) fn resting(&self) -> Vec<Resting> {
-        let table = self.lock();
-        let entries = table.entries.iter();
-        entries
-            .filter(|(_, entry)| matches!(entry.state, State::Paused(Pause::NoProvider(_))))
-            .map(|(id, entry)| Resting {
-                id: *id,
-                bytes: entry.reached().bytes,
-                request: entry.request.clone(),
-            })
-            .collect()
-    }
-
-    /// Waits until one more transfer rests for want of providers. Cancel-safe; for one listener.
-    pub(super) async fn rested(&self) {
-        self.rested.notified().await;
-    }
-
-    /// Queues a transfer that rests for want of providers; false when it does not, any more.
-    pub(super) fn go_on(&self, id: u64) -> bool {
-        let mut table = self.lock();
-        let rests = |entry: &Entry| matches!(entry.state, State::Paused(Pause::NoProvider(_)));
-        if table.closed || !table.entries.get(&id).is_some_and(rests) {
-            return false;
-        }
-        table.queue(id, None, &self.shutdown);
-        if let Some(entry) = table.entries.get(&id) {
-            self.note(self.persist(entry, id), id);
-        }
-        true
     }
 
     /// One who waited for a run does so no longer. True when nobody does now, and it comes to rest.
