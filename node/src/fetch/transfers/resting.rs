@@ -8,7 +8,7 @@ use super::{
 
 impl Transfers {
     /// The transfers that rest for want of providers.
-    pub(super) fn resting(&self) -> Vec<Resting> {
+    pub(in crate::fetch) fn resting(&self) -> Vec<Resting> {
         let table = self.lock();
         let entries = table.entries.iter();
         entries
@@ -22,12 +22,12 @@ impl Transfers {
     }
 
     /// Waits until one more transfer rests for want of providers. Cancel-safe; for one listener.
-    pub(super) async fn rested(&self) {
+    pub(in crate::fetch) async fn rested(&self) {
         self.rested.notified().await;
     }
 
     /// Queues a transfer that rests for want of providers; false when it does not, any more.
-    pub(super) fn go_on(&self, id: u64) -> bool {
+    pub(in crate::fetch) fn go_on(&self, id: u64) -> bool {
         let mut table = self.lock();
         if table.closed || !table.entries.get(&id).is_some_and(rests) {
             return false;
