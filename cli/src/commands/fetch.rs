@@ -3,6 +3,8 @@
 use std::{
     path::{Path, PathBuf},
     pin::pin,
+    sync::mpsc,
+    thread,
     time::Duration,
 };
 
@@ -25,6 +27,8 @@ use crate::{
 /// What a command whose terminal was closed takes at most until it has left its transfer to the
 /// daemon.
 const HANGUP_GRACE: Duration = Duration::from_secs(5);
+/// How long the disk of the destination may take to say what is there.
+const LOOK_PATIENCE: Duration = Duration::from_secs(1);
 
 /// More than a screen of new names helps nobody; the JSON has them.
 const RENAMED_SHOWN_MAX: usize = 20;
@@ -111,11 +115,23 @@ fn destination(output: Option<PathBuf>) -> Result<Destination, ApiError> {
     };
     let path = app::absolute(&output)?;
     let trailing_slash = output.as_os_str().as_encoded_bytes().ends_with(b"/");
-    if trailing_slash || path.as_path().is_dir() {
+    if trailing_slash || is_dir(path.as_path()) {
         Ok(Destination::Into(path))
     } else {
         Ok(Destination::At(path))
     }
+}
+
+/// Whether there is a folder; no, where its disk does not answer: the daemon, which can wait for that,
+/// looks again.
+fn is_dir(path: &Path) -> bool {
+    let (tell, told) = mpsc::channel();
+    let path = path.to_owned();
+    thread::spawn(move || {
+        // Nobody may be left to hear of it.
+        let _ = tell.send(path.is_dir());
+    });
+    told.recv_timeout(LOOK_PATIENCE).unwrap_or(false)
 }
 
 fn show(output: &Output, request: &FetchRequest, result: &FetchResult) {

@@ -117,6 +117,7 @@ fn transfer(state: TransferState) -> Transfer {
             asked: 1,
         },
         limit: crate::limits::Rate::OFF,
+        waits_for: None,
     }
 }
 

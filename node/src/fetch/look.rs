@@ -156,6 +156,7 @@ impl<'a> Looking<'a> {
         self.schedule.looked(id, goes_on, Instant::now());
         if goes_on {
             tracing::info!(transfer = id, "a provider is there: the transfer goes on");
+            self.inner.record_later();
             self.inner.start_queued();
         }
     }

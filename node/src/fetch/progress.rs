@@ -11,6 +11,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use super::disk::DiskWatch;
 use crate::meter::{Meter, time_for};
 
 /// Between two looks at how much has arrived.
@@ -50,6 +51,8 @@ pub(crate) struct Progress {
     resumed: AtomicU64,
     local: AtomicU64,
     measured: Mutex<Measured>,
+    /// The disk that it lands on.
+    pub(super) disk: DiskWatch,
 }
 
 #[derive(Debug, Default)]

@@ -26,7 +26,8 @@ impl Transfers {
         self.rested.notified().await;
     }
 
-    /// Queues a transfer that rests for want of providers; false when it does not, any more.
+    /// Queues a transfer that rests for want of providers; false when it does not, any more. Its row
+    /// is written by [`Transfers::flush`].
     pub(in crate::fetch) fn go_on(&self, id: u64) -> bool {
         let mut table = self.lock();
         if table.closed || !table.entries.get(&id).is_some_and(rests) {
@@ -34,7 +35,7 @@ impl Transfers {
         }
         table.queue(id, None, &self.shutdown);
         if let Some(entry) = table.entries.get(&id) {
-            self.note(self.persist(entry, id), id);
+            self.persist(entry, id);
         }
         true
     }

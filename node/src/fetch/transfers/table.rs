@@ -106,10 +106,12 @@ impl Table {
         entry.ok_or_else(|| ControlError::Unknown(id.to_string()))
     }
 
+    /// The transfers that run and get on: one whose disk does not answer takes nobody's place.
     pub(super) fn running(&self) -> usize {
         let states = self.entries.values().map(|entry| &entry.state);
+        let gets_on = |run: &Run| run.progress.disk.waits_for().is_none();
         states
-            .filter(|state| matches!(state, State::Running(_)))
+            .filter(|state| matches!(state, State::Running(run) if gets_on(run)))
             .count()
     }
 
@@ -345,6 +347,7 @@ impl Entry {
             progress,
             estimate,
             limit: self.pace.rate(),
+            waits_for: self.run().and_then(|run| run.progress.disk.waits_for()),
         })
     }
 }
