@@ -34,6 +34,8 @@ pub(crate) struct Meter {
     total: Option<u64>,
     /// When the counter had grown, and to what; oldest first.
     edges: VecDeque<Edge>,
+    /// When the first bytes began to come is not known yet.
+    is_assumed: bool,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -69,18 +71,24 @@ impl Meter {
         let Some(before) = before.filter(|before| *before != total) else {
             return;
         };
-        // Nobody has seen when the first bytes began to come either.
-        if self.edges.is_empty()
-            && let Some(at) = now.checked_sub(EDGE_INTERVAL)
-        {
-            self.edges.push_back(Edge { at, total: before });
+        // Nobody has seen when the first bytes began to come either: at first they count for one
+        // interval, and for as long as the next ones took once these are here.
+        let assumed = match (self.edges.len(), last) {
+            (0, _) => now.checked_sub(EDGE_INTERVAL),
+            (2, Some(last)) if self.is_assumed => last.checked_sub(now - last),
+            _ => None,
+        };
+        self.is_assumed = self.edges.is_empty();
+        match (assumed, self.edges.front_mut()) {
+            (Some(at), Some(first)) => first.at = at.min(first.at),
+            (Some(at), None) => self.edges.push_back(Edge { at, total: before }),
+            (None, _) => {}
         }
         // The newest interval grows until it is long enough to stand alone.
         let too_short = |edge: &Edge| now.saturating_duration_since(edge.at) < EDGE_INTERVAL;
-        let is_open = match self.edges.len().checked_sub(2) {
-            Some(before_last) => self.edges.get(before_last).is_some_and(too_short),
-            None => last == Some(now),
-        };
+        let before_last = self.edges.len().checked_sub(2);
+        let before_last = before_last.and_then(|index| self.edges.get(index));
+        let is_open = before_last.is_some_and(|edge| too_short(edge) || last == Some(now));
         if is_open {
             self.edges.pop_back();
         }
