@@ -20,8 +20,8 @@ use crate::{
     args::FetchArgs,
     human,
     output::Output,
-    progress::Bar,
-    session::Session,
+    progress::{Bar, Waiting},
+    session::{Purpose, Session},
 };
 
 /// What a command whose terminal was closed takes at most until it has left its transfer to the
@@ -39,7 +39,7 @@ pub(crate) async fn run(app: &App, args: FetchArgs) -> Result<(), ApiError> {
         return cat::run(app, args).await;
     }
     let request = request(args)?;
-    let session = Session::open(app).await?;
+    let session = Session::open(app, Purpose::Fetching).await?;
     let result = fetch(app, &session, &request).await;
     if let Ok(result) = &result {
         show(&app.output, &request, result);
@@ -55,8 +55,10 @@ async fn fetch(
 ) -> Result<FetchResult, ApiError> {
     let bar = Bar::start(&app.output, "starting");
     let (knows, mut transfer) = watch::channel(None);
+    let waiting = Waiting::new(&app.output, request.patience_ms);
     let fetching = session.client.fetch(request, |update| {
         knows.send_replace(Some(update.transfer));
+        waiting.see(&update.progress);
         bar.fetch(&update.progress);
     });
     let mut fetching = pin!(fetching);
@@ -96,7 +98,8 @@ async fn leave_to_daemon(session: &Session, transfer: &mut watch::Receiver<Optio
 fn request(args: FetchArgs) -> Result<FetchRequest, ApiError> {
     Ok(FetchRequest {
         destination: destination(args.output)?,
-        timeout_ms: args.patience.millis(),
+        timeout_ms: args.deadlines.timeout.millis(),
+        patience_ms: args.deadlines.patience_millis(),
         link: args.link,
         peers: args.peer,
         only: args.only,

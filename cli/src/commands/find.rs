@@ -11,7 +11,7 @@ use crate::{app::App, args::FindArgs, daemon, human, output::Text, progress::Bar
 pub(crate) async fn run(app: &App, args: FindArgs) -> Result<(), ApiError> {
     ApiError::parse_link(&args.link)?;
     let request = FindRequest {
-        timeout_ms: args.patience.millis(),
+        timeout_ms: args.timeout.millis(),
         link: args.link,
     };
     let client = daemon::connect(app).await?;

@@ -12,7 +12,7 @@ use shoal_node::{
 use super::interruptible;
 use crate::{
     app::App,
-    args::{LsArgs, Patience},
+    args::{LsArgs, Timeout},
     daemon, human,
     output::Text,
     progress::Bar,
@@ -29,7 +29,7 @@ struct MyShares {
 
 pub(crate) async fn run(app: &App, args: LsArgs) -> Result<(), ApiError> {
     match args.link {
-        Some(link) => tree(app, link, args.peer, &args.patience).await,
+        Some(link) => tree(app, link, args.peer, &args.timeout).await,
         None => my_shares(app).await,
     }
 }
@@ -73,13 +73,13 @@ async fn tree(
     app: &App,
     link: String,
     peers: Vec<Multiaddr>,
-    patience: &Patience,
+    timeout: &Timeout,
 ) -> Result<(), ApiError> {
     ApiError::parse_link(&link)?;
     let request = ListRequest {
         link,
         peers,
-        timeout_ms: patience.millis(),
+        timeout_ms: timeout.millis(),
     };
     let client = daemon::connect(app).await?;
     let bar = Bar::start(&app.output, "looking for providers");

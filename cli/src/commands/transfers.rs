@@ -14,7 +14,7 @@ use crate::{
     args::TransferArgs,
     daemon, human,
     output::Text,
-    progress::{percent, time_to_come},
+    progress::{percent, time_to_come, waits},
 };
 
 pub(crate) async fn list(app: &App) -> Result<(), ApiError> {
@@ -119,6 +119,9 @@ fn what(transfer: &Transfer) -> String {
 }
 
 fn running(progress: &FetchProgress) -> String {
+    if let Some(waiting) = progress.waiting_ms {
+        return format!("{}, {}", amount(progress), waits(waiting));
+    }
     match (progress.phase, progress.bytes_total) {
         (FetchPhase::Finding, _) => "looking for providers".to_owned(),
         (FetchPhase::Listing, _) | (FetchPhase::Fetching, None) => "reading the tree".to_owned(),

@@ -115,6 +115,7 @@ fn transfer(state: TransferState) -> Transfer {
             eta_ms: None,
             sources: 1,
             asked: 1,
+            waiting_ms: None,
         },
         limit: crate::limits::Rate::OFF,
         waits_for: None,

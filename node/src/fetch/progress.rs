@@ -50,6 +50,8 @@ pub(crate) struct Progress {
     dag: AtomicU64,
     resumed: AtomicU64,
     local: AtomicU64,
+    /// For how many milliseconds it has waited for peers, with one more; none where it does not.
+    waits: AtomicU64,
     measured: Mutex<Measured>,
     /// The disk that it lands on.
     pub(super) disk: DiskWatch,
@@ -76,6 +78,8 @@ pub(crate) struct Snapshot {
     pub(crate) dag: u64,
     pub(crate) resumed: u64,
     pub(crate) local: u64,
+    /// How long no byte came, where the transfer waits for providers.
+    pub(crate) waits: Option<Duration>,
     /// Bytes of chunks that have arrived and are not verified yet. What turns out bad, or is thrown
     /// away, counts no longer.
     pub(crate) unverified: u64,
@@ -117,6 +121,13 @@ impl Progress {
             .store(u32::try_from(sources).unwrap_or(u32::MAX), Relaxed);
         self.asked
             .store(u32::try_from(asked).unwrap_or(u32::MAX), Relaxed);
+    }
+
+    /// It waits for providers, and how long already; or it gets on.
+    pub(super) fn waits(&self, waits: Option<Duration>) {
+        let millis = |it: Duration| u64::try_from(it.as_millis()).unwrap_or(u64::MAX);
+        let waits = waits.map_or(0, |it| millis(it).saturating_add(1));
+        self.waits.store(waits, Relaxed);
     }
 
     pub(super) fn total(&self, bytes: u64, files: u64) {
@@ -162,6 +173,11 @@ impl Progress {
             resumed: self.resumed.load(Relaxed),
             local: self.local.load(Relaxed),
             unverified: self.unverified.load(Relaxed),
+            waits: self
+                .waits
+                .load(Relaxed)
+                .checked_sub(1)
+                .map(Duration::from_millis),
         }
     }
 

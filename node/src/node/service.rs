@@ -232,7 +232,7 @@ impl Service for NodeHandle {
             rename_unsafe: request.rename_unsafe,
             serve: !request.no_serve,
             sync: request.sync,
-            timeout: Duration::from_millis(request.timeout_ms),
+            deadlines: answers::deadlines(request.timeout_ms, request.patience_ms),
         };
         let mut attached = self
             .inner
@@ -280,7 +280,7 @@ impl Service for NodeHandle {
             link: request.link.parse()?,
             only: only(request.only)?,
             peers: request.peers,
-            timeout: Duration::from_millis(request.timeout_ms),
+            deadlines: answers::deadlines(request.timeout_ms, request.patience_ms),
         };
         let report = |at, estimate| progress.report(answers::progress(&at, estimate));
         let streaming = self.inner.fetcher.stream(&request, out, report);

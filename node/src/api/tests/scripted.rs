@@ -178,6 +178,7 @@ impl Service for Scripted {
                 eta_ms: None,
                 sources: 1,
                 asked: 1,
+                waiting_ms: None,
             },
         });
         if slow {
@@ -313,6 +314,7 @@ fn transfer(state: TransferState) -> Transfer {
             eta_ms: None,
             sources: 1,
             asked: 1,
+            waiting_ms: None,
         },
         limit: Rate::OFF,
         waits_for: None,
