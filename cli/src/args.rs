@@ -1,5 +1,6 @@
 //! The command line as types; what a flag means is documented here and nowhere else.
 
+mod addresses;
 mod config;
 #[cfg(test)]
 mod guide;
@@ -18,6 +19,7 @@ use shoal_node::{
     config::{LogFormat, Multiaddr},
 };
 
+pub(crate) use self::addresses::{CommandAddresses, DaemonAddresses};
 pub(crate) use self::config::{ConfigArgs, ConfigCommand};
 pub(crate) use self::limits::{LimitsArgs, RateFlags};
 pub(crate) use self::links::{DegradeArgs, HealArgs, PartitionArgs};
@@ -158,9 +160,8 @@ pub(crate) enum Command {
 
 #[derive(Debug, Args)]
 pub(crate) struct DaemonArgs {
-    /// Listen here instead of where the configuration says; port 0 is any free one
-    #[arg(long, value_name = "MULTIADDR")]
-    pub(crate) listen: Vec<Multiaddr>,
+    #[command(flatten)]
+    pub(crate) addresses: DaemonAddresses,
     /// Contact these peers first
     #[arg(long, value_name = "MULTIADDR")]
     pub(crate) bootstrap: Vec<Multiaddr>,
@@ -215,6 +216,8 @@ pub(crate) struct ShareArgs {
     /// Print the link as a QR code too
     #[arg(long)]
     pub(crate) qr: bool,
+    #[command(flatten)]
+    pub(crate) addresses: CommandAddresses,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -292,6 +295,8 @@ pub(crate) struct FetchArgs {
     /// Return only when everything is flushed to disk
     #[arg(long)]
     pub(crate) sync: bool,
+    #[command(flatten)]
+    pub(crate) addresses: CommandAddresses,
     #[command(flatten)]
     pub(crate) deadlines: Deadlines,
 }
@@ -438,6 +443,13 @@ mod tests {
             "shoal daemon --listen /ip4/127.0.0.1/tcp/0 --no-mdns --detach",
             true,
         );
+        check(
+            "shoal daemon --external /ip4/203.0.113.7/tcp/4101 --external /dns/a.example/tcp/1",
+            true,
+        );
+        check("shoal share a --listen /ip4/0.0.0.0/tcp/4101", true);
+        check("shoal fetch bafy --listen /ip4/0.0.0.0/tcp/0", true);
+        check("shoal share a --external router:4101", false);
         check("shoal daemon --up 20mbit --down off", true);
         check("shoal limits --up off --down 5MB/s --monthly 500GB", true);
         check("shoal limits --up 5", false);

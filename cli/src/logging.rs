@@ -57,8 +57,16 @@ fn filter(global: &Global, base: u8) -> EnvFilter {
         (_, 2) => ("debug", "info"),
         _ => ("trace", "debug"),
     };
-    let default =
-        format!("{others},shoal={own},shoal_node={own},shoal_protocol={own},shoal_testnet={own}");
+    // It calls an interface without multicast, a tunnel for one, an error.
+    let mdns = if matches!(others, "error" | "warn") {
+        "off"
+    } else {
+        others
+    };
+    let default = format!(
+        "{others},libp2p_mdns={mdns},shoal={own},shoal_node={own},shoal_protocol={own},\
+         shoal_testnet={own}"
+    );
     EnvFilter::try_from_env(FILTER_VARIABLE).unwrap_or_else(|_| EnvFilter::new(default))
 }
 

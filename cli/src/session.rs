@@ -8,11 +8,11 @@ use std::time::Duration;
 use shoal_node::{
     api::{ApiError, ErrorCode},
     client::Client,
-    config::{Config, Overrides},
+    config::Config,
 };
 use tokio::time::{Instant, sleep};
 
-use crate::{app::App, daemon, host::Host};
+use crate::{app::App, args::CommandAddresses, daemon, host::Host};
 
 /// A node that another command has just started on this home opens its database in this time, or
 /// never.
@@ -35,16 +35,29 @@ pub(crate) struct Session {
 }
 
 impl Session {
-    /// Connects to the daemon of the home, or starts a node that lasts as long as the session.
-    pub(crate) async fn open(app: &App, purpose: Purpose) -> Result<Self, ApiError> {
+    /// Connects to the daemon of the home, or starts a node at these addresses that lasts as long as
+    /// the session.
+    pub(crate) async fn open(
+        app: &App,
+        purpose: Purpose,
+        addresses: &CommandAddresses,
+    ) -> Result<Self, ApiError> {
         let deadline = Instant::now() + OTHERS_START_DEADLINE;
         loop {
             match daemon::connect(app).await {
-                Ok(client) => return Ok(Self { client, host: None }),
+                Ok(client) => {
+                    if !addresses.is_empty() {
+                        app.output.warning(
+                            "the daemon of this home does the work, where it is: --listen and \
+                             --external are for a command without one",
+                        );
+                    }
+                    return Ok(Self { client, host: None });
+                }
                 Err(error) if error.code == ErrorCode::NoDaemon => {}
                 Err(error) => return Err(error),
             }
-            match Self::start(app, purpose).await {
+            match Self::start(app, purpose, addresses).await {
                 Err(error)
                     if error.code == ErrorCode::AlreadyRunning && Instant::now() < deadline =>
                 {
@@ -55,9 +68,15 @@ impl Session {
         }
     }
 
-    async fn start(app: &App, purpose: Purpose) -> Result<Self, ApiError> {
-        let mut config = Config::load(&app.home, environment(), Overrides::default())?;
-        config.network = config.network.on_free_ports();
+    async fn start(
+        app: &App,
+        purpose: Purpose,
+        addresses: &CommandAddresses,
+    ) -> Result<Self, ApiError> {
+        let mut config = Config::load(&app.home, environment(), addresses.overrides())?;
+        if !addresses.chooses_ports() {
+            config.network = config.network.for_one_command();
+        }
         let host = match purpose {
             Purpose::Serving => Host::start(&app.home, config, None).await?,
             Purpose::Fetching => Host::start_for_fetch(&app.home, config).await?,

@@ -9,6 +9,7 @@ use std::{
     fs, io,
     os::unix::fs::{FileExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _},
     path::{Path, PathBuf},
+    process::Command,
     sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
@@ -89,10 +90,10 @@ impl OddDisk {
 impl Drop for OddDisk {
     fn drop(&mut self) {
         self.wake();
-        if let Some(session) = self.session.take() {
-            // What is still open there goes with the processes that have it.
-            drop(session);
-        }
+        // Also while somebody has a file of it open, as a stick is pulled out.
+        let unmounted = Command::new("umount").arg("--lazy").arg(&self.at).status();
+        drop(self.session.take());
+        assert!(unmounted.is_ok_and(|status| status.success()));
     }
 }
 

@@ -29,7 +29,7 @@ pub(super) async fn run(app: &App, args: FetchArgs) -> Result<(), ApiError> {
         only: args.only,
         peers: args.peer,
     };
-    let session = Session::open(app, Purpose::Fetching).await?;
+    let session = Session::open(app, Purpose::Fetching, &args.addresses).await?;
     let copied = interruptible(app, async {
         let bytes = session.client.cat(&request).await?;
         copy(app, bytes, request.patience_ms).await

@@ -81,7 +81,8 @@ async fn start(app: &App, config: Config, args: &DaemonArgs) -> Result<Host, Api
 
 fn overrides(global: &Global, args: &DaemonArgs) -> Overrides {
     Overrides {
-        listen: args.listen.clone(),
+        listen: args.addresses.listen.clone(),
+        external: args.addresses.external.clone(),
         bootstrap: args.bootstrap.clone(),
         no_mdns: args.no_mdns,
         limits: args.rates.into(),

@@ -17,7 +17,7 @@ use tokio::sync::watch;
 use super::{cat, interruptible, show_warnings};
 use crate::{
     app::{self, App},
-    args::FetchArgs,
+    args::{CommandAddresses, FetchArgs},
     human,
     output::Output,
     progress::{Bar, Waiting},
@@ -38,8 +38,8 @@ pub(crate) async fn run(app: &App, args: FetchArgs) -> Result<(), ApiError> {
     if args.stdout {
         return cat::run(app, args).await;
     }
-    let request = request(args)?;
-    let session = Session::open(app, Purpose::Fetching).await?;
+    let (request, addresses) = request(args)?;
+    let session = Session::open(app, Purpose::Fetching, &addresses).await?;
     let result = fetch(app, &session, &request).await;
     if let Ok(result) = &result {
         show(&app.output, &request, result);
@@ -95,8 +95,8 @@ async fn leave_to_daemon(session: &Session, transfer: &mut watch::Receiver<Optio
     let _ = tokio::time::timeout(HANGUP_GRACE, leaving).await;
 }
 
-fn request(args: FetchArgs) -> Result<FetchRequest, ApiError> {
-    Ok(FetchRequest {
+fn request(args: FetchArgs) -> Result<(FetchRequest, CommandAddresses), ApiError> {
+    let request = FetchRequest {
         destination: destination(args.output)?,
         timeout_ms: args.deadlines.timeout.millis(),
         patience_ms: args.deadlines.patience_millis(),
@@ -107,7 +107,8 @@ fn request(args: FetchArgs) -> Result<FetchRequest, ApiError> {
         rename_unsafe: args.rename_unsafe,
         no_serve: args.no_serve,
         sync: args.sync,
-    })
+    };
+    Ok((request, args.addresses))
 }
 
 /// What `-o` means: an existing folder or a trailing `/` is a place to put things into, anything

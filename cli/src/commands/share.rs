@@ -9,7 +9,7 @@ use shoal_node::api::{
 use super::{interruptible, show_warnings};
 use crate::{
     app::{self, App},
-    args::{Attribute, ShareArgs},
+    args::{Attribute, CommandAddresses, ShareArgs},
     human,
     output::Output,
     progress::Bar,
@@ -28,8 +28,8 @@ struct Shown<'a> {
 
 pub(crate) async fn run(app: &App, args: ShareArgs) -> Result<(), ApiError> {
     let with_qr = args.qr;
-    let request = request(args)?;
-    let session = Session::open(app, Purpose::Serving).await?;
+    let (request, addresses) = request(args)?;
+    let session = Session::open(app, Purpose::Serving, &addresses).await?;
     let result = share(app, &session, &request).await;
     if let Ok(result) = &result {
         show(&app.output, result, with_qr, session.is_foreground());
@@ -58,13 +58,13 @@ async fn share(
     })
 }
 
-fn request(args: ShareArgs) -> Result<ShareRequest, ApiError> {
+fn request(args: ShareArgs) -> Result<(ShareRequest, CommandAddresses), ApiError> {
     let paths = args
         .paths
         .iter()
         .map(|path| app::absolute(path))
         .collect::<Result<_, _>>()?;
-    Ok(ShareRequest {
+    let request = ShareRequest {
         paths,
         name: args.name,
         copy: args.copy,
@@ -77,7 +77,8 @@ fn request(args: ShareArgs) -> Result<ShareRequest, ApiError> {
         exclude: args.exclude,
         no_announce: args.no_announce,
         wait: args.wait,
-    })
+    };
+    Ok((request, args.addresses))
 }
 
 fn show(output: &Output, result: &ShareResult, with_qr: bool, foreground: bool) {

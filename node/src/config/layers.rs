@@ -27,6 +27,8 @@ const FILE_BYTES_MAX: u64 = 1 << 20;
 pub struct Overrides {
     /// Replaces the listen addresses, unless empty.
     pub listen: Vec<Multiaddr>,
+    /// Replaces the external addresses, unless empty.
+    pub external: Vec<Multiaddr>,
     /// Replaces the bootstrap peers, unless empty.
     pub bootstrap: Vec<Multiaddr>,
     /// Switches mDNS off.
@@ -99,6 +101,9 @@ impl Config {
     fn apply(&mut self, flags: Overrides) {
         if !flags.listen.is_empty() {
             self.network.listen = flags.listen;
+        }
+        if !flags.external.is_empty() {
+            self.network.external = flags.external;
         }
         if !flags.bootstrap.is_empty() {
             self.network.bootstrap = flags.bootstrap;

@@ -56,11 +56,19 @@ pub struct NetworkConfig {
     /// node.
     #[schema(value_type = Vec<String>)]
     pub listen: Vec<Multiaddr>,
+    /// Addresses at which others reach this node although it does not listen there, like that of a
+    /// router that forwards the port; they come first in links.
+    #[schema(value_type = Vec<String>)]
+    pub external: Vec<Multiaddr>,
     /// Peers to contact first; may be empty, since links, remembered peers and mDNS bring others.
     #[schema(value_type = Vec<String>)]
     pub bootstrap: Vec<Multiaddr>,
     /// Whether to find peers on the local network by multicast.
     pub mdns: bool,
+    /// Whether a free port takes the place of one that another program has. Only for a node that
+    /// ends with its command, which sets it.
+    #[serde(skip)]
+    pub port_fallback: bool,
 }
 
 impl Default for NetworkConfig {
@@ -68,17 +76,30 @@ impl Default for NetworkConfig {
         Self {
             name: NetworkName("main".to_owned()),
             listen: default_listen(DEFAULT_PORT),
+            external: Vec::new(),
             bootstrap: Vec::new(),
             mdns: true,
+            port_fallback: false,
         }
     }
 }
 
 impl NetworkConfig {
-    /// The same with any free port instead of fixed ones, for a node that must not be in a daemon's
-    /// way.
+    /// The same for a node that ends with its command and must not be in a daemon's way: where
+    /// nobody has chosen addresses it takes free ports, and where somebody has, it takes a free port
+    /// only if the chosen one is in use.
     #[must_use]
-    pub fn on_free_ports(mut self) -> Self {
+    pub fn for_one_command(mut self) -> Self {
+        self.port_fallback = true;
+        if self.listen == Self::default().listen {
+            self.on_free_ports()
+        } else {
+            self
+        }
+    }
+
+    /// The same with any free port instead of fixed ones.
+    fn on_free_ports(mut self) -> Self {
         for address in &mut self.listen {
             *address = address
                 .iter()
@@ -196,7 +217,7 @@ mod tests {
 
     #[test]
     fn free_ports_keep_everything_else() {
-        let config = NetworkConfig::default().on_free_ports();
+        let config = NetworkConfig::default().for_one_command();
         let listen: Vec<_> = config.listen.iter().map(Multiaddr::to_string).collect();
         assert_eq!(
             listen,
@@ -208,6 +229,13 @@ mod tests {
             ]
         );
         assert_eq!(config.name.as_str(), "main");
+        let chosen = NetworkConfig {
+            listen: vec!["/ip4/127.0.0.1/tcp/4999".parse().unwrap()],
+            ..NetworkConfig::default()
+        };
+        let config = chosen.clone().for_one_command();
+        assert_eq!(config.listen, chosen.listen);
+        assert!(config.port_fallback && !chosen.port_fallback);
     }
 
     #[test]

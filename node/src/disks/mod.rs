@@ -35,7 +35,7 @@ use tokio::sync::oneshot;
 pub const SILENT_AFTER: Duration = Duration::from_secs(15);
 
 /// A disk that has not answered for this long is named by `status`; work goes on to be given to it.
-pub const SLOW_AFTER: Duration = Duration::from_millis(700);
+pub const SLOW_AFTER: Duration = Duration::from_millis(500);
 
 /// Threads of one disk. Eight reads of 1 MiB at a time keep any disk busy; when they hang, they
 /// hold at most 8 times 3 MiB of buffers.

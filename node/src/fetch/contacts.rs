@@ -202,6 +202,14 @@ impl Contacts {
             Some(Contact::Later { at, round }) => *at <= now && *round <= self.round,
             Some(Contact::Opening(_) | Contact::Active | Contact::Out) => false,
         };
+        if matches!(known, Some(Contact::Opening(_))) {
+            // It may be at none of the addresses that are being dialled. What a peer hints at has to
+            // be believed first, and waits for the next turn.
+            if candidate.told_by.is_none() && !candidate.addresses.is_empty() {
+                self.net.try_too(candidate.peer, candidate.addresses);
+            }
+            return;
+        }
         if ready {
             self.contact(candidate);
         }

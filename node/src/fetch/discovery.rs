@@ -24,7 +24,7 @@ const ROUND_DELAY_MAX: Duration = Duration::from_secs(10);
 pub(super) const FOUND_QUEUED_MAX: usize = 64;
 
 /// A peer that may provide the root, and where it may be.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Candidate {
     pub(super) peer: PeerId,
     pub(super) addresses: Vec<Multiaddr>,
@@ -89,20 +89,28 @@ impl Discovery {
     /// Names the peers of the hints; an address alone is dialled, beside all others, to find out
     /// who is there.
     async fn name_hinted(&self, found: &mpsc::Sender<Found>) {
-        let unknown = self.hints.iter().filter(|hint| peer_of(hint).is_none());
-        let mut dials: FuturesUnordered<_> = unknown
+        let Hints { named, nameless } = group(&self.hints);
+        let mut dials: FuturesUnordered<_> = nameless
+            .iter()
             .map(|hint| async move { (hint, self.net.connect(hint.clone()).await) })
             .collect();
-        for hint in &self.hints {
-            if let Some(peer) = peer_of(hint)
-                && !self.name(peer, hint, found).await
-            {
+        for candidate in named {
+            if !self.name(candidate, found).await {
                 return;
             }
         }
         while let Some((hint, connected)) = dials.next().await {
             let is_heard = match connected {
-                Ok(peer) => self.name(peer, hint, found).await,
+                Ok(peer) => {
+                    let addresses = vec![hint.clone()];
+                    let told_by = None;
+                    let candidate = Candidate {
+                        peer,
+                        addresses,
+                        told_by,
+                    };
+                    self.name(candidate, found).await
+                }
                 Err(error) => {
                     let (address, why) = (hint.clone(), error.to_string());
                     found.send(Found::Nobody { address, why }).await.is_ok()
@@ -115,16 +123,14 @@ impl Discovery {
     }
 
     /// Tells of a peer; false when nobody listens any more.
-    async fn name(&self, peer: PeerId, hint: &Multiaddr, found: &mpsc::Sender<Found>) -> bool {
-        if peer == self.net.peer_id() {
+    async fn name(&self, candidate: Candidate, found: &mpsc::Sender<Found>) -> bool {
+        if candidate.peer == self.net.peer_id() {
             return true;
         }
-        tracing::debug!(%peer, address = %hint, "discovery: a peer is named");
-        let candidate = Candidate {
-            peer,
-            addresses: vec![hint.clone()],
-            told_by: None,
-        };
+        let Candidate {
+            peer, addresses, ..
+        } = &candidate;
+        tracing::debug!(%peer, ?addresses, "discovery: a peer is named");
         found.send(Found::Candidate(candidate)).await.is_ok()
     }
 
@@ -157,5 +163,76 @@ impl Discovery {
             }
         }
         asked
+    }
+}
+
+/// The hints of a link, by what they name.
+#[derive(Debug, PartialEq, Eq)]
+struct Hints {
+    /// One candidate for each peer, with all of its addresses, in the order of the link.
+    named: Vec<Candidate>,
+    /// Addresses of which the link does not say whose they are.
+    nameless: Vec<Multiaddr>,
+}
+
+fn group(hints: &[Multiaddr]) -> Hints {
+    let mut grouped = Hints {
+        named: Vec::new(),
+        nameless: Vec::new(),
+    };
+    for hint in hints {
+        let Some(peer) = peer_of(hint) else {
+            if !grouped.nameless.contains(hint) {
+                grouped.nameless.push(hint.clone());
+            }
+            continue;
+        };
+        let mut known = grouped.named.iter_mut();
+        match known.find(|candidate| candidate.peer == peer) {
+            Some(candidate) if candidate.addresses.contains(hint) => {}
+            Some(candidate) => candidate.addresses.push(hint.clone()),
+            None => grouped.named.push(Candidate {
+                peer,
+                addresses: vec![hint.clone()],
+                told_by: None,
+            }),
+        }
+    }
+    grouped
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+
+    #[test]
+    fn all_addresses_of_a_peer_are_one_candidate() {
+        let (first, second) = (PeerId::random(), PeerId::random());
+        let parse = |text: String| text.parse::<Multiaddr>().unwrap();
+        let of = |peer: PeerId, n: u8| parse(format!("/ip4/192.0.2.{n}/tcp/4101/p2p/{peer}"));
+        let nameless = parse("/ip4/192.0.2.9/tcp/4101".to_owned());
+        let hints = [
+            of(first, 1),
+            nameless.clone(),
+            of(second, 1),
+            of(first, 2),
+            of(first, 1),
+            nameless.clone(),
+        ];
+        let candidate = |peer, addresses: &[Multiaddr]| Candidate {
+            peer,
+            addresses: addresses.to_vec(),
+            told_by: None,
+        };
+        let expected = Hints {
+            named: vec![
+                candidate(first, &[of(first, 1), of(first, 2)]),
+                candidate(second, &[of(second, 1)]),
+            ],
+            nameless: vec![nameless],
+        };
+        assert_eq!(group(&hints), expected);
     }
 }

@@ -76,6 +76,11 @@ impl Activity {
         self.neighbour.store(true, Relaxed);
     }
 
+    /// Takes note that it is not kept any more.
+    pub(super) fn release(&self) {
+        self.neighbour.store(false, Relaxed);
+    }
+
     pub(super) fn is_neighbour(&self) -> bool {
         self.neighbour.load(Relaxed)
     }

@@ -58,6 +58,9 @@ impl Behaviour {
         let identify = identify::Config::new(protocols.id.clone(), keypair.public())
             .with_agent_version(AGENT.to_owned())
             .with_push_listen_addr_updates(true)
+            // Only the addresses that the actor has chosen: a machine with many containers has too
+            // many, of which others would believe the wrong ones.
+            .with_hide_listen_addrs(true)
             // Its cache hands out whatever a peer says of itself; the book keeps what is believed.
             .with_cache_size(0);
         let activities = Activities::default();

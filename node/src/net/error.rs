@@ -24,6 +24,12 @@ pub enum NetError {
         /// The cause.
         why: String,
     },
+    /// An address that the configuration tells others is none that they could dial.
+    #[error("others cannot dial {addr}, so it is no external address")]
+    External {
+        /// The address as configured.
+        addr: Multiaddr,
+    },
     /// A configured name cannot be part of a protocol name.
     #[error("the network name {name:?} is not usable: use 1 to 32 of a-z, 0-9 and -")]
     NetworkName {

@@ -36,6 +36,10 @@ const KEYS_PER_COMMAND_MAX: usize = 1024;
 /// How long a connect may take: three addresses in a row at the handshake timeout.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(30);
 
+/// How long a stream waits for TCP to a peer that is connected by QUIC only. A far peer, to which a
+/// handshake by TCP takes longer, is as well served by QUIC: there the line is the limit.
+const TCP_TIMEOUT: Duration = Duration::from_millis(500);
+
 /// How long opening a stream on an open connection may take; the protocol's own deadline is
 /// shorter.
 const OPEN_TIMEOUT: Duration = Duration::from_secs(15);
@@ -55,8 +59,12 @@ pub struct NetDeps {
 pub struct OwnAddresses {
     /// Where it listens, all interfaces.
     pub listen: Vec<Multiaddr>,
-    /// What it tells others, widest scope first, TCP before QUIC; without `/p2p/…`.
+    /// What it tells others, without `/p2p/…`: what the configuration says, then what leads
+    /// somewhere, TCP before QUIC, then the rest.
     pub external: Vec<Multiaddr>,
+    /// Those of them that belong into a link: without loopback and this machine's own containers,
+    /// unless there is nothing else.
+    pub linked: Vec<Multiaddr>,
     /// The widest scope of these; `None` when it listens nowhere.
     pub scope: Option<Scope>,
 }
@@ -189,6 +197,16 @@ impl Net {
             .collect()
     }
 
+    /// What to write into a link: [`OwnAddresses::linked`], each with this node's id.
+    #[must_use]
+    pub fn link_addresses(&self) -> Vec<Multiaddr> {
+        let own = self.addresses.borrow();
+        let linked = own.linked.iter();
+        linked
+            .filter_map(|address| address.clone().with_p2p(self.local).ok())
+            .collect()
+    }
+
     /// The widest scope that this node is in.
     #[must_use]
     pub fn scope(&self) -> Option<Scope> {
@@ -307,6 +325,14 @@ impl Net {
         }
     }
 
+    /// Has further addresses of a peer tried beside those at which it is being dialled. Dialled as
+    /// they are, like those of [`Self::connect_peer`]; forgotten when the network task is too busy
+    /// to hear of them.
+    pub fn try_too(&self, peer: PeerId, addresses: Vec<Multiaddr>) {
+        let command = Command::TryToo { peer, addresses };
+        self.commands.try_send(command).ok();
+    }
+
     /// Takes note of where a peer is, as `told_by` says, without dialling it.
     ///
     /// For hints of peers: believed are IP addresses that reach as far as the teller itself does.
@@ -334,9 +360,13 @@ impl Net {
     /// Cancel-safe: a stream that nobody waits for is reset.
     ///
     /// # Errors
-    /// [`OpenError`]; 30 s for the connection and 15 s for the stream at the latest.
+    /// [`OpenError`]; 30 s for the connection, half a second for a better one and 15 s for the
+    /// stream at the latest.
     pub async fn open_exchange(&self, peer: PeerId) -> Result<ExchangeStream, OpenError> {
         self.connect_peer(peer, Vec::new()).await?;
+        let by_tcp = self.ask(|waiter| Command::PreferTcp { peer, waiter });
+        // Where TCP takes longer, the stream goes over what there is.
+        let _ = tokio::time::timeout(TCP_TIMEOUT, by_tcp).await;
         let opened = self.ask(|opener| Command::Open { peer, opener });
         match self.gaps.timeout(OPEN_TIMEOUT, opened).await {
             Ok(Some(opened)) => opened,

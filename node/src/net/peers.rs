@@ -114,6 +114,11 @@ impl Peers {
         }
     }
 
+    /// Whether a peer has said what it speaks and where it is.
+    pub(super) fn is_member(&self, peer: &PeerId) -> bool {
+        self.peers.get(peer).is_some_and(|peer| peer.member)
+    }
+
     pub(super) fn contains(&self, peer: &PeerId) -> bool {
         self.peers.contains_key(peer)
     }

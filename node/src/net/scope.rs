@@ -5,6 +5,7 @@
 //! make it dial itself. Names are never believed from peers at all, for they may resolve to
 //! anything. Pure: no sockets, no resolver.
 
+use std::collections::HashSet;
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -109,14 +110,14 @@ fn mask_v6(ip: Ipv6Addr, prefix_bits: u32) -> IpAddr {
 }
 
 /// The transport of an address. TCP sorts first: it is the faster path.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) enum Kind {
     Tcp,
     Quic,
 }
 
 /// An address taken apart: an IP, a port and one of the two transports that this node speaks.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) struct Socket {
     pub(super) ip: IpAddr,
     pub(super) port: u16,
@@ -177,24 +178,26 @@ pub fn without_peer(address: &Multiaddr) -> Multiaddr {
 ///
 /// Those that reach less far, name another peer, are names or use an unknown transport are left
 /// out. The rest comes without `/p2p/…`, once each, best to dial first (TCP before QUIC, narrow
-/// before wide), at most `max`.
+/// before wide, and otherwise as they were said), at most `max`.
 pub(super) fn believed<'a>(
     peer: &PeerId,
     addresses: impl IntoIterator<Item = &'a Multiaddr>,
     heard_from: Scope,
     max: usize,
 ) -> Vec<Multiaddr> {
+    let mut seen = HashSet::new();
     let mut ranked: Vec<(Kind, Scope, Multiaddr)> = addresses
         .into_iter()
         .filter(|address| peer_of(address).is_none_or(|named| named == *peer))
         .filter_map(|address| {
             let socket = Socket::parse(address).filter(|socket| socket.port != 0)?;
             let scope = Scope::of_ip(socket.ip).filter(|scope| *scope >= heard_from)?;
-            Some((socket.kind, scope, without_peer(address)))
+            seen.insert(socket)
+                .then(|| (socket.kind, scope, without_peer(address)))
         })
         .collect();
-    ranked.sort();
-    ranked.dedup();
+    // Stable: who says where it is says what is best first.
+    ranked.sort_by_key(|(kind, scope, _)| (*kind, *scope));
     ranked.truncate(max);
     ranked.into_iter().map(|(_, _, address)| address).collect()
 }

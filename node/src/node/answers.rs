@@ -22,7 +22,7 @@ use crate::{
         Deadlines, Estimate, Fetched, FoundProvider, Snapshot, Streamed, TransferInfo,
         TransferState,
     },
-    net::{self, PeerInfo, Scope, without_peer},
+    net::{self, PeerInfo},
     share::{self, Shared},
     store::{Recipe, ShareRecord, ShareState},
 };
@@ -122,20 +122,11 @@ pub(super) fn shared(shared: &Shared, link: &Link, elapsed_ms: u64) -> api::Shar
     }
 }
 
-/// The link to a share: its root, its name, and where this node is, public addresses first. This
-/// machine's own loopback is named only when there is nothing else.
+/// The link to a share: its root, its name, and the first of the addresses that lead to this node.
 pub(super) fn link(share: &ShareRecord, addresses: &[Multiaddr]) -> Link {
-    let wider = |address: &&Multiaddr| {
-        Scope::of(&without_peer(address)).is_some_and(|scope| scope > Scope::Loopback)
-    };
-    let reachable: Vec<_> = addresses.iter().filter(wider).collect();
-    let reachable: Vec<_> = match reachable.is_empty() {
-        true => addresses.iter().collect(),
-        false => reachable,
-    };
     Link {
         name: SafeName::parse(&share.name).ok(),
-        peers: reachable
+        peers: addresses
             .iter()
             .take(PEERS_PRINTED_MAX)
             .map(|address| address.to_string())

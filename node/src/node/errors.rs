@@ -73,6 +73,9 @@ impl From<NetError> for ApiError {
                 .hint("choose another port with --listen, or port 0 for any free one"),
             NetError::Listen { .. } => Self::new(ErrorCode::Config, message)
                 .hint("choose an address of this machine with --listen"),
+            NetError::External { .. } => Self::new(ErrorCode::Config, message).hint(
+                "give --external an address like /ip4/203.0.113.7/tcp/4101 or /dns/example.org/tcp/4101",
+            ),
             NetError::NetworkName { .. } => Self::new(ErrorCode::Config, message),
             _ => Self::new(ErrorCode::Internal, message),
         }

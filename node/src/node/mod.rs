@@ -54,7 +54,7 @@ const STUCK_GRACE: Duration = Duration::from_secs(2);
 const STUCK_POLL: Duration = Duration::from_millis(100);
 /// What each part may take to end: the last chunks to a slow disk, and one synced commit. What is
 /// left behind is taken up by the next start, as after `kill -9`.
-const END_DEADLINE: Duration = Duration::from_secs(20);
+const END_DEADLINE: Duration = Duration::from_secs(30);
 
 /// Why a node did not start.
 #[derive(Debug, thiserror::Error)]
@@ -460,7 +460,8 @@ fn net_config(config: &Config, announces: Announces, emulation: Option<Emulation
         dht,
         network: config.network.name.to_string(),
         listen: config.network.listen.clone(),
-        port_fallback: false,
+        external: config.network.external.clone(),
+        port_fallback: config.network.port_fallback,
         bootstrap: config.network.bootstrap.clone(),
         mdns: config.network.mdns,
         emulation,

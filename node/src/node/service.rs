@@ -180,7 +180,7 @@ impl Service for NodeHandle {
         });
         let shared = self.unless_stuck(&cancel, sharing).await??;
         let elapsed_ms = answers::millis(started.elapsed());
-        let link = answers::link(&shared.record, &self.inner.net.dial_addresses());
+        let link = answers::link(&shared.record, &self.inner.net.link_addresses());
         let mut result = answers::shared(&shared, &link, elapsed_ms);
         if request.wait && shared.record.announce {
             progress.report(answers::announcing(&shared.record));

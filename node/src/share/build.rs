@@ -20,6 +20,7 @@ use super::hash::{self, Chunks, Done, Hashed, Hashers, Job, LargeFile, PIECE_BYT
 use super::place::Place;
 use super::walk::{Step, Walk};
 use super::{Meter, ShareError};
+use crate::disks::Disk;
 use crate::store::{
     BATCH_BYTES, Batch, FileId, FileRow, FileStat, FileState, Recipe, ShareId, Store,
 };
@@ -44,6 +45,8 @@ pub(super) struct Tree {
 pub(super) struct Target {
     pub(super) store: Store,
     pub(super) share: ShareId,
+    /// The disk that is read.
+    pub(super) disk: Arc<Disk>,
     /// Rows that were not committed yet.
     pub(super) batch: Batch,
 }
@@ -57,8 +60,9 @@ pub(super) fn build(
     meter: &mut Meter<'_>,
     cancel: &CancellationToken,
 ) -> Result<Tree, ShareError> {
+    let disk = Arc::clone(&target.disk);
     std::thread::scope(|scope| {
-        let hashers = Hashers::spawn(scope, recipe, cancel)
+        let hashers = Hashers::spawn(scope, recipe, &disk, cancel)
             .map_err(|error| ShareError::io(&place.base, error))?;
         let builder = Builder {
             place,

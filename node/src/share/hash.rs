@@ -22,6 +22,7 @@ use shoal_protocol::unixfs::{Attributes, Mtime};
 use tokio_util::sync::CancellationToken;
 
 use super::ShareError;
+use crate::disks::Disk;
 use crate::store::{FileStat, Recipe};
 
 /// Files up to this size are one job: 3 ms of hashing at 2.7 GB/s.
@@ -104,6 +105,7 @@ impl Hashers {
     pub(super) fn spawn<'scope>(
         scope: &'scope Scope<'scope, '_>,
         recipe: &'scope Recipe,
+        disk: &'scope Disk,
         cancel: &'scope CancellationToken,
     ) -> io::Result<Self> {
         let (jobs, to_do) = bounded(JOBS_MAX);
@@ -111,6 +113,7 @@ impl Hashers {
         for _ in 0..std::thread::available_parallelism()?.get() {
             let thread = Thread {
                 recipe,
+                disk,
                 cancel,
                 jobs: to_do.clone(),
                 answers: answers.clone(),
@@ -185,6 +188,8 @@ impl LargeFile {
 /// One hashing thread.
 struct Thread<'a> {
     recipe: &'a Recipe,
+    /// Told of the calls that may hang, so that the disk is named.
+    disk: &'a Disk,
     cancel: &'a CancellationToken,
     jobs: Receiver<Job>,
     answers: Sender<Done>,
@@ -241,7 +246,10 @@ impl Thread<'_> {
     }
 
     fn file(&mut self, path: &Path) -> Result<Hashed, ShareError> {
-        let (file, before, attributes) = open(path)?;
+        let (file, before, attributes) = {
+            let _touch = self.disk.touch();
+            open(path)?
+        };
         let attributes = self.recipe.kept(attributes);
         if before.size > SMALL_BYTES_MAX {
             return Ok(Hashed {
@@ -287,7 +295,9 @@ impl Thread<'_> {
         let (mut at, mut filled, mut ended) = (0, 0, false);
         while !ended || filled > 0 {
             while !ended && filled < self.buffer.len() {
+                let touch = self.disk.touch();
                 let read = file.read_at(&mut self.buffer[filled..], at);
+                drop(touch);
                 let read = match read {
                     Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
                     read => read.map_err(|error| ShareError::io(path, error))?,
@@ -345,8 +355,11 @@ impl Thread<'_> {
             let wanted = usize::try_from(range.end - at)
                 .unwrap_or(usize::MAX)
                 .min(room.len());
-            file.read_exact_at(&mut room[..wanted], at)
-                .map_err(|error| too_short(file, path, range.end, error))?;
+            let read = {
+                let _touch = self.disk.touch();
+                file.read_exact_at(&mut room[..wanted], at)
+            };
+            read.map_err(|error| too_short(file, path, range.end, error))?;
             at += wanted as u64;
             filled += wanted;
             filled = self.cut(filled, at == range.end, &mut on_chunk)?;

@@ -215,6 +215,7 @@ impl<'a> Staged<'a> {
         let mut target = Target {
             store: store.clone(),
             share,
+            disk: self.library.disks().of(&place.base),
             batch: store.batch(),
         };
         let recipe = &self.record.recipe;

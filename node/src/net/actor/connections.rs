@@ -1,6 +1,7 @@
 //! The actor's part that connects: dials, limits, who is who, and which of their addresses to
 //! believe.
 
+use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 use libp2p::swarm::dial_opts::{DialOpts, PeerCondition};
@@ -12,10 +13,11 @@ use super::dials::{Origin, Waiter, connect_error};
 use crate::net::behaviour::BehaviourEvent;
 use crate::net::book::ADDRESSES_MAX;
 use crate::net::foreign::{Foreign, Misfit, misfit};
+use crate::net::order::to_dial;
 use crate::net::records::unix_now;
-use crate::net::scope::{Scope, believed, is_name};
+use crate::net::scope::{Scope, believed, is_name, without_peer};
 use crate::net::seeds::{SeedDial, SeedId};
-use crate::net::{ConnectError, NetEvent, OwnAddresses};
+use crate::net::{ConnectError, NetEvent};
 
 /// How long a peer that speaks none of this network's protocols is left alone. Other libp2p
 /// programs on the local network are found again and again.
@@ -24,8 +26,13 @@ const STRANGER_PAUSE: Duration = Duration::from_secs(120);
 /// Peers up to which those of the local network are dialled as soon as they are found.
 const MDNS_PEERS_MAX: usize = 32;
 
-/// Addresses that this node tells others of itself; what others believe at most.
-const OWN_ADDRESSES_MAX: usize = ADDRESSES_MAX;
+/// Addresses in one dial: as many as are known of a peer, and before them as many that a link or a
+/// person names. They start 50 ms apart, so the last of those named starts after 0.8 s.
+pub(super) const DIAL_ADDRESSES_MAX: usize = 2 * ADDRESSES_MAX;
+
+/// Addresses found on the local network that are looked at at once: those of some machines with
+/// many interfaces.
+const DISCOVERED_MAX: usize = 1024;
 
 impl Actor {
     pub(super) fn handle_event(&mut self, event: SwarmEvent<BehaviourEvent>) {
@@ -38,6 +45,7 @@ impl Actor {
                 ..
             } => {
                 self.peers.connected(peer_id, connection_id, &endpoint);
+                self.upgrade_connected(peer_id, connection_id);
                 if let Some(seed) = self.dials.connected(connection_id, peer_id) {
                     self.seeds.succeeded(seed, peer_id);
                 }
@@ -58,7 +66,10 @@ impl Actor {
             }
             SwarmEvent::NewListenAddr { .. }
             | SwarmEvent::ExpiredListenAddr { .. }
-            | SwarmEvent::ListenerClosed { .. } => self.publish_addresses(),
+            | SwarmEvent::ListenerClosed { .. } => {
+                self.interfaces.nudge();
+                self.publish_addresses();
+            }
             SwarmEvent::ListenerError { error, .. } => {
                 tracing::warn!(%error, "a listener failed for a moment");
             }
@@ -98,11 +109,11 @@ impl Actor {
         waiter: Waiter,
     ) {
         if let Some(peer) = peer {
-            self.book.add(peer, addresses);
+            let named = self.note_named(peer, addresses);
             if self.swarm.behaviour().exchange.is_connected(&peer) {
                 waiter.send(Ok(peer)).ok();
             } else if self.dials.wait(peer, waiter) {
-                self.dial_waited_for(peer);
+                self.dial_waited_for(peer, named, PeerCondition::NotDialing);
             }
             return;
         }
@@ -122,24 +133,75 @@ impl Actor {
         }
     }
 
-    /// Dials a peer that somebody waits for, at all addresses that are known of it.
-    fn dial_waited_for(&mut self, peer: PeerId) {
-        let mut addresses = self.book.addresses(&peer).to_vec();
-        for address in self.swarm.behaviour_mut().dht.addresses(peer) {
-            if !addresses.contains(&address) {
-                addresses.push(address);
+    /// Tries further addresses of a peer, if it is being dialled for somebody.
+    pub(super) fn handle_try_too(&mut self, peer: PeerId, addresses: Vec<Multiaddr>) {
+        let named = self.note_named(peer, addresses);
+        if self.dials.is_waited_for(&peer) {
+            self.dial_waited_for(peer, named, PeerCondition::Always);
+        }
+    }
+
+    /// Dials those peers that somebody waits for while a dial of another part of the node, with
+    /// addresses of its own, does not come to an end.
+    pub(super) fn dial_unattended(&mut self) {
+        for peer in self.dials.unattended() {
+            self.dial_waited_for(peer, Vec::new(), PeerCondition::Always);
+        }
+    }
+
+    /// Takes note of addresses that a link or a person names; gives them back, each once and without
+    /// the peer.
+    fn note_named(&mut self, peer: PeerId, mut addresses: Vec<Multiaddr>) -> Vec<Multiaddr> {
+        addresses.truncate(DIAL_ADDRESSES_MAX);
+        let addresses = addresses.iter().map(without_peer);
+        let addresses = to_dial(addresses, &self.interfaces.latest());
+        self.book.add(peer, addresses.clone());
+        addresses
+    }
+
+    /// Where a peer is to be dialled: first at the addresses that somebody has named, in their
+    /// order, then at all others that are known of it.
+    pub(super) fn addresses_to_dial(
+        &mut self,
+        peer: PeerId,
+        mut named: Vec<Multiaddr>,
+    ) -> Vec<Multiaddr> {
+        let mut known = self.book.addresses(&peer).to_vec();
+        let of_dht = self.swarm.behaviour_mut().dht.addresses(peer);
+        known.extend(of_dht.iter().map(without_peer));
+        for address in to_dial(known, &self.interfaces.latest()) {
+            if !named.contains(&address) {
+                named.push(address);
             }
         }
-        addresses.truncate(ADDRESSES_MAX);
+        named.truncate(DIAL_ADDRESSES_MAX);
+        named
+    }
+
+    /// Dials a peer that somebody waits for, at all addresses that no dial for them tries already.
+    fn dial_waited_for(&mut self, peer: PeerId, named: Vec<Multiaddr>, condition: PeerCondition) {
+        let addresses = self.addresses_to_dial(peer, named);
+        let addresses = self.dials.untried(&peer, addresses);
+        let runs = self.dials.is_dialled(&peer);
+        if runs && addresses.is_empty() {
+            return;
+        }
+        // An own dial that runs is no reason not to try what it does not try.
+        let condition = if runs {
+            PeerCondition::Always
+        } else {
+            condition
+        };
         let opts = DialOpts::peer_id(peer)
-            .condition(PeerCondition::NotDialing)
-            .addresses(addresses)
+            .condition(condition)
+            .addresses(addresses.clone())
             .build();
         let id = opts.connection_id();
         match self.swarm.dial(opts) {
-            Ok(()) => self.dials.started(id, Origin::Waiters(peer)),
+            Ok(()) => self.dials.started_for(id, peer, addresses),
             // Somebody else's dial runs; the waiters hear how it ends.
             Err(DialError::DialPeerConditionFalse(_)) => {}
+            Err(error) if runs => tracing::debug!(%peer, %error, "no second dial"),
             Err(error) => self.dials.refuse(&peer, &connect_error(error, Some(peer))),
         }
     }
@@ -183,6 +245,7 @@ impl Actor {
         let Some(member) = self.peers.disconnected(&peer, connection) else {
             return;
         };
+        self.upgrades.forget(&peer);
         self.seeds.lost(&peer, Instant::now(), rand::random());
         if member {
             self.emit(NetEvent::PeerDisconnected { peer });
@@ -193,12 +256,15 @@ impl Actor {
     fn handle_dial_failed(&mut self, id: ConnectionId, peer: Option<PeerId>, error: DialError) {
         let error = connect_error(error, peer);
         tracing::debug!(peer = peer.map(tracing::field::display), %error, "dial failed");
+        if let Some(peer) = peer {
+            self.upgrade_failed(peer, id);
+        }
         let failed = self.dials.failed(id, peer, &error);
         if let Some(seed) = failed.seed {
             self.seeds.failed(seed, Instant::now(), rand::random());
         }
         if let Some(peer) = failed.redial {
-            self.dial_waited_for(peer);
+            self.dial_waited_for(peer, Vec::new(), PeerCondition::NotDialing);
         }
     }
 
@@ -246,6 +312,7 @@ impl Actor {
             self.swarm.behaviour_mut().exchange.keep(peer);
             self.emit(NetEvent::PeerConnected { peer });
         }
+        self.upgrade_identified(peer, dialled);
     }
 
     /// Takes note whether a peer of Shoal is one that this node understands.
@@ -274,11 +341,28 @@ impl Actor {
             .route(peer, &addresses, hosts.as_deref());
     }
 
-    fn handle_discovered(&mut self, found: Vec<(PeerId, Multiaddr)>) {
+    /// Dials the peers that were found on the local network, each at all of its addresses.
+    fn handle_discovered(&mut self, mut found: Vec<(PeerId, Multiaddr)>) {
+        found.truncate(DISCOVERED_MAX);
+        let mut peers: HashMap<PeerId, Vec<Multiaddr>> = HashMap::new();
         for (peer, address) in found {
-            let addresses = believed(&peer, [&address], Scope::Lan, ADDRESSES_MAX);
+            peers.entry(peer).or_default().push(address);
+        }
+        for (peer, addresses) in peers {
+            // Those of all interfaces come; the ones that are near are for this machine.
+            let addresses = believed(&peer, &addresses, Scope::Lan, addresses.len());
+            let mut addresses = to_dial(addresses, &self.interfaces.latest());
+            addresses.truncate(ADDRESSES_MAX);
             self.book.add(peer, addresses);
-            let addresses = self.book.addresses(&peer).to_vec();
+            if self.peers.contains(&peer) {
+                // It may have been reached by QUIC before its TCP address was known.
+                self.upgrade(peer);
+                continue;
+            }
+            let addresses = to_dial(
+                self.book.addresses(&peer).to_vec(),
+                &self.interfaces.latest(),
+            );
             let rests = self.foreigners.rests(&peer, Instant::now());
             if addresses.is_empty() || rests || self.peers.members() >= MDNS_PEERS_MAX {
                 continue;
@@ -305,7 +389,10 @@ impl Actor {
             mut addresses,
         } = dial;
         let opts = match peer {
-            Some(peer) => DialOpts::peer_id(peer).addresses(addresses).build(),
+            Some(peer) => {
+                let addresses = to_dial(addresses, &self.interfaces.latest());
+                DialOpts::peer_id(peer).addresses(addresses).build()
+            }
             None => match addresses.pop() {
                 Some(address) => DialOpts::unknown_peer_id().address(address).build(),
                 None => return,
@@ -321,43 +408,6 @@ impl Actor {
         }
         if let SeedId::Bootstrap(_) = seed {
             tracing::debug!(?seed, "dialling a bootstrap peer");
-        }
-    }
-
-    /// Tells peers and handles where this node is: what the configuration says and what it listens
-    /// on.
-    ///
-    /// Listen addresses count as confirmed, for provider records carry confirmed addresses only;
-    /// who hears one that reaches less far than they do does not believe it.
-    pub(super) fn publish_addresses(&mut self) {
-        let listen: Vec<Multiaddr> = self.swarm.listeners().cloned().collect();
-        let local = *self.swarm.local_peer_id();
-        let mut external = self.external.clone();
-        let mut heard = believed(&local, &listen, Scope::Loopback, listen.len());
-        heard.sort_by_key(|address| std::cmp::Reverse(Scope::of(address)));
-        external.extend(
-            heard
-                .into_iter()
-                .filter(|address| !self.external.contains(address)),
-        );
-        external.truncate(OWN_ADDRESSES_MAX);
-        let confirmed: Vec<Multiaddr> = self.swarm.external_addresses().cloned().collect();
-        for old in confirmed.iter().filter(|old| !external.contains(old)) {
-            self.swarm.remove_external_address(old);
-        }
-        for new in external.iter().filter(|new| !confirmed.contains(new)) {
-            self.swarm.add_external_address(new.clone());
-        }
-        let scope = external.iter().filter_map(Scope::of).max();
-        let addresses = OwnAddresses {
-            listen,
-            external,
-            scope,
-        };
-        if *self.addresses.borrow() != addresses {
-            self.addresses.send_replace(addresses);
-            self.emit(NetEvent::AddressesChanged);
-            self.announce_after_move();
         }
     }
 }

@@ -5,10 +5,12 @@
 //! once a second it looks at what is due. It ends when it is told to or when the last handle is
 //! gone; every waiter then sees its channel close.
 
+mod addresses;
 mod connections;
 mod dials;
 mod queries;
 mod start;
+mod upgrades;
 mod waking;
 
 use std::time::{Duration, Instant};
@@ -22,6 +24,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 
 use self::dials::{Dials, Waiter};
+use self::upgrades::Upgrades;
 use self::waking::Waking;
 use super::announce::{AnnounceState, Announcer};
 use super::behaviour::Behaviour;
@@ -31,6 +34,7 @@ use super::counters::Counters;
 use super::exchange::Opener;
 use super::foreign::{Foreign, Foreigners};
 use super::heard::Heard;
+use super::interfaces::Watch;
 use super::journal::Journal;
 use super::lookups::{Lookup, Lookups, ProviderFound};
 use super::peers::{PeerInfo, Peers};
@@ -66,6 +70,16 @@ pub(super) enum Command {
     Open {
         peer: PeerId,
         opener: Opener,
+    },
+    /// Further addresses for a peer that is being dialled.
+    TryToo {
+        peer: PeerId,
+        addresses: Vec<Multiaddr>,
+    },
+    /// Asks to be told when the peer is connected by TCP, or will not be.
+    PreferTcp {
+        peer: PeerId,
+        waiter: upgrades::Waiter,
     },
     Learn {
         peer: PeerId,
@@ -119,6 +133,8 @@ pub(super) struct Actor {
     peers: Peers,
     seeds: Seeds,
     dials: Dials,
+    upgrades: Upgrades,
+    interfaces: Watch,
     lookups: Lookups,
     announcer: Announcer,
     /// When earlier runs announced what; taken out as keys are added.
@@ -152,6 +168,7 @@ impl Actor {
                     Some(command) => self.handle_command(command),
                     None => break,
                 },
+                () = self.interfaces.changed() => self.publish_addresses(),
                 event = self.swarm.select_next_some() => self.handle_event(event),
             }
             self.start_queries();
@@ -169,6 +186,8 @@ impl Actor {
                 self.handle_connect(peer, addresses, waiter);
             }
             Command::Open { peer, opener } => self.handle_open(peer, opener),
+            Command::TryToo { peer, addresses } => self.handle_try_too(peer, addresses),
+            Command::PreferTcp { peer, waiter } => self.handle_prefer_tcp(peer, waiter),
             Command::Learn {
                 peer,
                 addresses,
@@ -238,6 +257,7 @@ impl Actor {
         self.ticks += 1;
         self.look_for_gap();
         self.dial_seeds(Instant::now());
+        self.dial_unattended();
         for query in self.lookups.abandoned() {
             self.swarm.behaviour_mut().dht.finish(query);
         }

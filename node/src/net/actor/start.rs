@@ -15,8 +15,9 @@ use tokio::sync::{broadcast, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use super::connections::DIAL_ADDRESSES_MAX;
 use super::dials::root_cause;
-use super::{Actor, Command, Dials, Foreigners, Waking};
+use super::{Actor, Command, Dials, Foreigners, Upgrades, Waking};
 use crate::clock_gap::ClockGaps;
 use crate::emulation::Emulation;
 use crate::net::announce::Announcer;
@@ -25,19 +26,21 @@ use crate::net::book::Book;
 use crate::net::counters::Counters;
 use crate::net::exchange::ExchangeStream;
 use crate::net::heard::Heard;
+use crate::net::interfaces::Watch;
 use crate::net::journal::Journal;
 use crate::net::lookups::Lookups;
 use crate::net::meter::Traffic;
 use crate::net::peers::Peers;
 use crate::net::records::{Announced, Records, unix_now};
-use crate::net::scope::{Kind, Socket, without_peer};
+use crate::net::scope::{Kind, Scope, Socket, without_peer};
 use crate::net::seeds::Seeds;
 use crate::net::transport::{self, Carriers, Links};
 use crate::net::{NetConfig, NetDeps, NetError, OwnAddresses};
 
-/// Addresses of one peer that are dialled at once. They are sorted best first, so two tries of the
-/// better transport run before the other one's.
-const DIALS_AT_ONCE: NonZeroU8 = NonZeroU8::new(2).unwrap();
+/// Addresses of one peer that may be tried at once: all that one dial has. The transport says when
+/// each of them starts.
+const ATTEMPTS_AT_ONCE: NonZeroU8 = NonZeroU8::new(32).unwrap();
+const _: () = assert!(ATTEMPTS_AT_ONCE.get() as usize == DIAL_ADDRESSES_MAX);
 
 /// How long listeners may take to report where they listen.
 const LISTEN_TIMEOUT: Duration = Duration::from_secs(5);
@@ -69,12 +72,18 @@ pub(in crate::net) async fn start(
     ends: Ends,
 ) -> Result<(Actor, mpsc::Receiver<ExchangeStream>), NetError> {
     let protocols = config.protocols()?;
+    check_external(&config.external)?;
     let tasks = TaskTracker::new();
     let carriers = Carriers {
         tasks: tasks.clone(),
         end: CancellationToken::new(),
     };
-    let links_end = carriers.end.clone().drop_guard();
+    let end = carriers.end.clone();
+    let links_end = end.clone().drop_guard();
+    let interfaces = match config.emulation {
+        Some(Emulation::Memory { .. }) => Watch::none(),
+        _ => Watch::start(&tasks, end).await,
+    };
     let links = Links::of(&config, carriers);
     let transport = transport::build(keypair, &config.limits, &ends.traffic, &ends.gaps, &links)?;
     let local = keypair.public().to_peer_id();
@@ -92,7 +101,7 @@ pub(in crate::net) async fn start(
         tracker.spawn(task);
     })
     .with_idle_connection_timeout(config.idle_timeout)
-    .with_dial_concurrency_factor(DIALS_AT_ONCE)
+    .with_dial_concurrency_factor(ATTEMPTS_AT_ONCE)
     // A stream offers one protocol, so what it is opened for goes along with the offer: a round trip
     // less for every request to the DHT and every exchange.
     .with_substream_upgrade_protocol_override(Version::V1Lazy);
@@ -114,6 +123,8 @@ pub(in crate::net) async fn start(
         peers: Peers::default(),
         seeds,
         dials: Dials::default(),
+        upgrades: Upgrades::default(),
+        interfaces,
         lookups: Lookups::default(),
         announcer: Announcer::new(config.dht.announce_interval),
         announced,
@@ -129,6 +140,33 @@ pub(in crate::net) async fn start(
     };
     actor.listen(&config).await?;
     Ok((actor, incoming))
+}
+
+/// Refuses configured addresses that nobody could dial.
+fn check_external(external: &[Multiaddr]) -> Result<(), NetError> {
+    let is_dialled = |address: &Multiaddr| {
+        let parts: Vec<Protocol<'_>> = address.iter().collect();
+        let host = match parts.as_slice() {
+            [host, Protocol::Tcp(port)] if *port > 0 => host,
+            [host, Protocol::Udp(port), Protocol::QuicV1] if *port > 0 => host,
+            _ => return false,
+        };
+        match host {
+            Protocol::Ip4(ip) => Scope::of_ip((*ip).into()).is_some(),
+            Protocol::Ip6(ip) => Scope::of_ip((*ip).into()).is_some(),
+            Protocol::Dns(_) | Protocol::Dns4(_) | Protocol::Dns6(_) => true,
+            _ => false,
+        }
+    };
+    match external
+        .iter()
+        .find(|address| !is_dialled(&without_peer(address)))
+    {
+        Some(address) => Err(NetError::External {
+            addr: address.clone(),
+        }),
+        None => Ok(()),
+    }
 }
 
 /// What earlier runs left, and the thread that will write what this one leaves.

@@ -41,6 +41,8 @@ pub(crate) enum Order {
     Open(Opener),
     /// Keep the connection open although nothing uses it.
     Keep,
+    /// Do not keep it any more.
+    Release,
 }
 
 /// What all handlers of a node share.
@@ -163,6 +165,7 @@ impl ConnectionHandler for Handler {
         match order {
             Order::Open(opener) => self.handle_open(opener),
             Order::Keep => self.keep = true,
+            Order::Release => self.keep = false,
         }
         if let Some(waker) = self.waker.take() {
             waker.wake();

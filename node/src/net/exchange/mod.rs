@@ -32,7 +32,8 @@ use self::handler::{Handler, Order, Shared};
 use super::activity::{Activities, Activity};
 use super::config::ConnectionLimits;
 use super::counters::Counters;
-use super::scope::{Kind, Socket};
+use super::order::kind_of;
+use super::scope::Kind;
 
 /// Inbound streams that wait to be taken. The taker only spawns a task for each, so a queue that
 /// stays full means that the node is overloaded.
@@ -53,7 +54,7 @@ pub(super) struct Exchange {
 struct Connection {
     id: ConnectionId,
     /// TCP is the faster path; streams prefer it.
-    kind: Option<Kind>,
+    kind: Kind,
     activity: Arc<Activity>,
 }
 
@@ -125,6 +126,27 @@ impl Exchange {
         let id = connection.id;
         self.neighbours += 1;
         self.order(peer, id, Order::Keep);
+    }
+
+    /// Whether a stream to `peer` would go over TCP.
+    pub(super) fn has_tcp(&self, peer: &PeerId) -> bool {
+        self.best(peer).is_some_and(|best| best.kind == Kind::Tcp)
+    }
+
+    /// Keeps a connection by TCP in place of one by QUIC: the slower one may end when nothing uses
+    /// it, and not the one that streams prefer.
+    fn keep_faster(&mut self, peer: PeerId) {
+        let fastest = self.best(&peer).map(|one| one.kind);
+        let mut connections = self.connections.get(&peer).into_iter().flatten();
+        let kept = connections.find(|one| one.activity.is_neighbour());
+        let Some(kept) = kept.filter(|one| Some(one.kind) > fastest) else {
+            return;
+        };
+        kept.activity.release();
+        let slower = kept.id;
+        self.neighbours -= 1;
+        self.order(peer, slower, Order::Release);
+        self.keep(peer);
     }
 
     /// Takes note that this node closes all connections with `peer`: no stream is opened on them.
@@ -202,16 +224,16 @@ impl NetworkBehaviour for Exchange {
                 endpoint,
                 ..
             }) => {
-                let kind = Socket::parse(endpoint.get_remote_address()).map(|socket| socket.kind);
                 let connection = Connection {
                     id: connection_id,
-                    kind,
+                    kind: kind_of(endpoint.get_remote_address()),
                     activity: self.shared.activities.of(connection_id),
                 };
                 self.connections
                     .entry(peer_id)
                     .or_default()
                     .push(connection);
+                self.keep_faster(peer_id);
             }
             FromSwarm::ConnectionClosed(ConnectionClosed {
                 peer_id,

@@ -233,10 +233,13 @@ async fn a_wildcard_listens_by_all_transports_and_tells_real_addresses() {
             .all(|address| Scope::of(address).is_some()),
         "{own:?}"
     );
+    let is_here = |address: &&Multiaddr| Scope::of(address) == Some(Scope::Loopback);
+    let wider = own.external.iter().take_while(|it| !is_here(it)).count();
     assert!(
-        own.external
-            .is_sorted_by_key(|address| std::cmp::Reverse(Scope::of(address)))
+        own.external[wider..].iter().all(|it| is_here(&it)),
+        "loopback is named last: {own:?}"
     );
+    assert_eq!(own.linked.iter().any(|it| is_here(&it)), wider == 0);
 }
 
 #[tokio::test]

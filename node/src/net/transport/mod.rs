@@ -4,17 +4,20 @@
 //! place to change for a faster path. Nothing unencrypted can be negotiated. Every handshake has a
 //! deadline. TLS and yamux are set up for bulk in [`tls`], [`record`] and [`yamux`], and speak the
 //! same protocols as any libp2p peer; nodes of Shoal have a multiplexer of their own, [`mux`].
-//! [`ends`] bounds how long closing and silence last, [`handshakes`] how many run, [`upgrade`] agrees on all of it, [`tcp_first`] says which of TCP and QUIC is tried when. In a
+//! [`ends`] bounds how long closing and silence last, [`handshakes`] how many of them run, [`upgrade`]
+//! agrees on all of it, [`attempts`] says when each address of a dial is tried, and [`own_end`]
+//! corrects where listeners are. In a
 //! test network, links are emulated below all of this ([`emulated`]).
 
+mod attempts;
 mod buffers;
 mod emulated;
 mod ends;
 mod handshakes;
 mod mux;
+mod own_end;
 mod record;
 mod shallow;
-mod tcp_first;
 #[cfg(test)]
 mod tests;
 mod tls;
@@ -37,6 +40,8 @@ use socket2::SockRef;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use self::attempts::Paced;
+pub(super) use self::attempts::WrongPeer;
 pub(super) use self::emulated::Carriers;
 use self::emulated::memory::MemoryTransport;
 use self::emulated::relay::Relayed;
@@ -44,8 +49,8 @@ use self::ends::Listening;
 #[cfg(target_os = "linux")]
 use self::ends::UNACKED_MAX;
 use self::handshakes::Handshakes;
+use self::own_end::OwnEnds;
 use self::shallow::Shallow;
-use self::tcp_first::TcpFirst;
 use self::upgrade::{STREAMS_PER_CONNECTION_MAX, Upgrade};
 use super::behaviour::SILENCE_MAX;
 use super::config::ConnectionLimits;
@@ -85,16 +90,17 @@ pub(super) fn build(
     };
     if let Links::Emulated(Emulation::Memory { .. }, _) = links {
         // There is nobody whose name could be resolved.
-        return sockets();
+        return Ok(Paced::new(sockets()?).boxed());
     }
+    let sockets = || -> Result<_, NetError> { Ok(OwnEnds::new(sockets()?).boxed()) };
     let error = match dns::tokio::Transport::system(sockets()?) {
-        Ok(named) => return Ok(TcpFirst::new(named.boxed()).boxed()),
+        Ok(named) => return Ok(Paced::new(named.boxed()).boxed()),
         Err(error) => error,
     };
     tracing::warn!(%error, "no resolver configuration: only the names in the hosts file work");
     let nobody = ResolverConfig::from_parts(None, Vec::new(), Vec::new());
     let named = dns::tokio::Transport::custom(sockets()?, nobody, ResolverOpts::default());
-    Ok(TcpFirst::new(named.boxed()).boxed())
+    Ok(Paced::new(named.boxed()).boxed())
 }
 
 /// The transport of a node with this configuration and identity, without the node: for a swarm that
