@@ -10,6 +10,7 @@
 //! numbers, `config` the one typed configuration.
 
 pub mod api;
+mod budgets;
 pub mod client;
 mod clock_gap;
 pub mod config;

@@ -22,8 +22,19 @@ impl Evil {
     /// Starts a peer that does harm with the content of `root`, which is among `blocks`, in the
     /// network of whoever is at `bootstrap`.
     pub fn start(behaviour: Behaviour, root: &Cid, blocks: Blocks, bootstrap: &[&str]) -> Self {
+        Self::start_as(0, behaviour, root, blocks, bootstrap)
+    }
+
+    /// The same, one of several of a kind: each number is another peer.
+    pub fn start_as(
+        number: u64,
+        behaviour: Behaviour,
+        root: &Cid,
+        blocks: Blocks,
+        bootstrap: &[&str],
+    ) -> Self {
         let runtime = Runtime::new().expect("a runtime");
-        let seed = blake3::hash(behaviour.name().as_bytes());
+        let seed = blake3::hash(format!("{} {number}", behaviour.name()).as_bytes());
         let config = EvilConfig {
             net: loopback(bootstrap),
             key_seed: *seed.as_bytes(),

@@ -46,6 +46,12 @@ impl Case {
                 (3, ""),
             ),
             Behaviour::JunkOffers => (|deeds| deeds.peers_invented, (3, "")),
+            Behaviour::SlowReader => (|deeds| deeds.bytes_sipped, (3, "does not have it")),
+            Behaviour::FrozenReader => (|deeds| deeds.readers_frozen, (3, "does not have it")),
+            Behaviour::ManyIdentities => (
+                |deeds| deeds.identities_used.min(deeds.readers_frozen),
+                (3, "does not have it"),
+            ),
         };
         let bytes_max = match behaviour {
             Behaviour::LyingAvailability => CONTENT as u64 / 4,
@@ -87,6 +93,9 @@ no_evil_peer_keeps_a_fetch_from_an_honest_one! {
     not_one_that_spams_provider_records: ProviderSpam,
     not_one_that_makes_up_records: JunkRecords,
     not_one_that_offers_junk: JunkOffers,
+    not_one_that_takes_a_byte_a_second: SlowReader,
+    not_one_that_asks_and_takes_nothing: FrozenReader,
+    not_one_that_is_many: ManyIdentities,
 }
 
 fn check(case: &Case) {

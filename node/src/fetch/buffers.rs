@@ -1,4 +1,7 @@
 //! The buffer budget that all transfers of a process share.
+//!
+//! What they ask for is bounded by their [`Share`]s, which fit it together: a block that was asked
+//! for has its buffer when it comes.
 
 use std::{
     ops::{Deref, DerefMut},
@@ -7,22 +10,13 @@ use std::{
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use crate::pool::{Pool, Pooled};
+use crate::{
+    budgets::{BUFFER_BYTES_MAX, InFlight, KEPT_BYTES_MAX, Share},
+    pool::{Pool, Pooled},
+};
 
 /// What one permit of the budget stands for: a small block costs one page, a chunk 256.
 const UNIT_BYTES: u32 = 4096;
-
-/// Blocks that came from the network and are not landed yet, over all transfers: 48 MiB, from the
-/// 150 MiB that a whole daemon may take.
-const BUFFER_BYTES_MAX: u32 = 48 * 1024 * 1024;
-
-/// Beginnings of blocks whose request has ended, until the rest has come, over all transfers: 16 MiB
-/// of [`BUFFER_BYTES_MAX`], so that two thirds are left for blocks that come in. Beyond it a
-/// beginning is given up, and fetched again.
-const KEPT_BYTES_MAX: u32 = BUFFER_BYTES_MAX / 3;
-
-/// The share of the budget that one transfer lets its providers fill at a time.
-pub(crate) const TRANSFER_IN_FLIGHT_BYTES: u64 = 32 * 1024 * 1024;
 
 /// Room for blocks that come from the network. Cheap to clone; all clones are one budget.
 #[derive(Clone, Debug)]
@@ -32,6 +26,7 @@ pub(crate) struct Buffers {
     /// [`KEPT_BYTES_MAX`] in the same units.
     kept: Arc<Semaphore>,
     pool: Pool,
+    in_flight: InFlight,
 }
 
 /// Room for one block, counted in the budget for as long as it lives.
@@ -43,11 +38,15 @@ pub(crate) struct Buffer {
 
 impl Default for Buffers {
     fn default() -> Self {
-        let units = (BUFFER_BYTES_MAX / UNIT_BYTES) as usize;
+        let room = |bytes: u64| {
+            let units = usize::try_from(bytes / u64::from(UNIT_BYTES));
+            Arc::new(Semaphore::new(units.unwrap_or(Semaphore::MAX_PERMITS)))
+        };
         Self {
-            budget: Arc::new(Semaphore::new(units)),
-            kept: Arc::new(Semaphore::new((KEPT_BYTES_MAX / UNIT_BYTES) as usize)),
+            budget: room(BUFFER_BYTES_MAX),
+            kept: room(KEPT_BYTES_MAX),
             pool: Pool::default(),
+            in_flight: InFlight::default(),
         }
     }
 }
@@ -64,6 +63,11 @@ impl Buffers {
         }
     }
 
+    /// The share of one more transfer.
+    pub(crate) fn share(&self) -> Share {
+        self.in_flight.share()
+    }
+
     /// Leave to keep a buffer of `len` bytes although nothing comes in, for as long as the permit
     /// lives; none where enough is kept.
     pub(crate) fn keep(&self, len: usize) -> Option<OwnedSemaphorePermit> {
@@ -74,7 +78,7 @@ impl Buffers {
     /// How much of the budget is taken.
     pub(crate) fn taken_bytes(&self) -> u64 {
         let free = self.budget.available_permits() as u64 * u64::from(UNIT_BYTES);
-        u64::from(BUFFER_BYTES_MAX).saturating_sub(free)
+        BUFFER_BYTES_MAX.saturating_sub(free)
     }
 }
 

@@ -128,6 +128,12 @@ impl Inner {
         })
     }
 
+    /// Why this node and a peer do not understand each other, if they do not.
+    async fn misfit(&self, peer: PeerId) -> Option<Answer> {
+        let misfit = self.net.misfit(peer).await?;
+        Some(Answer::Ended(misfit.to_string()))
+    }
+
     async fn ask(&self, candidate: Candidate, root: Cid) -> FoundProvider {
         let Candidate {
             peer, addresses, ..
@@ -159,6 +165,11 @@ impl Inner {
             Ok(Ok((availability, rtt))) => (Ok(availability), Some(rtt)),
             Ok(Err(answer)) => (Err(answer), None),
             Err(_) => (Err(no_answer("no answer in time")), None),
+        };
+        let answer = match answer {
+            // The cause of what went wrong, where it is known.
+            Err(how) => Err(self.misfit(peer).await.unwrap_or(how)),
+            answer => answer,
         };
         FoundProvider {
             peer,

@@ -29,10 +29,7 @@ use super::{
     transfer::Sink,
     verdict::Deadlines,
 };
-use crate::limits::Pace;
-
-/// Streams at a time: four windows are 32 MiB, within the 150 MiB that a whole daemon may take.
-pub(super) const STREAMS_MAX: usize = 4;
+use crate::{budgets::STREAMS_MAX, limits::Pace};
 
 /// Bytes asked for and not handed on: enough for 1 Gbit/s at a round trip of 60 ms.
 const WINDOW_BYTES: u64 = 8 << 20;

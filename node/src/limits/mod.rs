@@ -162,6 +162,11 @@ impl Limits {
         self.take(&self.inner.up, class, bytes).await
     }
 
+    /// The limit on what is sent, in bytes per second, if there is one.
+    pub(crate) fn sending_rate(&self) -> Option<u64> {
+        self.inner.up.rate()
+    }
+
     /// The same budgets for one transfer with a limit of its own.
     pub(crate) fn paced(&self, pace: Pace) -> Self {
         Self {

@@ -7,6 +7,7 @@ use tokio::io::{AsyncWriteExt as _, BufReader};
 
 use super::{
     news::{News, Sources},
+    outgoing::Outgoing,
     worker::{Ended, Writer, encode, read_request, write, write_frames},
 };
 use crate::net::ExchangeStream;
@@ -35,8 +36,8 @@ pub(super) async fn say(
 /// Answers a stream that there is no room for, as far as that takes next to no time.
 pub(super) async fn turn_away(sources: &Arc<Sources>, stream: ExchangeStream) {
     let peer = stream.peer();
-    let (reader, mut writer) = tokio::io::split(stream);
-    let mut reader = BufReader::new(reader);
+    let (reader, writer) = tokio::io::split(stream);
+    let (mut reader, mut writer) = (BufReader::new(reader), Outgoing::new(writer));
     let conversation = async {
         if let Some(Request::Open { root }) = read_request(&mut reader).await? {
             let mut news = News::new(sources, root, peer);

@@ -1,32 +1,42 @@
 //! Serving: one worker task per exchange stream that a peer opened.
 //!
 //! The [`Server`] accepts streams from the network, bounds how many run at a time in total and per
-//! peer, and gives each to a worker that owns it to its end. A worker reads requests, has the bytes
+//! peer ([`slots`]), how much is read ahead for them ([`budget`]), and who has the line while it is
+//! slow ([`line`]), and gives each stream to a worker that owns it to its end. A worker reads requests, has the bytes
 //! read on blocking threads, and writes the answers; it serves what the library vouches for and
 //! nothing else: whole shares, and of a root that is fetched here what has landed so far. A peer
 //! hears who else deals with its root, and one stream too many is told when to come back. It never
 //! touches the swarm, and a slow or silent peer meets a deadline.
 
+mod budget;
 mod busy;
+mod line;
 mod news;
+mod outgoing;
+mod parts;
 mod pieces;
 mod queue;
+mod slots;
 mod worker;
 
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::VecDeque,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc, Mutex, OnceLock, PoisonError,
         atomic::{AtomicU64, Ordering::Relaxed},
     },
 };
 
-use libp2p::PeerId;
 use shoal_protocol::{address::Cid, exchange::Availability};
 use tokio::sync::{Semaphore, mpsc};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use self::news::Sources;
+use self::{
+    budget::Budget,
+    line::Line,
+    news::Sources,
+    slots::{STREAMS_MAX, Slot, Slots},
+};
 use crate::{
     limits::Limits,
     metrics::Numbers,
@@ -36,29 +46,20 @@ use crate::{
     swarm::Swarms,
 };
 
-/// Streams served at a time, over all peers: a task and some tens of KiB each.
-const STREAMS_MAX: usize = 256;
-/// Streams served at a time to one peer: one per root that it fetches, within reason.
-const STREAMS_PER_PEER_MAX: usize = 16;
 /// Streams beyond these that are told so at a time, each for [`busy::TIMEOUT`] at the most; more
 /// are reset.
 const REFUSALS_MAX: usize = 32;
 /// Withdrawn roots that are answered with `Gone`; older ones are `Absent`. About 40 KiB.
 const WITHDRAWN_REMEMBERED_MAX: usize = 1024;
-/// Bytes read from disk and not yet taken by the network, over all streams: 32 MiB, from the
-/// 150 MiB that a whole daemon may take.
-const SERVE_BUFFER_BYTES_MAX: u32 = 32 * 1024 * 1024;
-/// The same for one peer: a batch that is read and one that is written. It takes five peers that
-/// stall, and a few seconds until they meet their deadline, to hold up the others.
-const PEER_BUFFER_BYTES_MAX: u32 = 6 * 1024 * 1024;
 
 /// Counters of what was served, since the start of the process.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(crate) struct ServeStats {
     uploaded_bytes: AtomicU64,
     dag_bytes: AtomicU64,
-    streams: AtomicU64,
-    refused_streams: AtomicU64,
+    slots: Slots,
+    budget: Budget,
+    line: OnceLock<Line>,
 }
 
 impl ServeStats {
@@ -83,16 +84,11 @@ impl ServeStats {
 
     /// Adds its numbers, but for the bytes.
     pub(crate) fn measure(&self, numbers: &mut Numbers) {
-        numbers.gauge(
-            "shoal_serve_streams",
-            "Streams that are being served.",
-            self.streams.load(Relaxed),
-        );
-        numbers.counter(
-            "shoal_serve_streams_refused",
-            "Streams refused because the peer or the node has as many as it may.",
-            self.refused_streams.load(Relaxed),
-        );
+        self.slots.measure(numbers);
+        self.budget.measure(numbers);
+        if let Some(line) = self.line.get() {
+            line.measure(numbers);
+        }
     }
 }
 
@@ -132,22 +128,15 @@ impl Withdrawn {
     }
 }
 
-/// What one peer has of this node at the moment.
-struct Peer {
-    streams: usize,
-    buffers: Arc<Semaphore>,
-}
-
 /// Accepts exchange streams until the token is cancelled.
 pub(crate) struct Server {
     sources: Arc<Sources>,
     stats: Arc<ServeStats>,
     limits: Limits,
-    buffers: Arc<Semaphore>,
+    line: Line,
     pool: Pool,
     /// Room for telling peers that there is none.
     refusals: Arc<Semaphore>,
-    peers: Mutex<HashMap<PeerId, Peer>>,
     workers: TaskTracker,
     shutdown: CancellationToken,
 }
@@ -168,14 +157,14 @@ impl Server {
             swarms,
             net,
         };
+        let line = stats.line.get_or_init(|| Line::new(limits.clone())).clone();
         Self {
             sources: Arc::new(sources),
             stats,
             limits,
+            line,
             refusals: Arc::new(Semaphore::new(REFUSALS_MAX)),
-            buffers: Arc::new(Semaphore::new(units(SERVE_BUFFER_BYTES_MAX))),
             pool: Pool::default(),
-            peers: Mutex::default(),
             workers: TaskTracker::new(),
             shutdown,
         }
@@ -199,15 +188,10 @@ impl Server {
         server.workers.wait().await;
     }
 
-    fn lock_peers(&self) -> MutexGuard<'_, HashMap<PeerId, Peer>> {
-        self.peers.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     fn accept(self: &Arc<Self>, stream: ExchangeStream) {
         let peer = stream.peer();
-        let Some(slot) = Slot::take(self, peer) else {
-            let refused = self.stats.refused_streams.fetch_add(1, Relaxed) + 1;
-            tracing::debug!(%peer, refused, "exchange stream refused: too many streams");
+        let Some(slot) = self.stats.slots.take(peer) else {
+            tracing::debug!(%peer, "exchange stream refused: too many streams");
             // Without room for a word, dropping the stream resets it; the peer comes back by itself.
             if let Ok(room) = Arc::clone(&self.refusals).try_acquire_owned() {
                 let sources = Arc::clone(&self.sources);
@@ -218,63 +202,10 @@ impl Server {
             }
             return;
         };
-        let server = Arc::clone(self);
+        let worker = worker::Worker::new(self, slot);
         self.workers.spawn(async move {
-            let buffers = Arc::clone(&slot.buffers);
-            let ended = worker::Worker::new(&server, buffers).run(stream).await;
-            drop(slot);
+            let ended = worker.run(stream).await;
             tracing::debug!(%peer, %ended, "exchange stream served");
         });
     }
-}
-
-/// A place among the streams that are served; given back when dropped.
-struct Slot {
-    server: Arc<Server>,
-    peer: PeerId,
-    /// This peer's own part of the buffers, over all its streams.
-    buffers: Arc<Semaphore>,
-}
-
-impl Slot {
-    fn take(server: &Arc<Server>, peer: PeerId) -> Option<Self> {
-        let mut peers = server.lock_peers();
-        let total: usize = peers.values().map(|peer| peer.streams).sum();
-        if total >= STREAMS_MAX {
-            return None;
-        }
-        let of_peer = peers.entry(peer).or_insert_with(|| Peer {
-            streams: 0,
-            buffers: Arc::new(Semaphore::new(units(PEER_BUFFER_BYTES_MAX))),
-        });
-        if of_peer.streams >= STREAMS_PER_PEER_MAX {
-            return None;
-        }
-        of_peer.streams += 1;
-        server.stats.streams.fetch_add(1, Relaxed);
-        let buffers = Arc::clone(&of_peer.buffers);
-        Some(Self {
-            server: Arc::clone(server),
-            peer,
-            buffers,
-        })
-    }
-}
-
-impl Drop for Slot {
-    fn drop(&mut self) {
-        self.server.stats.streams.fetch_sub(1, Relaxed);
-        let mut peers = self.server.lock_peers();
-        if let Some(peer) = peers.get_mut(&self.peer) {
-            peer.streams -= 1;
-            if peer.streams == 0 {
-                peers.remove(&self.peer);
-            }
-        }
-    }
-}
-
-/// A number of bytes as permits of a budget.
-fn units(bytes: u32) -> usize {
-    (bytes / worker::UNIT_BYTES) as usize
 }

@@ -83,6 +83,11 @@ impl News {
         messages
     }
 
+    /// What was said last of what there is: said again, it tells a client that its wants wait.
+    pub(super) fn again(&self) -> Option<Response> {
+        self.said.clone().map(Response::Status)
+    }
+
     /// Whether there is anything of the root, as far as was said.
     pub(super) fn is_served(&self) -> bool {
         let said = self.said.as_ref();

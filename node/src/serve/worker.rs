@@ -9,46 +9,52 @@
 use std::{
     io,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use libp2p::PeerId;
 use shoal_protocol::{
-    address::{BLOCK_BYTES_MAX, CHUNK_BYTES, Cid},
-    exchange::{self, Missing, Reason, Request, Response, pace},
+    address::{Cid, Digest},
+    exchange::{self, Reason, Request, Response, pace},
+    turns::WANTS_LOOKED_AT_MAX,
 };
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _, BufReader, ReadHalf, WriteHalf},
-    sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc},
+    sync::{Notify, mpsc},
+    time::Instant,
 };
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    ServeStats, Server, busy,
+    ServeStats, Server, Slot,
+    budget::{Account, Appetite},
+    busy,
+    line::Place,
     news::{News, Sources},
+    outgoing::{At, Outgoing},
+    parts::{self, Batch, Part},
     pieces::Pieces,
     queue::{Queue, Want},
 };
 use crate::{
     deadline::within,
-    disks::{SILENT_AFTER, SLOW_AFTER},
+    disks::SILENT_AFTER,
     limits::{Class, Limits, Spent},
     net::ExchangeStream,
-    pool::{Pool, Pooled},
-    store::{BlockKind, Held, Library, ReadError},
+    pool::Pool,
+    store::Held,
 };
 
-/// What one permit of the buffer budget stands for.
-pub(super) const UNIT_BYTES: u32 = 4096;
-/// Batches that wait for the writer: one is written, one is ready, one is being read.
+/// Batches that wait for the writer: one is written, one is ready.
 const ANSWERS_AHEAD: usize = 1;
-/// The most that one batch can hold: it stops at a chunk's worth, so the last block may overshoot.
-const READ_BYTES_MAX: usize = CHUNK_BYTES + BLOCK_BYTES_MAX;
 /// Blocks below this are copied behind their header, so that many leave in one write.
 const COALESCE_BYTES_MAX: usize = 64 * 1024;
 /// Bytes that one deadline is for: what [`pace::time_for`] allows for them is the slowest a client
 /// may be.
 const WRITE_BYTES_MAX: usize = 64 * 1024;
+/// How often a client whose wants wait for their turn is told so: sooner than anybody gives up on a
+/// silent server.
+const PUT_OFF_INTERVAL: Duration = Duration::from_secs(3);
 /// When a client may come back whom the month's budget does not allow any more: the longest rest
 /// that clients take, for a month begins anew or a budget is raised without a word to them.
 const SPENT_RETRY: Duration = Duration::from_secs(60);
@@ -85,21 +91,26 @@ pub(super) enum Ended {
     /// The client was silent or did not read.
     #[error("the client was too slow")]
     TooSlow,
+    /// Nothing moved, and others need its place.
+    #[error("nothing moved on it, and others needed its place")]
+    GaveWay,
     /// The stream broke.
     #[error("the stream broke")]
     Lost,
 }
 
 type Reader = BufReader<ReadHalf<ExchangeStream>>;
-pub(super) type Writer = WriteHalf<ExchangeStream>;
+pub(super) type Writer = Outgoing<WriteHalf<ExchangeStream>>;
 
 /// Serves one stream.
 pub(super) struct Worker {
     sources: Arc<Sources>,
     stats: Arc<ServeStats>,
     limits: Limits,
-    buffers: Arc<Semaphore>,
-    peer_buffers: Arc<Semaphore>,
+    account: Account,
+    appetite: Mutex<Appetite>,
+    place: Place,
+    slot: Slot,
     pool: Pool,
     shutdown: CancellationToken,
     queue: Mutex<Queue>,
@@ -107,42 +118,32 @@ pub(super) struct Worker {
     asked: Notify,
 }
 
-/// Blocks read from the library, ready to be written.
-struct Answer {
-    blocks: Blocks,
-    _budget: Budget,
+/// What the reading half does next.
+enum Next {
+    Read(Vec<Want>),
+    /// What the client wants waits for its turn.
+    PutOff,
+    /// The client wants nothing more.
+    Done,
 }
 
-/// Room in the buffers, of the peer and of the node.
-struct Budget {
-    peer: OwnedSemaphorePermit,
-    node: OwnedSemaphorePermit,
-}
-
-impl Budget {
-    /// Waits for the peer's own part first, so that a peer that has used it up keeps nobody
-    /// waiting.
-    async fn take(peer: &Arc<Semaphore>, node: &Arc<Semaphore>, units: u32) -> Option<Self> {
-        let peer = Arc::clone(peer).acquire_many_owned(units).await.ok()?;
-        let node = Arc::clone(node).acquire_many_owned(units).await.ok()?;
-        Some(Self { peer, node })
-    }
-
-    fn give_back(&mut self, units: usize) {
-        drop(self.peer.split(units));
-        drop(self.node.split(units));
-    }
+/// What the writing half does next.
+enum Answer {
+    Blocks(Batch),
+    PutOff,
 }
 
 impl Worker {
-    /// A worker of `server` for a peer that may have `peer_buffers` filled.
-    pub(super) fn new(server: &Server, peer_buffers: Arc<Semaphore>) -> Self {
+    /// A worker of `server` for the stream that has this slot.
+    pub(super) fn new(server: &Server, slot: Slot) -> Self {
         Self {
             sources: Arc::clone(&server.sources),
             stats: Arc::clone(&server.stats),
             limits: server.limits.clone(),
-            buffers: Arc::clone(&server.buffers),
-            peer_buffers,
+            account: server.stats.budget.account(slot.peer()),
+            appetite: Mutex::default(),
+            place: server.line.place(&slot.peer()),
+            slot,
             pool: server.pool.clone(),
             shutdown: server.shutdown.clone(),
             queue: Mutex::default(),
@@ -153,8 +154,8 @@ impl Worker {
 
     pub(super) async fn run(self, stream: ExchangeStream) -> Ended {
         let peer = stream.peer();
-        let (reader, mut writer) = tokio::io::split(stream);
-        let mut reader = BufReader::new(reader);
+        let (reader, writer) = tokio::io::split(stream);
+        let (mut reader, mut writer) = (BufReader::new(reader), Outgoing::new(writer));
         let ended = self.serve(peer, &mut reader, &mut writer).await;
         let reason = match &ended {
             Ended::Done => Reason::Done,
@@ -162,12 +163,21 @@ impl Worker {
             // The status has said why.
             Ended::NotServed => Reason::Done,
             Ended::Protocol(_) => Reason::Protocol,
-            Ended::Spent(_) => Reason::Busy,
+            Ended::Spent(_) | Ended::GaveWay => Reason::Busy,
             Ended::TooSlow => Reason::TooSlow,
             Ended::Lost => return ended,
         };
+        let at = writer.at();
+        if at == At::Within {
+            // Dropped without a shutdown, the stream is reset.
+            return ended;
+        }
         // Best effort: the client also notices the end of the stream.
         let goodbye = async {
+            if at == At::BetweenPieces {
+                let end = exchange::piece_head(0);
+                deadline(end.len(), writer.write_all(&end)).await?;
+            }
             write(&mut writer, &Response::Close(reason)).await?;
             writer.shutdown().await.map_err(|_| Ended::Lost)
         };
@@ -200,6 +210,7 @@ impl Worker {
         tokio::select! {
             biased;
             () = self.shutdown.cancelled() => Ended::ShuttingDown,
+            () = self.slot.must_give_way() => Ended::GaveWay,
             ended = self.read(reader) => ended,
             ended = self.answer(&root, news, writer) => ended,
         }
@@ -214,6 +225,7 @@ impl Worker {
                 Ok(None) => Request::Close,
                 Err(ended) => return ended,
             };
+            self.slot.moved();
             let pushed = match request {
                 Request::Open { .. } => return Ended::Protocol("opened twice".into()),
                 Request::Want { id, blocks } => self.lock_queue().push(id, &blocks),
@@ -254,8 +266,13 @@ impl Worker {
     async fn answer(&self, root: &Cid, mut news: News, writer: &mut Writer) -> Ended {
         let (answers, mut ready) = mpsc::channel(ANSWERS_AHEAD);
         let reading = async {
-            while let Some(wants) = self.next_wants().await {
-                let Some(answer) = self.read_blocks(root, wants).await else {
+            loop {
+                let answer = match self.next_wants(root).await {
+                    Next::Read(wants) => self.read_blocks(root, wants).await.map(Answer::Blocks),
+                    Next::PutOff => Some(Answer::PutOff),
+                    Next::Done => None,
+                };
+                let Some(answer) = answer else {
                     break;
                 };
                 if answers.send(answer).await.is_err() {
@@ -269,9 +286,11 @@ impl Worker {
             loop {
                 let written = tokio::select! {
                     biased;
-                    () = news.changed() => tell(&mut news, writer).await,
+                    // Nothing else can be said in the middle of a block.
+                    () = news.changed(), if !self.lock_queue().is_open() => tell(&mut news, writer).await,
                     answer = ready.recv() => match answer {
-                        Some(answer) => self.write_answer(writer, answer).await,
+                        Some(Answer::Blocks(batch)) => self.write_batch(writer, batch).await,
+                        Some(Answer::PutOff) => self.put_off(&news, writer).await,
                         None => return Ended::Done,
                     },
                 };
@@ -286,132 +305,209 @@ impl Worker {
         }
     }
 
-    /// The next wants in order; none when the client is done.
-    async fn next_wants(&self) -> Option<Vec<Want>> {
+    /// The next wants that may be answered.
+    async fn next_wants(&self, root: &Cid) -> Next {
+        let put_off_at = Instant::now() + PUT_OFF_INTERVAL;
         loop {
             let asked = self.asked.notified();
-            {
+            let first = {
                 let mut queue = self.lock_queue();
-                let wants = queue.take();
-                if !wants.is_empty() {
-                    return Some(wants);
+                if queue.is_empty() && queue.is_closed() {
+                    return Next::Done;
                 }
-                if queue.is_closed() {
-                    return None;
+                let has_turn = !self.place.is_slow() || queue.rest().is_some();
+                if !queue.is_empty() && has_turn {
+                    return Next::Read(queue.take());
                 }
+                queue.first(WANTS_LOOKED_AT_MAX)
+            };
+            if first.is_empty() {
+                asked.await;
+                continue;
             }
-            asked.await;
+            tokio::select! {
+                biased;
+                want = self.next_on_slow_line(root, first) => {
+                    if let Some(want) = want {
+                        return Next::Read(vec![want]);
+                    }
+                }
+                () = asked => {}
+                () = tokio::time::sleep_until(put_off_at) => return Next::PutOff,
+            }
         }
     }
 
-    /// Reads blocks on a thread of their disk until a chunk's worth is together. Lengths are not
-    /// known before the look-up, so what is too much goes back to the front of the queue. A disk that
-    /// keeps them waiting does not keep the room that others need.
-    async fn read_blocks(&self, root: &Cid, wants: Vec<Want>) -> Option<Answer> {
-        let units = READ_BYTES_MAX.div_ceil(UNIT_BYTES as usize);
-        let units = u32::try_from(units).ok()?;
-        let mut budget = Budget::take(&self.peer_buffers, &self.buffers, units).await?;
+    /// The next of these wants on a slow line: a small block at once, another when it has its turn.
+    /// None when it was taken back, or when the line is not slow any more.
+    async fn next_on_slow_line(&self, root: &Cid, wants: Vec<Digest>) -> Option<Want> {
+        let (library, root) = (self.sources.library.clone(), root.clone());
+        let looked = tokio::task::spawn_blocking(move || {
+            let small = parts::first_small(&library, &root, &wants);
+            (small, wants)
+        });
+        let (small, wants) = looked.await.ok()?;
+        if let Some(small) = small {
+            return self.lock_queue().take_one(&small);
+        }
+        let digest = self.place.turn(&wants).await?;
+        let want = self.lock_queue().take_turn(&digest);
+        if want.is_none() {
+            self.place.skipped();
+        }
+        want
+    }
+
+    /// Reads blocks on a thread of their disk, as much as the client takes at a time. Lengths are not
+    /// known before the look-up, so what is too much goes back to the front of the queue.
+    async fn read_blocks(&self, root: &Cid, wants: Vec<Want>) -> Option<Batch> {
+        let wish = self.lock_appetite().wish();
+        let room = self.account.take(wish).await;
         let (library, root) = (self.sources.library.clone(), root.clone());
         let pool = self.pool.clone();
         let disk = library.disk_of(&root);
         let asked = wants.clone();
         let job = disk.run(SILENT_AFTER, move || {
-            read_batch(&library, &root, wants, &pool)
+            parts::read(&library, &root, wants, room, &pool)
         });
-        let mut job = std::pin::pin!(job);
-        let read = match tokio::time::timeout(SLOW_AFTER, &mut job).await {
-            Ok(read) => read,
-            Err(_) => {
-                drop(budget);
-                let read = job.await;
-                budget = Budget::take(&self.peer_buffers, &self.buffers, units).await?;
-                read
-            }
-        };
-        let (blocks, rest) = read.unwrap_or_else(|error| {
+        let (batch, rest) = job.await.unwrap_or_else(|error| {
             tracing::warn!(%error, "blocks that were asked for cannot be read");
-            let unread = |want| (want, Err(Missing::Unreadable));
-            (asked.into_iter().map(unread).collect(), Vec::new())
+            (Batch::unreadable(asked), Vec::new())
         });
         if !rest.is_empty() {
             self.lock_queue().put_back(rest);
         }
-        let held: usize = blocks
-            .iter()
-            .map(|(_, block)| block.as_ref().map_or(0, |(_, bytes)| bytes.len()))
-            .sum();
-        let spare = (units as usize).saturating_sub(held.div_ceil(UNIT_BYTES as usize));
-        budget.give_back(spare);
-        Some(Answer {
-            blocks,
-            _budget: budget,
-        })
+        Some(batch)
     }
 
-    async fn write_answer(&self, writer: &mut Writer, answer: Answer) -> Result<(), Ended> {
+    async fn write_batch(&self, writer: &mut Writer, batch: Batch) -> Result<(), Ended> {
+        let begun = Instant::now();
         let mut frames = Vec::new();
-        for (want, block) in answer.blocks {
-            if !self.lock_queue().begin(want.id) {
+        for (want, part) in &batch.parts {
+            let is_next = match want.is_rest() {
+                true => self.lock_queue().is_begun(want.id),
+                false => self.lock_queue().begin(want.id),
+            };
+            if !is_next {
+                self.end_turn(want.id, false);
                 continue;
             }
-            let rest = match &block {
-                Ok((kind, bytes)) => want.rest_of(bytes).map(|rest| (*kind, rest)),
-                Err(why) => Err(*why),
-            };
-            match rest {
-                Ok((kind, rest)) => {
-                    let sent = self.write_block(writer, &mut frames, want.id, rest).await?;
-                    self.stats.count(kind, sent);
+            let goes_on = match part {
+                Ok(part) => self.write_part(writer, &mut frames, want, part).await?,
+                Err(why) if !want.is_rest() => {
+                    let (id, why) = (want.id, *why);
+                    encode(&Response::Missing { id, why }, &mut frames);
+                    self.end_turn(id, false);
+                    false
                 }
-                Err(why) => encode(&Response::Missing { id: want.id, why }, &mut frames),
+                // What was sent of it is good.
+                Err(_) => self.end_early(want.id, &mut frames),
+            };
+            if !goes_on {
+                self.lock_queue().finish(want.id);
             }
-            self.lock_queue().finish(want.id);
         }
         self.write_pieces(writer, &frames).await?;
-        deadline(0, writer.flush()).await
+        deadline(0, writer.flush()).await?;
+        if let Some(room) = &batch.room {
+            self.lock_appetite().took(room.bytes(), begun.elapsed());
+        }
+        Ok(())
     }
 
-    /// Writes a block behind `frames`, in pieces between which it may be cancelled. Returns how
-    /// many of its bytes are written; a small one stays in `frames`.
-    async fn write_block(
+    /// Writes a part of a block behind `frames`, in pieces between which the block may be cancelled;
+    /// a small one stays in `frames`. Returns whether the block goes on.
+    async fn write_part(
         &self,
         writer: &mut Writer,
         frames: &mut Vec<u8>,
-        id: u32,
-        bytes: &[u8],
-    ) -> Result<usize, Ended> {
-        let len = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
-        encode(&Response::Block { id, len }, frames);
-        let mut rest = bytes;
+        want: &Want,
+        part: &Part,
+    ) -> Result<bool, Ended> {
+        let id = want.id;
+        if !want.is_rest() {
+            let bytes = part.block_bytes.saturating_sub(want.start);
+            let len = u32::try_from(bytes).unwrap_or(u32::MAX);
+            encode(&Response::Block { id, len }, frames);
+            if part.block_bytes > parts::SMALL_BYTES {
+                self.lock_queue().begin_turn(id);
+                self.place.begins(want.digest);
+            }
+        }
+        let mut rest: &[u8] = &part.bytes;
         while !rest.is_empty() {
-            if rest.len() < bytes.len() && !self.lock_queue().goes_on(id) {
-                frames.extend_from_slice(&exchange::piece_head(0));
-                break;
+            let is_begun = want.is_rest() || rest.len() < part.bytes.len();
+            if is_begun && !self.lock_queue().goes_on(id) {
+                self.stats.count(part.kind, part.bytes.len() - rest.len());
+                return Ok(self.end_early(id, frames));
             }
             let wish = self.lock_pieces().len_of(rest.len());
             let (piece, after) = rest.split_at(wish);
-            let len = u32::try_from(piece.len()).unwrap_or(u32::MAX);
-            frames.extend_from_slice(&exchange::piece_head(len));
             rest = after;
-            let is_small = piece.len() < COALESCE_BYTES_MAX;
-            if is_small {
-                frames.extend_from_slice(piece);
-                // Many leave in one write where the line is fast.
-                if rest.is_empty() && frames.len() < self.lock_pieces().len_of(usize::MAX) {
-                    break;
-                }
-            }
-            let begun = Instant::now();
-            self.write_pieces(writer, frames).await?;
-            let mut written = frames.len();
-            frames.clear();
-            if !is_small {
-                self.write_pieces(writer, piece).await?;
-                written += piece.len();
-            }
-            self.lock_pieces().took(written, begun.elapsed());
+            let is_last = rest.is_empty() && part.is_last(want);
+            self.write_piece(writer, frames, piece, is_last).await?;
         }
-        Ok(bytes.len() - rest.len())
+        self.stats.count(part.kind, part.bytes.len());
+        if part.is_last(want) {
+            self.end_turn(id, true);
+        }
+        Ok(!part.is_last(want))
+    }
+
+    /// Writes a piece of a block behind `frames`. The last one stays there if it is small, so that
+    /// many leave in one write where the line is fast.
+    async fn write_piece(
+        &self,
+        writer: &mut Writer,
+        frames: &mut Vec<u8>,
+        piece: &[u8],
+        is_last: bool,
+    ) -> Result<(), Ended> {
+        let len = u32::try_from(piece.len()).unwrap_or(u32::MAX);
+        frames.extend_from_slice(&exchange::piece_head(len));
+        let is_small = piece.len() < COALESCE_BYTES_MAX;
+        if is_small {
+            frames.extend_from_slice(piece);
+            if is_last && frames.len() < self.lock_pieces().len_of(usize::MAX) {
+                return Ok(());
+            }
+        }
+        let begun = Instant::now();
+        self.write_pieces(writer, frames).await?;
+        let mut written = frames.len();
+        frames.clear();
+        if !is_small {
+            self.write_pieces(writer, piece).await?;
+            written += piece.len();
+        }
+        self.lock_pieces().took(written, begun.elapsed());
+        Ok(())
+    }
+
+    /// Says that a block ends before its end. It does not go on.
+    fn end_early(&self, id: u32, frames: &mut Vec<u8>) -> bool {
+        frames.extend_from_slice(&exchange::piece_head(0));
+        self.end_turn(id, false);
+        false
+    }
+
+    /// A block that may have had its turn is over, sent whole or not at all.
+    fn end_turn(&self, id: u32, is_sent: bool) {
+        if !self.lock_queue().end_turn(id) {
+            return;
+        }
+        match is_sent {
+            true => self.place.sent(),
+            false => self.place.skipped(),
+        }
+    }
+
+    /// Tells the client that its wants are not forgotten.
+    async fn put_off(&self, news: &News, writer: &mut Writer) -> Result<(), Ended> {
+        let Some(status) = news.again().filter(|_| self.lock_queue().is_busy()) else {
+            return Ok(());
+        };
+        write(writer, &status).await
     }
 
     /// Writes as much at a time as the limits let through, each under the deadline, so that it
@@ -421,7 +517,10 @@ impl Worker {
         while !rest.is_empty() {
             let wish = rest.len().min(WRITE_BYTES_MAX);
             let (piece, after) = rest.split_at(self.limits.send(Class::Serve, wish).await?);
+            let begun = Instant::now();
             deadline(piece.len(), writer.write_all(piece)).await?;
+            self.place.wrote(piece.len(), begun.elapsed());
+            self.slot.moved();
             rest = after;
         }
         Ok(())
@@ -433,6 +532,10 @@ impl Worker {
 
     fn lock_pieces(&self) -> MutexGuard<'_, Pieces> {
         self.pieces.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn lock_appetite(&self) -> MutexGuard<'_, Appetite> {
+        self.appetite.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -449,35 +552,6 @@ async fn tell(news: &mut News, writer: &mut Writer) -> Result<(), Ended> {
     } else {
         Err(Ended::NotServed)
     }
-}
-
-type Blocks = Vec<(Want, Result<(BlockKind, Pooled), Missing>)>;
-
-/// Reads wants in order until [`CHUNK_BYTES`] are together; what is left comes back.
-fn read_batch(library: &Library, root: &Cid, wants: Vec<Want>, pool: &Pool) -> (Blocks, Vec<Want>) {
-    let mut blocks = Vec::with_capacity(wants.len());
-    let mut spare = pool.take();
-    let mut bytes = 0;
-    let mut wants = wants.into_iter();
-    while bytes < CHUNK_BYTES {
-        let Some(want) = wants.next() else {
-            break;
-        };
-        let digest = want.digest;
-        let read = library.read(&digest, Some(root), &mut spare);
-        let block = read.map(|kind| (kind, pool.hand_over(&mut spare)));
-        let block = block.map_err(|error| match error {
-            ReadError::NotHere => Missing::NotHere,
-            ReadError::Changed => Missing::Changed,
-            ReadError::Unreadable { .. } | ReadError::Store(_) => {
-                tracing::warn!(%error, %digest, "a block that was asked for cannot be read");
-                Missing::Unreadable
-            }
-        });
-        bytes += block.as_ref().map_or(0, |(_, block)| block.len());
-        blocks.push((want, block));
-    }
-    (blocks, wants.collect())
 }
 
 pub(super) async fn read_request(reader: &mut Reader) -> Result<Option<Request>, Ended> {

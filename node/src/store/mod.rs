@@ -42,8 +42,8 @@ pub use boot::BootId;
 pub use error::StoreError;
 pub use garbage::{Garbage, GarbagePhase};
 pub use library::{
-    BlockKind, Damage, FileVerdict, Held, Library, LibraryEvent, ReadError, ScrubPosition,
-    Scrubbed, UnshareError, UnshareTarget, Verdict, VerifyEvent, VerifySummary,
+    BlockKind, Cut, Damage, FileVerdict, Found, Held, Library, LibraryEvent, ReadError,
+    ScrubPosition, Scrubbed, UnshareError, UnshareTarget, Verdict, VerifyEvent, VerifySummary,
 };
 pub use rows::{
     Change, ChangeKind, FileChunk, FileId, FileRow, FileStat, FileState, Location, Origin, Recipe,

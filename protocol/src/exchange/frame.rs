@@ -259,6 +259,13 @@ impl<M: Message> FrameDecoder<M> {
         self.partial.is_empty() && self.payload.is_none() && self.failed.is_none()
     }
 
+    /// Whether a block is begun and the stream stands between two of its pieces, where a piece of no
+    /// bytes ends it.
+    pub fn is_between_pieces(&self) -> bool {
+        let between = self.payload.is_some_and(|payload| payload.piece.is_none());
+        between && self.partial.is_empty() && self.failed.is_none()
+    }
+
     fn take_payload<'a>(
         &mut self,
         payload: Payload,

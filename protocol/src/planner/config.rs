@@ -57,6 +57,10 @@ pub struct PlannerConfig {
     pub rtt_max: Duration,
     /// The rate reckoned with, in bytes per second, for a provider that was not measured yet.
     pub rate_assumed: u64,
+    /// For how long after its last block a provider may put this fetcher off by saying that it will
+    /// answer later. Longer than a server with a slow line leaves anybody without a block
+    /// ([`TurnsConfig::starving`](crate::turns::TurnsConfig)), and a chunk over that line.
+    pub put_off_max: Duration,
     /// The least time a want may be in flight before it is moved to another provider.
     pub want_deadline_min: Duration,
     /// How many times the expected time a want may be in flight before it is moved.
@@ -98,6 +102,7 @@ impl Default for PlannerConfig {
             rtt_min: Duration::from_millis(2),
             rtt_max: Duration::from_secs(1),
             rate_assumed: 256 << 10,
+            put_off_max: Duration::from_secs(300),
             want_deadline_min: Duration::from_secs(5),
             want_deadline_factor: 4,
             relief_factor: 2,

@@ -330,6 +330,12 @@ impl Planner {
         }
     }
 
+    /// How many bytes are in flight, by what they were charged with, or being verified.
+    #[must_use]
+    pub fn held_bytes(&self) -> u64 {
+        self.held_bytes
+    }
+
     /// Sets how many bytes may be in flight and being verified: this transfer's part of the
     /// process's buffers. Zero pauses; what is in flight already is not taken back.
     pub fn budget(&mut self, bytes: u64) {

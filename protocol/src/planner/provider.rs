@@ -38,6 +38,8 @@ pub(super) struct Provider {
     /// Whether `withdrawn` has forgotten any.
     withdrawn_lost: bool,
     watch: StallWatch,
+    /// Since when it has said that it answers later, and has completed no block.
+    put_off_since: Option<Duration>,
     last_sign: Duration,
     /// Blocks of which there are some bytes: those that are coming in, and those of which only the
     /// rest was asked for here.
@@ -98,6 +100,7 @@ impl Provider {
             withdrawn: VecDeque::new(),
             withdrawn_lost: false,
             watch: StallWatch::default(),
+            put_off_since: None,
             last_sign: now,
             arriving: BTreeMap::new(),
             here_bytes: 0,
@@ -165,8 +168,18 @@ impl Provider {
         self.watch.reset(now);
         self.missing_in_row = 0;
         self.trips = 0;
+        self.put_off_since = None;
         if matches!(self.standing, Standing::Suspect { .. } | Standing::Probing) {
             self.standing = Standing::Ready;
+        }
+    }
+
+    /// It says that it answers later. For a while that is as good as an answer to the watch for
+    /// stalls; it is none to anything else, so that others are asked as if it had said nothing.
+    pub(super) fn put_off(&mut self, now: Duration, config: &PlannerConfig) {
+        let since = *self.put_off_since.get_or_insert(now);
+        if now.saturating_sub(since) <= config.put_off_max {
+            self.watch.reset(now);
         }
     }
 

@@ -74,12 +74,18 @@ impl Planner {
     }
 
     /// Says what a provider has; it is not asked again for what it answered to be missing, unless
-    /// it comes to have everything.
+    /// it comes to have everything. One that repeats itself says that it answers later: its line is
+    /// given to others. That is believed for [`PlannerConfig::put_off_max`] after its last block.
+    ///
+    /// [`PlannerConfig::put_off_max`]: super::PlannerConfig::put_off_max
     pub fn set_availability(&mut self, id: ProviderId, holdings: Holdings) {
         let Some(provider) = self.providers.get_mut(&id) else {
             return;
         };
         let before = std::mem::replace(&mut provider.holdings, holdings);
+        if before == provider.holdings {
+            provider.put_off(self.now, &self.config);
+        }
         let completes = provider.holdings == Holdings::Everything && before != provider.holdings;
         // What it had before it was met did not come in just now.
         let is_news = before != Holdings::Nothing;

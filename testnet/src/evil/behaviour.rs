@@ -31,6 +31,12 @@ pub enum Behaviour {
     /// Offers peers that do not exist, at addresses that lead nowhere, as others who have the
     /// content.
     JunkOffers,
+    /// Asks everybody for everything, and takes a byte a second of it.
+    SlowReader,
+    /// Asks everybody for everything, and takes nothing of it.
+    FrozenReader,
+    /// Does what a frozen reader does, with one identity after the other.
+    ManyIdentities,
 }
 
 /// A name that is none of a [`Behaviour`].
@@ -40,7 +46,7 @@ pub struct UnknownBehaviour(pub String);
 
 impl Behaviour {
     /// All of them.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 12] = [
         Self::WrongBytes,
         Self::WrongLengths,
         Self::Stall,
@@ -50,6 +56,9 @@ impl Behaviour {
         Self::ProviderSpam,
         Self::JunkRecords,
         Self::JunkOffers,
+        Self::SlowReader,
+        Self::FrozenReader,
+        Self::ManyIdentities,
     ];
 
     /// Its name.
@@ -65,6 +74,9 @@ impl Behaviour {
             Self::ProviderSpam => "provider-spam",
             Self::JunkRecords => "junk-records",
             Self::JunkOffers => "junk-offers",
+            Self::SlowReader => "slow-reader",
+            Self::FrozenReader => "frozen-reader",
+            Self::ManyIdentities => "many-identities",
         }
     }
 
@@ -77,7 +89,9 @@ impl Behaviour {
             Self::Drip => Some(Manner::Drip),
             Self::Flood => Some(Manner::Repeating),
             Self::LyingAvailability => Some(Manner::Lying),
-            Self::ProviderSpam => Some(Manner::Empty),
+            Self::ProviderSpam | Self::SlowReader | Self::FrozenReader | Self::ManyIdentities => {
+                Some(Manner::Empty)
+            }
             Self::JunkOffers => Some(Manner::JunkHints),
             Self::JunkRecords => None,
         }

@@ -9,6 +9,7 @@ use std::{
     sync::Arc,
 };
 
+use rand::{rngs::StdRng, seq::SliceRandom as _};
 use shoal_protocol::{
     address::{CHUNK_BYTES, Cid, Digest, HashFn},
     unixfs::{Attributes, Block, Built, DirBuilder, FileBuilder},
@@ -130,6 +131,15 @@ impl Blocks {
         let built = builder.finish(&mut |block| nodes.push(block));
         nodes.into_iter().for_each(|node| self.node(node));
         built
+    }
+
+    /// Some of the chunks, in an order that the dice say; fewer than `most` where there are fewer.
+    pub(super) fn chunk_digests(&self, most: usize, dice: &mut StdRng) -> Vec<Digest> {
+        let mut digests: Vec<Digest> = self.chunks.keys().copied().collect();
+        digests.sort_unstable();
+        digests.shuffle(dice);
+        digests.truncate(most);
+        digests
     }
 
     /// A block, if it is here. Blocking where a chunk lies in a file.

@@ -33,6 +33,15 @@ pub struct Deeds {
     pub records_sent: u64,
     /// Lookups that it answered with providers that do not exist.
     pub lookups_misled: u64,
+    /// Bytes that it took of what it had asked for, one at a time.
+    #[serde(default)]
+    pub bytes_sipped: u64,
+    /// Streams on which it asked for everything and took nothing.
+    #[serde(default)]
+    pub readers_frozen: u64,
+    /// Identities that it took one after the other.
+    #[serde(default)]
+    pub identities_used: u64,
 }
 
 /// The counters behind [`Deeds`].
@@ -53,6 +62,9 @@ pub(super) struct Counters {
     pub(super) peers_invented: Count,
     pub(super) records_sent: Count,
     pub(super) lookups_misled: Count,
+    pub(super) bytes_sipped: Count,
+    pub(super) readers_frozen: Count,
+    pub(super) identities_used: Count,
 }
 
 /// One number that only grows.
@@ -85,6 +97,9 @@ impl Counters {
             peers_invented: self.peers_invented.get(),
             records_sent: self.records_sent.get(),
             lookups_misled: self.lookups_misled.get(),
+            bytes_sipped: self.bytes_sipped.get(),
+            readers_frozen: self.readers_frozen.get(),
+            identities_used: self.identities_used.get(),
         }
     }
 }

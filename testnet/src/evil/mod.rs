@@ -16,24 +16,27 @@ mod deeds;
 mod flood;
 mod junk;
 mod provider;
+mod readers;
 mod spam;
 
 use std::sync::Arc;
 
 use libp2p::{Multiaddr, PeerId, identity::Keypair};
 use shoal_node::net::{NetConfig, NetError};
-use shoal_protocol::address::Cid;
+use shoal_protocol::{address::Cid, exchange::WANTS_PER_MESSAGE_MAX};
 use tokio::sync::Semaphore;
 
 pub use behaviour::{Behaviour, UnknownBehaviour};
 pub use blocks::Blocks;
 pub use deeds::Deeds;
 pub use provider::Provider;
+pub use readers::Crowd;
 
 use self::{
     deeds::Counters,
     junk::JunkPeer,
     provider::{Manner, Stock},
+    readers::Greed,
 };
 
 /// What an evil peer is to be.
@@ -95,6 +98,13 @@ impl Evil {
                 peer: Kind::Junk(junk.await?),
             });
         };
+        let greed = Greed {
+            roots: config.claims.clone(),
+            blocks: Arc::clone(&config.blocks),
+            wants: WANTS_PER_MESSAGE_MAX,
+            seed: config.seed,
+        };
+        let net = config.net.clone();
         let stock = Stock {
             blocks: config.blocks,
             manner,
@@ -108,6 +118,9 @@ impl Evil {
         match behaviour {
             Behaviour::Flood => flood::start(&provider, config.seed),
             Behaviour::ProviderSpam => spam::start(&provider, config.seed),
+            Behaviour::SlowReader => readers::sip(&provider, greed),
+            Behaviour::FrozenReader => readers::freeze(&provider, greed),
+            Behaviour::ManyIdentities => readers::multiply(&provider, net, greed),
             _ => {}
         }
         Ok(Self {

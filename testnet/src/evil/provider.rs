@@ -109,12 +109,7 @@ impl Provider {
         key: &Keypair,
         stock: Stock,
     ) -> Result<Self, NetError> {
-        let deps = NetDeps {
-            providers: Arc::new(NoLog),
-            peers: Arc::new(NoLog),
-            journal: None,
-        };
-        let (net, streams) = Net::spawn(net, key, deps).await?;
+        let (net, streams) = Net::spawn(net, key, nothing_kept()).await?;
         let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
         let counters = Arc::clone(&stock.counters);
         let accepting = accept(stock, streams, tasks.clone(), stop.clone());
@@ -183,6 +178,24 @@ impl Provider {
 impl Drop for Provider {
     fn drop(&mut self) {
         self.stop.cancel();
+    }
+}
+
+/// A network that listens nowhere, and answers nobody who opens a stream.
+///
+/// # Errors
+/// [`NetError`]; nothing is left running then.
+pub(super) async fn dial_only(mut net: NetConfig, key: &Keypair) -> Result<Net, NetError> {
+    net.listen = Vec::new();
+    let (net, _) = Net::spawn(net, key, nothing_kept()).await?;
+    Ok(net)
+}
+
+fn nothing_kept() -> NetDeps {
+    NetDeps {
+        providers: Arc::new(NoLog),
+        peers: Arc::new(NoLog),
+        journal: None,
     }
 }
 

@@ -10,7 +10,7 @@ pub struct Shipped {
 }
 
 /// All of them, the simplest first.
-pub const SHIPPED: [Shipped; 9] = [
+pub const SHIPPED: [Shipped; 10] = [
     shipped("demo", include_str!("../../scenarios/demo.toml")),
     shipped("swarm", include_str!("../../scenarios/swarm.toml")),
     shipped(
@@ -28,6 +28,7 @@ pub const SHIPPED: [Shipped; 9] = [
         include_str!("../../scenarios/slow-origin.toml"),
     ),
     shipped("bad-peers", include_str!("../../scenarios/bad-peers.toml")),
+    shipped("crowded", include_str!("../../scenarios/crowded.toml")),
     shipped("scale", include_str!("../../scenarios/scale.toml")),
 ];
 

@@ -40,7 +40,7 @@ use self::{
 use super::{
     FetchError,
     assembly::{Assembly, Slot},
-    buffers::{Buffers, TRANSFER_IN_FLIGHT_BYTES},
+    buffers::Buffers,
     contacts::{Contacted, Contacts},
     discovery::Found,
     halves::NEEDS_QUEUED_MAX,
@@ -52,7 +52,7 @@ use super::{
     supply::Need,
     verdict::Deadlines,
 };
-use crate::{limits::Limits, net::Net};
+use crate::{budgets::Share, limits::Limits, net::Net};
 
 /// Events of sessions waiting for the transfer; each block among them counts in the buffer budget.
 const EVENTS_QUEUED_MAX: usize = 256;
@@ -104,6 +104,8 @@ pub(super) struct Transfer {
     /// Peers that asked this node about the root.
     guests: Option<mpsc::Receiver<PeerId>>,
     planner: Planner,
+    /// What may be in flight of it.
+    share: Share,
     sessions: HashMap<ProviderId, Session>,
     wants: HashMap<WantId, Want>,
     by_digest: HashMap<Digest, WantId>,
@@ -189,6 +191,7 @@ impl Transfer {
             ..PlannerConfig::default()
         });
         Self {
+            share: setup.buffers.share(),
             setup,
             guests: None,
             planner,
@@ -346,9 +349,11 @@ impl Transfer {
         }
         self.gathers_until = None;
         self.tend_early();
-        let in_flight = self.setup.limits.in_flight(TRANSFER_IN_FLIGHT_BYTES);
+        let in_flight = self.setup.limits.in_flight(self.share.grant());
         self.planner.budget(in_flight);
-        for action in self.planner.poll(self.now()) {
+        let actions = self.planner.poll(self.now());
+        self.share.holds(self.planner.held_bytes());
+        for action in actions {
             self.carry_out(action);
         }
     }

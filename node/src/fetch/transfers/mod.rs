@@ -46,13 +46,10 @@ use super::{
     unflushed::Unflushed,
 };
 use crate::{
+    budgets::TRANSFERS_MAX,
     limits::{Pace, Rate},
     store::{Store, StoreError},
 };
-
-/// Transfers that run at a time; each takes a part of the shared buffers, so more would only be
-/// slower together. More of them wait.
-pub(super) const RUNNING_MAX: usize = 16;
 
 /// Transfers that are not over, in any state: about 1 KiB each in memory and in the database.
 pub(super) const UNFINISHED_MAX: usize = 1024;
@@ -226,7 +223,7 @@ impl Transfers {
     /// The next run to be carried out, if there is one and room for it.
     pub(super) fn start_next(&self) -> Option<Started> {
         let mut table = self.lock();
-        if table.closed || table.running() >= RUNNING_MAX {
+        if table.closed || table.running() >= TRANSFERS_MAX {
             return None;
         }
         let id = table.find(|entry| matches!(entry.state, State::Queued(_)))?;

@@ -151,7 +151,7 @@ fn a_transfer_rests_when_the_last_one_leaves_and_goes_on_when_asked_again() {
 fn more_than_can_run_wait_and_begin_in_turn() {
     let home = tempfile::tempdir().unwrap();
     let transfers = load(&store(&home));
-    let running_max = RUNNING_MAX as u64;
+    let running_max = TRANSFERS_MAX as u64;
     for n in 0..running_max + 2 {
         transfers.open(request("a", &format!("/{n}"))).unwrap();
     }
@@ -160,7 +160,7 @@ fn more_than_can_run_wait_and_begin_in_turn() {
     }
     assert!(transfers.start_next().is_none());
     assert_eq!(
-        states(&transfers)[RUNNING_MAX],
+        states(&transfers)[TRANSFERS_MAX],
         (running_max + 1, TransferState::Queued)
     );
     transfers.ended(3, Err(FetchError::BareSymlink));

@@ -34,7 +34,7 @@ use doubt::Doubts;
 use files::OpenFiles;
 use sweep::KnownBad;
 
-pub use read::{BlockKind, ReadError};
+pub use read::{BlockKind, Cut, Found, ReadError};
 pub use scrub::{Damage, ScrubPosition, Scrubbed};
 pub use sweep::{FileVerdict, Verdict, VerifyEvent, VerifySummary};
 pub use unshare::{UnshareError, UnshareTarget};

@@ -10,6 +10,7 @@
 //! waits there with a deadline.
 
 use std::io;
+use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -63,6 +64,38 @@ pub enum ReadError {
     Store(#[from] StoreError),
 }
 
+/// The part of a block that is read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Cut {
+    /// Where it begins.
+    pub offset: usize,
+    /// Its length at most; it ends with the block at the latest.
+    pub bytes_max: usize,
+}
+
+impl Cut {
+    /// The whole block.
+    pub const WHOLE: Self = Self {
+        offset: 0,
+        bytes_max: BLOCK_BYTES_MAX,
+    };
+
+    /// The part of a block of so many bytes.
+    fn range(self, block_bytes: usize) -> Range<usize> {
+        let start = self.offset.min(block_bytes);
+        start..start.saturating_add(self.bytes_max).min(block_bytes)
+    }
+}
+
+/// What is known of a block of which a part was read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Found {
+    /// What it is.
+    pub kind: BlockKind,
+    /// The length of the whole block.
+    pub block_bytes: usize,
+}
+
 /// What a block is to those who count bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BlockKind {
@@ -102,29 +135,65 @@ impl Library {
         root: Option<&Cid>,
         out: &mut Vec<u8>,
     ) -> Result<BlockKind, ReadError> {
-        let found = self.read_into(want, root, out);
+        self.read_part(want, root, Cut::WHOLE, out)
+            .map(|found| found.kind)
+    }
+
+    /// Reads a part of a block, as [`read`](Self::read) does the whole. Parts that are read one
+    /// after the other are of one block only as long as none of them fails.
+    pub fn read_part(
+        &self,
+        want: &Digest,
+        root: Option<&Cid>,
+        cut: Cut,
+        out: &mut Vec<u8>,
+    ) -> Result<Found, ReadError> {
+        let found = self.read_into(want, root, cut, out);
         if found.is_err() {
             out.clear();
         }
         found
     }
 
+    /// How long a block is, without looking at files; none when it is not held here.
+    pub fn block_bytes(
+        &self,
+        want: &Digest,
+        root: Option<&Cid>,
+    ) -> Result<Option<usize>, StoreError> {
+        if let Some(node) = self.inner.store.block(want)? {
+            return Ok(Some(node.len()));
+        }
+        let candidates = self.candidates(want, root)?;
+        let first = candidates.first();
+        Ok(first.map(|candidate| candidate.location.len as usize))
+    }
+
     fn read_into(
         &self,
         want: &Digest,
         root: Option<&Cid>,
+        cut: Cut,
         out: &mut Vec<u8>,
-    ) -> Result<BlockKind, ReadError> {
-        if self.read_node(want, out)? {
-            return Ok(BlockKind::Node);
+    ) -> Result<Found, ReadError> {
+        if let Some(block_bytes) = self.read_node(want, cut, out)? {
+            return Ok(Found {
+                kind: BlockKind::Node,
+                block_bytes,
+            });
         }
         let mut error = ReadError::NotHere;
         for candidate in self.candidates(want, root)? {
-            match self
+            let read = self
                 .inner
-                .read_candidate(&candidate, want, out, READ_PATIENCE)
-            {
-                Ok(()) => return Ok(BlockKind::Chunk),
+                .read_candidate(&candidate, want, cut, out, READ_PATIENCE);
+            match read {
+                Ok(()) => {
+                    return Ok(Found {
+                        kind: BlockKind::Chunk,
+                        block_bytes: candidate.block_bytes(),
+                    });
+                }
                 Err(Miss::Absent) => {}
                 Err(Miss::Changed(kind)) => {
                     error = ReadError::Changed;
@@ -153,15 +222,23 @@ impl Library {
             .any(|candidate| candidate.row.state != FileState::Changed))
     }
 
-    fn read_node(&self, want: &Digest, out: &mut Vec<u8>) -> Result<bool, StoreError> {
-        let Some(block) = self.inner.store.block(want)? else {
-            return Ok(false);
+    /// Reads a part of a DAG node; how long the node is, if it is one that may be read.
+    fn read_node(
+        &self,
+        want: &Digest,
+        cut: Cut,
+        out: &mut Vec<u8>,
+    ) -> Result<Option<usize>, StoreError> {
+        let Some(mut block) = self.inner.store.block(want)? else {
+            return Ok(None);
         };
         if !self.is_readable_node(want)? {
-            return Ok(false);
+            return Ok(None);
         }
+        let block_bytes = block.len();
+        keep(&mut block, cut);
         *out = block;
-        Ok(true)
+        Ok(Some(block_bytes))
     }
 
     fn is_readable_node(&self, want: &Digest) -> Result<bool, StoreError> {
@@ -220,6 +297,7 @@ impl Inner {
         self: &Arc<Self>,
         candidate: &Candidate,
         want: &Digest,
+        cut: Cut,
         out: &mut Vec<u8>,
         patience: Duration,
     ) -> Result<(), Miss> {
@@ -229,7 +307,7 @@ impl Inner {
         let disk = self.disks.of(&candidate.path());
         if disk.is_here() {
             let _touch = disk.touch();
-            return self.read_here(&disk, candidate, want, out);
+            return self.read_here(&disk, candidate, want, cut, out);
         }
         if disk.unanswered_for().is_some_and(|it| it >= patience) {
             let silent = NoAnswer::Silent(disk.at().to_owned());
@@ -240,7 +318,7 @@ impl Inner {
             let (candidate, want) = (candidate.clone(), *want);
             let mut buffer = std::mem::take(out);
             move || {
-                let read = inner.read_here(&disk, &candidate, &want, &mut buffer);
+                let read = inner.read_here(&disk, &candidate, &want, cut, &mut buffer);
                 (read, buffer)
             }
         };
@@ -256,6 +334,7 @@ impl Inner {
         disk: &Arc<Disk>,
         candidate: &Candidate,
         want: &Digest,
+        cut: Cut,
         out: &mut Vec<u8>,
     ) -> Result<(), Miss> {
         let Candidate {
@@ -264,29 +343,27 @@ impl Inner {
             share,
         } = candidate;
         let (open, before) = self.open(disk, candidate)?;
-        // Rows are ours, but a damaged one must not make us allocate gigabytes.
-        out.resize(BLOCK_BYTES_MAX.min(location.len as usize), 0);
-        open.file
-            .read_exact_at(out, location.offset)
-            .map_err(|error| match error.kind() {
-                io::ErrorKind::UnexpectedEof => candidate.differs(ChangeKind::Resized),
-                _ => Miss::Unreadable(error),
-            })?;
+        let vouches = row.state == FileState::Stable
+            && !share.is_suspect(self.boot)
+            && disk.keeps_ctime()
+            && before == Comparison::Same;
+        // Where the stat cannot vouch for a part, only the whole block can be hashed.
+        let first = if vouches { cut } else { Cut::WHOLE };
+        candidate.read_from(&open, first, out)?;
         let now = open.stat().map_err(Miss::Unreadable)?;
         let after = open.compared_with(&now);
         if after == Comparison::Resized {
             return Err(candidate.differs(ChangeKind::Resized));
         }
-        let is_same = (before, after) == (Comparison::Same, Comparison::Same);
-        let vouched = row.state == FileState::Stable
-            && !share.is_suspect(self.boot)
-            && disk.keeps_ctime()
-            && is_same;
-        if vouched {
+        if vouches && after == Comparison::Same {
             return Ok(());
         }
+        let is_same = (before, after) == (Comparison::Same, Comparison::Same);
         if !is_same && !row.stat.is_unsized() {
             self.doubt(share);
+        }
+        if first != Cut::WHOLE {
+            candidate.read_from(&open, Cut::WHOLE, out)?;
         }
         if !want.matches(out) {
             return Err(candidate.differs(row.stat.blame(&now)));
@@ -299,6 +376,7 @@ impl Inner {
                 return Err(candidate.differs(ChangeKind::Resized));
             }
         }
+        keep(out, cut);
         Ok(())
     }
 
@@ -388,10 +466,34 @@ impl Inner {
     }
 }
 
+/// Leaves of a block only this part.
+fn keep(block: &mut Vec<u8>, cut: Cut) {
+    let range = cut.range(block.len());
+    block.truncate(range.end);
+    block.drain(..range.start);
+}
+
 impl Candidate {
+    /// How long the block is. Rows are ours, but a damaged one must not make us allocate gigabytes.
+    fn block_bytes(&self) -> usize {
+        BLOCK_BYTES_MAX.min(self.location.len as usize)
+    }
+
     /// The file.
     pub(super) fn path(&self) -> PathBuf {
         below(&self.share.base, &self.row.path)
+    }
+
+    /// Reads a part of the block from its file.
+    fn read_from(&self, open: &OpenFile, cut: Cut, out: &mut Vec<u8>) -> Result<(), Miss> {
+        let range = cut.range(self.block_bytes());
+        out.resize(range.len(), 0);
+        let offset = self.location.offset.saturating_add(range.start as u64);
+        let read = open.file.read_exact_at(out, offset);
+        read.map_err(|error| match error.kind() {
+            io::ErrorKind::UnexpectedEof => self.differs(ChangeKind::Resized),
+            _ => Miss::Unreadable(error),
+        })
     }
 
     /// What it means that this place is not as recorded. While a share lands, its files move and

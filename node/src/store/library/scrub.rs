@@ -12,7 +12,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use shoal_protocol::address::{Cid, Digest};
 
-use super::read::{Candidate, Miss, ONLY_PATIENCE, below};
+use super::read::{Candidate, Cut, Miss, ONLY_PATIENCE, below};
 use super::{Library, LibraryEvent};
 use crate::said::said;
 use crate::store::rows::{Change, ChangeKind, FileId, FileRow, FileState, ShareId, ShareRecord};
@@ -220,7 +220,8 @@ impl Step<'_> {
     /// Reads a chunk and hashes it, whatever its file's stat vouches for.
     fn hash(&mut self, candidate: &Candidate, want: &Digest) -> Result<(), Miss> {
         let inner = &self.library.inner;
-        inner.read_candidate(candidate, want, &mut self.buffer, ONLY_PATIENCE)?;
+        let (whole, buffer) = (Cut::WHOLE, &mut self.buffer);
+        inner.read_candidate(candidate, want, whole, buffer, ONLY_PATIENCE)?;
         match want.matches(&self.buffer) {
             true => Ok(()),
             false => Err(Miss::Changed(ChangeKind::Content)),

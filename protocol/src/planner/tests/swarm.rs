@@ -9,7 +9,11 @@ use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap, VecDeque};
 
 use super::*;
+use crate::address::{Digest, HashFn};
+use crate::turns::{PeerKey, ReaderId, Turns, TurnsConfig};
 
+/// How often a source that gives its line in turns says so to those that wait.
+const PUT_OFF_INTERVAL: Duration = Duration::from_secs(3);
 /// Payload goes in pieces of this size, so that streams share a line fairly.
 const PIECE_BYTES: u32 = 64 << 10;
 /// Blocks that a server has read already: taking them back comes too late.
@@ -31,6 +35,9 @@ struct Setting {
     /// When fetchers learn of each other.
     acquainted: Duration,
     by_id: bool,
+    /// Whether the source gives its line in turns, and knows its rate.
+    turns: bool,
+    knows_rate: bool,
 }
 
 const EIGHT: Setting = Setting {
@@ -41,6 +48,19 @@ const EIGHT: Setting = Setting {
     one_way: Duration::from_millis(5),
     acquainted: Duration::from_millis(150),
     by_id: false,
+    turns: false,
+    knows_rate: false,
+};
+
+/// Four chunks for eight fetchers, from a source with 100 KB/s that gives its line in turns.
+const FEW_CHUNKS: Setting = Setting {
+    chunks: 4,
+    source_rate: 100_000,
+    fetcher_rate: 1_250_000,
+    one_way: Duration::from_millis(15),
+    turns: true,
+    knows_rate: true,
+    ..EIGHT
 };
 
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -58,6 +78,9 @@ enum Event {
     Speaks(usize),
     Hears(usize, usize, Vec<u64>),
     Acquainted(usize),
+    /// The source looks whose turn it is; it says to those that wait that they do.
+    Turn,
+    PutsOff,
 }
 
 struct Node {
@@ -79,6 +102,15 @@ struct Swarm {
     now: Duration,
     events: BinaryHeap<Reverse<(Duration, u64, Event)>>,
     sequence: u64,
+    /// The turns of the source, and whom it sends a block to.
+    turns: Turns,
+    receiving: BTreeSet<usize>,
+    /// When it looks whose turn it is although nothing else happens.
+    turn_at: Option<Duration>,
+}
+
+fn digest(want: WantId) -> Digest {
+    Digest::of(HashFn::Blake3, &want.0.to_be_bytes())
 }
 
 fn key(node: usize) -> u64 {
@@ -118,8 +150,18 @@ impl Swarm {
             now: Duration::ZERO,
             events: BinaryHeap::new(),
             sequence: 0,
+            turns: Turns::new(TurnsConfig::default()),
+            receiving: BTreeSet::new(),
+            turn_at: None,
         };
+        let known = setting.knows_rate.then_some(setting.source_rate);
+        swarm.turns.set_rate(known);
+        if setting.turns {
+            swarm.schedule(PUT_OFF_INTERVAL, Event::PutsOff);
+        }
         for at in 1..=setting.fetchers {
+            let reader = ReaderId(at as u64);
+            swarm.turns.join(reader, PeerKey(at as u64), ms(0));
             let planner = swarm.planner(at);
             planner.add_provider(ProviderId(0), ms(0)).unwrap();
             for leaf in 0..setting.chunks {
@@ -195,7 +237,13 @@ impl Swarm {
         match event {
             Event::Asked(server, client, want) => self.asked(server, client, want),
             Event::Cancelled(server, client, want) => {
-                if let Some((asked, _)) = self.nodes[server].asked.get_mut(&client) {
+                if self.has_turns(server) {
+                    let receives = self.receiving.contains(&client);
+                    let (asked, _) = self.nodes[server].asked.entry(client).or_default();
+                    let sent = asked.front().copied().filter(|_| receives);
+                    asked.retain(|other| *other != want || Some(want) == sent);
+                    self.turn();
+                } else if let Some((asked, _)) = self.nodes[server].asked.get_mut(&client) {
                     let mut place = 0;
                     asked.retain(|other| {
                         place += 1;
@@ -206,6 +254,9 @@ impl Swarm {
             Event::Free(server) => {
                 self.nodes[server].sending = false;
                 self.send(server);
+                if self.has_turns(server) {
+                    self.turn();
+                }
             }
             Event::Piece(client, server, want, bytes, last) => {
                 let from = ProviderId(server as u32);
@@ -231,6 +282,11 @@ impl Swarm {
                 self.poll(client);
             }
             Event::Speaks(node) => self.speak(node),
+            Event::Turn => {
+                self.turn_at.take_if(|at| *at <= now);
+                self.turn();
+            }
+            Event::PutsOff => self.put_off(),
             Event::Hears(client, server, leaves) => {
                 let id = ProviderId(server as u32);
                 let holdings = match leaves.len() as u64 == self.setting.chunks {
@@ -267,16 +323,77 @@ impl Swarm {
         }
         let asked = self.nodes[server].asked.entry(client).or_default();
         asked.0.push_back(want);
+        if self.has_turns(server) {
+            self.turn();
+        }
         self.send(server);
+    }
+
+    fn has_turns(&self, server: usize) -> bool {
+        server == SOURCE && self.setting.turns
+    }
+
+    /// Has the source begin with whatever has its turn.
+    fn turn(&mut self) {
+        let now = self.now;
+        for (client, (asked, _)) in &self.nodes[SOURCE].asked {
+            let reader = ReaderId(*client as u64);
+            if self.receiving.contains(client) {
+                continue;
+            }
+            match asked.is_empty() {
+                true => self.turns.withdraw(reader, now),
+                false => {
+                    let wants = asked.iter().copied().map(digest);
+                    self.turns.wait(reader, wants, now);
+                }
+            }
+        }
+        for (reader, block) in self.turns.serve(now) {
+            let client = reader.0 as usize;
+            self.receiving.insert(client);
+            let (asked, _) = self.nodes[SOURCE].asked.get_mut(&client).unwrap();
+            let at = asked.iter().position(|want| digest(*want) == block);
+            let want = asked.remove(at.unwrap()).unwrap();
+            asked.push_front(want);
+        }
+        if let Some(next) = self.turns.next_turn() {
+            let next = next.max(now + ms(100));
+            if self.turn_at.is_none_or(|at| next < at) {
+                self.turn_at = Some(next);
+                self.schedule(next.saturating_sub(now), Event::Turn);
+            }
+        }
+        self.send(SOURCE);
+    }
+
+    /// The source says to those that wait that it has not forgotten them.
+    fn put_off(&mut self) {
+        let asked = self.nodes[SOURCE].asked.iter();
+        let waiting = asked.filter(|(_, (wants, _))| !wants.is_empty());
+        let waiting: Vec<usize> = waiting.map(|(client, _)| *client).collect();
+        for client in waiting {
+            if !self.receiving.contains(&client) {
+                let source = ProviderId(0);
+                self.planner(client)
+                    .set_availability(source, Holdings::Everything);
+                self.poll(client);
+            }
+        }
+        self.schedule(PUT_OFF_INTERVAL, Event::PutsOff);
     }
 
     /// Sends the next piece, of the next client in turn that has asked for something.
     fn send(&mut self, server: usize) {
+        let has_turns = self.has_turns(server);
         let node = &mut self.nodes[server];
         if node.sending {
             return;
         }
-        let waiting = |client: &usize| node.asked[client].0.front().is_some();
+        let waiting = |client: &usize| {
+            let has_turn = !has_turns || self.receiving.contains(client);
+            has_turn && node.asked[client].0.front().is_some()
+        };
         let clients: Vec<usize> = node.asked.keys().copied().filter(waiting).collect();
         let after = clients.iter().find(|client| **client > node.served_last);
         let Some(client) = after.or(clients.first()).copied() else {
@@ -293,6 +410,14 @@ impl Swarm {
         node.sending = true;
         node.served_last = client;
         node.sent_bytes += u64::from(PIECE_BYTES);
+        if has_turns {
+            let reader = ReaderId(client as u64);
+            self.turns.moved(reader, u64::from(PIECE_BYTES), self.now);
+            if last {
+                self.turns.done(reader, self.now);
+                self.receiving.remove(&client);
+            }
+        }
         let time = Duration::from_micros(u64::from(PIECE_BYTES) * 1_000_000 / node.rate);
         let way = self.setting.one_way;
         self.schedule(time, Event::Free(server));
@@ -392,4 +517,43 @@ fn a_fast_source_is_used_to_its_rate() {
     let (took, _) = Swarm::new(fast).run();
     let everything = 8.0 * 256.0 * f64::from(MIB) / 500_000_000.0;
     assert!(took.as_secs_f64() < 1.5 * everything, "{took:?}");
+}
+
+#[test]
+fn few_chunks_from_a_slow_source_go_out_about_once() {
+    let check = |name: &str, setting: Setting, most: f64| {
+        let (time, copies) = ratios(setting);
+        assert!(
+            time <= most && copies <= most,
+            "{name}: {time:.2}, {copies:.2}"
+        );
+    };
+    check("eight", FEW_CHUNKS, 1.2);
+    let unknown = Setting {
+        knows_rate: false,
+        ..FEW_CHUNKS
+    };
+    check("a line that is slow by itself", unknown, 1.2);
+    let more = Setting {
+        chunks: 32,
+        ..FEW_CHUNKS
+    };
+    check("more chunks", more, 1.2);
+    let many = Setting {
+        fetchers: 24,
+        ..FEW_CHUNKS
+    };
+    check("many", many, 1.4);
+}
+
+#[test]
+fn few_chunks_go_out_many_times_where_everybody_gets_a_part_of_the_line() {
+    let (time, copies) = ratios(Setting {
+        turns: false,
+        knows_rate: false,
+        // Fetchers give up on sources that send them less than they must.
+        source_rate: 1_000_000,
+        ..FEW_CHUNKS
+    });
+    assert!(copies > 1.6 || time > 1.6, "{time:.2}, {copies:.2}");
 }

@@ -12,6 +12,7 @@
     reason = "this program is there to print"
 )]
 
+mod beside;
 mod first_byte;
 mod kills;
 mod large_file;
@@ -72,6 +73,10 @@ enum Work {
     Tree,
     /// Eight fetchers of one origin on a thin line
     Swarm,
+    /// Eight fetchers of four chunks, from an origin on a very thin line
+    Thin,
+    /// A fast fetcher beside slow and hostile ones of the same sharer
+    Beside,
     /// The first verified byte of a large file over a long line
     FirstByte,
     /// A whole file over a long line, by TCP and by QUIC
@@ -154,6 +159,8 @@ fn measure(work: Work, bench: &Bench) -> Result<Vec<Outcome>> {
         Work::File => large_file::measure(bench),
         Work::Tree => tree::measure(bench),
         Work::Swarm => swarm::measure(bench),
+        Work::Thin => swarm::measure_thin(bench),
+        Work::Beside => beside::measure(bench),
         Work::FirstByte => first_byte::measure(bench),
         Work::Wan => wan::measure(bench),
         Work::Player => player::measure(bench),

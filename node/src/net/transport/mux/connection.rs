@@ -17,17 +17,11 @@ use libp2p::futures::{AsyncRead, AsyncWrite};
 use super::frame::{HEADER_BYTES, Header, Kind, PAYLOAD_BYTES_MAX, StreamId};
 use super::state::{Ended, State};
 use super::waiters::{Turn, Waiters};
-
-/// Bytes that may be sent to the side that opened a stream before it has read any. It opened the
-/// stream to ask for something, and reads the answer: 16 MiB are 160 MB/s at a round trip of 100 ms.
-const OPENER_WINDOW_BYTES: u32 = 16 << 20;
+use crate::budgets::{OPENER_WINDOW_BYTES, UNREAD_BYTES_MAX};
 
 /// Bytes that may be sent to the side that accepted a stream before it has read any: questions, which
 /// it may let wait. With all streams that a peer may open, 32 MiB.
 const ACCEPTOR_WINDOW_BYTES: u32 = 256 << 10;
-
-/// Unread bytes of all streams of a connection. Nobody who is asked for less than this sends more.
-const UNREAD_BYTES_MAX: usize = 48 << 20;
 
 /// What waits to be written: the rest of one frame, and frames without payload. A peer that has so
 /// much to answer for and does not read is left.

@@ -19,6 +19,7 @@ use tokio_util::compat::{Compat, TokioAsyncReadCompatExt};
 use super::connection::Side;
 use super::frame::{HEADER_BYTES, Header, Kind, NUMBER_MAX, StreamId};
 use super::{Muxer, Stream};
+use crate::budgets::{FETCHES_MAX, InFlight, OPENER_WINDOW_BYTES, Share};
 
 const STREAMS_MAX: u16 = 8;
 
@@ -341,4 +342,35 @@ async fn the_wire_is_this() {
         [0, 0, 0, 3, /* gone */ 4, 0, 0, 0],
     ];
     assert_eq!(sent[..], expected.concat());
+}
+
+#[tokio::test]
+async fn nobody_is_cut_off_for_what_all_fetches_may_ask_for_while_nothing_is_read() {
+    let check = async |fetches: usize| {
+        let in_flight = InFlight::default();
+        let shares: Vec<Share> = (0..fetches).map(|_| in_flight.share()).collect();
+        let (dialler, listener) = pair(1 << 20);
+        let mut unread = Vec::new();
+        for share in &shares {
+            // One after the other, so that the first have asked for more than their part.
+            let mut asking = dialler.open().await;
+            asking.write_all(b"?").await.unwrap();
+            asking.flush().await.unwrap();
+            let mut answering = listener.accept().await.unwrap();
+            let window = u64::from(OPENER_WINDOW_BYTES);
+            let asked = usize::try_from(share.grant().min(window)).unwrap();
+            answering.write_all(&vec![1; asked]).await.unwrap();
+            answering.close().await.unwrap();
+            unread.push((asking, asked));
+        }
+        for (mut asking, asked) in unread {
+            let mut answer = Vec::new();
+            asking.read_to_end(&mut answer).await.unwrap();
+            assert_eq!(answer.len(), asked, "of {fetches}");
+        }
+        assert!(!dialler.task.is_finished() && !listener.task.is_finished());
+    };
+    check(1).await;
+    check(6).await;
+    check(FETCHES_MAX.min(STREAMS_MAX.into())).await;
 }
