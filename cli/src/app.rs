@@ -12,7 +12,9 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     args::{Cli, Command, DbCommand, Global},
-    commands, human, interrupt, logging,
+    commands, human,
+    interrupt::{self, Signals},
+    logging,
     output::Output,
 };
 
@@ -25,8 +27,10 @@ pub(crate) struct App {
     pub(crate) home: PathBuf,
     /// Where results, hints and errors go.
     pub(crate) output: Output,
-    /// Fires at Ctrl-C.
+    /// Fires at Ctrl-C, and when the terminal closes.
     pub(crate) interrupt: CancellationToken,
+    /// Fires when the terminal closes, before `interrupt` does.
+    pub(crate) hangup: CancellationToken,
 }
 
 /// Runs the command and says how it went.
@@ -45,10 +49,12 @@ fn run_command(cli: Cli, output: Output) -> Result<ExitCode, ApiError> {
         .build()
         .map_err(|error| ApiError::from_io(&error, format!("cannot start: {error}")))?;
     let result = runtime.block_on(async {
+        let Signals { interrupt, hangup } = interrupt::watch()?;
         let app = App {
             home,
             output,
-            interrupt: interrupt::watch()?,
+            interrupt,
+            hangup,
         };
         dispatch(&app, cli.global, cli.command).await
     });

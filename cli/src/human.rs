@@ -37,6 +37,15 @@ pub(crate) fn duration(millis: u64) -> String {
     humantime::format_duration(Duration::from_secs(seconds)).to_string()
 }
 
+/// A length of time that is an estimate: `2h 5m`, and no seconds then.
+pub(crate) fn roughly(millis: u64) -> String {
+    let exact = duration(millis);
+    match exact.match_indices(' ').nth(1) {
+        Some((end, _)) => exact[..end].to_owned(),
+        None => exact,
+    }
+}
+
 /// A name or any other text of unknown origin, on one line.
 pub(crate) fn escape(text: &str) -> String {
     escaped(text).to_string()
@@ -84,6 +93,10 @@ mod tests {
         assert_eq!(duration(432), "0.4 s");
         assert_eq!(duration(12_700), "12 s");
         assert_eq!(duration(185_000), "3m 5s");
+        assert_eq!(roughly(12_700), "12 s");
+        assert_eq!(roughly(185_000), "3m 5s");
+        assert_eq!(roughly(7_505_000), "2h 5m");
+        assert_eq!(roughly(187_505_000), "2days 4h");
     }
 
     #[test]

@@ -6,6 +6,7 @@
 mod app;
 mod args;
 mod commands;
+mod daemon;
 mod host;
 mod human;
 mod interrupt;

@@ -64,9 +64,14 @@ impl Bar {
             (FetchPhase::Listing, _) => self.say(waits.as_deref().unwrap_or("reading the tree")),
             (FetchPhase::Landing, _) => self.say("moving into place"),
             (FetchPhase::Fetching, Some(total)) => {
+                let left = match progress.eta_ms {
+                    // All facts are to fit on two lines.
+                    None if columns() < NARROW_COLUMNS => "? left".to_owned(),
+                    eta => time_to_come(eta),
+                };
                 let facts = [
                     waits.unwrap_or_default(),
-                    time_left(progress.bytes, total, progress.rate),
+                    left,
                     rate(progress.rate),
                     human::amounts(progress.bytes, total),
                     human::count(progress.sources.into(), "source"),
@@ -191,16 +196,30 @@ impl Drop for Bar {
 
 /// `[===>      ]  38% `.
 pub(crate) fn bar(done: u64, total: u64) -> String {
-    let part = |whole: u64| {
-        let done = u128::from(done.min(total));
-        let part = (done * u128::from(whole)).checked_div(total.into());
-        usize::try_from(part.unwrap_or(whole.into())).unwrap_or_default()
-    };
-    let mut filled = "=".repeat(part(10));
+    let mut filled = "=".repeat(part(done, total, 10));
     if filled.len() < 10 {
         filled.push('>');
     }
-    format!("[{filled:10}] {:>3}% ", part(100))
+    format!("[{filled:10}] {:>3}% ", percent(done, total))
+}
+
+/// How many of a hundred parts are done, rounded down; all of them where there is nothing to do.
+pub(crate) fn percent(done: u64, total: u64) -> usize {
+    part(done, total, 100)
+}
+
+fn part(done: u64, total: u64, whole: u64) -> usize {
+    let done = u128::from(done.min(total));
+    let part = (done * u128::from(whole)).checked_div(total.into());
+    usize::try_from(part.unwrap_or(whole.into())).unwrap_or_default()
+}
+
+/// `12 s left`, as the daemon reckons.
+pub(crate) fn time_to_come(eta_ms: Option<u64>) -> String {
+    match eta_ms {
+        Some(ms) => format!("{} left", human::roughly(ms)),
+        None => "time left unknown".to_owned(),
+    }
 }
 
 pub(crate) fn cut(line: &str, columns: usize) -> String {
@@ -264,6 +283,8 @@ pub(crate) fn columns() -> usize {
 
 /// What turns while there is nothing to count, one step for each time it is drawn.
 const SPINNER: [char; 10] = ['⠋', '⠙', '⠹', '⠸', '⠼', '⠴', '⠦', '⠧', '⠇', '⠏'];
+/// A terminal with fewer columns has no room for what is not known.
+const NARROW_COLUMNS: usize = 60;
 /// What the bar takes before the facts.
 const BAR_COLUMNS: usize = "[==========] 100% ".len();
 
@@ -297,6 +318,13 @@ mod tests {
         check(80, "12 s left, 5.2 MiB/s, 29.0/64.0 MiB, 2 sources", "");
         check(40, "12 s left, 5.2 MiB/s", "29.0/64.0 MiB, 2 sources");
         check(20, "", "12 s left, 5.2 MiB/s");
+    }
+
+    #[test]
+    fn the_time_that_a_fetch_takes_is_told_or_unknown() {
+        assert_eq!(time_to_come(Some(0)), "0.0 s left");
+        assert_eq!(time_to_come(Some(12_300)), "12 s left");
+        assert_eq!(time_to_come(None), "time left unknown");
     }
 
     #[test]

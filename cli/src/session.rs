@@ -12,7 +12,7 @@ use shoal_node::{
 };
 use tokio::time::{Instant, sleep};
 
-use crate::{app::App, args::CommandAddresses, host::Host};
+use crate::{app::App, args::CommandAddresses, daemon, host::Host};
 
 /// A node that another command has just started on this home opens its database in this time, or
 /// never.
@@ -44,7 +44,7 @@ impl Session {
     ) -> Result<Self, ApiError> {
         let deadline = Instant::now() + OTHERS_START_DEADLINE;
         loop {
-            match Client::connect(&app.home).await {
+            match daemon::connect(app).await {
                 Ok(client) => {
                     if !addresses.is_empty() {
                         app.output.warning(

@@ -185,10 +185,12 @@ fn log_transfer(sequence: u64, event: &str, transfer: &Transfer, message: &str) 
     let (id, cid, path) = (transfer.id, &transfer.cid, escaped(&path));
     let FetchProgress {
         bytes,
+        verified_bytes,
         bytes_total,
         files,
         files_total,
         rate,
+        eta_ms,
         sources,
         asked,
         ..
@@ -196,8 +198,8 @@ fn log_transfer(sequence: u64, event: &str, transfer: &Transfer, message: &str) 
     let phase = &transfer.progress.phase;
     if event == "transfer_progress" {
         tracing::debug!(
-            sequence, event, id, cid, %path, state, %phase, bytes, bytes_total, files, files_total,
-            rate, sources, asked, "{message}"
+            sequence, event, id, cid, %path, state, %phase, bytes, verified_bytes, bytes_total, files,
+            files_total, rate, eta_ms, sources, asked, "{message}"
         );
     } else {
         tracing::info!(

@@ -72,6 +72,14 @@ impl Terminal {
         self.parser.screen().contents()
     }
 
+    /// What is on the screen now, with all that the command has written.
+    pub fn look(&mut self) -> String {
+        while let Ok(bytes) = self.output.try_recv() {
+            self.show(&bytes);
+        }
+        self.screen()
+    }
+
     /// Everything that was written to the terminal so far.
     pub fn raw(&self) -> String {
         String::from_utf8_lossy(&self.raw).into_owned()

@@ -8,7 +8,11 @@
 use std::{
     io::{self, Read as _, Write as _},
     net::{Shutdown, SocketAddr, TcpListener, TcpStream},
-    sync::{Arc, Mutex, PoisonError, mpsc},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering::Relaxed},
+        mpsc,
+    },
     thread,
     time::{Duration, Instant},
 };
@@ -26,6 +30,7 @@ const BUFFER_BYTES: usize = 64 << 10;
 pub struct ThinLine {
     /// The node's address by way of the relay, with its peer id.
     pub address: String,
+    line: Arc<Line>,
 }
 
 impl ThinLine {
@@ -59,17 +64,26 @@ impl ThinLine {
             bytes_per_second,
             delay,
             free_at: Mutex::new(Instant::now()),
+            passed: AtomicU64::new(0),
         });
+        let relayed = Arc::clone(&line);
         thread::spawn(move || {
             for client in listener.incoming().flatten() {
                 // The client sees an error here as a lost connection.
-                let _ = relay(client, node, &line);
+                let _ = relay(client, node, &relayed);
             }
         });
         parts[4] = &port;
         Self {
             address: parts.join("/"),
+            line,
         }
+    }
+
+    /// Bytes of the node that have passed so far, over all connections.
+    #[must_use]
+    pub fn passed(&self) -> u64 {
+        self.line.passed.load(Relaxed)
     }
 }
 
@@ -77,6 +91,7 @@ struct Line {
     bytes_per_second: u64,
     delay: Duration,
     free_at: Mutex<Instant>,
+    passed: AtomicU64,
 }
 
 impl Line {
@@ -91,6 +106,7 @@ impl Line {
         };
         // This is the line: bytes take their time, whatever else happens.
         thread::sleep(until.saturating_duration_since(Instant::now()));
+        self.passed.fetch_add(bytes as u64, Relaxed);
     }
 }
 

@@ -77,7 +77,7 @@ impl World {
         fetch.stdout(Stdio::piped()).stderr(Stdio::piped());
         let fetch = fetch.spawn().unwrap();
         wait_for("bytes come", || {
-            let bytes = self.transfer()["bytes"].as_u64();
+            let bytes = self.transfer()["verified_bytes"].as_u64();
             bytes.filter(|bytes| *bytes > 0)
         });
         fetch

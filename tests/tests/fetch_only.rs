@@ -333,7 +333,7 @@ impl Gated {
         let fetch = fetch.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
         wait_for("the transfer is in the middle", || {
             let transfer = self.transfer(1)?;
-            (transfer["bytes"].as_u64()? >= HALF as u64).then_some(())
+            (transfer["verified_bytes"].as_u64()? >= HALF as u64).then_some(())
         });
         fetch.unwrap()
     }

@@ -242,7 +242,7 @@ fn a_killed_daemon_goes_on_under_the_same_names() {
         listed["transfers"].get(0).cloned().unwrap_or(Value::Null)
     };
     wait_for("the transfer is in the middle", || {
-        (transfer(&b)["bytes"].as_u64()? >= HALF as u64).then_some(())
+        (transfer(&b)["verified_bytes"].as_u64()? >= HALF as u64).then_some(())
     });
     b.kill();
     Ran::new(&fetch.unwrap().wait_with_output().unwrap()).fails(1, "daemon_lost");

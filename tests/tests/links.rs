@@ -71,7 +71,7 @@ impl Net {
     /// Bytes of the one transfer on a node; none when there is none.
     fn fetched(&self, index: usize) -> Option<u64> {
         let listed = self.run(index, &["transfers"]);
-        listed["transfers"].get(0)?["bytes"].as_u64()
+        listed["transfers"].get(0)?["verified_bytes"].as_u64()
     }
 }
 

@@ -74,7 +74,7 @@ impl Setting {
         let fetch = self.begin(output);
         wait_for("the transfer is in the middle", || {
             let listed = transfer_at(daemon, output)?;
-            (listed["bytes"].as_u64()? >= HALF as u64).then_some(())
+            (listed["verified_bytes"].as_u64()? >= HALF as u64).then_some(())
         });
         fetch
     }
@@ -386,7 +386,10 @@ fn a_full_disk_pauses_a_transfer_that_goes_on_when_there_is_room() {
     assert_eq!(paused["state"], "paused", "{paused}");
     let reason = paused["reason"].as_str().unwrap();
     assert!(reason.contains("space"), "{reason}");
-    assert!(paused["bytes"].as_u64().unwrap() >= HALF as u64, "{paused}");
+    assert!(
+        paused["verified_bytes"].as_u64().unwrap() >= HALF as u64,
+        "{paused}"
+    );
 
     fs::remove_file(&filler).unwrap();
     let fetched = b.run(&setting.fetch_args(&output)).ok();

@@ -2,6 +2,7 @@
 
 use std::{
     path::{Path, PathBuf},
+    pin::pin,
     sync::mpsc,
     thread,
     time::Duration,
@@ -11,6 +12,7 @@ use shoal_node::api::{
     ApiError, ErrorCode,
     types::{Destination, FetchRequest, FetchResult},
 };
+use tokio::sync::watch;
 
 use super::{cat, interruptible, show_warnings};
 use crate::{
@@ -22,6 +24,9 @@ use crate::{
     session::{Purpose, Session},
 };
 
+/// What a command whose terminal was closed takes at most until it has left its transfer to the
+/// daemon.
+const HANGUP_GRACE: Duration = Duration::from_secs(5);
 /// How long the disk of the destination may take to say what is there.
 const LOOK_PATIENCE: Duration = Duration::from_secs(1);
 
@@ -49,22 +54,45 @@ async fn fetch(
     request: &FetchRequest,
 ) -> Result<FetchResult, ApiError> {
     let bar = Bar::start(&app.output, "starting");
+    let (knows, mut transfer) = watch::channel(None);
     let waiting = Waiting::new(&app.output, request.patience_ms);
-    interruptible(
-        app,
-        session.client.fetch(request, |progress| {
-            waiting.see(&progress);
-            bar.fetch(&progress);
-        }),
-    )
-    .await
-    .map_err(|error| match error.code {
+    let fetching = session.client.fetch(request, |update| {
+        knows.send_replace(Some(update.transfer));
+        waiting.see(&update.progress);
+        bar.fetch(&update.progress);
+    });
+    let mut fetching = pin!(fetching);
+    let fetched = interruptible(app, fetching.as_mut()).await;
+    if app.hangup.is_cancelled() && fetched.is_err() && !session.is_foreground() {
+        // As long as this command still waits for it, the transfer runs.
+        tokio::select! {
+            _ = &mut fetching => {}
+            () = leave_to_daemon(session, &mut transfer) => {}
+        }
+    }
+    fetched.map_err(|error| match error.code {
         // This command was; a transfer that was paused by another one says so itself.
         ErrorCode::Interrupted if error.hint.is_none() => {
             error.hint("what was fetched is kept; run the same command to resume")
         }
         _ => error,
     })
+}
+
+/// The terminal was closed: has the daemon go on with the transfer although nobody waits for it.
+async fn leave_to_daemon(session: &Session, transfer: &mut watch::Receiver<Option<u64>>) {
+    let leaving = async {
+        let known = transfer.wait_for(Option::is_some).await.map(|id| *id);
+        if let Ok(Some(id)) = known {
+            session
+                .client
+                .tell_transfer(&id.to_string(), "resume")
+                .await?;
+        }
+        Ok::<_, ApiError>(())
+    };
+    // Nobody is there to be told that it did not work.
+    let _ = tokio::time::timeout(HANGUP_GRACE, leaving).await;
 }
 
 fn request(args: FetchArgs) -> Result<(FetchRequest, CommandAddresses), ApiError> {

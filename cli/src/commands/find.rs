@@ -1,15 +1,12 @@
 //! `shoal find`: who provides a link, how complete, how far away.
 
-use shoal_node::{
-    api::{
-        ApiError,
-        types::{FindRequest, Provider},
-    },
-    client::Client,
+use shoal_node::api::{
+    ApiError,
+    types::{FindRequest, Provider},
 };
 
 use super::interruptible;
-use crate::{app::App, args::FindArgs, human, output::Text, progress::Bar};
+use crate::{app::App, args::FindArgs, daemon, human, output::Text, progress::Bar};
 
 pub(crate) async fn run(app: &App, args: FindArgs) -> Result<(), ApiError> {
     ApiError::parse_link(&args.link)?;
@@ -17,7 +14,7 @@ pub(crate) async fn run(app: &App, args: FindArgs) -> Result<(), ApiError> {
         timeout_ms: args.timeout.millis(),
         link: args.link,
     };
-    let client = Client::connect(&app.home).await?;
+    let client = daemon::connect(app).await?;
     let bar = Bar::start(&app.output, "looking for providers");
     let found = interruptible(app, client.find(&request, |progress| bar.find(&progress))).await?;
     drop(bar);

@@ -1,21 +1,18 @@
 //! `shoal gc`: takes out what nothing needs, and says what that was.
 
-use shoal_node::{
-    api::{
-        ApiError,
-        types::{Collected, GcRequest},
-    },
-    client::Client,
+use shoal_node::api::{
+    ApiError,
+    types::{Collected, GcRequest},
 };
 
 use super::interruptible;
-use crate::{app::App, args::GcArgs, human, output::Text, progress::Bar};
+use crate::{app::App, args::GcArgs, daemon, human, output::Text, progress::Bar};
 
 pub(crate) async fn run(app: &App, args: GcArgs) -> Result<(), ApiError> {
     let request = GcRequest {
         dry_run: args.dry_run,
     };
-    let client = Client::connect(&app.home).await?;
+    let client = daemon::connect(app).await?;
     let bar = Bar::start(&app.output, "looking");
     let collecting = client.gc(&request, |progress| bar.gc(&progress));
     let collected = interruptible(app, collecting).await?;

@@ -1,21 +1,18 @@
 //! `shoal limits`: shows the budgets of the running node and their use, or changes them.
 
-use shoal_node::{
-    api::{
-        ApiError,
-        types::{LimitSource, Limits, LimitsChange, MonthlyLimit, RateLimit},
-    },
-    client::Client,
+use shoal_node::api::{
+    ApiError,
+    types::{LimitSource, Limits, LimitsChange, MonthlyLimit, RateLimit},
 };
 
 use super::interruptible;
-use crate::{app::App, args::LimitsArgs, human, output::Text};
+use crate::{app::App, args::LimitsArgs, daemon, human, output::Text};
 
 pub(crate) async fn run(app: &App, args: LimitsArgs) -> Result<(), ApiError> {
     if let (Some(transfer), Some(down)) = (&args.transfer, args.down) {
         return super::transfers::limit(app, transfer, down).await;
     }
-    let client = Client::connect(&app.home).await?;
+    let client = daemon::connect(app).await?;
     let change = change(&args);
     let limits = interruptible(app, async {
         if change == LimitsChange::default() {

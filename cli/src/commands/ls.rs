@@ -6,7 +6,6 @@ use shoal_node::{
         ApiError,
         types::{EntryKind, ListEntry, ListRequest, ShareInfo, ShareState},
     },
-    client::Client,
     config::Multiaddr,
 };
 
@@ -14,7 +13,7 @@ use super::interruptible;
 use crate::{
     app::App,
     args::{LsArgs, Timeout},
-    human,
+    daemon, human,
     output::Text,
     progress::Bar,
 };
@@ -36,7 +35,7 @@ pub(crate) async fn run(app: &App, args: LsArgs) -> Result<(), ApiError> {
 }
 
 async fn my_shares(app: &App) -> Result<(), ApiError> {
-    let client = Client::connect(&app.home).await?;
+    let client = daemon::connect(app).await?;
     let entries = interruptible(app, client.shares()).await?.shares;
     if entries.is_empty() {
         app.output
@@ -82,7 +81,7 @@ async fn tree(
         peers,
         timeout_ms: timeout.millis(),
     };
-    let client = Client::connect(&app.home).await?;
+    let client = daemon::connect(app).await?;
     let bar = Bar::start(&app.output, "looking for providers");
     let listing = interruptible(app, client.list(&request, |progress| bar.list(&progress))).await?;
     drop(bar);

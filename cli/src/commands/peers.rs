@@ -1,18 +1,15 @@
 //! `shoal peers`, `shoal connect` and `shoal id`: who is connected, and who this node is.
 
-use shoal_node::{
-    api::{
-        ApiError,
-        types::{ConnectRequest, Direction, Peer},
-    },
-    client::Client,
+use shoal_node::api::{
+    ApiError,
+    types::{ConnectRequest, Direction, Peer},
 };
 
 use super::interruptible;
-use crate::{app::App, args::ConnectArgs, human, output::Text};
+use crate::{app::App, args::ConnectArgs, daemon, human, output::Text};
 
 pub(crate) async fn list(app: &App) -> Result<(), ApiError> {
-    let client = Client::connect(&app.home).await?;
+    let client = daemon::connect(app).await?;
     let peers = interruptible(app, client.peers()).await?;
     app.output.result(&peers, |text| {
         for peer in &peers.peers {
@@ -33,7 +30,7 @@ pub(crate) async fn connect(app: &App, args: ConnectArgs) -> Result<(), ApiError
     let request = ConnectRequest {
         address: args.address,
     };
-    let client = Client::connect(&app.home).await?;
+    let client = daemon::connect(app).await?;
     let connected = interruptible(app, client.connect_to(&request)).await?;
     app.output.result(&connected, |text| {
         text.line(format_args!("connected to {}", connected.peer_id));
@@ -42,7 +39,7 @@ pub(crate) async fn connect(app: &App, args: ConnectArgs) -> Result<(), ApiError
 }
 
 pub(crate) async fn id(app: &App) -> Result<(), ApiError> {
-    let client = Client::connect(&app.home).await?;
+    let client = daemon::connect(app).await?;
     let id = interruptible(app, client.id()).await?;
     app.output.result(&id, |text| {
         text.line(text.bold(id.peer_id));

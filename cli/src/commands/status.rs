@@ -1,18 +1,15 @@
 //! `shoal status`: how the daemon is doing, and what needs a look.
 
-use shoal_node::{
-    api::{
-        ApiError,
-        types::{Scope, Scrub, ScrubState, Status},
-    },
-    client::Client,
+use shoal_node::api::{
+    ApiError,
+    types::{Scope, Scrub, ScrubState, Status},
 };
 
 use super::{interruptible, ls::share_lines, show_warnings, transfers::transfer_lines};
-use crate::{app::App, human, output::Text};
+use crate::{app::App, daemon, human, output::Text};
 
 pub(crate) async fn run(app: &App) -> Result<(), ApiError> {
-    let client = Client::connect(&app.home).await?;
+    let client = daemon::connect(app).await?;
     let status = interruptible(app, client.status()).await?;
     app.output.result(&status, |text| lines(text, &status));
     show_warnings(&app.output, status.warnings.iter().cloned());

@@ -1,16 +1,15 @@
 //! `shoal stop`: asks the daemon to end and waits until its process is gone.
+//!
+//! A daemon that hangs finds the request when it continues, whether this command still waits or not.
 
 use std::time::Duration;
 
 use serde::Serialize;
-use shoal_node::{
-    api::{ApiError, ErrorCode, HomeLock},
-    client::Client,
-};
+use shoal_node::api::{ApiError, ErrorCode, HomeLock};
 use tokio::time::{Instant, sleep};
 
 use super::interruptible;
-use crate::app::App;
+use crate::{app::App, daemon};
 
 /// What an ordered shutdown may take: the API's 22 s, the node's own, and a slow disk.
 const GONE_DEADLINE: Duration = Duration::from_secs(60);
@@ -36,9 +35,10 @@ pub(crate) async fn run(app: &App) -> Result<(), ApiError> {
 async fn request(app: &App, deadline: Instant) -> Result<Option<u32>, ApiError> {
     let mut seen = false;
     loop {
-        let error = match Client::connect(&app.home).await {
-            Ok(client) => match client.stop().await {
+        let error = match daemon::connect(app).await {
+            Ok(client) => match client.silent_for(GONE_DEADLINE).stop().await {
                 Ok(stopping) => return Ok(Some(stopping.pid)),
+                // It has ended, or the deadline has passed: the lock tells which.
                 Err(error) if error.code == ErrorCode::DaemonLost => return Ok(None),
                 Err(error) => return Err(error),
             },
@@ -59,12 +59,13 @@ async fn gone(app: &App, deadline: Instant) -> Result<(), ApiError> {
     while is_held(app)? {
         if Instant::now() > deadline {
             let message = format!(
-                "the daemon is still there after {} s",
+                "{} is still there after {} s",
+                daemon::holder(app),
                 GONE_DEADLINE.as_secs()
             );
-            return Err(
-                ApiError::new(ErrorCode::Internal, message).hint("its log says what it waits for")
-            );
+            return Err(ApiError::new(ErrorCode::Internal, message).hint(
+                "it was asked to stop, and does when it goes on; its log says what it waits for",
+            ));
         }
         sleep(GONE_POLL).await;
     }

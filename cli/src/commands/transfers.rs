@@ -5,15 +5,20 @@ use shoal_node::{
         ApiError,
         types::{FetchPhase, FetchProgress, Transfer, TransferChange, TransferState},
     },
-    client::Client,
     limits::Rate,
 };
 
 use super::interruptible;
-use crate::{app::App, args::TransferArgs, human, output::Text, progress::waits};
+use crate::{
+    app::App,
+    args::TransferArgs,
+    daemon, human,
+    output::Text,
+    progress::{percent, time_to_come, waits},
+};
 
 pub(crate) async fn list(app: &App) -> Result<(), ApiError> {
-    let client = Client::connect(&app.home).await?;
+    let client = daemon::connect(app).await?;
     let listed = interruptible(app, client.transfers()).await?;
     if listed.transfers.is_empty() {
         app.output
@@ -49,7 +54,7 @@ pub(crate) async fn cancel(app: &App, args: TransferArgs) -> Result<(), ApiError
 
 /// Changes what a transfer may receive.
 pub(crate) async fn limit(app: &App, transfer: &str, limit: Rate) -> Result<(), ApiError> {
-    let client = Client::connect(&app.home).await?;
+    let client = daemon::connect(app).await?;
     let (target, change) = (target(transfer), TransferChange { limit });
     let transfer = interruptible(app, client.change_transfer(&target, change)).await?;
     app.output
@@ -58,7 +63,7 @@ pub(crate) async fn limit(app: &App, transfer: &str, limit: Rate) -> Result<(), 
 }
 
 async fn tell(app: &App, args: &TransferArgs, what: &str) -> Result<(), ApiError> {
-    let client = Client::connect(&app.home).await?;
+    let client = daemon::connect(app).await?;
     let target = target(&args.transfer);
     let transfer = interruptible(app, client.tell_transfer(&target, what)).await?;
     app.output
@@ -122,10 +127,11 @@ fn running(progress: &FetchProgress) -> String {
         (FetchPhase::Listing, _) | (FetchPhase::Fetching, None) => "reading the tree".to_owned(),
         (FetchPhase::Landing, _) => "moving into place".to_owned(),
         (FetchPhase::Fetching, Some(_)) => format!(
-            "{} at {}/s from {}",
+            "{} at {}/s from {}, {}",
             amount(progress),
             human::size(progress.rate),
             human::count(progress.sources.into(), "source"),
+            time_to_come(progress.eta_ms),
         ),
     }
 }
@@ -133,7 +139,11 @@ fn running(progress: &FetchProgress) -> String {
 fn amount(progress: &FetchProgress) -> String {
     let bytes = human::size(progress.bytes);
     match progress.bytes_total {
-        Some(total) => format!("{bytes} of {}", human::size(total)),
+        Some(total) => format!(
+            "{}%, {bytes} of {}",
+            percent(progress.bytes, total),
+            human::size(total)
+        ),
         None => bytes,
     }
 }

@@ -2,21 +2,18 @@
 
 use std::path::Path;
 
-use shoal_node::{
-    api::{ApiError, ErrorCode, types::UnshareRequest},
-    client::Client,
-};
+use shoal_node::api::{ApiError, ErrorCode, types::UnshareRequest};
 
 use super::interruptible;
 use crate::{
     app::{self, App},
     args::UnshareArgs,
-    human,
+    daemon, human,
 };
 
 pub(crate) async fn run(app: &App, args: UnshareArgs) -> Result<(), ApiError> {
     let request = request(&args.target)?;
-    let client = Client::connect(&app.home).await?;
+    let client = daemon::connect(app).await?;
     let unshared = interruptible(app, client.unshare(&request)).await?;
     app.output.result(&unshared, |text| {
         for share in &unshared.removed {

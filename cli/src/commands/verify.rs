@@ -2,16 +2,13 @@
 
 use std::process::ExitCode;
 
-use shoal_node::{
-    api::{
-        ApiError, ErrorCode,
-        types::{FileVerdict, Verified, VerifiedFile, VerifiedShare, VerifyRequest},
-    },
-    client::Client,
+use shoal_node::api::{
+    ApiError, ErrorCode,
+    types::{FileVerdict, Verified, VerifiedFile, VerifiedShare, VerifyRequest},
 };
 
 use super::interruptible;
-use crate::{app::App, args::VerifyArgs, human, output::Text, progress::Bar};
+use crate::{app::App, args::VerifyArgs, daemon, human, output::Text, progress::Bar};
 
 pub(crate) async fn run(app: &App, args: VerifyArgs) -> Result<ExitCode, ApiError> {
     if let Some(link) = &args.link {
@@ -21,7 +18,7 @@ pub(crate) async fn run(app: &App, args: VerifyArgs) -> Result<ExitCode, ApiErro
         link: args.link,
         list_intact: app.output.json,
     };
-    let client = Client::connect(&app.home).await?;
+    let client = daemon::connect(app).await?;
     let bar = Bar::start(&app.output, "reading");
     let verifying = client.verify(&request, |progress| bar.verify(&progress));
     let verified = interruptible(app, verifying).await?;

@@ -103,6 +103,18 @@ impl HomeLock {
         }
     }
 
+    /// The process that holds the lock of this home right now, if it has said which it is.
+    ///
+    /// # Errors
+    /// When the lock file exists and cannot be read.
+    pub fn holder(home: &Path) -> io::Result<Option<u32>> {
+        if !Self::is_held(home)? {
+            return Ok(None);
+        }
+        let text = fs::read_to_string(home.join(LOCK_FILE))?;
+        Ok(text.trim().parse().ok())
+    }
+
     /// Removes a socket that a dead node left outside of its home, for those who are about to
     /// remove the home.
     ///
@@ -335,7 +347,10 @@ mod tests {
             "{error}"
         );
         assert_eq!(ApiError::from(error).code, ErrorCode::AlreadyRunning);
+        let holder = || HomeLock::holder(&home).unwrap();
+        assert_eq!(holder(), Some(std::process::id()));
         drop(lock);
+        assert_eq!(holder(), None, "what a dead holder wrote is nobody's");
         assert!(!HomeLock::is_held(&home).unwrap());
         HomeLock::acquire(&home).unwrap();
     }

@@ -10,10 +10,10 @@ use super::{
     ApiError,
     types::{
         CatRequest, CatResult, Collected, ConnectRequest, Connected, FetchProgress, FetchRequest,
-        FetchResult, FindProgress, FindRequest, Found, GcProgress, GcRequest, Identity, Limits,
-        LimitsChange, ListProgress, ListRequest, Listing, Peers, ShareProgress, ShareRequest,
-        ShareResult, Shares, Status, Transfer, TransferChange, Transfers, UnshareRequest, Unshared,
-        Verified, VerifyProgress, VerifyRequest,
+        FetchResult, FetchUpdate, FindProgress, FindRequest, Found, GcProgress, GcRequest,
+        Identity, Limits, LimitsChange, ListProgress, ListRequest, Listing, Peers, ShareProgress,
+        ShareRequest, ShareResult, Shares, Status, Transfer, TransferChange, Transfers,
+        UnshareRequest, Unshared, Verified, VerifyProgress, VerifyRequest,
     },
 };
 use crate::{events::EventReader, metrics::Numbers};
@@ -79,7 +79,7 @@ pub trait Service: Send + Sync + 'static {
     fn fetch(
         &self,
         request: FetchRequest,
-        progress: Progress<FetchProgress>,
+        progress: Progress<FetchUpdate>,
         cancel: CancellationToken,
     ) -> impl Future<Output = Result<FetchResult, ApiError>> + Send;
 

@@ -63,7 +63,11 @@ impl<P: DeserializeOwned, R: DeserializeOwned> ByteStream<P, R> {
 
     async fn take(&mut self, len: usize) -> Result<Vec<u8>, ApiError> {
         while self.buffer.len() < len {
-            match self.patience.wait(self.response.chunk()).await? {
+            match self
+                .patience
+                .wait(self.patience.later, self.response.chunk())
+                .await?
+            {
                 Some(chunk) => self.buffer.extend_from_slice(&chunk),
                 None => return Err(lost("it closed the connection")),
             }

@@ -1,15 +1,24 @@
 //! The client of the daemon's API: one method per operation.
 //!
-//! A daemon that goes away in the middle of an operation is an error after four missed heartbeats, or
-//! what [`Client::silent_for`] says instead; nothing is retried. All operations fail with what the
-//! daemon said, or with [`ErrorCode::DaemonLost`]. Dropping the future of a streamed operation closes
-//! its connection, which cancels the operation in the daemon.
+//! A daemon whose process ends in the middle of an operation is an error at once: the system closes
+//! the connection. One that is only silent is waited for: it may be stopped, wait for a disk, or run
+//! on a machine that sleeps. Who wants to know is told after four missed heartbeats
+//! ([`Client::on_silence`]). Before the first sign of an answer the waiting is bounded; afterwards it
+//! lasts as long as the connection, unless [`Client::silent_for`] says otherwise. Nothing is retried.
+//! All operations fail with what the daemon said, or with [`ErrorCode::DaemonLost`]. Dropping the
+//! future of a streamed operation closes its connection, which cancels the operation in the daemon.
 
 mod bytes;
 #[cfg(test)]
 mod tests;
 
-use std::{io, path::Path, time::Duration};
+use std::{
+    fmt, io,
+    path::{Path, PathBuf},
+    pin::pin,
+    sync::Arc,
+    time::Duration,
+};
 
 use reqwest::{RequestBuilder, Response, Url};
 use serde::{Serialize, de::DeserializeOwned};
@@ -17,18 +26,22 @@ use tokio::net::UnixStream;
 
 pub use self::bytes::{ByteStream, Part};
 use crate::api::{
-    self, ApiError, ErrorBody, ErrorCode, HEARTBEAT_INTERVAL,
+    self, ApiError, ErrorBody, ErrorCode, HEARTBEAT_INTERVAL, HomeLock,
     types::{
         CatRequest, CatResult, Collected, ConnectRequest, Connected, FetchProgress, FetchRequest,
-        FetchResult, FindProgress, FindRequest, Found, GcProgress, GcRequest, Identity, Limits,
-        LimitsChange, ListProgress, ListRequest, Listing, Peers, ShareProgress, ShareRequest,
-        ShareResult, Shares, Status, Stopping, StreamEvent, Transfer, TransferChange, Transfers,
-        UnshareRequest, Unshared, Verified, VerifyProgress, VerifyRequest,
+        FetchResult, FetchUpdate, FindProgress, FindRequest, Found, GcProgress, GcRequest,
+        Identity, Limits, LimitsChange, ListProgress, ListRequest, Listing, Peers, ShareProgress,
+        ShareRequest, ShareResult, Shares, Status, Stopping, StreamEvent, Transfer, TransferChange,
+        Transfers, UnshareRequest, Unshared, Verified, VerifyProgress, VerifyRequest,
     },
 };
 
-/// Four missed heartbeats: a person is told within 5 s that the daemon hangs.
-const SILENCE_MAX: Duration = HEARTBEAT_INTERVAL.saturating_mul(4);
+/// Four missed heartbeats: a person is told within 5 s that the daemon does not answer.
+const SILENCE_TOLD: Duration = HEARTBEAT_INTERVAL.saturating_mul(4);
+
+/// The longest silence before the first sign of an answer: a machine that slept for a minute, or a
+/// disk that hangs as long, is waited for.
+const FIRST_ANSWER_MAX: Duration = Duration::from_secs(80);
 
 /// The longest line is the listing of the largest tree: 1 M entries with a name of 255 bytes, an
 /// address of 60 and as many for field names.
@@ -45,9 +58,35 @@ pub struct Client {
     patience: Patience,
 }
 
-/// How long a daemon may be silent.
-#[derive(Clone, Copy, Debug)]
-struct Patience(Duration);
+/// What a client tells of a daemon's silence.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Silence {
+    /// Nothing has come for some seconds.
+    Begins {
+        /// The process that holds the home, as far as that is known.
+        process: Option<u32>,
+    },
+    /// The daemon answers again.
+    Ends,
+}
+
+/// How long a daemon may be silent, and who is told.
+#[derive(Clone)]
+struct Patience {
+    home: PathBuf,
+    /// Before the first sign of an answer.
+    first: Duration,
+    /// Afterwards; none for as long as the connection lasts.
+    later: Option<Duration>,
+    tell: Option<Arc<dyn Fn(Silence) + Send + Sync>>,
+}
+
+impl fmt::Debug for Patience {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (first, later) = (self.first, self.later);
+        write!(f, "Patience({first:?}, then {later:?})")
+    }
+}
 
 impl Client {
     /// The daemon of a home.
@@ -78,17 +117,28 @@ impl Client {
         Ok(Self {
             http,
             origin,
-            patience: Patience(SILENCE_MAX),
+            patience: Patience {
+                home: home.to_owned(),
+                first: FIRST_ANSWER_MAX,
+                later: None,
+                tell: None,
+            },
         })
     }
 
-    /// The same, for a daemon that may be silent for longer: on a machine that is busy with many.
+    /// The same, for a daemon that is given up when it has been silent for so long at any time.
     #[must_use]
-    pub fn silent_for(self, time: Duration) -> Self {
-        Self {
-            patience: Patience(time),
-            ..self
-        }
+    pub fn silent_for(mut self, time: Duration) -> Self {
+        self.patience.first = time;
+        self.patience.later = Some(time);
+        self
+    }
+
+    /// The same, which tells when the daemon falls silent, and when it answers again.
+    #[must_use]
+    pub fn on_silence(mut self, tell: impl Fn(Silence) + Send + Sync + 'static) -> Self {
+        self.patience.tell = Some(Arc::new(tell));
+        self
     }
 
     /// Who it is.
@@ -164,7 +214,7 @@ impl Client {
     pub async fn fetch(
         &self,
         request: &FetchRequest,
-        on_progress: impl FnMut(FetchProgress),
+        on_progress: impl FnMut(FetchUpdate),
     ) -> Result<FetchResult, ApiError> {
         self.post("fetches", request, on_progress).await
     }
@@ -177,7 +227,7 @@ impl Client {
         let request = self.http.post(self.url(&["cat"])).json(request);
         Ok(ByteStream::new(
             self.patience.answer(request).await?,
-            self.patience,
+            self.patience.clone(),
         ))
     }
 
@@ -267,19 +317,19 @@ impl Client {
 
 impl Patience {
     /// An answer that comes at once.
-    async fn unary<R: DeserializeOwned>(self, request: RequestBuilder) -> Result<R, ApiError> {
+    async fn unary<R: DeserializeOwned>(&self, request: RequestBuilder) -> Result<R, ApiError> {
         let response = self.answer(request).await?;
-        let body = self.wait(response.bytes()).await?;
+        let body = self.wait(self.later, response.bytes()).await?;
         serde_json::from_slice(&body).map_err(|error| not_understood(&error))
     }
 
     /// An answer that is a line of JSON per event, up to the last.
     async fn events<P: DeserializeOwned, R: DeserializeOwned>(
-        self,
+        &self,
         request: RequestBuilder,
         mut on_progress: impl FnMut(P),
     ) -> Result<R, ApiError> {
-        let mut lines = Lines::new(self.answer(request).await?, self);
+        let mut lines = Lines::new(self.answer(request).await?, self.clone());
         while let Some(line) = lines.next().await? {
             match serde_json::from_slice(&line).map_err(|error| not_understood(&error))? {
                 StreamEvent::Progress(progress) => on_progress(progress),
@@ -292,31 +342,73 @@ impl Patience {
     }
 
     /// The answer's head, or the error that is its body.
-    async fn answer(self, request: RequestBuilder) -> Result<Response, ApiError> {
-        let response = self.wait(request.send()).await?;
+    async fn answer(&self, request: RequestBuilder) -> Result<Response, ApiError> {
+        let response = self.wait(Some(self.first), request.send()).await?;
         if response.status().is_success() {
             return Ok(response);
         }
         let status = response.status();
-        let body = self.wait(response.bytes()).await?;
+        let body = self.wait(self.later, response.bytes()).await?;
         Err(match serde_json::from_slice::<ErrorBody>(&body) {
             Ok(body) => body.error,
             Err(_) => ApiError::new(ErrorCode::Internal, format!("the daemon answered {status}")),
         })
     }
 
+    /// Waits for something from the daemon, at most `until`.
+    ///
+    /// Silence is counted in ticks of this process. One that was stopped for a minute, or slept with
+    /// its machine, has heard nothing for one tick, and looks at what has arrived meanwhile first.
     async fn wait<T>(
-        self,
+        &self,
+        until: Option<Duration>,
         future: impl Future<Output = Result<T, reqwest::Error>>,
     ) -> Result<T, ApiError> {
-        match tokio::time::timeout(self.0, future).await {
-            Ok(Ok(value)) => Ok(value),
-            Ok(Err(_)) => Err(lost("it closed the connection")),
-            Err(_) => Err(lost(&format!(
-                "it has been silent for {} s",
-                self.0.as_secs()
-            ))),
+        let mut future = pin!(future);
+        let mut silent = Duration::ZERO;
+        let result = loop {
+            let ticked = tokio::time::timeout(HEARTBEAT_INTERVAL, future.as_mut());
+            if let Ok(result) = ticked.await {
+                break result;
+            }
+            silent += HEARTBEAT_INTERVAL;
+            if silent == SILENCE_TOLD {
+                self.tell(Silence::Begins {
+                    process: self.process(),
+                });
+            }
+            if until.is_some_and(|until| silent >= until) {
+                return Err(self.silent(silent));
+            }
+        };
+        let value = result.map_err(|_| lost("it closed the connection"))?;
+        if silent >= SILENCE_TOLD {
+            self.tell(Silence::Ends);
         }
+        Ok(value)
+    }
+
+    fn tell(&self, silence: Silence) {
+        if let Some(tell) = &self.tell {
+            tell(silence);
+        }
+    }
+
+    /// The process that holds the home. Looking into its lock blocks for microseconds.
+    fn process(&self) -> Option<u32> {
+        HomeLock::holder(&self.home).ok().flatten()
+    }
+
+    fn silent(&self, time: Duration) -> ApiError {
+        let process = self.process();
+        let process = process.map_or(String::new(), |pid| format!(" (process {pid})"));
+        let message = format!(
+            "the daemon{process} does not answer: it has been silent for {} s",
+            time.as_secs()
+        );
+        ApiError::new(ErrorCode::DaemonLost, message).hint(
+            "it may be stopped, or wait for a disk; see its log, and repeat the command when it goes on",
+        )
     }
 }
 
@@ -353,7 +445,11 @@ impl Lines {
                 let message = format!("an answer of more than {LINE_BYTES_MAX} bytes");
                 return Err(ApiError::new(ErrorCode::Internal, message));
             }
-            match self.patience.wait(self.response.chunk()).await? {
+            match self
+                .patience
+                .wait(self.patience.later, self.response.chunk())
+                .await?
+            {
                 Some(chunk) => self.buffer.extend_from_slice(&chunk),
                 None => return Ok(None),
             }

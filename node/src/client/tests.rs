@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::{UnixListener, UnixStream},
+    sync::mpsc,
     task::JoinHandle,
 };
 
@@ -143,21 +144,77 @@ async fn a_daemon_that_dies_is_noticed() {
     .await;
 }
 
+/// Asks a daemon that sends `first`, and then what comes out of the channel, until that closes.
+async fn ask_slowly(
+    first: &'static str,
+    told: mpsc::UnboundedSender<Silence>,
+) -> (
+    mpsc::Sender<&'static str>,
+    JoinHandle<Result<Unshared, ApiError>>,
+) {
+    let home = tempfile::tempdir().unwrap();
+    let listener = UnixListener::bind(home.path().join("api.sock")).unwrap();
+    let client = Client::of(home.path()).unwrap();
+    let client = client.on_silence(move |silence| told.send(silence).unwrap());
+    let (sender, mut parts) = mpsc::channel(1);
+    tokio::spawn(async move {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        read_head(&mut stream).await;
+        stream.write_all(first.as_bytes()).await.unwrap();
+        while let Some(part) = parts.recv().await {
+            let part: &str = part;
+            stream.write_all(part.as_bytes()).await.unwrap();
+        }
+        drop(home);
+    });
+    let request = UnshareRequest::Cid("x".into());
+    let asking = tokio::spawn(async move { client.unshare(&request).await });
+    (sender, asking)
+}
+
+/// Before the answer and in the middle of it: silence is told within five seconds and waited out.
 #[tokio::test]
-async fn a_daemon_that_hangs_is_noticed_within_five_seconds() {
-    let start = Instant::now();
-    let streamed = check_failure(&[HEARTBEAT], Then::Hang, ErrorCode::DaemonLost, "silent");
-    let unary = async {
-        let daemon = Daemon::start("", Vec::new(), Then::Hang);
-        let error = daemon.client().await.status().await.unwrap_err();
-        assert_eq!(error.code, ErrorCode::DaemonLost);
+async fn a_daemon_that_hangs_is_told_of_and_waited_for() {
+    let begins = Silence::Begins { process: None };
+    let check = async |first, rest| {
+        let (sender, mut told) = mpsc::unbounded_channel();
+        let start = Instant::now();
+        let (daemon, asking) = ask_slowly(first, sender).await;
+        assert_eq!(told.recv().await, Some(begins));
+        let took = start.elapsed();
+        assert!(took < Duration::from_secs(5), "{took:?}");
+        daemon.send(rest).await.unwrap();
+        assert_eq!(told.recv().await, Some(Silence::Ends));
+        assert_eq!(asking.await.unwrap().unwrap().removed, []);
     };
-    tokio::join!(streamed, unary);
-    assert!(
-        start.elapsed() < Duration::from_secs(5),
-        "{:?}",
-        start.elapsed()
+    let done = "{\"event\":\"done\",\"result\":{\"removed\":[]}}\n";
+    let answered = concat!(
+        "HTTP/1.1 200 OK\r\nconnection: close\r\n\r\n",
+        "{\"event\":\"done\",\"result\":{\"removed\":[]}}\n"
     );
+    let lost = async {
+        let (sender, mut told) = mpsc::unbounded_channel();
+        let (daemon, asking) = ask_slowly(STREAM, sender).await;
+        assert_eq!(told.recv().await, Some(begins));
+        // Its process is gone, and the system closes what it held open.
+        drop(daemon);
+        let error = asking.await.unwrap().unwrap_err();
+        assert_eq!(error.code, ErrorCode::DaemonLost, "{error}");
+        assert!(error.message.contains("went away"), "{error}");
+    };
+    tokio::join!(check("", answered), check(STREAM, done), lost);
+}
+
+#[tokio::test]
+async fn a_daemon_is_given_up_when_that_was_asked_for() {
+    for head in ["", STREAM] {
+        let daemon = Daemon::start(head, Vec::new(), Then::Hang);
+        let client = daemon.client().await.silent_for(Duration::from_secs(1));
+        let error = client.unshare(&UnshareRequest::Cid("x".into())).await;
+        let error = error.unwrap_err();
+        assert_eq!(error.code, ErrorCode::DaemonLost, "{error}");
+        assert!(error.message.contains("silent for 1 s"), "{error}");
+    }
 }
 
 #[tokio::test]

@@ -107,10 +107,12 @@ fn transfer(state: TransferState) -> Transfer {
         progress: FetchProgress {
             phase: FetchPhase::Fetching,
             bytes: 1,
+            verified_bytes: 1,
             bytes_total: None,
             files: 0,
             files_total: None,
             rate: 0,
+            eta_ms: None,
             sources: 1,
             asked: 1,
             waiting_ms: None,

@@ -193,6 +193,11 @@ impl Slot {
         }
     }
 
+    /// How many bytes of the block there are.
+    pub(super) fn filled(&self) -> usize {
+        self.lock().assembly.as_ref().map_or(0, Assembly::filled)
+    }
+
     /// Ends the request, and takes what there is of the block.
     pub(super) fn close(&self) -> Option<Assembly> {
         let mut place = self.lock();

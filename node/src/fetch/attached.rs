@@ -6,7 +6,7 @@ use tokio::sync::watch;
 
 use super::{
     FetchError, Inner, Outcome,
-    progress::{Progress, Snapshot},
+    progress::{Estimate, Progress, Snapshot},
     transfers::Ticket,
 };
 
@@ -38,14 +38,10 @@ impl Attached {
         self.id
     }
 
-    /// How far the transfer is.
-    pub(crate) fn progress(&self) -> Snapshot {
-        self.progress.snapshot()
-    }
-
-    /// Verified bytes per second, lately.
-    pub(crate) fn rate(&self) -> u64 {
-        self.progress.rate()
+    /// How far the transfer is, and how fast.
+    pub(crate) fn progress(&self) -> (Snapshot, Estimate) {
+        let at = self.progress.snapshot();
+        (at, self.progress.estimate(&at))
     }
 
     /// Waits for the outcome. Cancel-safe.

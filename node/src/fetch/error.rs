@@ -131,6 +131,14 @@ impl From<tokio::task::JoinError> for FetchError {
 }
 
 impl FetchError {
+    /// Whether the same fetch would go on if somebody served what it needs.
+    pub(super) fn is_want_of_providers(&self) -> bool {
+        matches!(
+            self,
+            Self::NotFound { .. } | Self::Denied { .. } | Self::NoProgress { .. }
+        )
+    }
+
     /// Whether the same fetch fails again as long as nobody changes what was asked for or what is
     /// at the destination.
     pub(super) fn is_verdict(&self) -> bool {

@@ -42,7 +42,6 @@ impl Job {
         }
         let part_name = begun.record.base.file_name().unwrap_or_default().to_owned();
         let needed = tree.bytes();
-        self.progress.total(needed, tree.files() as u64);
         let part = match &tree.root {
             EntryKind::Dir { .. } => Part::tree(&begun.destination, part_name),
             EntryKind::File { .. } => Part::file(&begun.destination, part_name),
@@ -185,7 +184,7 @@ impl Job {
     pub(super) fn clean_up(&self, begun: &Begun) -> Result<(), FetchError> {
         // A run that ended before it came to what an earlier one had landed has not lost it.
         let earlier = self.store().files_of(begun.record.id).next();
-        if self.progress.snapshot().bytes() > 0 || (begun.resume.resumed && earlier.is_some()) {
+        if self.progress.snapshot().verified() > 0 || (begun.resume.resumed && earlier.is_some()) {
             return Ok(begun.journal.write()?);
         }
         let place = self.inner.transfers.place(self.id);

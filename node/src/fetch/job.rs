@@ -377,6 +377,7 @@ impl Job {
         });
         let (supply, cid, Chosen { tree, left_out }) = transfer.drive(&sink, listing).await?;
 
+        self.progress.total(tree.bytes(), tree.files() as u64);
         self.progress.phase(Phase::Fetching);
         recorded.await??;
         let (landing, tree, renamed) = {

@@ -24,6 +24,7 @@ mod halves;
 mod job;
 mod journal;
 mod landing;
+mod look;
 mod names;
 mod offer;
 mod only;
@@ -39,6 +40,7 @@ mod transfer;
 mod transfers;
 mod unflushed;
 mod verdict;
+mod waiting;
 
 use std::{
     path::PathBuf,
@@ -61,7 +63,7 @@ pub(crate) use self::{
     find::FoundProvider,
     names::Renamed,
     only::Only,
-    progress::{Phase, Snapshot, Totals},
+    progress::{Estimate, Phase, Snapshot, Totals},
     stream::{StreamRequest, Streamed},
     transfers::{ControlError, FetchEvent, Pause, TransferInfo, TransferState, Transfers},
     verdict::Deadlines,
@@ -72,6 +74,7 @@ use self::{
     halves::{Halves, Sought},
     job::Job,
     landing::Landing,
+    progress::MEASURE_INTERVAL,
     record::Place,
     reputation::Reputation,
     stream::Streams,
@@ -86,9 +89,6 @@ use crate::{
     store::{Library, ShareId, Store, StoreError},
     swarm::Swarms,
 };
-
-/// How often the rate of a running transfer is measured.
-const RATE_INTERVAL: Duration = Duration::from_millis(500);
 
 /// How often one who waits for the end of a transfer looks whether its disk answers.
 const STUCK_POLL: Duration = Duration::from_millis(100);
@@ -237,12 +237,15 @@ impl Fetcher {
         Self { inner }
     }
 
-    /// Goes on with what ended with an earlier process, and leaves what this one does not finish
-    /// to the next: what a daemon does.
+    /// Goes on with what ended with an earlier process, looks for what rests for want of providers,
+    /// and leaves what this one does not finish to the next: what a daemon does.
     pub(crate) fn resume_stopped(&self) {
-        self.inner.resumes.store(true, Relaxed);
-        self.inner.transfers.resume_stopped();
-        self.inner.start_queued();
+        let inner = &self.inner;
+        inner.transfers.resume_stopped();
+        inner.start_queued();
+        if !inner.resumes.swap(true, Relaxed) {
+            inner.tasks.spawn(Arc::clone(inner).look_for_resting());
+        }
     }
 
     /// Starts a transfer, goes on with one that rests, or attaches to the one that does the same.
@@ -497,7 +500,7 @@ impl Inner {
         let cancel = started.cancel.clone();
         let job = Job::new(Arc::clone(&self), started);
         let mut running = span::spawn(&self.tasks, job.run(cancel));
-        let mut ticks = tokio::time::interval(RATE_INTERVAL);
+        let mut ticks = tokio::time::interval(MEASURE_INTERVAL);
         let joined = loop {
             tokio::select! {
                 joined = &mut running => break joined,

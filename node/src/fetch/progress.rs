@@ -1,15 +1,21 @@
 //! What a transfer has done so far, readable from anywhere at any time.
+//!
+//! Everything that is shown of a transfer comes from here: the bar, `status`, `transfers` and the
+//! events print the same [`Snapshot`] and [`Estimate`].
 
 use std::{
     sync::{
-        Mutex, PoisonError,
+        Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering::Relaxed},
     },
     time::{Duration, Instant},
 };
 
 use super::disk::DiskWatch;
-use crate::meter::Meter;
+use crate::meter::{Meter, time_for};
+
+/// Between two looks at how much has arrived.
+pub(super) const MEASURE_INTERVAL: Duration = Duration::from_millis(100);
 
 /// What a transfer is busy with.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -29,6 +35,10 @@ pub(crate) enum Phase {
 /// Counters of one transfer; bytes are chunk payload.
 #[derive(Debug, Default)]
 pub(crate) struct Progress {
+    /// Of all chunks, whether they turn out right or not: the rate is measured by it.
+    arrived: AtomicU64,
+    /// Of chunks that have arrived, in part or whole, and are not verified yet.
+    unverified: AtomicU64,
     phase: AtomicU8,
     sources: AtomicU32,
     asked: AtomicU32,
@@ -40,19 +50,24 @@ pub(crate) struct Progress {
     dag: AtomicU64,
     resumed: AtomicU64,
     local: AtomicU64,
-    rate: AtomicU64,
     /// For how many milliseconds it has waited for peers, with one more; none where it does not.
     waits: AtomicU64,
-    meter: Mutex<Meter>,
+    measured: Mutex<Measured>,
     /// The disk that it lands on.
     pub(super) disk: DiskWatch,
+}
+
+#[derive(Debug, Default)]
+struct Measured {
+    meter: Meter,
+    rate: u64,
 }
 
 /// The counters at one moment.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Snapshot {
     pub(crate) phase: Phase,
-    /// Providers that are asked for blocks.
+    /// Providers that have delivered bytes in the last seconds.
     pub(crate) sources: u32,
     /// Peers that were contacted.
     pub(crate) asked: u32,
@@ -65,14 +80,36 @@ pub(crate) struct Snapshot {
     pub(crate) local: u64,
     /// How long no byte came, where the transfer waits for providers.
     pub(crate) waits: Option<Duration>,
+    /// Bytes of chunks that have arrived and are not verified yet. What turns out bad, or is thrown
+    /// away, counts no longer.
+    pub(crate) unverified: u64,
+}
+
+/// How fast a transfer is, and how long it still takes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Estimate {
+    /// Bytes of chunks that arrive per second, over the last seconds.
+    pub(crate) rate: u64,
+    /// Unknown while there is no rate to tell it by, and beyond a month.
+    pub(crate) eta: Option<Duration>,
 }
 
 impl Progress {
-    /// Takes the rate; to be called at regular intervals.
+    /// Measures the rate; to be called every [`MEASURE_INTERVAL`].
     pub(super) fn measure(&self) {
-        let bytes = self.snapshot().bytes();
-        let mut meter = self.meter.lock().unwrap_or_else(PoisonError::into_inner);
-        self.rate.store(meter.rate(bytes, Instant::now()), Relaxed);
+        let arrived = self.arrived.load(Relaxed);
+        let mut measured = self.measured();
+        measured.rate = measured.meter.rate(arrived, Instant::now());
+    }
+
+    /// Chunk bytes have come in.
+    pub(super) fn arrived(&self, bytes: u64) {
+        self.arrived.fetch_add(bytes, Relaxed);
+    }
+
+    /// So many chunk bytes are here, and whether they are right is not known yet.
+    pub(super) fn unverified(&self, bytes: u64) {
+        self.unverified.store(bytes, Relaxed);
     }
 
     pub(super) fn phase(&self, phase: Phase) {
@@ -135,6 +172,7 @@ impl Progress {
             dag: self.dag.load(Relaxed),
             resumed: self.resumed.load(Relaxed),
             local: self.local.load(Relaxed),
+            unverified: self.unverified.load(Relaxed),
             waits: self
                 .waits
                 .load(Relaxed)
@@ -143,9 +181,17 @@ impl Progress {
         }
     }
 
-    /// Verified bytes per second, lately.
-    pub(crate) fn rate(&self) -> u64 {
-        self.rate.load(Relaxed)
+    /// How fast it is now that it is as far as `at`.
+    pub(crate) fn estimate(&self, at: &Snapshot) -> Estimate {
+        let rate = self.measured().rate;
+        Estimate {
+            rate,
+            eta: at.left().and_then(|left| time_for(left, rate)),
+        }
+    }
+
+    fn measured(&self) -> MutexGuard<'_, Measured> {
+        self.measured.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -181,7 +227,23 @@ impl Snapshot {
     }
 
     /// Verified bytes in place, wherever they came from.
-    pub(crate) fn bytes(&self) -> u64 {
+    pub(crate) fn verified(&self) -> u64 {
         self.downloaded + self.resumed + self.local
+    }
+
+    /// How far it is: what is verified, and what has arrived and is not yet. The counters are read
+    /// one after the other, and a chunk may be in neither or in both for a moment.
+    pub(crate) fn bytes(&self) -> u64 {
+        let bytes = self.verified().saturating_add(self.unverified);
+        match self.totals_known() {
+            true => bytes.min(self.bytes_total),
+            false => bytes,
+        }
+    }
+
+    /// Bytes that are still to come, once the whole is known.
+    fn left(&self) -> Option<u64> {
+        let known = self.totals_known();
+        known.then(|| self.bytes_total.saturating_sub(self.bytes()))
     }
 }

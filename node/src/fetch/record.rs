@@ -105,7 +105,7 @@ impl Reached {
     pub(super) fn at(progress: &Snapshot) -> Self {
         let totals = (progress.bytes_total, progress.files_total);
         Self {
-            bytes: progress.bytes(),
+            bytes: progress.verified(),
             files: progress.files,
             totals: progress.totals_known().then_some(totals),
         }

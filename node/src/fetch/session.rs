@@ -80,6 +80,8 @@ pub(super) struct Received {
     pub(super) want: WantId,
     pub(super) digest: Digest,
     pub(super) block: Assembly,
+    /// How many bytes of it came since its growth was last told.
+    pub(super) grown: u32,
 }
 
 /// What a session tells its transfer, and which session it was.
@@ -438,6 +440,7 @@ impl Worker {
                     want: ask.want,
                     digest: ask.digest,
                     block,
+                    grown: payload.grown,
                 }),
                 None => SessionEvent::Wasted(payload.wasted),
             }),

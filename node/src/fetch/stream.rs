@@ -21,10 +21,10 @@ use shoal_protocol::{
 use tokio::sync::mpsc;
 
 use super::{
-    FetchError, Fetcher, Snapshot, Totals,
+    Estimate, FetchError, Fetcher, Snapshot, Totals,
     halves::{Halves, Sought},
     only::Only,
-    progress::{Phase, Progress},
+    progress::{MEASURE_INTERVAL, Phase, Progress},
     supply::{Need, Supply},
     transfer::Sink,
     verdict::Deadlines,
@@ -37,9 +37,6 @@ const WINDOW_BYTES: u64 = 8 << 20;
 /// Leaves asked for and not handed on, for files of small ones: as many as the window has of 64
 /// KiB.
 const WINDOW_LEAVES: usize = 128;
-
-/// Between two reports of how far it is.
-const REPORT_INTERVAL: Duration = Duration::from_millis(200);
 
 /// What to stream.
 #[derive(Clone, Debug)]
@@ -66,7 +63,7 @@ pub(crate) struct Streamed {
 
 impl Fetcher {
     /// Hands the bytes of the file that a link leads to on to `out`, and how far it is to `report`
-    /// now and then, with the rate.
+    /// now and then, with how fast.
     ///
     /// # Errors
     /// Like a fetch; [`FetchError::NotAFile`] for a folder, [`FetchError::Streams`] when too many
@@ -75,7 +72,7 @@ impl Fetcher {
         &self,
         request: &StreamRequest,
         out: mpsc::Sender<Vec<u8>>,
-        report: impl Fn(Snapshot, u64),
+        report: impl Fn(Snapshot, Estimate),
     ) -> Result<Streamed, FetchError> {
         let StreamRequest {
             link,
@@ -188,9 +185,9 @@ impl Drop for Running<'_> {
 async fn reporting<T>(
     work: impl Future<Output = T>,
     progress: &Progress,
-    report: &impl Fn(Snapshot, u64),
+    report: &impl Fn(Snapshot, Estimate),
 ) -> T {
-    let mut ticks = tokio::time::interval(REPORT_INTERVAL);
+    let mut ticks = tokio::time::interval(MEASURE_INTERVAL);
     let mut work = std::pin::pin!(work);
     loop {
         tokio::select! {
@@ -198,7 +195,8 @@ async fn reporting<T>(
             done = &mut work => return done,
             _ = ticks.tick() => {
                 progress.measure();
-                report(progress.snapshot(), progress.rate());
+                let at = progress.snapshot();
+                report(at, progress.estimate(&at));
             }
         }
     }

@@ -1,5 +1,6 @@
 //! The handle to a running network.
 
+use std::collections::HashSet;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -12,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 use super::actor::{self, Command, Ends};
 use super::counters::Counters;
 use super::foreign::Foreign;
+use super::heard::Heard;
 use super::lookups::PROVIDERS_PER_LOOKUP_MAX;
 use super::meter::Traffic;
 use super::scope::{Scope, peer_of};
@@ -112,6 +114,7 @@ pub struct Net {
     addresses: watch::Receiver<OwnAddresses>,
     counters: Counters,
     traffic: Traffic,
+    heard: Heard,
     gaps: ClockGaps,
     shutdown: CancellationToken,
     task: Arc<Task>,
@@ -142,6 +145,7 @@ impl Net {
         let (ended, _) = watch::channel(None);
         let shutdown = CancellationToken::new();
         let (counters, traffic) = (Counters::default(), Traffic::default());
+        let heard = Heard::default();
         let gaps = ClockGaps::default();
         let ends = Ends {
             inbox,
@@ -150,6 +154,7 @@ impl Net {
             addresses: published,
             counters: counters.clone(),
             traffic: traffic.clone(),
+            heard: heard.clone(),
             gaps: gaps.clone(),
         };
         // On the heap: a whole swarm is built in it.
@@ -162,6 +167,7 @@ impl Net {
             addresses,
             counters,
             traffic,
+            heard,
             gaps,
             shutdown,
             task: Arc::new(Task { running, ended }),
@@ -229,6 +235,18 @@ impl Net {
     #[must_use]
     pub fn events(&self) -> broadcast::Receiver<NetEvent> {
         self.events.subscribe()
+    }
+
+    /// Has [`Net::heard_of`] tell when a peer says here that it provides one of `keys`; of others no
+    /// longer.
+    pub(crate) fn listen_for(&self, keys: HashSet<Key>) {
+        self.heard.listen_for(keys);
+    }
+
+    /// Waits until a peer says here that it provides keys that are listened for, and returns these
+    /// keys. Cancel-safe; for one listener.
+    pub(crate) async fn heard_of(&self) -> HashSet<Key> {
+        self.heard.next().await
     }
 
     /// Who is connected, oldest connection first; empty when the network has ended.

@@ -20,6 +20,7 @@ mod error;
 mod exchange;
 mod foreign;
 mod handle;
+mod heard;
 pub mod identity;
 mod interfaces;
 mod journal;

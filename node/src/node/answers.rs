@@ -18,7 +18,10 @@ use shoal_protocol::{
 use crate::{
     api::types as api,
     emulation::Emulation,
-    fetch::{Deadlines, Fetched, FoundProvider, Snapshot, Streamed, TransferInfo, TransferState},
+    fetch::{
+        Deadlines, Estimate, Fetched, FoundProvider, Snapshot, Streamed, TransferInfo,
+        TransferState,
+    },
     net::{self, PeerInfo},
     share::{self, Shared},
     store::{Recipe, ShareRecord, ShareState},
@@ -223,13 +226,13 @@ pub(super) fn transfer(info: &TransferInfo) -> api::Transfer {
                 reason: reason.clone(),
             },
         },
-        progress: progress(&info.progress, info.rate),
+        progress: progress(&info.progress, info.estimate),
         limit: info.limit,
         waits_for: info.waits_for.clone(),
     }
 }
 
-pub(super) fn progress(at: &Snapshot, rate: u64) -> api::FetchProgress {
+pub(super) fn progress(at: &Snapshot, estimate: Estimate) -> api::FetchProgress {
     api::FetchProgress {
         phase: match at.phase {
             crate::fetch::Phase::Finding => api::FetchPhase::Finding,
@@ -238,10 +241,12 @@ pub(super) fn progress(at: &Snapshot, rate: u64) -> api::FetchProgress {
             crate::fetch::Phase::Landing => api::FetchPhase::Landing,
         },
         bytes: at.bytes(),
+        verified_bytes: at.verified(),
         bytes_total: at.totals_known().then_some(at.bytes_total),
         files: at.files,
         files_total: at.totals_known().then_some(at.files_total),
-        rate,
+        rate: estimate.rate,
+        eta_ms: estimate.eta.map(millis),
         sources: at.sources,
         asked: at.asked,
         waiting_ms: at.waits.map(millis),

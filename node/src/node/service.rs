@@ -228,7 +228,7 @@ impl Service for NodeHandle {
     async fn fetch(
         &self,
         request: api::FetchRequest,
-        progress: Progress<api::FetchProgress>,
+        progress: Progress<api::FetchUpdate>,
         cancel: CancellationToken,
     ) -> Result<api::FetchResult, ApiError> {
         let (output, into) = match request.destination {
@@ -268,8 +268,11 @@ impl Service for NodeHandle {
                     return Err(interrupted());
                 }
                 _ = ticks.tick() => {
-                    let at = attached.progress();
-                    progress.report(answers::progress(&at, attached.rate()));
+                    let (at, estimate) = attached.progress();
+                    progress.report(api::FetchUpdate {
+                        transfer: attached.id(),
+                        progress: answers::progress(&at, estimate),
+                    });
                 }
             }
         };
@@ -292,7 +295,7 @@ impl Service for NodeHandle {
             peers: request.peers,
             deadlines: answers::deadlines(request.timeout_ms, request.patience_ms),
         };
-        let report = |at, rate| progress.report(answers::progress(&at, rate));
+        let report = |at, estimate| progress.report(answers::progress(&at, estimate));
         let streaming = self.inner.fetcher.stream(&request, out, report);
         let streamed = cancelled_or(&cancel, streaming).await?;
         Ok(answers::streamed(&streamed))

@@ -402,7 +402,10 @@ impl Driver for InProcess {
         };
         let watching = async {
             while seen.changed().await.is_ok() {
-                let bytes = seen.borrow_and_update().as_ref().map(|it| it.bytes);
+                let bytes = seen
+                    .borrow_and_update()
+                    .as_ref()
+                    .map(|it| it.progress.verified_bytes);
                 bytes.into_iter().for_each(on_progress);
             }
             std::future::pending::<Infallible>().await

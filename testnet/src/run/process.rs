@@ -12,7 +12,7 @@ use libp2p::{PeerId, multiaddr::multiaddr};
 use shoal_node::{
     api::{
         ApiError, HEARTBEAT_INTERVAL,
-        types::{FetchProgress, FindRequest},
+        types::{FetchUpdate, FindRequest},
     },
     client::Client,
     emulation::{Emulation, Emulator, Plan},
@@ -147,7 +147,7 @@ impl Driver for Processes {
         let (client, entry) = self.client(node)?;
         let request = requests::fetch(root, to, self.patience);
         let request = request.map_err(|said| failed(&entry, said))?;
-        let on_progress = |progress: FetchProgress| on_progress(progress.bytes);
+        let on_progress = |at: FetchUpdate| on_progress(at.progress.verified_bytes);
         let fetched = client.fetch(&request, on_progress).await;
         let fetched = fetched.map_err(|said| failed(&entry, said))?;
         let peers = self.peers.lock().unwrap_or_else(PoisonError::into_inner);

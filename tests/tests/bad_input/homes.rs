@@ -10,7 +10,6 @@ use std::{
 };
 
 use rocksdb::{DB, IteratorMode, Options};
-use rustix::process::Signal;
 use serde_json::Value;
 use shoal_tests::{Daemon, refused::snapshot, text, wait_for, write_content};
 
@@ -38,40 +37,6 @@ fn commands_that_need_a_daemon_say_how_to_start_one() {
         world.check(&args, 4, "no_daemon", &says, &advises);
     }
     assert!(!world.ground.home.exists(), "no home was made for it");
-}
-
-/// SIGSTOP is a hang: nothing is closed, nothing answers.
-#[test]
-fn a_daemon_that_hangs_is_noticed() {
-    let world = World::new();
-    let daemon = world.daemon();
-    // In the middle of a command.
-    let fetch = world
-        .ground
-        .command(&["--json", "fetch", CID].map(Into::into))
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap();
-    wait_for("the fetch runs", || {
-        let transfers = daemon.run(&["status"]).ok()["transfers"].clone();
-        (transfers[0]["cid"] == CID).then_some(())
-    });
-    daemon.signal(Signal::STOP);
-    let output = fetch.wait_with_output().unwrap();
-    let error: Value = serde_json::from_slice(&output.stdout).unwrap();
-    assert_eq!(output.status.code(), Some(1), "{error}");
-    assert_eq!(error["error"]["code"], "daemon_lost");
-    // And before one.
-    let says = ["the daemon went away", "silent for 4 s"];
-    let advises = ["its log", "start it again"];
-    for line in ["status", "ls", "share x"] {
-        let args: Vec<&str> = line.split(' ').collect();
-        world.check(&args, 1, "daemon_lost", &says, &advises);
-    }
-    daemon.signal(Signal::CONT);
-    wait_for("it goes on", || {
-        (daemon.run(&["status"]).code == Some(0)).then_some(())
-    });
 }
 
 #[test]

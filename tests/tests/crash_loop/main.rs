@@ -233,7 +233,9 @@ fn fetch(world: &mut World) -> Killed {
     let home = world.fetcher.watch();
     running.kill_at(&mut world.fetcher.daemon, point, || {
         let listed = home.transfer(&got);
-        seen = listed.and_then(|it| it["bytes"].as_u64()).unwrap_or(seen);
+        seen = listed
+            .and_then(|it| it["verified_bytes"].as_u64())
+            .unwrap_or(seen);
     });
     let acknowledged = running.ended().code == Some(0);
     if got.exists() {

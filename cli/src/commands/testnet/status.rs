@@ -1,6 +1,9 @@
 //! `shoal testnet status`: every node, as it says itself.
 
-use std::path::{Path, PathBuf};
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use futures::future::join_all;
 use serde::Serialize;
@@ -14,6 +17,9 @@ use shoal_testnet::{NodeEntry, plan_in};
 use super::links::words;
 
 use crate::{app::App, commands::interruptible, human, output::Text};
+
+/// A node that is silent for so long has no figures.
+const SILENCE_MAX: Duration = Duration::from_secs(4);
 
 /// The result of `shoal testnet status --json`.
 #[derive(Serialize)]
@@ -66,7 +72,10 @@ pub(super) async fn run(app: &App, dir: &Path) -> Result<(), ApiError> {
 async fn ask(node: NodeEntry) -> Result<NodeStatus, ApiError> {
     let running = node.is_running()?;
     let counts = match Client::connect(&node.home).await {
-        Ok(client) if running => client.status().await.ok().map(|it| Counts::of(&it)),
+        Ok(client) if running => {
+            let status = client.silent_for(SILENCE_MAX).status().await;
+            status.ok().map(|it| Counts::of(&it))
+        }
         _ => None,
     };
     Ok(NodeStatus {

@@ -8,8 +8,8 @@ use crate::api::{
     body::JsonBody,
     stream,
     types::{
-        CatRequest, CatResult, FetchProgress, FetchRequest, FetchResult, FindProgress, FindRequest,
-        Found, ListProgress, ListRequest, Listing, StreamEvent,
+        CatRequest, CatResult, FetchProgress, FetchRequest, FetchResult, FetchUpdate, FindProgress,
+        FindRequest, Found, ListProgress, ListRequest, Listing, StreamEvent,
     },
 };
 
@@ -22,7 +22,7 @@ use crate::api::{
         status = 200,
         description = "Its progress, then what came of it",
         content_type = "application/x-ndjson",
-        item_schema = StreamEvent<FetchProgress, FetchResult>,
+        item_schema = StreamEvent<FetchUpdate, FetchResult>,
     ),
     (status = "default", description = "The failure", body = ErrorBody),
 ))]

@@ -32,9 +32,9 @@ use super::{
     origin::{self, OwnNames},
     server::{Operations, Room},
     types::{
-        CatResult, Collected, Connected, FetchProgress, FetchResult, FindProgress, Found,
-        GcProgress, ListProgress, Listing, NoProgress, Occurrence, ShareProgress, ShareResult,
-        StreamEvent, Transfer, Unshared, Verified, VerifyProgress,
+        CatResult, Collected, Connected, FetchProgress, FetchResult, FetchUpdate, FindProgress,
+        Found, GcProgress, ListProgress, Listing, NoProgress, Occurrence, ShareProgress,
+        ShareResult, StreamEvent, Transfer, Unshared, Verified, VerifyProgress,
     },
 };
 
@@ -59,7 +59,7 @@ use super::{
         ShareResult,
         Unshared,
         Verified,
-        StreamEvent<FetchProgress, FetchResult>,
+        StreamEvent<FetchUpdate, FetchResult>,
         StreamEvent<FetchProgress, CatResult>,
         StreamEvent<FindProgress, Found>,
         StreamEvent<GcProgress, Collected>,

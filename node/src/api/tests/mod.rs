@@ -21,10 +21,10 @@ use tokio_util::sync::CancellationToken;
 use super::{
     types::{
         CatRequest, CatResult, Collected, ConnectRequest, Connected, Database, DatabaseState, Disk,
-        FetchPhase, FetchProgress, FetchRequest, FetchResult, FindProgress, FindRequest, Found,
-        GcProgress, GcRequest, Identity, LimitSource, Limits, LimitsChange, ListProgress,
-        ListRequest, Listing, MonthlyLimit, Peers, RateLimit, Rates, Replicas, Scope, Scrub,
-        ShareProgress, ShareRequest, ShareResult, Shares, Status, Transfer, TransferChange,
+        FetchPhase, FetchProgress, FetchRequest, FetchResult, FetchUpdate, FindProgress,
+        FindRequest, Found, GcProgress, GcRequest, Identity, LimitSource, Limits, LimitsChange,
+        ListProgress, ListRequest, Listing, MonthlyLimit, Peers, RateLimit, Rates, Replicas, Scope,
+        Scrub, ShareProgress, ShareRequest, ShareResult, Shares, Status, Transfer, TransferChange,
         TransferState, Transfers, UnshareRequest, Unshared, Verified, VerifyProgress,
         VerifyRequest,
     },

@@ -161,7 +161,7 @@ impl Service for Scripted {
     async fn fetch(
         &self,
         request: FetchRequest,
-        progress: Progress<FetchProgress>,
+        progress: Progress<FetchUpdate>,
         cancel: CancellationToken,
     ) -> Result<FetchResult, ApiError> {
         match request.link.as_str() {
@@ -171,16 +171,21 @@ impl Service for Scripted {
             _ => {}
         }
         let slow = request.link == "slow";
-        progress.report(FetchProgress {
-            phase: FetchPhase::Fetching,
-            bytes: 1,
-            bytes_total: Some(2),
-            files: 0,
-            files_total: None,
-            rate: 0,
-            sources: 1,
-            asked: 1,
-            waiting_ms: None,
+        progress.report(FetchUpdate {
+            transfer: 7,
+            progress: FetchProgress {
+                phase: FetchPhase::Fetching,
+                bytes: 1,
+                verified_bytes: 1,
+                bytes_total: Some(2),
+                files: 0,
+                files_total: None,
+                rate: 0,
+                eta_ms: None,
+                sources: 1,
+                asked: 1,
+                waiting_ms: None,
+            },
         });
         if slow {
             self.seen.notified().await;
@@ -307,10 +312,12 @@ fn transfer(state: TransferState) -> Transfer {
         progress: FetchProgress {
             phase: FetchPhase::Fetching,
             bytes: 1,
+            verified_bytes: 1,
             bytes_total: Some(2),
             files: 0,
             files_total: Some(1),
             rate: 0,
+            eta_ms: None,
             sources: 1,
             asked: 1,
             waiting_ms: None,

@@ -75,8 +75,11 @@ pub enum Destination {
 pub struct FetchProgress {
     /// What is being done.
     pub phase: FetchPhase,
-    /// Verified bytes, those found on disk included.
+    /// Bytes that are here: those that were verified, and those of blocks that are still coming in or
+    /// being verified. A block that turns out bad, or is lost on its way, is taken back.
     pub bytes: u64,
+    /// Verified bytes, those found on disk included: what a fetch that is interrupted now keeps.
+    pub verified_bytes: u64,
     /// Bytes of the whole fetch, once known.
     #[schema(required)]
     pub bytes_total: Option<u64>,
@@ -85,15 +88,30 @@ pub struct FetchProgress {
     /// Files of the whole fetch, once known.
     #[schema(required)]
     pub files_total: Option<u64>,
-    /// Verified bytes per second, lately.
+    /// Bytes that come from other peers per second, over the last seconds; 0 when none do. What was
+    /// there before, or is found on this disk, is not among them.
     pub rate: u64,
-    /// Providers that bytes come from.
+    /// How long the rest takes at this rate, in milliseconds; unknown while there is no rate to tell
+    /// it by, and when it would be over a month.
+    #[schema(required)]
+    pub eta_ms: Option<u64>,
+    /// Providers that have delivered something in the last seconds.
     pub sources: u32,
-    /// Peers that were asked for providers.
+    /// Peers that were asked for the content.
     pub asked: u32,
     /// How long no byte has come, where the fetch has begun and waits for a provider.
     #[schema(required)]
     pub waiting_ms: Option<u64>,
+}
+
+/// How far the transfer of a fetch is that somebody waits for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct FetchUpdate {
+    /// The number of the transfer.
+    pub transfer: u64,
+    /// How far it is.
+    #[serde(flatten)]
+    pub progress: FetchProgress,
 }
 
 /// What a fetch is busy with.

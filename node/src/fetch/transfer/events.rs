@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use libp2p::{Multiaddr, PeerId};
 use shoal_protocol::{
     exchange::{Availability, Missing, PeerHint},
-    planner::{Action, Arrival, Blame, Holdings, ProviderId, Refused, Removal},
+    planner::{Action, Arrival, Blame, Holdings, ProviderId, Refused, Removal, WantId},
 };
 use tracing::Instrument as _;
 
@@ -101,6 +101,7 @@ impl Transfer {
             }
             match event {
                 SessionEvent::Block(received) => {
+                    self.note_arrival(provider, received.want, received.grown);
                     let is_awaited = match self.is_early(source, &received) {
                         Some(is_awaited) => is_awaited,
                         None => self.arrived(provider, &received, now),
@@ -110,6 +111,7 @@ impl Transfer {
                     }
                 }
                 SessionEvent::Progress(want, grown) => {
+                    self.note_arrival(provider, want, grown);
                     self.wait.grew(grown);
                     self.planner.progress(provider, want, grown, now);
                 }
@@ -131,6 +133,25 @@ impl Transfer {
                 SessionEvent::Hint(peers) => self.handle_hint(provider, peers),
                 SessionEvent::Ended(end) => self.handle_ended(provider, &end),
             }
+        }
+    }
+
+    /// Bytes came in. A want that is no more was for payload, in all likelihood.
+    fn note_arrival(&mut self, provider: ProviderId, want: WantId, grown: u32) {
+        let want = self.wants.get(&want);
+        let is_content = want.is_none_or(|want| want.is_content);
+        let grown = if is_content { grown.into() } else { 0 };
+        self.arrivals.came(provider, grown, Instant::now());
+    }
+
+    /// Looks at what there is of blocks that are not whole, when it is time.
+    pub(super) fn look_at_parts(&mut self) {
+        let now = Instant::now();
+        if self.arrivals.is_due(now) {
+            let coming = self.wants.iter();
+            let coming = coming.filter(|(_, want)| want.is_content && !want.landing);
+            self.arrivals
+                .look(coming.map(|(id, want)| (*id, want.held())), now);
         }
     }
 
@@ -261,10 +282,14 @@ impl Transfer {
     }
 
     /// Has a block verified and written on a blocking thread.
-    fn land(&self, provider: ProviderId, received: Received, sink: &Sink) {
+    fn land(&mut self, provider: ProviderId, received: Received, sink: &Sink) {
         let Some(want) = self.wants.get(&received.want) else {
             return;
         };
+        if want.is_content {
+            let bytes = received.block.len() as u64;
+            self.arrivals.lands(received.want, bytes);
+        }
         let arrived = Arrived {
             provider,
             received,
@@ -274,6 +299,14 @@ impl Transfer {
     }
 
     pub(super) fn handle_verdict(&mut self, verdict: Verdict) -> Result<(), FetchError> {
+        let want = verdict.want;
+        let judged = self.judge(verdict);
+        // Once it counts as verified, so that nobody sees a bar go back and forth.
+        self.arrivals.judged(want);
+        judged
+    }
+
+    fn judge(&mut self, verdict: Verdict) -> Result<(), FetchError> {
         let Verdict {
             provider,
             want,
@@ -352,6 +385,7 @@ impl Transfer {
     }
 
     fn end_session(&mut self, provider: ProviderId) {
+        self.arrivals.ended(provider);
         self.wait.left(provider);
         if let Some(session) = self.sessions.remove(&provider) {
             let serial = session.serial();

@@ -7,6 +7,7 @@
 //! is left or none delivers ([`verdict`](super::verdict)), when the disk refuses, or when it is
 //! dropped; dropping it ends all sessions.
 
+mod arrivals;
 mod early;
 mod events;
 mod landers;
@@ -31,6 +32,7 @@ use tokio::{
 use tokio_util::{sync::DropGuard, task::TaskTracker};
 
 use self::{
+    arrivals::Arrivals,
     early::Early,
     landers::{Landers, Verdict},
     wait::Wait,
@@ -111,6 +113,7 @@ pub(super) struct Transfer {
     next_want: u64,
     next_serial: u64,
     received: HashMap<PeerId, u64>,
+    arrivals: Arrivals,
     events: mpsc::Receiver<Told>,
     event_sender: mpsc::Sender<Told>,
     landers: Landers,
@@ -175,6 +178,7 @@ impl Transfer {
     pub(super) fn new(setup: Setup) -> Self {
         let (event_sender, events) = mpsc::channel(EVENTS_QUEUED_MAX);
         let (landers, verdicts) = Landers::new(setup.nodes.clone());
+        let arrivals = Arrivals::new(Arc::clone(&setup.progress));
         let order = match setup.in_order {
             true => Order::ById,
             false => Order::Swarm {
@@ -198,6 +202,7 @@ impl Transfer {
             next_want: 0,
             next_serial: 0,
             received: HashMap::new(),
+            arrivals,
             events,
             event_sender,
             landers,
@@ -265,7 +270,9 @@ impl Transfer {
                 }
                 () = tokio::time::sleep(tick) => {}
             }
-            let (sources, asked) = (self.sessions.len(), self.setup.contacts.count());
+            self.look_at_parts();
+            let sources = self.arrivals.delivering(Instant::now());
+            let asked = self.setup.contacts.count();
             self.setup.progress.peers(sources, asked);
             self.setup.contacts.return_to(Instant::now());
             self.act();

@@ -45,6 +45,13 @@ impl Want {
         }
     }
 
+    /// How many bytes there are of it, which is not whole yet.
+    pub(super) fn held(&self) -> u64 {
+        let kept = self.prefix.as_ref().map_or(0, Assembly::filled);
+        let coming = self.slots.iter().map(|(_, slot)| slot.filled());
+        coming.fold(kept, usize::max) as u64
+    }
+
     /// Ends the request to `provider`, and takes what has come of the block.
     pub(super) fn end_request(&mut self, provider: ProviderId) -> Option<Assembly> {
         let mut ended = self.slots.extract_if(.., |(of, _)| *of == provider);

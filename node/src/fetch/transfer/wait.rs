@@ -114,7 +114,7 @@ impl Transfer {
         let now = self.wait.running();
         let snapshot = self.setup.progress.snapshot();
         // What is copied on this disk is got, too.
-        let bytes = snapshot.bytes().saturating_add(snapshot.dag);
+        let bytes = snapshot.verified().saturating_add(snapshot.dag);
         if bytes != self.wait.bytes || self.wants.is_empty() {
             self.wait.bytes = bytes;
             self.wait.moved(now);

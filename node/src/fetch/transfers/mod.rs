@@ -16,6 +16,8 @@
 //! after it are its owner's, the [`Fetcher`](super::Fetcher).
 
 mod outbox;
+mod pause;
+mod resting;
 mod table;
 #[cfg(test)]
 mod tests;
@@ -26,21 +28,20 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use serde::{Deserialize, Serialize};
 use shoal_protocol::address::Cid;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
 pub(super) use self::table::now_ms;
-pub(crate) use self::told::FetchEvent;
 use self::{
     outbox::Outbox,
     table::{Ending, Entry, Run, State, Table},
     told::Tell,
 };
+pub(crate) use self::{pause::Pause, told::FetchEvent};
 use super::{
     FetchError, FetchRequest, Fetched, Outcome,
-    progress::{Progress, Snapshot},
+    progress::{Estimate, Progress, Snapshot},
     record::{Fate, Place, Records, TransferRecord},
     unflushed::Unflushed,
 };
@@ -55,30 +56,6 @@ pub(super) const UNFINISHED_MAX: usize = 1024;
 
 /// Transfers that are over and still listed.
 const FINISHED_MAX: usize = 64;
-
-/// Why a transfer rests although it could go on.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) enum Pause {
-    /// Somebody asked for it.
-    Asked,
-    /// Nobody waited for it any more.
-    Interrupted,
-    /// The node was stopped; the next daemon goes on with it.
-    Stopped,
-    /// Something was in the way that may not be there next time.
-    Problem(String),
-}
-
-impl std::fmt::Display for Pause {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(match self {
-            Self::Asked => "asked to pause",
-            Self::Interrupted => "interrupted",
-            Self::Stopped => "the node was stopped",
-            Self::Problem(what) => what,
-        })
-    }
-}
 
 /// The state of a transfer as it is listed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -102,8 +79,7 @@ pub(crate) struct TransferInfo {
     /// Whether nothing of it is left to go on with or to clean up.
     pub(crate) over: bool,
     pub(crate) progress: Snapshot,
-    /// Verified bytes per second, lately.
-    pub(crate) rate: u64,
+    pub(crate) estimate: Estimate,
     /// What it may receive.
     pub(crate) limit: Rate,
     /// The disk that does not answer, by where it is mounted, while the transfer waits for one.
@@ -174,6 +150,8 @@ pub(crate) struct Transfers {
     /// Cancelled when the node shuts down, and every run with it.
     shutdown: CancellationToken,
     table: Mutex<Table>,
+    /// A transfer has come to rest for want of providers.
+    rested: Notify,
 }
 
 impl Transfers {
@@ -192,6 +170,7 @@ impl Transfers {
             outbox: Outbox::new(records),
             shutdown,
             table: Mutex::new(table),
+            rested: Notify::new(),
         })
     }
 
@@ -331,15 +310,19 @@ impl Transfers {
         Ok(Told::Now)
     }
 
-    /// Queues a transfer that rests, although nobody waits for it.
+    /// Queues a transfer that rests, although nobody waits for it. One that runs does not rest when
+    /// those who wait for it leave.
     pub(super) fn resume(&self, id: u64) -> Result<(), ControlError> {
         let mut table = self.lock();
         let entry = table.known(id)?;
-        match &entry.state {
+        match &mut entry.state {
             State::Done => return Err(ControlError::Done(id)),
             State::Removing => return Err(ControlError::Unknown(id.to_string())),
             // One that is being paused comes to rest first, and is asked again then.
-            State::Queued(_) | State::Running(_) => return Ok(()),
+            State::Queued(run) | State::Running(run) => {
+                run.is_kept = true;
+                return Ok(());
+            }
             State::Paused(_) | State::Failed(_) => {}
         }
         table.queue(id, None, &self.shutdown);
@@ -442,11 +425,18 @@ impl Transfers {
                 _ => State::Paused(Pause::Stopped),
             },
             Err(FetchError::Removed) => State::Removing,
+            // Of what nobody waits for, nobody else would know that it did not come.
+            Err(error)
+                if error.is_want_of_providers() && (entry.place.is_some() || run.waiting == 0) =>
+            {
+                State::Paused(Pause::NoProvider(error.to_string()))
+            }
             Err(error) if entry.place.is_some() && !error.is_verdict() => {
                 State::Paused(Pause::Problem(error.to_string()))
             }
             Err(error) => State::Failed(error.to_string()),
         };
+        let is_wanting = matches!(state, State::Paused(Pause::NoProvider(_)));
         entry.change(id, |_| state);
         (table.tell)(FetchEvent::Ended {
             id,
@@ -462,6 +452,9 @@ impl Transfers {
         drop(table);
         self.flush_or_warn(id);
         run.tell(result);
+        if is_wanting {
+            self.rested.notify_one();
+        }
     }
 
     /// One who waited for a run does so no longer. True when nobody does now, and it comes to rest.
@@ -474,7 +467,7 @@ impl Transfers {
             return false;
         };
         run.waiting = run.waiting.saturating_sub(1);
-        if run.waiting > 0 {
+        if run.waiting > 0 || run.is_kept {
             return false;
         }
         if matches!(entry.state, State::Queued(_)) {

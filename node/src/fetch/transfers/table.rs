@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 use super::{
     super::{
         FetchError, FetchRequest, Fetched, Outcome,
-        progress::{Progress, Snapshot, Totals},
+        progress::{Estimate, Progress, Snapshot, Totals},
         record::{Fate, Place, Reached, StoredRequest, TransferRecord, millis},
     },
     ControlError, FINISHED_MAX, FetchEvent, Pause, Tell, Ticket, Told, TransferInfo, TransferState,
@@ -67,6 +67,8 @@ pub(super) struct Run {
     pub(super) ending: Option<Ending>,
     /// How many wait for it.
     pub(super) waiting: usize,
+    /// It runs on when nobody waits any more: somebody said so since the last one joined.
+    pub(super) is_kept: bool,
     outcome: watch::Sender<Option<Outcome>>,
 }
 
@@ -153,6 +155,7 @@ impl Table {
             cancel: shutdown.child_token(),
             ending: None,
             waiting: 0,
+            is_kept: false,
             outcome,
         };
         if let Some(request) = request {
@@ -165,6 +168,7 @@ impl Table {
     pub(super) fn join(&mut self, id: u64) -> Option<Ticket> {
         let run = self.entries.get_mut(&id)?.run_mut()?;
         run.waiting += 1;
+        run.is_kept = false;
         Some(Ticket {
             id,
             serial: run.serial,
@@ -302,6 +306,11 @@ impl Entry {
         }
     }
 
+    /// How far it was when it last came to rest.
+    pub(super) fn reached(&self) -> Reached {
+        self.reached
+    }
+
     /// Notes how far a run came. One that ended before it had looked at what was there says
     /// nothing.
     pub(super) fn reach(&mut self, at: &Snapshot) {
@@ -322,6 +331,13 @@ impl Entry {
         };
         let decided = self.place.as_ref().map(|place| place.destination.path());
         let path = self.landed.clone().or(decided);
+        let (progress, estimate) = match &self.state {
+            State::Running(run) => {
+                let at = run.progress.snapshot();
+                (at, run.progress.estimate(&at))
+            }
+            _ => (self.reached.snapshot(), Estimate::default()),
+        };
         Some(TransferInfo {
             id,
             root: self.request.link.root.clone(),
@@ -329,11 +345,8 @@ impl Entry {
             created_ms: self.created_ms,
             state,
             over: self.is_over(),
-            progress: match &self.state {
-                State::Running(run) => run.progress.snapshot(),
-                _ => self.reached.snapshot(),
-            },
-            rate: self.run().map_or(0, |run| run.progress.rate()),
+            progress,
+            estimate,
             limit: self.pace.rate(),
             waits_for: self.run().and_then(|run| run.progress.disk.waits_for()),
         })

@@ -212,8 +212,76 @@ fn every_outcome_leads_to_one_state() {
     check(problem(), false, failed(problem()), true);
     check(verdict(), true, failed(verdict()), false);
     check(verdict(), false, failed(verdict()), true);
+    // Somebody waited for it: where nothing is there, the answer was all.
+    for error in [not_found, no_progress] {
+        let wants = paused(Pause::NoProvider(error().to_string()));
+        check(error(), true, wants, false);
+        check(error(), false, failed(error()), true);
+    }
     check(FetchError::Cancelled, true, paused(Pause::Stopped), false);
     check(FetchError::Cancelled, false, paused(Pause::Stopped), false);
+}
+
+fn not_found() -> FetchError {
+    FetchError::NotFound {
+        root: root("a"),
+        timeout: Duration::from_secs(1),
+        asked: Vec::new(),
+        was_alone: false,
+    }
+}
+
+fn no_progress() -> FetchError {
+    FetchError::NoProgress {
+        patience: Duration::from_secs(1),
+        asked: Vec::new(),
+    }
+}
+
+#[test]
+fn what_wants_a_provider_rests_until_one_is_found_also_in_the_next_process() {
+    let home = tempfile::tempdir().unwrap();
+    let store = store(&home);
+    {
+        let transfers = placed(&store);
+        transfers.ended(1, Err(no_progress()));
+        // Nobody waits for this one, so nobody would hear that it failed.
+        let ticket = transfers.open(request("b", "/b")).unwrap();
+        transfers.resume(ticket.id).unwrap();
+        transfers.start_next().unwrap();
+        assert!(!transfers.leave(ticket.id, ticket.serial, Pause::Interrupted));
+        transfers.ended(ticket.id, Err(not_found()));
+    }
+    let transfers = load(&store);
+    let resting = transfers.resting();
+    let ids: Vec<u64> = resting.iter().map(|it| it.id).collect();
+    assert_eq!(ids, [1, 2]);
+    assert_eq!(resting[1].request.link.root, root("b"));
+    // A start alone is no reason to go on.
+    transfers.resume_stopped();
+    assert!(transfers.start_next().is_none());
+    assert!(transfers.go_on(1));
+    assert!(!transfers.go_on(1), "it is on its way");
+    assert_eq!(transfers.start_next().unwrap().id, 1);
+    // What somebody paused is his.
+    assert!(matches!(transfers.pause(2).unwrap(), Told::Now));
+    assert!(!transfers.go_on(2));
+    assert!(transfers.resting().is_empty());
+}
+
+#[test]
+fn a_transfer_that_is_to_go_on_alone_does_until_somebody_joins_and_leaves() {
+    let home = tempfile::tempdir().unwrap();
+    let transfers = load(&store(&home));
+    let first = transfers.open(request("a", "/a")).unwrap();
+    let started = transfers.start_next().unwrap();
+    // The terminal of the one who waited was closed.
+    transfers.resume(first.id).unwrap();
+    assert!(!transfers.leave(first.id, first.serial, Pause::Interrupted));
+    assert!(!started.cancel.is_cancelled());
+    let second = transfers.open(request("a", "/a")).unwrap();
+    assert!(transfers.leave(second.id, second.serial, Pause::Interrupted));
+    assert!(started.cancel.is_cancelled());
 }
 
 #[test]

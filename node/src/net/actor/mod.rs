@@ -33,6 +33,7 @@ use super::config::Protocols;
 use super::counters::Counters;
 use super::exchange::Opener;
 use super::foreign::{Foreign, Foreigners};
+use super::heard::Heard;
 use super::interfaces::Watch;
 use super::journal::Journal;
 use super::lookups::{Lookup, Lookups, ProviderFound};
@@ -142,6 +143,8 @@ pub(super) struct Actor {
     gaps: ClockGaps,
     waking: Waking,
     counters: Counters,
+    /// Whoever waits for providers hears of them here.
+    heard: Heard,
     /// The tasks of connections.
     tasks: TaskTracker,
     /// Ends what carries bytes over emulated links.

@@ -198,6 +198,7 @@ impl Actor {
             addresses,
             ..
         } = record;
+        self.heard.note(key.as_ref());
         // Only the peer itself may send it, over a connection, which tells how far its word
         // reaches.
         let scope = self.peers.scope(&provider).unwrap_or(Scope::Public);

@@ -25,6 +25,7 @@ use crate::net::behaviour::Behaviour;
 use crate::net::book::Book;
 use crate::net::counters::Counters;
 use crate::net::exchange::ExchangeStream;
+use crate::net::heard::Heard;
 use crate::net::interfaces::Watch;
 use crate::net::journal::Journal;
 use crate::net::lookups::Lookups;
@@ -59,6 +60,7 @@ pub(in crate::net) struct Ends {
     pub(in crate::net) addresses: watch::Sender<OwnAddresses>,
     pub(in crate::net) counters: Counters,
     pub(in crate::net) traffic: Traffic,
+    pub(in crate::net) heard: Heard,
     pub(in crate::net) gaps: ClockGaps,
 }
 
@@ -130,6 +132,7 @@ pub(in crate::net) async fn start(
         gaps: ends.gaps,
         waking: Waking::default(),
         counters: ends.counters,
+        heard: ends.heard,
         tasks,
         links_end,
         journal,

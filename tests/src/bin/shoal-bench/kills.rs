@@ -74,7 +74,7 @@ fn once(bench: &Bench, provider: &Daemon, cid: &str, bytes: u64) -> Result<()> {
         wait_for("another eleventh", || {
             let transfer = transfer(&fetcher);
             assert_ne!(transfer["state"], "done", "it was too fast to be killed");
-            let done = transfer["bytes"].as_u64().unwrap_or_default();
+            let done = transfer["verified_bytes"].as_u64().unwrap_or_default();
             (done >= enough).then_some(())
         });
         fetcher = fetcher.restart();
