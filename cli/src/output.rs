@@ -59,6 +59,28 @@ impl Output {
         print_text(&lines.buffer);
     }
 
+    /// More lines of a result for people; with `--json` the document has it all.
+    pub(crate) fn more(&self, text: impl FnOnce(&mut Text)) {
+        if !self.json {
+            let mut lines = Text {
+                buffer: String::new(),
+                color: self.stdout_color,
+            };
+            text(&mut lines);
+            print_text(&lines.buffer);
+        }
+    }
+
+    /// Columns and rows of the terminal that results go to, if one is there and says so.
+    pub(crate) fn terminal(&self) -> Option<(usize, usize)> {
+        if self.json || !io::stdout().is_terminal() {
+            return None;
+        }
+        let size = rustix::termios::tcgetwinsize(io::stdout()).ok()?;
+        let size = (usize::from(size.ws_col), usize::from(size.ws_row));
+        (size.0 > 0 && size.1 > 0).then_some(size)
+    }
+
     /// Something worth knowing that is not the result; not with `--quiet`.
     pub(crate) fn note(&self, note: impl Display) {
         if !self.quiet {

@@ -15,10 +15,10 @@ use shoal_node::{
 use super::interruptible;
 use crate::{app::App, args::FetchArgs, human, output, progress::Bar, session::Session};
 
-pub(super) async fn run(app: &App, args: FetchArgs) -> Result<(), ApiError> {
+pub(super) async fn run(app: &App, link: String, args: FetchArgs) -> Result<(), ApiError> {
     let request = CatRequest {
         timeout_ms: args.patience.millis(),
-        link: args.link,
+        link,
         only: args.only,
         peers: args.peer,
     };

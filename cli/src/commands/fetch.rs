@@ -7,7 +7,7 @@ use shoal_node::api::{
     types::{Destination, FetchRequest, FetchResult},
 };
 
-use super::{cat, interruptible, show_warnings};
+use super::{cat, given, interruptible, show_warnings};
 use crate::{
     app::{self, App},
     args::FetchArgs,
@@ -21,11 +21,11 @@ use crate::{
 const RENAMED_SHOWN_MAX: usize = 20;
 
 pub(crate) async fn run(app: &App, args: FetchArgs) -> Result<(), ApiError> {
-    ApiError::parse_link(&args.link)?;
+    let link = given::link(app, &args.link)?;
     if args.stdout {
-        return cat::run(app, args).await;
+        return cat::run(app, link, args).await;
     }
-    let request = request(args)?;
+    let request = request(link, args)?;
     let session = Session::open(app).await?;
     let result = fetch(app, &session, &request).await;
     if let Ok(result) = &result {
@@ -57,11 +57,11 @@ async fn fetch(
     })
 }
 
-fn request(args: FetchArgs) -> Result<FetchRequest, ApiError> {
+fn request(link: String, args: FetchArgs) -> Result<FetchRequest, ApiError> {
     Ok(FetchRequest {
         destination: destination(args.output)?,
         timeout_ms: args.patience.millis(),
-        link: args.link,
+        link,
         peers: args.peer,
         only: args.only,
         overwrite: args.overwrite,

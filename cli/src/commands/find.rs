@@ -8,14 +8,13 @@ use shoal_node::{
     client::Client,
 };
 
-use super::interruptible;
+use super::{given, interruptible};
 use crate::{app::App, args::FindArgs, human, output::Text, progress::Bar};
 
 pub(crate) async fn run(app: &App, args: FindArgs) -> Result<(), ApiError> {
-    ApiError::parse_link(&args.link)?;
     let request = FindRequest {
         timeout_ms: args.patience.millis(),
-        link: args.link,
+        link: given::link(app, &args.link)?,
     };
     let client = Client::connect(&app.home).await?;
     let bar = Bar::start(&app.output, "looking for providers");

@@ -4,13 +4,13 @@ use serde::Serialize;
 use shoal_node::{
     api::{
         ApiError,
-        types::{EntryKind, ListEntry, ListRequest, ShareInfo, ShareState},
+        types::{EntryKind, LinkedShare, ListEntry, ListRequest, ShareInfo, ShareState},
     },
     client::Client,
     config::Multiaddr,
 };
 
-use super::interruptible;
+use super::{given, interruptible};
 use crate::{
     app::App,
     args::{LsArgs, Patience},
@@ -25,13 +25,13 @@ const SIZE_COLUMN: usize = 10;
 /// The result of `shoal ls --json` without a link.
 #[derive(Serialize)]
 struct MyShares {
-    entries: Vec<ShareInfo>,
+    entries: Vec<LinkedShare>,
 }
 
 pub(crate) async fn run(app: &App, args: LsArgs) -> Result<(), ApiError> {
-    match args.link {
-        Some(link) => tree(app, link, args.peer, &args.patience).await,
-        None => my_shares(app).await,
+    match args.link.as_slice() {
+        [] => my_shares(app).await,
+        link => tree(app, given::link(app, link)?, args.peer, &args.patience).await,
     }
 }
 
@@ -44,8 +44,8 @@ async fn my_shares(app: &App) -> Result<(), ApiError> {
     }
     let shares = MyShares { entries };
     app.output.result(&shares, |text| {
-        for share in &shares.entries {
-            share_lines(text, share, "");
+        for linked in &shares.entries {
+            share_lines(text, &linked.share, "");
         }
     });
     Ok(())
@@ -76,7 +76,6 @@ async fn tree(
     peers: Vec<Multiaddr>,
     patience: &Patience,
 ) -> Result<(), ApiError> {
-    ApiError::parse_link(&link)?;
     let request = ListRequest {
         link,
         peers,

@@ -7,7 +7,7 @@ use libp2p::{Multiaddr, PeerId};
 use shoal_protocol::{
     chunker::Chunker,
     exchange::Availability,
-    link::{Link, PEERS_PRINTED_MAX},
+    link::{Link, Marks, PEERS_PRINTED_MAX},
     name::{SafeName, escaped},
     walk::{EntryKind as TreeEntry, Tree, joined},
 };
@@ -37,6 +37,16 @@ pub(super) fn share_info(share: &ShareRecord) -> api::ShareInfo {
             },
             _ => api::ShareState::Ok,
         },
+    }
+}
+
+/// A share with the links to it, for a node that is at `addresses`.
+pub(super) fn linked_share(share: &ShareRecord, addresses: &[Multiaddr]) -> api::LinkedShare {
+    let link = link(share, addresses);
+    api::LinkedShare {
+        share: share_info(share),
+        link: link.passed_on(),
+        link_long: link.to_string(),
     }
 }
 
@@ -105,7 +115,7 @@ pub(super) fn shared(shared: &Shared, link: &Link, elapsed_ms: u64) -> api::Shar
     });
     api::ShareResult {
         cid: shared.record.root.to_string(),
-        link: link.to_string(),
+        link: link.passed_on(),
         name: shared.record.name.clone(),
         size: shared.record.size,
         files: shared.record.files,
@@ -134,6 +144,10 @@ pub(super) fn link(share: &ShareRecord, addresses: &[Multiaddr]) -> Link {
             .take(PEERS_PRINTED_MAX)
             .map(|address| address.to_string())
             .collect(),
+        marks: Marks {
+            no_announce: !share.announce,
+            ..Marks::default()
+        },
         ..Link::new(share.root.clone())
     }
 }

@@ -103,8 +103,12 @@ impl Service for NodeHandle {
 
     async fn shares(&self) -> Result<api::Shares, ApiError> {
         let shares = self.inner.library.shares();
+        let addresses = self.inner.net.dial_addresses();
+        let linked = shares
+            .iter()
+            .map(|share| answers::linked_share(share, &addresses));
         Ok(api::Shares {
-            shares: shares.iter().map(|it| answers::share_info(it)).collect(),
+            shares: linked.collect(),
         })
     }
 
