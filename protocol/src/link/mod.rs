@@ -132,7 +132,7 @@ pub enum LinkError {
     #[error("in the link's name, {0}")]
     Name(NameError),
     /// A peer that is no multiaddress, or too long a one.
-    #[error("a peer in the link is illegible: `{0}` is cut or mistyped")]
+    #[error("its peer `{0}` is illegible, cut or mistyped")]
     Peer(String),
     /// More than [`PEERS_ACCEPTED_MAX`] peers.
     #[error("the link has more than {PEERS_ACCEPTED_MAX} peers")]
