@@ -33,7 +33,7 @@ pub(crate) struct App {
 pub(crate) fn run(cli: Cli) -> ExitCode {
     let output = Output::new(&cli.global);
     match run_command(cli, output) {
-        Ok(code) => code,
+        Ok(code) => output.ended(code),
         Err(error) => output.error(&error),
     }
 }

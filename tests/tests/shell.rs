@@ -3,8 +3,9 @@
 #![allow(clippy::unwrap_used)]
 
 use std::{
-    fs,
-    process::{Command, Stdio},
+    fs::{self, OpenOptions},
+    io,
+    process::{Command, Output, Stdio},
 };
 
 use serde_json::json;
@@ -111,4 +112,68 @@ fn a_share_prints_its_link_as_a_code_too() {
     check(&"ü".repeat(120));
     let path = dir.path().join("photo.jpg");
     assert!(daemon.share(&path).get("qr").is_none());
+}
+
+/// Commands that print a result: with a daemon, with `--json` and without.
+fn printing<'a>(link: &'a str, file: &'a str) -> Vec<Vec<&'a str>> {
+    let both: [&[&str]; 16] = [
+        &["status"],
+        &["id"],
+        &["peers"],
+        &["transfers"],
+        &["ls"],
+        &["ls", link],
+        &["find", link],
+        &["link", link],
+        &["share", file],
+        &["verify"],
+        &["gc", "--dry-run"],
+        &["limits"],
+        &["config"],
+        &["completions", "bash"],
+        &["man"],
+        &["testnet", "scenarios"],
+    ];
+    let plain: [&[&str]; 5] = [
+        &["help"],
+        &["fetch", "--help"],
+        &["--version"],
+        &["fetch", link, "--stdout"],
+        &["--quiet", "id"],
+    ];
+    let json = both.iter().map(|args| [&["--json"], *args].concat());
+    let plain = both.iter().chain(&plain).map(|args| args.to_vec());
+    json.chain(plain).collect()
+}
+
+#[test]
+fn a_result_that_cannot_be_written_is_a_failure_and_a_reader_that_has_gone_is_none() {
+    let dir = scratch();
+    let daemon = Daemon::start(&dir.path().join("home"), &[]);
+    let file = dir.path().join("file");
+    write_content(&file, "file", 300_000);
+    let shared = daemon.share(&file);
+    let run = |args: &[&str], stdout: Stdio| -> Output {
+        let mut command = Command::new(shoal());
+        let command = command.args(["--home", text(daemon.home())]).args(args);
+        command
+            .stdin(Stdio::null())
+            .stdout(stdout)
+            .output()
+            .unwrap()
+    };
+    for args in printing(shared["link"].as_str().unwrap(), text(&file)) {
+        let full = OpenOptions::new().write(true).open("/dev/full").unwrap();
+        let ended = run(&args, full.into());
+        let says = String::from_utf8_lossy(&ended.stderr);
+        assert_eq!(ended.status.code(), Some(6), "{args:?}: {says}");
+        assert!(says.contains("to standard output"), "{args:?}: {says}");
+
+        let (reader, writer) = io::pipe().unwrap();
+        drop(reader);
+        let ended = run(&args, writer.into());
+        let says = String::from_utf8_lossy(&ended.stderr);
+        assert_eq!(ended.status.code(), Some(0), "{args:?}: {says}");
+        assert!(!says.contains("error"), "{args:?}: {says}");
+    }
 }

@@ -95,11 +95,10 @@ async fn tree(
         .as_deref()
         .map_or(String::new(), |name| human::escape(name) + ": ");
     let files = human::count(listing.files, "file");
-    // A file of one chunk is its own address, which does not say how long it is.
-    let sized = |entry: &ListEntry| entry.kind != EntryKind::File || entry.size.is_some();
-    let size = match listing.entries.iter().all(sized) {
-        true => human::size(listing.size),
-        false => "of a size that is known once it is fetched".to_owned(),
+    let size = match listing.size {
+        Some(size) => human::size(size),
+        // A file of one chunk is its own address, which does not say how long it is.
+        None => "of a size that is known once it is fetched".to_owned(),
     };
     app.output.note(format_args!("{name}{files}, {size}"));
     Ok(())

@@ -33,7 +33,10 @@ pub(crate) async fn run(app: &App, args: ShareArgs) -> Result<(), ApiError> {
     let result = share(app, &session, &request).await;
     if let Ok(result) = &result {
         show(&app.output, result, with_qr, session.is_foreground());
-        session.serve(app).await;
+        // Without its link, nobody could fetch what this process serves.
+        if app.output.written().is_ok() {
+            session.serve(app).await;
+        }
     }
     session.close().await;
     result.map(drop)

@@ -13,9 +13,14 @@ use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::{UnixListener, UnixStream},
     sync::{OwnedSemaphorePermit, Semaphore},
+    task::JoinHandle,
+    time::Interval,
 };
 
-use super::home::{Bound, HomeError, HomeLock};
+use super::{
+    home::{HomeError, HomeLock},
+    socket::Bound,
+};
 
 /// Connections at once: the operations there may be, as many short requests beside them, and 32
 /// listeners to events. More wait in the backlog.
@@ -25,25 +30,22 @@ pub(super) const CONNECTIONS_MAX: usize = 160;
 /// processor.
 const ACCEPT_RETRY_INTERVAL: Duration = Duration::from_millis(100);
 
+/// Between two looks whether the socket is still where clients look for it.
+const LOOK_INTERVAL: Duration = Duration::from_secs(1);
+
 /// Binds the API socket of a home.
 ///
 /// # Errors
 /// [`HomeError::Io`] when the file system refuses. Needs a tokio runtime.
 pub fn bind(lock: &HomeLock) -> Result<ApiListener, HomeError> {
     let bound = lock.bind()?;
-    let listener = bound
-        .listener
-        .try_clone()
-        .and_then(UnixListener::from_std)
-        .map_err(|source| HomeError::Io {
-            action: "listen on",
-            path: bound.path.clone(),
-            source,
-        })?;
+    let listener = listen(&bound)?;
     Ok(ApiListener {
         listener,
         bound,
         room: Arc::new(Semaphore::new(CONNECTIONS_MAX)),
+        watch: tokio::time::interval(LOOK_INTERVAL),
+        looking: None,
     })
 }
 
@@ -53,6 +55,22 @@ pub struct ApiListener {
     listener: UnixListener,
     bound: Bound,
     room: Arc<Semaphore>,
+    watch: Interval,
+    /// Looks whether the socket is there; on a thread of its own, for the disk may hang.
+    looking: Option<JoinHandle<Looked>>,
+}
+
+/// Nothing as long as the socket is there, else a new one.
+type Looked = Option<Result<Bound, HomeError>>;
+
+/// Has the runtime listen on a bound socket.
+fn listen(bound: &Bound) -> Result<UnixListener, HomeError> {
+    let listener = bound.listener.try_clone().and_then(UnixListener::from_std);
+    listener.map_err(|source| HomeError::Io {
+        action: "listen on",
+        path: bound.path.clone(),
+        source,
+    })
 }
 
 impl ApiListener {
@@ -66,27 +84,69 @@ impl ApiListener {
         Connections(Arc::clone(&self.room))
     }
 
-    /// The next connection, once there is room for it. Cancel-safe.
-    pub(super) async fn accept(&self) -> Connection {
+    /// The next connection, once there is room for it; binds the socket anew where it was swept away.
+    /// Cancel-safe.
+    pub(super) async fn accept(&mut self) -> Connection {
         loop {
-            // The semaphore is never closed; were it, no connection would be better than one
-            // without a cap.
-            let Ok(permit) = Arc::clone(&self.room).acquire_owned().await else {
-                std::future::pending().await
-            };
-            match self.listener.accept().await {
-                Ok((stream, _)) => {
-                    return Connection {
-                        stream,
-                        _permit: permit,
-                    };
+            tokio::select! {
+                connection = next(&self.listener, &self.room) => return connection,
+                looked = finished(&mut self.looking) => {
+                    self.looking = None;
+                    self.take(looked);
                 }
-                Err(error) => {
-                    tracing::warn!(%error, "cannot accept a connection to the API");
-                    tokio::time::sleep(ACCEPT_RETRY_INTERVAL).await;
+                _ = self.watch.tick(), if self.looking.is_none() => {
+                    self.looking = Some(tokio::task::spawn_blocking(self.bound.look()));
                 }
             }
         }
+    }
+
+    /// Listens on a socket that replaces the one that is gone.
+    fn take(&mut self, looked: Looked) {
+        let Some(found) = looked else {
+            return;
+        };
+        let replaced = found.and_then(|bound| Ok((listen(&bound)?, bound)));
+        match replaced {
+            Ok((listener, bound)) => {
+                tracing::warn!(path = %bound.path.display(), "the socket of the API was gone and is back");
+                self.listener = listener;
+                std::mem::replace(&mut self.bound, bound).leave();
+            }
+            Err(error) => tracing::warn!(%error, "the socket of the API is gone"),
+        }
+    }
+}
+
+/// The next connection of a listener, once there is room for it. Cancel-safe.
+async fn next(listener: &UnixListener, room: &Arc<Semaphore>) -> Connection {
+    loop {
+        // The semaphore is never closed; were it, no connection would be better than one without a
+        // cap.
+        let Ok(permit) = Arc::clone(room).acquire_owned().await else {
+            std::future::pending().await
+        };
+        match listener.accept().await {
+            Ok((stream, _)) => {
+                return Connection {
+                    stream,
+                    _permit: permit,
+                };
+            }
+            Err(error) => {
+                tracing::warn!(%error, "cannot accept a connection to the API");
+                tokio::time::sleep(ACCEPT_RETRY_INTERVAL).await;
+            }
+        }
+    }
+}
+
+/// What a look has found, once it has; never where none is under way. Cancel-safe.
+async fn finished(looking: &mut Option<JoinHandle<Looked>>) -> Looked {
+    match looking {
+        // One that panicked has found nothing, and the next may.
+        Some(looking) => looking.await.ok().flatten(),
+        None => std::future::pending().await,
     }
 }
 

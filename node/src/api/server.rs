@@ -65,7 +65,7 @@ pub async fn serve<S: Service>(
 
 /// The same for heads that come within `head_deadline`.
 pub(super) async fn serve_with<S: Service>(
-    listener: ApiListener,
+    mut listener: ApiListener,
     service: Arc<S>,
     shutdown: CancellationToken,
     head_deadline: Duration,

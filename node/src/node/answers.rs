@@ -297,7 +297,7 @@ pub(super) fn listing(
     api::Listing {
         cid: root.to_string(),
         name: link.name.as_ref().map(|name| name.as_str().to_owned()),
-        size: tree.bytes(),
+        size: tree.bytes_if_known(),
         files: tree.files() as u64,
         entries: bare.into_iter().chain(below).collect(),
     }

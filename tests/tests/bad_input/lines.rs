@@ -25,7 +25,10 @@ fn malformed_links_are_refused_by_every_command_that_takes_one() {
     check(&format!("shoal:{CID}?name=a%2fb"), &["in the link's name"]);
     check(&format!("shoal:{CID}?name=a&name=b"), &["two names"]);
     check(&format!("shoal:{CID}?name=%ff"), &["percent-encoding"]);
-    check(&format!("shoal:{CID}?peer=here"), &["its peer `here` is illegible"]);
+    check(
+        &format!("shoal:{CID}?peer=here"),
+        &["its peer `here` is illegible"],
+    );
     let peers = "&peer=/ip4/192.0.2.1/tcp/1".repeat(17);
     check(&format!("shoal:{CID}?{peers}"), &["more than 16 peers"]);
     check(&format!("shoal:{CID}?x={}", "y".repeat(9000)), &["longer"]);

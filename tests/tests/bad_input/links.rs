@@ -85,7 +85,10 @@ fn harmful(link: &str, long: &str, cid: &str) -> Vec<(String, Outcome)> {
     all.push((link[..token - 1].to_owned(), CUT));
     all.push((format!("{}…", &link[..80]), CUT));
     for letters in [token + 2, link.len() - 4, link.len() - 1] {
-        all.push((link[..letters].to_owned(), Says("the name at its end is cut")));
+        all.push((
+            link[..letters].to_owned(),
+            Says("the name at its end is cut"),
+        ));
     }
     for at in ["shoal:".len(), 7, 8, 9, 30, 60, 90, token - 1] {
         all.push((changed(link, at), MISTYPED));
@@ -95,12 +98,27 @@ fn harmful(link: &str, long: &str, cid: &str) -> Vec<(String, Outcome)> {
         (changed(link, token + 1), Says("the name at its end is")),
         (format!("{}U{}", &link[..40], &link[41..]), MISTYPED),
         (format!("{}{}", &link[..40], &link[41..]), CUT),
-        (format!("{}77{}", &link[..40], &link[40..]), Says("it has too many letters")),
+        (
+            format!("{}77{}", &link[..40], &link[40..]),
+            Says("it has too many letters"),
+        ),
         (format!("{link} {link}"), Says("it holds several links")),
-        (cid[..40].to_owned(), Says("the content address is cut short")),
-        (format!("shoal:{}", &cid[..58]), Says("the content address is cut short")),
-        (long[..peer].to_owned(), Says("is illegible, cut or mistyped")),
-        (long.replace("/tcp/", "/tpc/"), Says("is illegible, cut or mistyped")),
+        (
+            cid[..40].to_owned(),
+            Says("the content address is cut short"),
+        ),
+        (
+            format!("shoal:{}", &cid[..58]),
+            Says("the content address is cut short"),
+        ),
+        (
+            long[..peer].to_owned(),
+            Says("is illegible, cut or mistyped"),
+        ),
+        (
+            long.replace("/tcp/", "/tpc/"),
+            Says("is illegible, cut or mistyped"),
+        ),
     ]);
     all
 }
@@ -115,8 +133,14 @@ fn each_damaged_link_works_or_says_what_is_wrong_with_it() {
     assert_eq!(listed["link"], shared["link"]);
     let [link, long] = ["link", "link_long"].map(|form| listed[form].as_str().unwrap());
     let cid = shared["cid"].as_str().unwrap();
-    assert!(link.starts_with("shoal:S") && link.ends_with("/my%20photos.txt"), "{link}");
-    assert!(long.starts_with(&format!("shoal:{cid}?name=my%20photos.txt&peer=")), "{long}");
+    assert!(
+        link.starts_with("shoal:S") && link.ends_with("/my%20photos.txt"),
+        "{link}"
+    );
+    assert!(
+        long.starts_with(&format!("shoal:{cid}?name=my%20photos.txt&peer=")),
+        "{long}"
+    );
 
     let works = harmless(link, long, cid).into_iter().map(|it| (it, Works));
     let all: Vec<_> = works.chain(harmful(link, long, cid)).collect();
@@ -129,7 +153,13 @@ fn each_damaged_link_works_or_says_what_is_wrong_with_it() {
             }
             Says(words) => {
                 for command in ["fetch", "find"] {
-                    world.check(&[command, &text], 2, "usage", &["is not a link", words], &[]);
+                    world.check(
+                        &[command, &text],
+                        2,
+                        "usage",
+                        &["is not a link", words],
+                        &[],
+                    );
                 }
             }
         }
@@ -143,7 +173,11 @@ fn the_pieces_that_a_shell_makes_of_a_link_are_put_together() {
     fs::write(world.beside("my photos.txt"), "of last summer").unwrap();
     let shared = daemon.share(&world.beside("my photos.txt"));
     let link = shared["link"].as_str().unwrap();
-    for text in [wrapped(link, 60, " "), wrapped(link, 76, " "), link.replace("%20", " ")] {
+    for text in [
+        wrapped(link, 60, " "),
+        wrapped(link, 76, " "),
+        link.replace("%20", " "),
+    ] {
         let words = std::iter::once("ls").chain(text.split(' '));
         let listing = daemon.run(&words.collect::<Vec<_>>()).ok();
         assert_eq!(listing["cid"], shared["cid"], "{text}");
