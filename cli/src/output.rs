@@ -293,7 +293,13 @@ fn print_text(text: &str) {
         return;
     }
     let mut stdout = io::stdout().lock();
-    let written = stdout.write_all(text.as_bytes());
+    let written = match text {
+        // An empty result is a result: what takes nothing at all says so.
+        "" => rustix::io::write(&stdout, &[])
+            .map(drop)
+            .map_err(io::Error::from),
+        text => stdout.write_all(text.as_bytes()),
+    };
     if let Err(error) = written.and_then(|()| stdout.flush()) {
         // Another thread's failure is as good as this one.
         let _ = FAILED.set(error);

@@ -80,7 +80,7 @@ fn meant<'a>(shares: &'a [LinkedShare], target: &str) -> Result<&'a LinkedShare,
 }
 
 fn not_shared(target: &str) -> ApiError {
-    let message = format!("{} is not shared here", human::escape(target));
+    let message = format!("`{}` is not shared here", human::escape(target));
     ApiError::new(ErrorCode::NotShared, message).hint("`shoal ls` lists what is shared")
 }
 

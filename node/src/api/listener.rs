@@ -1,10 +1,11 @@
 //! The bound API socket, with a cap on its connections.
 
 use std::{
+    collections::VecDeque,
     io,
     path::Path,
     pin::Pin,
-    sync::Arc,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     task::{Context, Poll},
     time::Duration,
 };
@@ -12,7 +13,7 @@ use std::{
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::{UnixListener, UnixStream},
-    sync::{OwnedSemaphorePermit, Semaphore},
+    sync::{Notify, OwnedSemaphorePermit, Semaphore},
     task::JoinHandle,
     time::Interval,
 };
@@ -44,6 +45,8 @@ pub fn bind(lock: &HomeLock) -> Result<ApiListener, HomeError> {
         listener,
         bound,
         room: Arc::new(Semaphore::new(CONNECTIONS_MAX)),
+        heads: Heads::default(),
+        accepted: None,
         watch: tokio::time::interval(LOOK_INTERVAL),
         looking: None,
     })
@@ -55,6 +58,9 @@ pub struct ApiListener {
     listener: UnixListener,
     bound: Bound,
     room: Arc<Semaphore>,
+    heads: Heads,
+    /// A connection that waits for room.
+    accepted: Option<UnixStream>,
     watch: Interval,
     /// Looks whether the socket is there; on a thread of its own, for the disk may hang.
     looking: Option<JoinHandle<Looked>>,
@@ -89,7 +95,18 @@ impl ApiListener {
     pub(super) async fn accept(&mut self) -> Connection {
         loop {
             tokio::select! {
-                connection = next(&self.listener, &self.room) => return connection,
+                stream = next(&self.listener), if self.accepted.is_none() => {
+                    self.accepted = Some(stream);
+                    if self.room.available_permits() == 0 {
+                        self.heads.evict_oldest();
+                    }
+                }
+                permit = room(&self.room), if self.accepted.is_some() => {
+                    if let Some(stream) = self.accepted.take() {
+                        let head = self.heads.enter();
+                        return Connection { stream, head, _permit: permit };
+                    }
+                }
                 looked = finished(&mut self.looking) => {
                     self.looking = None;
                     self.take(looked);
@@ -118,26 +135,26 @@ impl ApiListener {
     }
 }
 
-/// The next connection of a listener, once there is room for it. Cancel-safe.
-async fn next(listener: &UnixListener, room: &Arc<Semaphore>) -> Connection {
+/// The next connection of a listener. Cancel-safe.
+async fn next(listener: &UnixListener) -> UnixStream {
     loop {
-        // The semaphore is never closed; were it, no connection would be better than one without a
-        // cap.
-        let Ok(permit) = Arc::clone(room).acquire_owned().await else {
-            std::future::pending().await
-        };
         match listener.accept().await {
-            Ok((stream, _)) => {
-                return Connection {
-                    stream,
-                    _permit: permit,
-                };
-            }
+            Ok((stream, _)) => return stream,
             Err(error) => {
                 tracing::warn!(%error, "cannot accept a connection to the API");
                 tokio::time::sleep(ACCEPT_RETRY_INTERVAL).await;
             }
         }
+    }
+}
+
+/// Room for one more connection, once there is some. Cancel-safe.
+async fn room(room: &Arc<Semaphore>) -> OwnedSemaphorePermit {
+    match Arc::clone(room).acquire_owned().await {
+        Ok(permit) => permit,
+        // The semaphore is never closed; were it, no connection would be better than one without a
+        // cap.
+        Err(_) => std::future::pending().await,
     }
 }
 
@@ -161,11 +178,73 @@ impl Connections {
     }
 }
 
+/// The connections on which no request has come yet, the oldest first: at most
+/// [`CONNECTIONS_MAX`]. Where there is no room for another connection, the oldest of them gives way:
+/// who asks for something writes it at once.
+#[derive(Clone, Debug, Default)]
+struct Heads(Arc<Mutex<VecDeque<Arc<Notify>>>>);
+
+impl Heads {
+    fn enter(&self) -> Head {
+        let evicted = Arc::new(Notify::new());
+        self.lock().push_back(Arc::clone(&evicted));
+        Head {
+            evicted,
+            heads: self.clone(),
+        }
+    }
+
+    fn evict_oldest(&self) {
+        if let Some(oldest) = self.lock().pop_front() {
+            tracing::debug!("a connection to the API on which no request came gives way");
+            oldest.notify_one();
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, VecDeque<Arc<Notify>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The first request of a connection, which is waited for.
+#[derive(Clone, Debug)]
+pub(super) struct Head {
+    evicted: Arc<Notify>,
+    heads: Heads,
+}
+
+impl Head {
+    /// It has come: the connection stays.
+    pub(super) fn has_come(&self) {
+        let mut heads = self.heads.lock();
+        heads.retain(|other| !Arc::ptr_eq(other, &self.evicted));
+    }
+
+    /// Ends when the connection has to give way to another. Cancel-safe.
+    pub(super) async fn gives_way(&self) {
+        self.evicted.notified().await;
+    }
+}
+
 /// An accepted connection, counted while it lives.
 #[derive(Debug)]
 pub(super) struct Connection {
     stream: UnixStream,
+    head: Head,
     _permit: OwnedSemaphorePermit,
+}
+
+impl Connection {
+    /// Its first request.
+    pub(super) fn head(&self) -> Head {
+        self.head.clone()
+    }
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        self.head.has_come();
+    }
 }
 
 impl AsyncRead for Connection {

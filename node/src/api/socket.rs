@@ -275,7 +275,11 @@ mod tests {
         fs::create_dir(&deep).unwrap();
         fs::create_dir(&good).unwrap();
         let bad = [missing, file, deep.clone()];
-        let bound = bind_at(lock.home(), &[&bad[..], &[good.clone()]].concat()).unwrap();
+        let bound = bind_at(
+            lock.home(),
+            &[&bad[..], std::slice::from_ref(&good)].concat(),
+        )
+        .unwrap();
         assert!(bound.path.starts_with(&good), "{}", bound.path.display());
         UnixStream::connect(socket_path(&home).unwrap()).unwrap();
         drop(bound);
@@ -284,7 +288,7 @@ mod tests {
             panic!("another error");
         };
         let places: Vec<_> = tried.iter().map(|(place, _)| place.clone()).collect();
-        assert_eq!(places, [&[lock.home().to_owned()], &bad[..]].concat());
+        assert_eq!(places, [&[lock.home().to_owned()][..], &bad].concat());
         assert!(tried[0].1.to_string().contains("too long"), "{tried:?}");
         // What was tried left nothing.
         assert_eq!(fs::read_dir(&deep).unwrap().count(), 0);

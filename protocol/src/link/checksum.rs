@@ -171,9 +171,9 @@ mod tests {
             let scale = inverse(rows[rank][column]);
             rows[rank] = rows[rank].map(|it| product(it, scale));
             for row in rank + 1..rows.len() {
-                let factor = rows[row][column];
-                for at in 0..4 {
-                    rows[row][at] ^= product(factor, rows[rank][at]);
+                let (factor, by) = (rows[row][column], rows[rank]);
+                for (value, by) in rows[row].iter_mut().zip(by) {
+                    *value ^= product(factor, by);
                 }
             }
             rank += 1;

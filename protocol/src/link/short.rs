@@ -67,6 +67,8 @@ const QR5_CHARACTERS: usize = 154;
 const HEADER_BITS: usize = 16;
 const DIGEST_BITS: usize = 256;
 const KEY_BITS: usize = 256;
+const V4_BITS: usize = 32;
+const V6_BITS: usize = 128;
 const PORT_BITS: usize = 16;
 
 /// Letters that hold the header: from these on it is known how long a token is.
@@ -125,8 +127,8 @@ impl Packed {
     /// Bits of an address of this kind; none for what is no kind.
     fn bits_of(kind: u16) -> usize {
         match kind {
-            1 | 2 => Ipv4Addr::BITS as usize + PORT_BITS,
-            3 | 4 => Ipv6Addr::BITS as usize + PORT_BITS,
+            1 | 2 => V4_BITS.saturating_add(PORT_BITS),
+            3 | 4 => V6_BITS.saturating_add(PORT_BITS),
             _ => 0,
         }
     }
