@@ -5,10 +5,12 @@
 //! `net` the swarm, `store` the database and the view of the shares, `share` the way from files to
 //! an index, `fetch` the way from a link to files, `serve` what others ask of this node, `swarm`
 //! what these two know of each other, `limits` how much of the line it may use, `api` the local
-//! HTTP interface and `client` who asks there, `events` the bus of what happens, `metrics` the numbers, `config` the one typed configuration.
+//! HTTP interface and `client` who asks there, `clock_gap` notices when this program did not run,
+//! `events` the bus of what happens, `metrics` the numbers, `config` the one typed configuration.
 
 pub mod api;
 pub mod client;
+mod clock_gap;
 pub mod config;
 pub mod emulation;
 pub mod events;
@@ -25,4 +27,5 @@ pub mod share;
 pub mod store;
 mod swarm;
 
+pub use clock_gap::{ClockGaps, Gap};
 pub use node::{Node, NodeError, NodeHandle, Shared};

@@ -190,7 +190,8 @@ impl Announcer {
         }
     }
 
-    fn hurry_all(&mut self, now: u64) {
+    /// Makes every key due, a few at a time as always.
+    pub(super) fn hurry_all(&mut self, now: u64) {
         let keys: Vec<Key> = self.entries.keys().copied().collect();
         for key in keys {
             self.hurry(key, now);

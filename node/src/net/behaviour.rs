@@ -8,6 +8,7 @@ use libp2p::swarm::behaviour::toggle::Toggle;
 use libp2p::{PeerId, identify, mdns, ping};
 use tokio::sync::mpsc;
 
+use super::activity::Activities;
 use super::config::{NetConfig, Protocols};
 use super::counters::Counters;
 use super::dht::Dht;
@@ -21,9 +22,17 @@ const AGENT: &str = concat!("shoal/", env!("CARGO_PKG_VERSION"));
 /// How often a connection is tried out.
 const PING_INTERVAL: Duration = Duration::from_secs(10);
 
-/// How long an answer may take; a slow line has bulk data queued before it. The second failure in a
-/// row closes the connection, so one that is dead is gone after 50 s at the latest.
+/// How long an answer counts; a slow line has bulk data queued before it. An answer that is late
+/// closes nothing: only silence does, see [`SILENCE_MAX`].
 const PING_TIMEOUT: Duration = Duration::from_secs(15);
+
+/// After how long without a single byte from a peer its connection is dead.
+///
+/// Whoever lives asks for a sign, and answers, every [`PING_INTERVAL`]; one that waits for an answer
+/// in vain asks again after [`PING_TIMEOUT`] and an interval, 25 s. This leaves time for another
+/// 20 s in which the line loses packets. A connection that carries anything, however slowly, is
+/// never silent for so long.
+pub(super) const SILENCE_MAX: Duration = Duration::from_secs(45);
 
 /// All protocols of a node. The limits come first: what they refuse, nobody else hears of.
 #[derive(NetworkBehaviour)]
@@ -51,12 +60,18 @@ impl Behaviour {
             .with_push_listen_addr_updates(true)
             // Its cache hands out whatever a peer says of itself; the book keeps what is believed.
             .with_cache_size(0);
-        let (exchange, incoming) =
-            Exchange::new(protocols.exchange.clone(), &config.limits, counters.clone());
+        let activities = Activities::default();
+        let (exchange, incoming) = Exchange::new(
+            protocols.exchange.clone(),
+            &config.limits,
+            counters.clone(),
+            activities.clone(),
+        );
         let behaviour = Self {
             limits: Limits::new(
                 config.limits.clone(),
                 config.dht.diversity,
+                activities,
                 counters.clone(),
             ),
             identify: identify::Behaviour::new(identify),

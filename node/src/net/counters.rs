@@ -60,6 +60,8 @@ impl std::ops::Deref for Counters {
 counters! {
     /// Connections refused by a limit.
     connections_refused,
+    /// Idle connections closed to make room for new ones.
+    connections_gave_way,
     /// Connections refused because the peer is banned.
     connections_banned,
     /// Peers disconnected because they do not speak this network's protocols.

@@ -11,13 +11,15 @@ use tokio_util::sync::CancellationToken;
 
 use super::actor::{self, Command, Ends};
 use super::counters::Counters;
+use super::foreign::Foreign;
 use super::lookups::PROVIDERS_PER_LOOKUP_MAX;
 use super::meter::Traffic;
 use super::scope::{Scope, peer_of};
 use super::{
-    AnnounceState, ConnectError, ExchangeStream, Journal, Key, KvLog, LookupError, NetConfig,
-    NetCounters, NetError, OpenError, PeerInfo, ProviderFound,
+    AnnounceState, ConnectError, ExchangeStream, Journal, Key, KvLog, LookupError, Misfit,
+    NetConfig, NetCounters, NetError, OpenError, PeerInfo, ProviderFound,
 };
+use crate::clock_gap::ClockGaps;
 
 /// Commands that wait for the network task. It does nothing slow, so more would only hide a
 /// standstill.
@@ -102,6 +104,7 @@ pub struct Net {
     addresses: watch::Receiver<OwnAddresses>,
     counters: Counters,
     traffic: Traffic,
+    gaps: ClockGaps,
     shutdown: CancellationToken,
     task: Arc<Task>,
 }
@@ -131,6 +134,7 @@ impl Net {
         let (ended, _) = watch::channel(None);
         let shutdown = CancellationToken::new();
         let (counters, traffic) = (Counters::default(), Traffic::default());
+        let gaps = ClockGaps::default();
         let ends = Ends {
             inbox,
             shutdown: shutdown.clone(),
@@ -138,6 +142,7 @@ impl Net {
             addresses: published,
             counters: counters.clone(),
             traffic: traffic.clone(),
+            gaps: gaps.clone(),
         };
         // On the heap: a whole swarm is built in it.
         let (actor, incoming) = Box::pin(actor::start(config, keypair, deps, ends)).await?;
@@ -149,6 +154,7 @@ impl Net {
             addresses,
             counters,
             traffic,
+            gaps,
             shutdown,
             task: Arc::new(Task { running, ended }),
         };
@@ -189,6 +195,12 @@ impl Net {
         self.traffic.clone()
     }
 
+    /// Gaps in this machine's own time; while the network runs, one is noticed within a second.
+    #[must_use]
+    pub fn clock_gaps(&self) -> ClockGaps {
+        self.gaps.clone()
+    }
+
     /// What was refused, dropped or lost so far.
     #[must_use]
     pub fn counters(&self) -> NetCounters {
@@ -206,6 +218,20 @@ impl Net {
         self.ask(|reply| Command::Peers { reply })
             .await
             .unwrap_or_default()
+    }
+
+    /// Peers of Shoal, met in the last ten minutes, that this node does not understand: of another
+    /// network or with another number of the exchange protocol. The latest first, at most 64.
+    pub async fn foreign(&self) -> Vec<Foreign> {
+        self.ask(|reply| Command::Foreign { reply })
+            .await
+            .unwrap_or_default()
+    }
+
+    /// Why this node and `peer` do not understand each other, if that was found out.
+    pub async fn misfit(&self, peer: PeerId) -> Option<Misfit> {
+        let mut foreign = self.foreign().await.into_iter();
+        foreign.find(|it| it.peer == peer).map(|it| it.misfit)
     }
 
     /// How the DHT stands; all zero when the network has ended.
@@ -257,7 +283,7 @@ impl Net {
             addresses,
             waiter,
         });
-        match tokio::time::timeout(CONNECT_TIMEOUT, connected).await {
+        match self.gaps.timeout(CONNECT_TIMEOUT, connected).await {
             Ok(answer) => answer.unwrap_or(Err(ConnectError::Closed)),
             Err(_) => Err(ConnectError::Timeout),
         }
@@ -294,7 +320,7 @@ impl Net {
     pub async fn open_exchange(&self, peer: PeerId) -> Result<ExchangeStream, OpenError> {
         self.connect_peer(peer, Vec::new()).await?;
         let opened = self.ask(|opener| Command::Open { peer, opener });
-        match tokio::time::timeout(OPEN_TIMEOUT, opened).await {
+        match self.gaps.timeout(OPEN_TIMEOUT, opened).await {
             Ok(Some(opened)) => opened,
             Ok(None) if self.commands.is_closed() => Err(ConnectError::Closed.into()),
             Ok(None) => Err(OpenError::Lost("the connection was closed".to_owned())),

@@ -8,6 +8,7 @@
 //!
 //! Where to start reading: [`Net`], then `actor`, then `dht`, `records` and `exchange`.
 
+mod activity;
 mod actor;
 mod announce;
 mod behaviour;
@@ -17,6 +18,7 @@ mod counters;
 mod dht;
 mod error;
 mod exchange;
+mod foreign;
 mod handle;
 pub mod identity;
 mod journal;
@@ -38,6 +40,7 @@ pub use self::config::{
 pub use self::counters::NetCounters;
 pub use self::error::{ConnectError, LookupError, NetError, OpenError};
 pub use self::exchange::ExchangeStream;
+pub use self::foreign::{Foreign, Misfit};
 pub use self::handle::{DhtStatus, Net, NetDeps, NetEvent, OwnAddresses};
 pub use self::journal::{Change, Journal, KvLog};
 pub use self::limits::Refusal;

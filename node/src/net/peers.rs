@@ -123,6 +123,12 @@ impl Peers {
         self.peers.values().filter(|peer| peer.member).count()
     }
 
+    /// The peers of this network that are connected.
+    pub(super) fn member_ids(&self) -> impl Iterator<Item = PeerId> {
+        let members = self.peers.iter().filter(|(_, peer)| peer.member);
+        members.map(|(id, _)| *id)
+    }
+
     /// The remote address of one connection.
     pub(super) fn address(&self, peer: &PeerId, id: ConnectionId) -> Option<&Multiaddr> {
         let connections = &self.peers.get(peer)?.connections;

@@ -254,6 +254,17 @@ impl Seeds {
         }
     }
 
+    /// Forgets all pauses: what failed before this machine slept says nothing of now.
+    pub(super) fn hurry(&mut self) {
+        let bootstrap = self.bootstrap.iter_mut().map(|seed| &mut seed.retry);
+        let remembered = self.remembered.values_mut().map(|seed| &mut seed.retry);
+        for retry in bootstrap.chain(remembered) {
+            if let Retry::At(..) = retry {
+                *retry = Retry::Now;
+            }
+        }
+    }
+
     fn retry_mut(&mut self, seed: SeedId) -> Option<&mut Retry> {
         match seed {
             SeedId::Bootstrap(index) => self.bootstrap.get_mut(index).map(|seed| &mut seed.retry),

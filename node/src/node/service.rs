@@ -50,7 +50,8 @@ impl Service for NodeHandle {
         let (up, down) = inner.rates.current();
         let limits = self.limits_now();
         let scrubbing = inner.scrub.status();
-        let warnings = warnings::of(&shares, peers.len(), &limits, &scrubbing);
+        let foreign = inner.net.foreign().await;
+        let warnings = warnings::of(&shares, peers.len(), &limits, &scrubbing, &foreign);
         Ok(api::Status {
             peer_id: self.peer_id(),
             version: env!("CARGO_PKG_VERSION").to_owned(),

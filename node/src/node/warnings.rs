@@ -6,16 +6,22 @@ use std::{
     time::Duration,
 };
 
+use libp2p::PeerId;
+
 use super::{Inner, NodeHandle, answers, budgets, scrub};
 use crate::{
     api::types as api,
     events::Event,
+    net::Foreign,
     store::{ShareId, ShareRecord},
 };
 
 /// Between two looks for what has become worth a warning; a look asks the network for its peers and
 /// reads no file.
 const LOOK_INTERVAL: Duration = Duration::from_secs(5);
+
+/// Peers that this node does not understand of which a person is told at a time: one says it all.
+const FOREIGN_MAX: usize = 4;
 
 /// Something worth a warning.
 pub(super) struct Warning {
@@ -34,6 +40,8 @@ enum About {
         spent: bool,
     },
     Damage,
+    /// A peer that this node does not understand.
+    Foreign(PeerId),
 }
 
 /// All warnings there are.
@@ -42,6 +50,7 @@ pub(super) fn of(
     peers: usize,
     limits: &api::Limits,
     scrub: &api::Scrub,
+    foreign: &[Foreign],
 ) -> Vec<Warning> {
     let warning = |about, message| Warning { about, message };
     let changed = shares.iter().filter_map(|share| {
@@ -57,10 +66,13 @@ pub(super) fn of(
     let budget = budgets::warning(limits);
     let budget = budget.map(|message| warning(About::Budget { spent }, message));
     let damage = scrub::warning(scrub).map(|message| warning(About::Damage, message));
+    let foreign = foreign.iter().take(FOREIGN_MAX);
+    let foreign = foreign.map(|it| warning(About::Foreign(it.peer), it.to_string()));
     changed
         .chain(no_peers)
         .chain(budget)
         .chain(damage)
+        .chain(foreign)
         .collect()
 }
 
@@ -98,6 +110,7 @@ impl NodeHandle {
         let inner = &self.inner;
         let peers = inner.net.peers().await.len();
         let (limits, scrub) = (self.limits_now(), inner.scrub.status());
-        of(&inner.library.shares(), peers, &limits, &scrub)
+        let foreign = inner.net.foreign().await;
+        of(&inner.library.shares(), peers, &limits, &scrub, &foreign)
     }
 }

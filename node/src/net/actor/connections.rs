@@ -11,6 +11,7 @@ use super::Actor;
 use super::dials::{Origin, Waiter, connect_error};
 use crate::net::behaviour::BehaviourEvent;
 use crate::net::book::ADDRESSES_MAX;
+use crate::net::foreign::{Foreign, Misfit, misfit};
 use crate::net::records::unix_now;
 use crate::net::scope::{Scope, believed, is_name};
 use crate::net::seeds::{SeedDial, SeedId};
@@ -81,16 +82,9 @@ impl Actor {
             }) => {
                 self.peers.measured(&peer, rtt);
             }
-            BehaviourEvent::Ping(ping::Event {
-                connection,
-                result: Err(ping::Failure::Timeout | ping::Failure::Other { .. }),
-                ..
-            }) => {
-                // The second failure in a row; nothing else notices a line that is half open.
-                self.swarm.close_connection(connection);
-            }
             BehaviourEvent::Mdns(mdns::Event::Discovered(found)) => self.handle_discovered(found),
             BehaviourEvent::Dht(event) => self.handle_dht(event),
+            // A pong that is late may lie behind bulk; a line that is dead is one that is silent.
             BehaviourEvent::Identify(_) | BehaviourEvent::Ping(_) | BehaviourEvent::Mdns(_) => {}
             BehaviourEvent::Limits(never) | BehaviourEvent::Exchange(never) => match never {},
         }
@@ -105,7 +99,7 @@ impl Actor {
     ) {
         if let Some(peer) = peer {
             self.book.add(peer, addresses);
-            if self.peers.contains(&peer) {
+            if self.swarm.behaviour().exchange.is_connected(&peer) {
                 waiter.send(Ok(peer)).ok();
             } else if self.dials.wait(peer, waiter) {
                 self.dial_waited_for(peer);
@@ -180,6 +174,7 @@ impl Actor {
     }
 
     pub(super) fn disconnect(&mut self, peer: PeerId) {
+        self.swarm.behaviour_mut().exchange.close(&peer);
         // An error says that it is not connected, which is what was asked for.
         self.swarm.disconnect_peer_id(peer).ok();
     }
@@ -192,6 +187,7 @@ impl Actor {
         if member {
             self.emit(NetEvent::PeerDisconnected { peer });
         }
+        self.dial_missed(peer);
     }
 
     fn handle_dial_failed(&mut self, id: ConnectionId, peer: Option<PeerId>, error: DialError) {
@@ -218,8 +214,15 @@ impl Actor {
             .flatten();
         let scope = Scope::of(remote).or(named).unwrap_or(Scope::Public);
         let server = info.protocols.contains(&self.protocols.kad);
+        let misfit = misfit(&self.protocols, &info.protocols);
+        let of_shoal = misfit.is_some();
+        self.note_misfit(peer, misfit);
         if !server && !info.protocols.contains(&self.protocols.exchange) {
             self.counters.strangers.add();
+            if of_shoal {
+                // It learns as much of this node, and the connection, which nothing uses, ends.
+                return;
+            }
             tracing::debug!(%peer, "speaks none of this network's protocols");
             self.handle_ban(peer, STRANGER_PAUSE);
             return;
@@ -245,6 +248,17 @@ impl Actor {
         }
     }
 
+    /// Takes note whether a peer of Shoal is one that this node understands.
+    fn note_misfit(&mut self, peer: PeerId, misfit: Option<Misfit>) {
+        let Some(misfit) = misfit else {
+            self.foreigners.understood(&peer);
+            return;
+        };
+        if self.foreigners.met(peer, &misfit, Instant::now()) {
+            tracing::info!("{}", Foreign { peer, misfit });
+        }
+    }
+
     /// Puts a DHT server into the routing table; a node of the public network does not take in
     /// those that only its local network can reach.
     pub(super) fn route(&mut self, peer: PeerId, addresses: &[Multiaddr]) {
@@ -265,7 +279,8 @@ impl Actor {
             let addresses = believed(&peer, [&address], Scope::Lan, ADDRESSES_MAX);
             self.book.add(peer, addresses);
             let addresses = self.book.addresses(&peer).to_vec();
-            if addresses.is_empty() || self.peers.members() >= MDNS_PEERS_MAX {
+            let rests = self.foreigners.rests(&peer, Instant::now());
+            if addresses.is_empty() || rests || self.peers.members() >= MDNS_PEERS_MAX {
                 continue;
             }
             let opts = DialOpts::peer_id(peer).addresses(addresses).build();
@@ -342,6 +357,7 @@ impl Actor {
         if *self.addresses.borrow() != addresses {
             self.addresses.send_replace(addresses);
             self.emit(NetEvent::AddressesChanged);
+            self.announce_after_move();
         }
     }
 }

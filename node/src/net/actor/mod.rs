@@ -9,6 +9,7 @@ mod connections;
 mod dials;
 mod queries;
 mod start;
+mod waking;
 
 use std::time::{Duration, Instant};
 
@@ -21,23 +22,26 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 
 use self::dials::{Dials, Waiter};
+use self::waking::Waking;
 use super::announce::{AnnounceState, Announcer};
 use super::behaviour::Behaviour;
 use super::book::Book;
 use super::config::Protocols;
 use super::counters::Counters;
 use super::exchange::Opener;
+use super::foreign::{Foreign, Foreigners};
 use super::journal::Journal;
 use super::lookups::{Lookup, Lookups, ProviderFound};
 use super::peers::{PeerInfo, Peers};
 use super::records::{Announced, Key, unix_now};
 use super::seeds::Seeds;
 use super::{DhtStatus, LookupError, NetEvent, OpenError, OwnAddresses};
+use crate::clock_gap::{ClockGaps, LOOK_INTERVAL};
 
 pub(super) use self::start::{Ends, start};
 
-/// How often the task looks at what is due.
-const TICK: Duration = Duration::from_secs(1);
+/// How often the task looks at what is due, and whether it has slept.
+const TICK: Duration = LOOK_INTERVAL;
 
 /// After how many ticks records that have expired are dropped: ten minutes.
 const SWEEP_TICKS: u64 = 600;
@@ -89,6 +93,9 @@ pub(super) enum Command {
     Dht {
         reply: oneshot::Sender<DhtStatus>,
     },
+    Foreign {
+        reply: oneshot::Sender<Vec<Foreign>>,
+    },
     Ban {
         peer: PeerId,
         duration: Duration,
@@ -115,6 +122,9 @@ pub(super) struct Actor {
     announcer: Announcer,
     /// When earlier runs announced what; taken out as keys are added.
     announced: Announced,
+    foreigners: Foreigners,
+    gaps: ClockGaps,
+    waking: Waking,
     counters: Counters,
     /// The tasks of connections.
     tasks: TaskTracker,
@@ -188,6 +198,9 @@ impl Actor {
             Command::Dht { reply } => {
                 reply.send(self.swarm.behaviour_mut().dht.status()).ok();
             }
+            Command::Foreign { reply } => {
+                reply.send(self.foreigners.all(Instant::now())).ok();
+            }
             Command::Ban { peer, duration } => self.handle_ban(peer, duration),
             Command::Disconnect { peer } => self.disconnect(peer),
         }
@@ -220,6 +233,7 @@ impl Actor {
 
     fn handle_tick(&mut self) {
         self.ticks += 1;
+        self.look_for_gap();
         self.dial_seeds(Instant::now());
         for query in self.lookups.abandoned() {
             self.swarm.behaviour_mut().dht.finish(query);
@@ -240,7 +254,7 @@ impl Actor {
     /// Says goodbye to peers, ends all tasks and waits until what was remembered is written.
     async fn close(mut self) {
         for peer in self.peers.ids() {
-            self.swarm.disconnect_peer_id(peer).ok();
+            self.disconnect(peer);
         }
         let drained = async {
             while self.swarm.connected_peers().next().is_some() {

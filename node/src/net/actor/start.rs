@@ -16,7 +16,8 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::dials::root_cause;
-use super::{Actor, Command, Dials};
+use super::{Actor, Command, Dials, Foreigners, Waking};
+use crate::clock_gap::ClockGaps;
 use crate::emulation::Emulation;
 use crate::net::announce::Announcer;
 use crate::net::behaviour::Behaviour;
@@ -55,6 +56,7 @@ pub(in crate::net) struct Ends {
     pub(in crate::net) addresses: watch::Sender<OwnAddresses>,
     pub(in crate::net) counters: Counters,
     pub(in crate::net) traffic: Traffic,
+    pub(in crate::net) gaps: ClockGaps,
 }
 
 /// Builds an actor that listens; it only has to be run.
@@ -73,7 +75,7 @@ pub(in crate::net) async fn start(
     let links_end = carriers.end.clone().drop_guard();
     let links = Links::of(&config, carriers);
     let timeout = config.limits.handshake_timeout;
-    let transport = transport::build(keypair, timeout, &ends.traffic, &links)?;
+    let transport = transport::build(keypair, timeout, &ends.traffic, &ends.gaps, &links)?;
     let local = keypair.public().to_peer_id();
     let remembered = remembered(&config, local, deps, &ends.counters).await?;
     let Remembered {
@@ -114,6 +116,9 @@ pub(in crate::net) async fn start(
         lookups: Lookups::default(),
         announcer: Announcer::new(config.dht.announce_interval),
         announced,
+        foreigners: Foreigners::default(),
+        gaps: ends.gaps,
+        waking: Waking::default(),
         counters: ends.counters,
         tasks,
         links_end,

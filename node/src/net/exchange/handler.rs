@@ -21,6 +21,7 @@ use tokio::sync::{Semaphore, mpsc, oneshot};
 
 use super::stream::{ExchangeStream, Slots};
 use crate::net::OpenError;
+use crate::net::activity::{Activities, Activity};
 use crate::net::counters::Counters;
 
 /// How long the peer may take to agree to a stream.
@@ -51,12 +52,14 @@ pub(super) struct Shared {
     /// Slots for inbound streams of the whole node.
     pub(super) node_slots: Arc<Semaphore>,
     pub(super) counters: Counters,
+    pub(super) activities: Activities,
 }
 
 pub(crate) struct Handler {
     shared: Shared,
     peer: PeerId,
     connection: ConnectionId,
+    activity: Arc<Activity>,
     /// Slots for inbound streams of this connection.
     slots: Arc<Semaphore>,
     waiting: VecDeque<Opener>,
@@ -74,6 +77,7 @@ impl Handler {
         slots_max: usize,
     ) -> Self {
         Self {
+            activity: shared.activities.of(connection),
             shared,
             peer,
             connection,
@@ -98,10 +102,15 @@ impl Handler {
             _connection: connection,
             _node: node,
         };
-        let stream = ExchangeStream::new(stream, self.peer, self.connection, Some(slots));
+        let stream = self.stream(stream, Some(slots));
         if self.shared.incoming.try_send(stream).is_err() {
             self.shared.counters.streams_not_taken.add();
         }
+    }
+
+    fn stream(&self, stream: Stream, slots: Option<Slots>) -> ExchangeStream {
+        let activity = Arc::clone(&self.activity);
+        ExchangeStream::new(stream, self.peer, self.connection, activity, slots)
     }
 
     fn handle_open(&mut self, opener: Opener) {
@@ -175,7 +184,7 @@ impl ConnectionHandler for Handler {
                 info,
             }) => {
                 self.negotiating = self.negotiating.saturating_sub(1);
-                let stream = ExchangeStream::new(protocol, self.peer, self.connection, None);
+                let stream = self.stream(protocol, None);
                 // An opener that has gone drops the stream, which resets it.
                 info.send(Ok(stream)).ok();
             }

@@ -29,6 +29,7 @@ pub use self::stream::ExchangeStream;
 pub(super) use self::handler::Opener;
 
 use self::handler::{Handler, Order, Shared};
+use super::activity::{Activities, Activity};
 use super::config::ConnectionLimits;
 use super::counters::Counters;
 use super::scope::{Kind, Socket};
@@ -53,7 +54,7 @@ struct Connection {
     id: ConnectionId,
     /// TCP is the faster path; streams prefer it.
     kind: Option<Kind>,
-    neighbour: bool,
+    activity: Arc<Activity>,
 }
 
 impl Exchange {
@@ -62,6 +63,7 @@ impl Exchange {
         protocol: StreamProtocol,
         limits: &ConnectionLimits,
         counters: Counters,
+        activities: Activities,
     ) -> (Self, mpsc::Receiver<ExchangeStream>) {
         let (incoming, taken) = mpsc::channel(INCOMING_MAX);
         let node_slots = Arc::new(Semaphore::new(limits.streams_max as usize));
@@ -71,6 +73,7 @@ impl Exchange {
                 incoming,
                 node_slots,
                 counters,
+                activities,
             },
             streams_per_connection_max: limits.streams_per_connection_max as usize,
             neighbours_max: limits.neighbours_max as usize,
@@ -81,14 +84,24 @@ impl Exchange {
         (exchange, taken)
     }
 
+    /// Whether there is a connection with `peer` that this node does not close.
+    pub(super) fn is_connected(&self, peer: &PeerId) -> bool {
+        self.best(peer).is_some()
+    }
+
+    /// The fastest and oldest connection with a peer of those that do not end.
+    fn best(&self, peer: &PeerId) -> Option<&Connection> {
+        let connections = self.connections.get(peer)?.iter();
+        let open = connections.filter(|connection| !connection.activity.is_closing());
+        open.min_by_key(|connection| connection.kind)
+    }
+
     /// Opens a stream to a connected peer, on its fastest and oldest connection, and answers
     /// `opener`.
     ///
     /// Gives `opener` back when the peer is not connected.
     pub(super) fn open(&mut self, peer: PeerId, opener: Opener) -> Result<(), Opener> {
-        let connections = self.connections.get(&peer);
-        let best = connections.and_then(|all| all.iter().min_by_key(|connection| connection.kind));
-        let Some(id) = best.map(|connection| connection.id) else {
+        let Some(id) = self.best(&peer).map(|connection| connection.id) else {
             return Err(opener);
         };
         self.order(peer, id, Order::Open(opener));
@@ -98,22 +111,27 @@ impl Exchange {
     /// Keeps one connection with `peer` open although nothing uses it, as long as there are slots
     /// for neighbours.
     pub(super) fn keep(&mut self, peer: PeerId) {
-        let Some(connections) = self.connections.get_mut(&peer) else {
-            return;
-        };
-        if self.neighbours >= self.neighbours_max || connections.iter().any(|one| one.neighbour) {
+        let kept = self.connections.get(&peer).is_some_and(|connections| {
+            let mut open = connections.iter();
+            open.any(|one| one.activity.is_neighbour() && !one.activity.is_closing())
+        });
+        if kept || self.neighbours >= self.neighbours_max {
             return;
         }
-        let Some(connection) = connections
-            .iter_mut()
-            .min_by_key(|connection| connection.kind)
-        else {
+        let Some(connection) = self.best(&peer) else {
             return;
         };
-        connection.neighbour = true;
-        self.neighbours += 1;
+        connection.activity.keep();
         let id = connection.id;
+        self.neighbours += 1;
         self.order(peer, id, Order::Keep);
+    }
+
+    /// Takes note that this node closes all connections with `peer`: no stream is opened on them.
+    pub(super) fn close(&mut self, peer: &PeerId) {
+        for connection in self.connections.get(peer).into_iter().flatten() {
+            connection.activity.close();
+        }
     }
 
     fn order(&mut self, peer_id: PeerId, connection: ConnectionId, event: Order) {
@@ -140,10 +158,11 @@ impl Exchange {
         };
         if let Some(index) = connections.iter().position(|one| one.id == connection) {
             let closed = connections.remove(index);
-            self.neighbours -= usize::from(closed.neighbour);
+            let neighbour = closed.activity.is_neighbour();
+            self.neighbours -= usize::from(neighbour);
             if connections.is_empty() {
                 self.connections.remove(&peer);
-            } else if closed.neighbour {
+            } else if neighbour {
                 self.keep(peer);
             }
         }
@@ -187,7 +206,7 @@ impl NetworkBehaviour for Exchange {
                 let connection = Connection {
                     id: connection_id,
                     kind,
-                    neighbour: false,
+                    activity: self.shared.activities.of(connection_id),
                 };
                 self.connections
                     .entry(peer_id)

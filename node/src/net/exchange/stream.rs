@@ -2,13 +2,16 @@
 
 use std::io;
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
 
 use libp2p::swarm::ConnectionId;
 use libp2p::{PeerId, Stream};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::OwnedSemaphorePermit;
 use tokio_util::compat::{Compat, FuturesAsyncReadCompatExt};
+
+use crate::net::activity::Activity;
 
 /// A stream of the exchange protocol: bytes both ways, on one connection with one peer.
 ///
@@ -20,6 +23,7 @@ pub struct ExchangeStream {
     io: Compat<Stream>,
     peer: PeerId,
     connection: ConnectionId,
+    activity: Arc<Activity>,
     /// The slots that an inbound stream occupies, given back when it is dropped.
     _slots: Option<Slots>,
 }
@@ -36,12 +40,14 @@ impl ExchangeStream {
         stream: Stream,
         peer: PeerId,
         connection: ConnectionId,
+        activity: Arc<Activity>,
         slots: Option<Slots>,
     ) -> Self {
         Self {
             io: stream.compat(),
             peer,
             connection,
+            activity,
             _slots: slots,
         }
     }
@@ -65,7 +71,10 @@ impl AsyncRead for ExchangeStream {
         cx: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_read(cx, buffer)
+        let filled = buffer.filled().len();
+        let read = ready!(Pin::new(&mut self.io).poll_read(cx, buffer));
+        self.activity.moved(buffer.filled().len() - filled);
+        Poll::Ready(read)
     }
 }
 
@@ -75,7 +84,9 @@ impl AsyncWrite for ExchangeStream {
         cx: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.io).poll_write(cx, bytes)
+        let written = ready!(Pin::new(&mut self.io).poll_write(cx, bytes));
+        self.activity.moved(*written.as_ref().unwrap_or(&0));
+        Poll::Ready(written)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

@@ -2,12 +2,15 @@
 //! expire.
 //!
 //! A behaviour without a protocol that only says no. It exists because libp2p's own keeps an entry
-//! for every peer ever seen and knows nothing of hosts. The pure part is [`Ledger`]: what is
-//! counted and what is refused; every entry goes with the last connection that it counts. Dials of
-//! this node are not limited by host, for whom we dial is our own choice.
+//! for every peer ever seen and knows nothing of hosts. When the table is full, the connection that
+//! has been idle for longest gives way to the new one; one that makes progress never does. The pure
+//! part is [`Ledger`]: what is counted, what is refused and what gives way; every entry goes with
+//! the last connection that it counts. Dials of this node are not limited by host, for whom we dial
+//! is our own choice.
 
 mod ledger;
 
+use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
@@ -18,13 +21,14 @@ use libp2p::swarm::behaviour::{
     ConnectionClosed, ConnectionEstablished, DialFailure, ListenFailure,
 };
 use libp2p::swarm::{
-    ConnectionDenied, ConnectionId, FromSwarm, NetworkBehaviour, THandler, THandlerInEvent,
-    THandlerOutEvent, ToSwarm, dummy,
+    CloseConnection, ConnectionDenied, ConnectionId, FromSwarm, NetworkBehaviour, THandler,
+    THandlerInEvent, THandlerOutEvent, ToSwarm, dummy,
 };
 use libp2p::{Multiaddr, PeerId};
 use thiserror::Error;
 
 use self::ledger::Ledger;
+use super::activity::Activities;
 use super::config::{ConnectionLimits, Diversity};
 use super::counters::Counters;
 use super::scope::Socket;
@@ -58,14 +62,24 @@ pub enum Refusal {
 /// The behaviour that enforces [`ConnectionLimits`] and bans.
 pub(super) struct Limits {
     ledger: Ledger,
+    activities: Activities,
     counters: Counters,
+    /// Connections that give way, not yet told to; drained at every poll.
+    giving_way: VecDeque<(PeerId, ConnectionId)>,
 }
 
 impl Limits {
-    pub(super) fn new(limits: ConnectionLimits, diversity: Diversity, counters: Counters) -> Self {
+    pub(super) fn new(
+        limits: ConnectionLimits,
+        diversity: Diversity,
+        activities: Activities,
+        counters: Counters,
+    ) -> Self {
         Self {
             ledger: Ledger::new(limits, diversity),
+            activities,
             counters,
+            giving_way: VecDeque::new(),
         }
     }
 
@@ -75,7 +89,21 @@ impl Limits {
         self.ledger.ban(peer, duration, Instant::now());
     }
 
-    fn verdict(&self, checked: Result<(), Refusal>) -> Result<(), ConnectionDenied> {
+    /// Accepts a connection whose handshake is done, or not; another one may have to give way.
+    fn admit_established(&mut self, peer: PeerId, inbound: bool) -> Result<(), ConnectionDenied> {
+        let now = Instant::now();
+        let checked = self.ledger.check_established(&peer, inbound, now);
+        if let Some(id) = self.verdict(checked)?
+            && let Some(idle) = self.ledger.give_way(id)
+        {
+            tracing::debug!(%idle, %peer, "an idle connection gives way to a new one");
+            self.counters.connections_gave_way.add();
+            self.giving_way.push_back((idle, id));
+        }
+        Ok(())
+    }
+
+    fn verdict<T>(&self, checked: Result<T, Refusal>) -> Result<T, ConnectionDenied> {
         checked.map_err(|refusal| {
             match refusal {
                 Refusal::Banned => self.counters.connections_banned.add(),
@@ -96,10 +124,13 @@ impl NetworkBehaviour for Limits {
         _local: &Multiaddr,
         remote: &Multiaddr,
     ) -> Result<(), ConnectionDenied> {
-        let checked = self
-            .ledger
-            .admit_inbound(id, Socket::parse(remote).map(|socket| socket.ip));
-        self.verdict(checked)
+        let ip = Socket::parse(remote).map(|socket| socket.ip);
+        let activity = self.activities.of(id);
+        let admitted = self.ledger.admit_inbound(id, ip, activity, Instant::now());
+        if admitted.is_err() {
+            self.activities.forget(id);
+        }
+        self.verdict(admitted)
     }
 
     fn handle_established_inbound_connection(
@@ -109,7 +140,7 @@ impl NetworkBehaviour for Limits {
         _local: &Multiaddr,
         _remote: &Multiaddr,
     ) -> Result<THandler<Self>, ConnectionDenied> {
-        self.verdict(self.ledger.check_established(&peer, true, Instant::now()))?;
+        self.admit_established(peer, true)?;
         Ok(dummy::ConnectionHandler)
     }
 
@@ -120,8 +151,14 @@ impl NetworkBehaviour for Limits {
         _addresses: &[Multiaddr],
         _role: Endpoint,
     ) -> Result<Vec<Multiaddr>, ConnectionDenied> {
-        let checked = self.ledger.admit_outbound(id, peer, Instant::now());
-        self.verdict(checked)?;
+        let activity = self.activities.of(id);
+        let admitted = self
+            .ledger
+            .admit_outbound(id, peer, activity, Instant::now());
+        if admitted.is_err() {
+            self.activities.forget(id);
+        }
+        self.verdict(admitted)?;
         Ok(Vec::new())
     }
 
@@ -133,7 +170,7 @@ impl NetworkBehaviour for Limits {
         _role: Endpoint,
         _port_use: PortUse,
     ) -> Result<THandler<Self>, ConnectionDenied> {
-        self.verdict(self.ledger.check_established(&peer, false, Instant::now()))?;
+        self.admit_established(peer, false)?;
         Ok(dummy::ConnectionHandler)
     }
 
@@ -150,6 +187,7 @@ impl NetworkBehaviour for Limits {
             | FromSwarm::DialFailure(DialFailure { connection_id, .. })
             | FromSwarm::ListenFailure(ListenFailure { connection_id, .. }) => {
                 self.ledger.release(connection_id);
+                self.activities.forget(connection_id);
             }
             _ => {}
         }
@@ -165,6 +203,13 @@ impl NetworkBehaviour for Limits {
     }
 
     fn poll(&mut self, _: &mut Context<'_>) -> Poll<ToSwarm<Infallible, THandlerInEvent<Self>>> {
-        Poll::Pending
+        // One is only added by what the swarm's own task does, which polls again after it.
+        let Some((peer_id, id)) = self.giving_way.pop_front() else {
+            return Poll::Pending;
+        };
+        Poll::Ready(ToSwarm::CloseConnection {
+            peer_id,
+            connection: CloseConnection::One(id),
+        })
     }
 }

@@ -5,6 +5,8 @@
 
 mod connecting;
 mod discovery;
+mod ends;
+mod foreign;
 mod links;
 mod streams;
 mod wire;

@@ -10,6 +10,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::oneshot;
 
 use super::*;
+use crate::net::activity::Activities;
 use crate::net::counters::Counters;
 use crate::net::exchange::Exchange;
 
@@ -71,7 +72,8 @@ impl StockNode {
         let keypair = Keypair::generate_ed25519();
         let protocols = NetConfig::default().protocols().unwrap();
         let limits = NetConfig::default().limits;
-        let (exchange, incoming) = Exchange::new(protocols.exchange, &limits, Counters::default());
+        let (counters, activities) = (Counters::default(), Activities::default());
+        let (exchange, incoming) = Exchange::new(protocols.exchange, &limits, counters, activities);
         let behaviour = Stranger {
             identify: identify::Behaviour::new(identify::Config::new(
                 protocols.id,

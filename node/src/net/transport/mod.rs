@@ -4,11 +4,12 @@
 //! place to change for a faster path. Nothing unencrypted can be negotiated. Every handshake has a
 //! deadline. TLS and yamux are set up for bulk in [`tls`], [`record`] and [`yamux`], and speak the
 //! same protocols as any libp2p peer; nodes of Shoal have a multiplexer of their own, [`mux`].
-//! [`upgrade`] agrees on all of it, [`tcp_first`] says which of TCP and QUIC is tried when. In a
+//! [`ends`] bounds how long closing and silence last, [`upgrade`] agrees on all of it, [`tcp_first`] says which of TCP and QUIC is tried when. In a
 //! test network, links are emulated below all of this ([`emulated`]).
 
 mod buffers;
 mod emulated;
+mod ends;
 mod mux;
 mod record;
 mod tcp_first;
@@ -36,10 +37,15 @@ use tokio_util::task::TaskTracker;
 pub(super) use self::emulated::Carriers;
 use self::emulated::memory::MemoryTransport;
 use self::emulated::relay::Relayed;
+use self::ends::Listening;
+#[cfg(target_os = "linux")]
+use self::ends::UNACKED_MAX;
 use self::tcp_first::TcpFirst;
 use self::upgrade::{STREAMS_PER_CONNECTION_MAX, Upgrade};
+use super::behaviour::SILENCE_MAX;
 use super::meter::Traffic;
 use super::{NetConfig, NetError};
+use crate::clock_gap::ClockGaps;
 use crate::emulation::{Emulation, Emulator};
 
 /// Unread bytes that one QUIC stream may hold: 8 MiB is 80 MB/s at 100 ms.
@@ -61,10 +67,11 @@ pub(super) fn build(
     keypair: &Keypair,
     handshake_timeout: Duration,
     traffic: &Traffic,
+    gaps: &ClockGaps,
     links: &Links,
 ) -> Result<Boxed<Output>, NetError> {
     let sockets = || {
-        let above = Above::new(keypair, handshake_timeout, traffic)?;
+        let above = Above::new(keypair, handshake_timeout, traffic, gaps)?;
         Ok(match links {
             Links::Real => above.sockets(),
             Links::Emulated(Emulation::Sockets { emulator, node }, carriers) => {
@@ -105,7 +112,8 @@ pub fn swarm_transport(
     };
     let links = Links::of(config, carriers);
     let timeout = config.limits.handshake_timeout;
-    build(keypair, timeout, &Traffic::default(), &links)
+    let (traffic, gaps) = (Traffic::default(), ClockGaps::default());
+    build(keypair, timeout, &traffic, &gaps, &links)
 }
 
 /// What the bytes of connections pass.
@@ -134,6 +142,7 @@ struct Above<'a> {
     upgrade: Upgrade,
     handshake_timeout: Duration,
     traffic: &'a Traffic,
+    gaps: &'a ClockGaps,
 }
 
 impl<'a> Above<'a> {
@@ -141,12 +150,14 @@ impl<'a> Above<'a> {
         keypair: &'a Keypair,
         handshake_timeout: Duration,
         traffic: &'a Traffic,
+        gaps: &'a ClockGaps,
     ) -> Result<Self, NetError> {
         Ok(Self {
             keypair,
             upgrade: Upgrade::new(keypair)?,
             handshake_timeout,
             traffic,
+            gaps,
         })
     }
 
@@ -191,16 +202,20 @@ impl<'a> Above<'a> {
         T::ListenerUpgrade: Send,
     {
         let (traffic, upgrade) = (self.traffic.clone(), self.upgrade.clone());
+        let gaps = self.gaps.clone();
         let upgraded = streams
-            .map(move |stream, _| traffic.tcp(stream))
-            .and_then(move |stream, point| upgrade.apply(stream, point).boxed());
+            .map(move |stream, _| Listening::new(traffic.tcp(stream)))
+            .and_then(move |stream, point| {
+                let silence = (stream.heard(), gaps.clone());
+                upgrade.apply(stream, point, silence).boxed()
+            });
         TransportTimeout::new(upgraded, self.handshake_timeout).boxed()
     }
 
     fn quic(&self) -> Boxed<Output> {
         let traffic = self.traffic.clone();
         quic::tokio::Transport::new(quic_config(self.keypair, self.handshake_timeout))
-            .map(move |(peer, muxer), _| (peer, StreamMuxerBox::new(traffic.quic(muxer))))
+            .map(move |(peer, muxer), _| (peer, ends::bounded(traffic.quic(muxer), None)))
             .boxed()
     }
 }
@@ -213,11 +228,15 @@ fn tcp_sockets()
     tcp::tokio::Transport::new(tcp::Config::new().nodelay(true)).map(|socket, _| shallow(socket))
 }
 
-/// Has a socket take no more than it sends soon.
+/// Has a socket take no more than it sends soon, and give up a peer that acknowledges nothing.
 fn shallow(socket: tcp::tokio::TcpStream) -> tcp::tokio::TcpStream {
     let set = SockRef::from(&socket.0).set_tcp_notsent_lowat(UNSENT_BYTES);
     if let Err(error) = set {
         tracing::debug!(%error, "a socket keeps more than it sends soon");
+    }
+    #[cfg(target_os = "linux")]
+    if let Err(error) = SockRef::from(&socket.0).set_tcp_user_timeout(Some(UNACKED_MAX)) {
+        tracing::debug!(%error, "a socket waits for its peer as long as the system does");
     }
     socket
 }
@@ -225,6 +244,8 @@ fn shallow(socket: tcp::tokio::TcpStream) -> tcp::tokio::TcpStream {
 fn quic_config(keypair: &Keypair, handshake_timeout: Duration) -> quic::Config {
     let mut config = quic::Config::new(keypair);
     config.handshake_timeout = handshake_timeout;
+    // As long as over TCP. Its keep-alives come every 5 s.
+    config.max_idle_timeout = u32::try_from(SILENCE_MAX.as_millis()).unwrap_or(u32::MAX);
     config.max_concurrent_stream_limit = STREAMS_PER_CONNECTION_MAX.into();
     config.max_stream_data = QUIC_STREAM_WINDOW_BYTES;
     config.max_connection_data = QUIC_CONNECTION_WINDOW_BYTES;

@@ -15,10 +15,12 @@ use libp2p::identity::Keypair;
 use libp2p::{PeerId, noise};
 use multistream_select::{Negotiated, Version, dialer_select_proto, listener_select_proto};
 
+use super::ends::{Heard, bounded};
 use super::mux::{Muxer, Side};
 use super::record::TlsStream;
 use super::tls::{ALPN_MUX, Tls};
 use super::yamux::Yamux;
+use crate::clock_gap::ClockGaps;
 use crate::net::NetError;
 
 /// Streams of all protocols on one TCP connection; a peer that opens more loses the connection. It
@@ -65,11 +67,12 @@ impl Upgrade {
         })
     }
 
-    /// Secures and multiplexes `socket`.
+    /// Secures and multiplexes `socket`. The connection ends when `silence` lasts too long.
     pub(super) async fn apply<C>(
         self,
         socket: C,
         point: ConnectedPoint,
+        silence: (Heard, ClockGaps),
     ) -> io::Result<(PeerId, StreamMuxerBox)>
     where
         C: AsyncRead + AsyncWrite + Send + Unpin + 'static,
@@ -78,10 +81,11 @@ impl Upgrade {
         let (peer, secured) = self.secure(socket, side).await?;
         let muxer = match secured {
             Either::Left(tls) if tls.alpn() == Some(ALPN_MUX) => {
-                StreamMuxerBox::new(Muxer::new(tls, side, STREAMS_PER_CONNECTION_MAX))
+                let muxer = Muxer::new(tls, side, STREAMS_PER_CONNECTION_MAX);
+                bounded(muxer, Some(silence))
             }
-            Either::Left(tls) => self.multiplex(tls, side).await?,
-            Either::Right(noise) => self.multiplex(noise, side).await?,
+            Either::Left(tls) => self.multiplex(tls, side, silence).await?,
+            Either::Right(noise) => self.multiplex(noise, side, silence).await?,
         };
         Ok((peer, muxer))
     }
@@ -112,12 +116,17 @@ impl Upgrade {
         tls.chain(noise).collect()
     }
 
-    async fn multiplex<C>(self, secured: C, side: Side) -> io::Result<StreamMuxerBox>
+    async fn multiplex<C>(
+        self,
+        secured: C,
+        side: Side,
+        silence: (Heard, ClockGaps),
+    ) -> io::Result<StreamMuxerBox>
     where
         C: AsyncRead + AsyncWrite + Send + Unpin + 'static,
     {
         let (_, line) = negotiate(secured, vec![Yamux::NAME], side).await?;
-        Ok(StreamMuxerBox::new(self.yamux.muxer(line, side)))
+        Ok(bounded(self.yamux.muxer(line, side), Some(silence)))
     }
 }
 

@@ -1,0 +1,138 @@
+//! What connections are good for: how long each has carried nothing, and which of them end.
+//!
+//! The streams of the exchange tell what they move, the limits choose by it which connection gives
+//! way to a new one, and whoever decides to close a connection says so here at once, for libp2p
+//! tells the other parts only when it is closed. One entry for each connection, from its first
+//! packet to its end; moving bytes takes no lock.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use libp2p::swarm::ConnectionId;
+
+/// Bytes that are progress: what the slowest line that is served, 4 kB/s, moves in a second. So a
+/// peer cannot keep its place by a byte now and then.
+const STEP_BYTES: u64 = 4 << 10;
+
+/// How long progress counts: hundreds of peers that have just been served and then freeze keep
+/// others out for no longer. A sender on a line of 4 kB/s hears every 32 s only, when half of the
+/// 256 KiB have left that the system holds for it, that there is room; in between it counts as idle,
+/// and gives way after all who have been idle for longer.
+const PROGRESS_AGE_MAX: Duration = Duration::from_secs(2);
+
+/// What one connection has done.
+#[derive(Debug)]
+pub(super) struct Activity {
+    since: Instant,
+    /// Bytes since the last step.
+    moved: AtomicU64,
+    /// Milliseconds from `since` to the last step, plus one; 0 before the first.
+    step_at: AtomicU64,
+    neighbour: AtomicBool,
+    closing: AtomicBool,
+}
+
+impl Activity {
+    /// Of a connection that began at `since`.
+    pub(super) fn new(since: Instant) -> Self {
+        Self {
+            since,
+            moved: AtomicU64::new(0),
+            step_at: AtomicU64::new(0),
+            neighbour: AtomicBool::new(false),
+            closing: AtomicBool::new(false),
+        }
+    }
+
+    /// Content or questions about it have moved, either way.
+    pub(super) fn moved(&self, bytes: usize) {
+        if self.moved.fetch_add(bytes as u64, Relaxed) + bytes as u64 >= STEP_BYTES {
+            self.moved.store(0, Relaxed);
+            self.step(Instant::now());
+        }
+    }
+
+    fn step(&self, now: Instant) {
+        let millis = now.saturating_duration_since(self.since).as_millis();
+        let millis = u64::try_from(millis).unwrap_or(u64::MAX - 1);
+        self.step_at.store(millis + 1, Relaxed);
+    }
+
+    /// For how long it has moved next to nothing; none while it makes progress.
+    pub(super) fn idle(&self, now: Instant) -> Option<Duration> {
+        let age = now.saturating_duration_since(self.since);
+        match self.step_at.load(Relaxed) {
+            0 => Some(age),
+            at => {
+                let idle = age.saturating_sub(Duration::from_millis(at - 1));
+                (idle > PROGRESS_AGE_MAX).then_some(idle)
+            }
+        }
+    }
+
+    /// Takes note that it is kept as that of a neighbour.
+    pub(super) fn keep(&self) {
+        self.neighbour.store(true, Relaxed);
+    }
+
+    pub(super) fn is_neighbour(&self) -> bool {
+        self.neighbour.load(Relaxed)
+    }
+
+    /// Takes note that this node closes it: no new stream is opened on it.
+    pub(super) fn close(&self) {
+        self.closing.store(true, Relaxed);
+    }
+
+    pub(super) fn is_closing(&self) -> bool {
+        self.closing.load(Relaxed)
+    }
+}
+
+/// The activity of all connections. Cheap to clone; all clones are one table.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Activities(Arc<Mutex<HashMap<ConnectionId, Arc<Activity>>>>);
+
+impl Activities {
+    fn lock(&self) -> MutexGuard<'_, HashMap<ConnectionId, Arc<Activity>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// That of a connection, which begins now if nothing was known of it.
+    pub(super) fn of(&self, connection: ConnectionId) -> Arc<Activity> {
+        let mut table = self.lock();
+        let activity = table
+            .entry(connection)
+            .or_insert_with(|| Arc::new(Activity::new(Instant::now())));
+        Arc::clone(activity)
+    }
+
+    /// Forgets a connection that has ended.
+    pub(super) fn forget(&self, connection: ConnectionId) {
+        self.lock().remove(&connection);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn progress_is_what_a_slow_line_moves_and_it_ages() {
+        let start = Instant::now();
+        let after = |seconds| start + Duration::from_secs(seconds);
+        let activity = Activity::new(start);
+        assert_eq!(activity.idle(after(3)), Some(Duration::from_secs(3)));
+        for _ in 0..4095 {
+            activity.moved(1);
+        }
+        assert_eq!(activity.idle(after(3)), Some(Duration::from_secs(3)));
+        activity.moved(1);
+        assert_eq!(activity.idle(after(1)), None, "4 KiB have moved");
+        activity.step(after(100));
+        assert_eq!(activity.idle(after(102)), None);
+        assert_eq!(activity.idle(after(165)), Some(Duration::from_secs(65)));
+    }
+}
