@@ -12,6 +12,7 @@ pub mod api;
 pub mod client;
 mod clock_gap;
 pub mod config;
+mod deadline;
 pub mod emulation;
 pub mod events;
 mod fetch;

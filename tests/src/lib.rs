@@ -7,6 +7,7 @@
 pub mod dice;
 pub mod evil;
 pub mod forger;
+pub mod halves;
 pub mod http;
 pub mod peer;
 pub mod refused;

@@ -16,6 +16,11 @@ const UNIT_BYTES: u32 = 4096;
 /// 150 MiB that a whole daemon may take.
 const BUFFER_BYTES_MAX: u32 = 48 * 1024 * 1024;
 
+/// Beginnings of blocks whose request has ended, until the rest has come, over all transfers: 16 MiB
+/// of [`BUFFER_BYTES_MAX`], so that two thirds are left for blocks that come in. Beyond it a
+/// beginning is given up, and fetched again.
+const KEPT_BYTES_MAX: u32 = BUFFER_BYTES_MAX / 3;
+
 /// The share of the budget that one transfer lets its providers fill at a time.
 pub(crate) const TRANSFER_IN_FLIGHT_BYTES: u64 = 32 * 1024 * 1024;
 
@@ -24,6 +29,8 @@ pub(crate) const TRANSFER_IN_FLIGHT_BYTES: u64 = 32 * 1024 * 1024;
 pub(crate) struct Buffers {
     /// [`BUFFER_BYTES_MAX`] in units of [`UNIT_BYTES`].
     budget: Arc<Semaphore>,
+    /// [`KEPT_BYTES_MAX`] in the same units.
+    kept: Arc<Semaphore>,
     pool: Pool,
 }
 
@@ -39,6 +46,7 @@ impl Default for Buffers {
         let units = (BUFFER_BYTES_MAX / UNIT_BYTES) as usize;
         Self {
             budget: Arc::new(Semaphore::new(units)),
+            kept: Arc::new(Semaphore::new((KEPT_BYTES_MAX / UNIT_BYTES) as usize)),
             pool: Pool::default(),
         }
     }
@@ -54,6 +62,13 @@ impl Buffers {
             _permits: permits.expect("the budget is never closed"),
             bytes: self.pool.with_len(len as usize),
         }
+    }
+
+    /// Leave to keep a buffer of `len` bytes although nothing comes in, for as long as the permit
+    /// lives; none where enough is kept.
+    pub(crate) fn keep(&self, len: usize) -> Option<OwnedSemaphorePermit> {
+        let units = u32::try_from(len).ok()?.div_ceil(UNIT_BYTES);
+        Arc::clone(&self.kept).try_acquire_many_owned(units).ok()
     }
 
     /// How much of the budget is taken.

@@ -8,6 +8,7 @@
 //! root at the same destination again attaches to the running transfer, or goes on with the one
 //! that rests.
 
+mod assembly;
 mod attached;
 mod buffers;
 mod claims;

@@ -2,7 +2,9 @@
 //!
 //! A [`Session`] owns the stream from `Open` to its end. It asks for what the transfer tells it to,
 //! reads what comes back into buffers that the process-wide budget allows, and hands whole blocks
-//! on unverified: verification and writing belong to [`super::landing`]. It enforces what can be
+//! on unverified: verification and writing belong to [`super::landing`]. A block is read into the
+//! [`Slot`] of its request, from which the transfer takes what there is when it has another
+//! provider go on, or when the session ends in the middle. It enforces what can be
 //! seen on the wire: caps on frames and lengths, and that nothing arrives that was not asked. It
 //! ends when the transfer drops its handle, when the stream ends, or on the first violation, and
 //! always says why with [`SessionEvent::Ended`].
@@ -10,13 +12,18 @@
 use std::{
     collections::HashMap,
     fmt,
+    future::poll_fn,
+    num::NonZeroU32,
     sync::{Mutex, PoisonError},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use shoal_protocol::{
     address::{BLOCK_BYTES_MAX, Cid, Digest},
-    exchange::{self, Availability, Missing, PeerHint, Reason, Request, Response, Wants},
+    exchange::{
+        self, Availability, Missing, PIECE_HEAD_BYTES, PeerHint, Reason, Request, Response, Wants,
+        pace,
+    },
     planner::{ProviderId, WantId},
 };
 use tokio::{
@@ -30,10 +37,12 @@ use tokio_util::{
 };
 
 use super::{
-    buffers::{Buffer, Buffers},
+    assembly::{Assembly, Slot},
+    buffers::Buffers,
     span,
 };
 use crate::{
+    deadline::within,
     limits::{Class, Limits},
     net::ExchangeStream,
 };
@@ -42,27 +51,35 @@ use crate::{
 const READ_BUFFER_BYTES: usize = 16 * 1024;
 /// Commands waiting for the writer. The transfer sends at most one per planner action.
 const COMMANDS_QUEUED_MAX: usize = 64;
-/// A handshake that takes longer than this is a provider that will not do.
-const STATUS_TIMEOUT: Duration = Duration::from_secs(10);
+/// A provider that does not answer the opening for longer than this will not do: its answer may
+/// wait behind all that other streams of the connection have under way.
+const STATUS_TIMEOUT: Duration = pace::SILENCE_MAX;
 /// A session that was dropped may take this long to say goodbye to a provider that does not read.
 const GOODBYE_TIMEOUT: Duration = Duration::from_secs(1);
-/// A payload is reported as it grows, so that a slow link is not taken for a dead one.
-const PROGRESS_BYTES: usize = 128 * 1024;
+/// A payload is reported as it grows, this often at the most, so that a slow link is not taken for a
+/// dead one.
+const PROGRESS_INTERVAL: Duration = Duration::from_millis(250);
+/// What is thrown away at a time, of an answer that nobody waits for any more.
+const SCRATCH_BYTES: usize = 4 * 1024;
 
 /// A want as the session sees it: what to ask for, under which name to report it.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Ask {
     pub(super) want: WantId,
     pub(super) digest: Digest,
     /// The exact length when a parent block states it, the general cap otherwise.
     pub(super) bytes_max: u32,
+    /// Where the answer goes.
+    pub(super) slot: Slot,
+    /// How many bytes of the block are there already.
+    pub(super) offset: u32,
 }
 
 /// A block as it came from the wire: not verified.
 pub(super) struct Received {
     pub(super) want: WantId,
     pub(super) digest: Digest,
-    pub(super) bytes: Buffer,
+    pub(super) block: Assembly,
 }
 
 /// What a session tells its transfer, and which session it was.
@@ -79,12 +96,16 @@ pub(super) struct Source {
 pub(super) enum SessionEvent {
     /// What the provider says it has; first after opening, again when it changes.
     Available(Availability),
-    /// Part of a block came in.
-    Progress(u32),
+    /// So many more bytes of a block came in, which is not whole yet.
+    Progress(WantId, u32),
     /// A whole block came in.
     Block(Received),
-    /// The provider cannot serve this block.
+    /// The provider cannot serve this block, or not the rest of it.
     Missing(WantId, Missing),
+    /// What the provider would send does not fit the bytes that are there from others.
+    Misfit(WantId),
+    /// So many bytes came of what was taken back.
+    Wasted(u32),
     /// Others who hold the root, as (peer, addresses) in their binary form.
     Hint(Vec<PeerHint>),
     /// The session is over; nothing of it follows.
@@ -185,12 +206,55 @@ struct Asked {
     next_id: u32,
 }
 
+impl Asked {
+    fn next(&mut self, ask: Ask) -> u32 {
+        let id = self.next_id;
+        self.by_id.insert(id, ask);
+        self.next_id = id.wrapping_add(1);
+        id
+    }
+
+    fn rest(&mut self, ask: Ask) -> Request {
+        let block = ask.digest;
+        // Those without bytes are asked for as a whole.
+        let offset = NonZeroU32::new(ask.offset).unwrap_or(NonZeroU32::MIN);
+        Request::Rest {
+            id: self.next(ask),
+            block,
+            offset,
+        }
+    }
+
+    fn wants(&mut self, asks: &[Ask]) -> Request {
+        let id = self.next_id;
+        for ask in asks {
+            self.next(ask.clone());
+        }
+        Request::Want {
+            id,
+            blocks: Wants::first_of(asks.iter().map(|ask| ask.digest)),
+        }
+    }
+}
+
 struct Worker {
     source: Source,
     buffers: Buffers,
     limits: Limits,
     events: mpsc::Sender<Told>,
     asked: Mutex<Asked>,
+}
+
+/// A payload that is being read.
+struct Payload {
+    /// What is to come of it, in bytes.
+    left: usize,
+    /// When its growth was last reported.
+    reported: Instant,
+    /// What came since, in bytes.
+    grown: u32,
+    /// What was thrown away, in bytes.
+    wasted: u32,
 }
 
 type Reader = BufReader<ReadHalf<ExchangeStream>>;
@@ -251,7 +315,9 @@ impl Worker {
             }
         }
         // Best effort: the provider also notices the end of the stream.
-        let _ = send(&mut writer, &Request::Close).await;
+        for request in self.outstanding().into_iter().chain([Request::Close]) {
+            let _ = send(&mut writer, &request).await;
+        }
         let _ = writer.shutdown().await;
         SessionEnd::Dropped
     }
@@ -259,20 +325,16 @@ impl Worker {
     fn requests(&self, command: Command) -> Vec<Request> {
         let mut asked = self.asked.lock().unwrap_or_else(PoisonError::into_inner);
         match command {
-            Command::Want(asks) => asks
-                .chunks(exchange::WANTS_PER_MESSAGE_MAX)
-                .map(|asks| {
-                    let id = asked.next_id;
-                    for (ask, id) in asks.iter().zip(id..) {
-                        asked.by_id.insert(id, *ask);
-                    }
-                    asked.next_id = id.wrapping_add(u32::try_from(asks.len()).unwrap_or(0));
-                    Request::Want {
-                        id,
-                        blocks: Wants::first_of(asks.iter().map(|ask| ask.digest)),
-                    }
-                })
-                .collect(),
+            Command::Want(asks) => {
+                let (rests, wholes): (Vec<Ask>, Vec<Ask>) =
+                    asks.into_iter().partition(|ask| ask.offset > 0);
+                let rests = rests.into_iter().map(|ask| asked.rest(ask));
+                let mut requests: Vec<Request> = rests.collect();
+                for asks in wholes.chunks(exchange::WANTS_PER_MESSAGE_MAX) {
+                    requests.push(asked.wants(asks));
+                }
+                requests
+            }
             Command::Cancel(want) => asked
                 .by_id
                 .iter()
@@ -282,13 +344,21 @@ impl Worker {
         }
     }
 
+    /// Takes back everything that is not answered, so that a slow line is not kept busy with it.
+    fn outstanding(&self) -> Option<Request> {
+        let asked = self.asked.lock().unwrap_or_else(PoisonError::into_inner);
+        // Those before the number wrapped are answered, or as good as that.
+        let id = asked.by_id.keys().copied().min()?;
+        let count = asked.next_id.checked_sub(id).filter(|count| *count > 0)?;
+        Some(Request::Cancel { id, count })
+    }
+
     async fn read(&self, mut reader: Reader) -> SessionEnd {
-        let first = tokio::time::timeout(STATUS_TIMEOUT, read_response(&mut reader)).await;
-        let first = match first {
-            Ok(Ok(first @ (Response::Status(_) | Response::Close(_)))) => first,
-            Ok(Ok(_)) => return violation("the first answer is not a status"),
-            Ok(Err(end)) => return end,
-            Err(_) => return SessionEnd::Lost("no answer to the opening message".into()),
+        let first = match within(STATUS_TIMEOUT, read_response(&mut reader)).await {
+            Some(Ok(first @ (Response::Status(_) | Response::Close(_)))) => first,
+            Some(Ok(_)) => return violation("the first answer is not a status"),
+            Some(Err(end)) => return end,
+            None => return SessionEnd::Lost("no answer to the opening message".into()),
         };
         tracing::debug!(provider = ?self.source.provider, "the provider has answered");
         if let Err(end) = self.handle(&mut reader, first).await {
@@ -309,13 +379,14 @@ impl Worker {
         let event = match response {
             Response::Status(availability) => SessionEvent::Available(availability),
             Response::Hint { peers } => SessionEvent::Hint(peers.into_vec()),
-            Response::Missing { id, why } => {
-                let ask = self.take(id)?;
-                SessionEvent::Missing(ask.want, why)
-            }
+            Response::Missing { id, why } => match self.take(id)? {
+                // Nobody waits for it.
+                ask if ask.slot.is_closed() => return Ok(()),
+                ask => SessionEvent::Missing(ask.want, why),
+            },
             Response::Block { id, len } => {
                 let ask = self.take(id)?;
-                SessionEvent::Block(self.receive(reader, ask, len).await?)
+                self.receive(reader, ask, len).await?
             }
             Response::Close(reason) => return Err(SessionEnd::Closed(reason)),
         };
@@ -329,40 +400,97 @@ impl Worker {
         reader: &mut Reader,
         ask: Ask,
         len: u32,
-    ) -> Result<Received, SessionEnd> {
-        if len
-            > ask
-                .bytes_max
-                .min(u32::try_from(BLOCK_BYTES_MAX).unwrap_or(u32::MAX))
-        {
-            return Err(violation("a block is longer than its parent says"));
+    ) -> Result<SessionEvent, SessionEnd> {
+        let cap = u32::try_from(BLOCK_BYTES_MAX).unwrap_or(u32::MAX);
+        let whole = match ask.offset.checked_add(len) {
+            Some(whole) if whole <= ask.bytes_max.min(cap) => whole,
+            _ => return Err(violation("a block is longer than its parent says")),
+        };
+        if !ask.slot.begin(ask.offset as usize, whole as usize) {
+            ask.slot.close();
+            self.emit(SessionEvent::Misfit(ask.want)).await?;
+        } else if ask.slot.lacks_buffer() {
+            ask.slot.put(Assembly::new(self.buffers.take(whole).await));
         }
-        let mut bytes = self.buffers.take(len).await;
-        let mut filled = 0;
-        let mut reported = 0;
-        while filled < bytes.len() {
-            let rest = &mut bytes[filled..];
+        let mut payload = Payload {
+            left: len as usize,
+            reported: Instant::now(),
+            grown: 0,
+            wasted: 0,
+        };
+        while payload.left > 0 {
+            let mut head = [0; PIECE_HEAD_BYTES];
+            reader.read_exact(&mut head).await.map_err(|e| lost(&e))?;
+            let piece = exchange::piece_len(head, payload.left);
+            let piece = piece.map_err(|e| violation(&e.to_string()))?;
+            if piece == 0 {
+                break;
+            }
+            self.receive_piece(reader, &ask, piece, &mut payload)
+                .await?;
+        }
+        match ask.slot.is_closed() {
+            true => Ok(SessionEvent::Wasted(payload.wasted)),
+            // It does not say why, and what has come of it is kept.
+            false if payload.left > 0 => Ok(SessionEvent::Missing(ask.want, Missing::NotHere)),
+            false => Ok(match ask.slot.close() {
+                Some(block) => SessionEvent::Block(Received {
+                    want: ask.want,
+                    digest: ask.digest,
+                    block,
+                }),
+                None => SessionEvent::Wasted(payload.wasted),
+            }),
+        }
+    }
+
+    async fn receive_piece(
+        &self,
+        reader: &mut Reader,
+        ask: &Ask,
+        mut piece: usize,
+        payload: &mut Payload,
+    ) -> Result<(), SessionEnd> {
+        while piece > 0 {
             // Reading less makes the provider send less. The transfer notices a spent budget.
-            let allowed = self.limits.receive(Class::User, rest.len()).await;
+            let allowed = self.limits.receive(Class::User, piece).await;
             let allowed = allowed.map_err(|_| SessionEnd::Dropped)?;
-            let count = reader.read(&mut rest[..allowed]).await;
+            let count = self.fill(reader, ask, allowed, payload).await;
             let count = count.map_err(|e| lost(&e))?;
             if count == 0 {
                 return Err(SessionEnd::Lost("the stream ended inside a block".into()));
             }
-            filled += count;
+            piece -= count;
+            payload.left -= count;
             self.limits.received(count);
-            if filled - reported >= PROGRESS_BYTES && filled < bytes.len() {
-                let grown = u32::try_from(filled - reported).unwrap_or(u32::MAX);
-                reported = filled;
-                self.emit(SessionEvent::Progress(grown)).await?;
+            if payload.left > 0 && payload.reported.elapsed() >= PROGRESS_INTERVAL {
+                payload.reported = Instant::now();
+                let grown = std::mem::take(&mut payload.grown);
+                self.emit(SessionEvent::Progress(ask.want, grown)).await?;
             }
         }
-        Ok(Received {
-            want: ask.want,
-            digest: ask.digest,
-            bytes,
-        })
+        Ok(())
+    }
+
+    /// Reads once, into the block's place or, where it was taken back, nowhere.
+    async fn fill(
+        &self,
+        reader: &mut Reader,
+        ask: &Ask,
+        most: usize,
+        payload: &mut Payload,
+    ) -> std::io::Result<usize> {
+        let from = self.source.provider;
+        let filled = poll_fn(|cx| ask.slot.poll_fill(cx, reader, (from, most))).await?;
+        if let Some(count) = filled {
+            payload.grown = payload.grown.saturating_add(clamped(count));
+            return Ok(count);
+        }
+        let mut scratch = [0; SCRATCH_BYTES];
+        let most = most.min(SCRATCH_BYTES);
+        let count = reader.read(&mut scratch[..most]).await?;
+        payload.wasted = payload.wasted.saturating_add(clamped(count));
+        Ok(count)
     }
 
     fn take(&self, id: u32) -> Result<Ask, SessionEnd> {
@@ -413,6 +541,10 @@ impl fmt::Display for SessionEnd {
             Self::Violation(what) => write!(f, "broke the protocol: {what}"),
         }
     }
+}
+
+fn clamped(count: usize) -> u32 {
+    u32::try_from(count).unwrap_or(u32::MAX)
 }
 
 fn lost(error: &std::io::Error) -> SessionEnd {

@@ -79,11 +79,11 @@ impl NetConfig {
             return Err(wrong());
         }
         let protocol = |part: &str| {
-            StreamProtocol::try_from_owned(format!("/shoal/{name}/{part}/1")).map_err(|_| wrong())
+            StreamProtocol::try_from_owned(format!("/shoal/{name}/{part}")).map_err(|_| wrong())
         };
         Ok(Protocols {
-            kad: protocol("kad")?,
-            exchange: protocol("exchange")?,
+            kad: protocol("kad/1")?,
+            exchange: protocol("exchange/2")?,
             id: format!("/shoal/{name}/id/1"),
         })
     }
@@ -234,7 +234,7 @@ mod tests {
         };
         let protocols = named("main").protocols().unwrap();
         assert_eq!(protocols.kad.as_ref(), "/shoal/main/kad/1");
-        assert_eq!(protocols.exchange.as_ref(), "/shoal/main/exchange/1");
+        assert_eq!(protocols.exchange.as_ref(), "/shoal/main/exchange/2");
         assert_eq!(protocols.id, "/shoal/main/id/1");
         let long = "a".repeat(33);
         for bad in ["", "Main", "a/b", "a b", "ä", long.as_str()] {

@@ -9,6 +9,8 @@
 
 mod busy;
 mod news;
+mod pieces;
+mod queue;
 mod worker;
 
 use std::{

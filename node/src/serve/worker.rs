@@ -3,19 +3,19 @@
 //! Requests are read ahead into a bounded queue while answers are written, so a client's window is
 //! never idle for a round trip. Wants are taken in order; runs of small blocks are read in one go
 //! on one blocking thread and written with one flush. Between two answers the client hears what is
-//! new of the root, and what it does not want any more is left out as long as it is not begun.
+//! new of the root. What it does not want any more is left out, and a large block is written in
+//! pieces, so that it ends early when it is cancelled.
 
 use std::{
-    collections::{HashSet, VecDeque},
     io,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use libp2p::PeerId;
 use shoal_protocol::{
-    address::{BLOCK_BYTES_MAX, CHUNK_BYTES, Cid, Digest},
-    exchange::{self, Missing, Reason, Request, Response, WANTS_OUTSTANDING_MAX},
+    address::{BLOCK_BYTES_MAX, CHUNK_BYTES, Cid},
+    exchange::{self, Missing, Reason, Request, Response, pace},
 };
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _, BufReader, ReadHalf, WriteHalf},
@@ -26,8 +26,11 @@ use tokio_util::sync::CancellationToken;
 use super::{
     ServeStats, Server, busy,
     news::{News, Sources},
+    pieces::Pieces,
+    queue::{Queue, Want},
 };
 use crate::{
+    deadline::within,
     limits::{Class, Limits, Spent},
     net::ExchangeStream,
     pool::{Pool, Pooled},
@@ -36,23 +39,24 @@ use crate::{
 
 /// What one permit of the buffer budget stands for.
 pub(super) const UNIT_BYTES: u32 = 4096;
-/// Blocks read by one blocking job; small ones come together, a full chunk comes alone.
-const BLOCKS_PER_READ_MAX: usize = 64;
 /// Batches that wait for the writer: one is written, one is ready, one is being read.
 const ANSWERS_AHEAD: usize = 1;
 /// The most that one batch can hold: it stops at a chunk's worth, so the last block may overshoot.
 const READ_BYTES_MAX: usize = CHUNK_BYTES + BLOCK_BYTES_MAX;
 /// Blocks below this are copied behind their header, so that many leave in one write.
 const COALESCE_BYTES_MAX: usize = 64 * 1024;
-/// A write is bounded by piece: at least 64 KiB in [`WRITE_TIMEOUT`], 6.5 KB/s.
-const PIECE_BYTES: usize = 64 * 1024;
-/// A client that takes less than a piece in this time is gone or hostile.
-const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
+/// Bytes that one deadline is for: what [`pace::time_for`] allows for them is the slowest a client
+/// may be.
+const WRITE_BYTES_MAX: usize = 64 * 1024;
 /// When a client may come back whom the month's budget does not allow any more: the longest rest
 /// that clients take, for a month begins anew or a budget is raised without a word to them.
 const SPENT_RETRY: Duration = Duration::from_secs(60);
-/// A client must open within this.
-const OPEN_TIMEOUT: Duration = Duration::from_secs(10);
+/// A client must open within this: its opening may wait behind what it serves itself.
+const OPEN_TIMEOUT: Duration = pace::SILENCE_MAX;
+/// The last word may take this long. The client also notices the end of the stream, but would take
+/// it for a break; so it gets what a full queue of a line of 64 KiB/s takes, and no slow peer delays
+/// a shutdown by more.
+const GOODBYE_TIMEOUT: Duration = Duration::from_secs(4);
 /// A stream on which nothing is asked for this long is closed.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(120);
 
@@ -95,61 +99,8 @@ pub(super) struct Worker {
     pool: Pool,
     shutdown: CancellationToken,
     queue: Mutex<Queue>,
+    pieces: Mutex<Pieces>,
     asked: Notify,
-}
-
-#[derive(Default)]
-struct Queue {
-    wants: VecDeque<(u32, Digest)>,
-    /// Wants taken from the queue that are to be answered yet: at most three batches.
-    in_hand: HashSet<u32>,
-    closed: bool,
-}
-
-impl Queue {
-    /// Adds wants, which have consecutive ids from `id` on.
-    fn push(&mut self, id: u32, blocks: &[Digest]) -> Result<(), Ended> {
-        if self.wants.len() + blocks.len() > WANTS_OUTSTANDING_MAX {
-            return Err(Ended::Protocol("too many wants are outstanding".into()));
-        }
-        // Ids may end at the greatest one, behind which an unchecked range would panic.
-        let ids = (0..).map(|index| id.wrapping_add(index));
-        self.wants
-            .extend(blocks.iter().zip(ids).map(|(digest, id)| (id, *digest)));
-        Ok(())
-    }
-
-    /// Takes out what is left of `count` wants from `id` on.
-    fn cancel(&mut self, id: u32, count: u32) {
-        let stays = |other: u32| other.wrapping_sub(id) >= count;
-        self.wants.retain(|(queued, _)| stays(*queued));
-        self.in_hand.retain(|taken| stays(*taken));
-    }
-
-    fn take(&mut self) -> Vec<(u32, Digest)> {
-        let count = self.wants.len().min(BLOCKS_PER_READ_MAX);
-        let taken: Vec<_> = self.wants.drain(..count).collect();
-        self.in_hand.extend(taken.iter().map(|(id, _)| *id));
-        taken
-    }
-
-    /// Gives back, in front, what was taken and not read.
-    fn put_back(&mut self, wants: Vec<(u32, Digest)>) {
-        for want in wants.into_iter().rev() {
-            if self.in_hand.remove(&want.0) {
-                self.wants.push_front(want);
-            }
-        }
-    }
-
-    /// A want is answered now; false when that was cancelled meanwhile.
-    fn answer(&mut self, id: u32) -> bool {
-        self.in_hand.remove(&id)
-    }
-
-    fn is_busy(&self) -> bool {
-        !self.wants.is_empty() || !self.in_hand.is_empty()
-    }
 }
 
 /// Blocks read from the library, ready to be written.
@@ -191,6 +142,7 @@ impl Worker {
             pool: server.pool.clone(),
             shutdown: server.shutdown.clone(),
             queue: Mutex::default(),
+            pieces: Mutex::default(),
             asked: Notify::new(),
         }
     }
@@ -215,16 +167,16 @@ impl Worker {
             write(&mut writer, &Response::Close(reason)).await?;
             writer.shutdown().await.map_err(|_| Ended::Lost)
         };
-        let _ = tokio::time::timeout(Duration::from_secs(1), goodbye).await;
+        let _ = tokio::time::timeout(GOODBYE_TIMEOUT, goodbye).await;
         ended
     }
 
     async fn serve(&self, peer: PeerId, reader: &mut Reader, writer: &mut Writer) -> Ended {
-        let root = match tokio::time::timeout(OPEN_TIMEOUT, read_request(reader)).await {
-            Ok(Ok(Some(Request::Open { root }))) => root,
-            Ok(Ok(_)) => return Ended::Protocol("the first request is not an opening".into()),
-            Ok(Err(ended)) => return ended,
-            Err(_) => return Ended::TooSlow,
+        let root = match within(OPEN_TIMEOUT, read_request(reader)).await {
+            Some(Ok(Some(Request::Open { root }))) => root,
+            Some(Ok(_)) => return Ended::Protocol("the first request is not an opening".into()),
+            Some(Err(ended)) => return ended,
+            None => return Ended::TooSlow,
         };
         if self.limits.spent().is_some() {
             let mut news = News::new(&self.sources, root, peer);
@@ -254,21 +206,26 @@ impl Worker {
                 Ok(None) => Request::Close,
                 Err(ended) => return ended,
             };
-            match request {
+            let pushed = match request {
                 Request::Open { .. } => return Ended::Protocol("opened twice".into()),
-                Request::Want { id, blocks } => {
-                    if let Err(ended) = self.lock_queue().push(id, &blocks) {
-                        return ended;
-                    }
-                    self.asked.notify_one();
+                Request::Want { id, blocks } => self.lock_queue().push(id, &blocks),
+                Request::Rest { id, block, offset } => {
+                    self.lock_queue().push_rest(id, block, offset.get())
                 }
-                Request::Cancel { id, count } => self.lock_queue().cancel(id, count),
+                Request::Cancel { id, count } => {
+                    self.lock_queue().cancel(id, count);
+                    Ok(())
+                }
                 Request::Close => {
-                    self.lock_queue().closed = true;
+                    self.lock_queue().close();
                     self.asked.notify_one();
                     return std::future::pending().await;
                 }
+            };
+            if let Err(ended) = pushed {
+                return ended;
             }
+            self.asked.notify_one();
         }
     }
 
@@ -277,10 +234,10 @@ impl Worker {
         // Kept over a time-out, so that half a frame is not lost with it.
         let mut request = std::pin::pin!(read_request(reader));
         loop {
-            match tokio::time::timeout(IDLE_TIMEOUT, &mut request).await {
-                Ok(request) => return request,
-                Err(_) if self.lock_queue().is_busy() => {}
-                Err(_) => return Err(Ended::TooSlow),
+            match within(IDLE_TIMEOUT, request.as_mut()).await {
+                Some(request) => return request,
+                None if self.lock_queue().is_busy() => {}
+                None => return Err(Ended::TooSlow),
             }
         }
     }
@@ -322,15 +279,16 @@ impl Worker {
     }
 
     /// The next wants in order; none when the client is done.
-    async fn next_wants(&self) -> Option<Vec<(u32, Digest)>> {
+    async fn next_wants(&self) -> Option<Vec<Want>> {
         loop {
             let asked = self.asked.notified();
             {
                 let mut queue = self.lock_queue();
-                if !queue.wants.is_empty() {
-                    return Some(queue.take());
+                let wants = queue.take();
+                if !wants.is_empty() {
+                    return Some(wants);
                 }
-                if queue.closed {
+                if queue.is_closed() {
                     return None;
                 }
             }
@@ -340,7 +298,7 @@ impl Worker {
 
     /// Reads blocks on a blocking thread until a chunk's worth is together. Lengths are not known
     /// before the look-up, so what is too much goes back to the front of the queue.
-    async fn read_blocks(&self, root: &Cid, wants: Vec<(u32, Digest)>) -> Option<Answer> {
+    async fn read_blocks(&self, root: &Cid, wants: Vec<Want>) -> Option<Answer> {
         let units = READ_BYTES_MAX.div_ceil(UNIT_BYTES as usize);
         let units = u32::try_from(units).ok()?;
         let mut budget = Budget::take(&self.peer_buffers, &self.buffers, units).await?;
@@ -365,38 +323,78 @@ impl Worker {
 
     async fn write_answer(&self, writer: &mut Writer, answer: Answer) -> Result<(), Ended> {
         let mut frames = Vec::new();
-        for (id, block) in answer.blocks {
-            if !self.lock_queue().answer(id) {
+        for (want, block) in answer.blocks {
+            if !self.lock_queue().begin(want.id) {
                 continue;
             }
-            match block {
-                Ok((kind, bytes)) => {
-                    let len = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
-                    encode(&Response::Block { id, len }, &mut frames);
-                    if bytes.len() < COALESCE_BYTES_MAX {
-                        frames.extend_from_slice(&bytes);
-                    } else {
-                        self.write_pieces(writer, &frames).await?;
-                        frames.clear();
-                        self.write_pieces(writer, &bytes).await?;
-                    }
-                    self.stats.count(kind, bytes.len());
+            let rest = match &block {
+                Ok((kind, bytes)) => want.rest_of(bytes).map(|rest| (*kind, rest)),
+                Err(why) => Err(*why),
+            };
+            match rest {
+                Ok((kind, rest)) => {
+                    let sent = self.write_block(writer, &mut frames, want.id, rest).await?;
+                    self.stats.count(kind, sent);
                 }
-                Err(why) => encode(&Response::Missing { id, why }, &mut frames),
+                Err(why) => encode(&Response::Missing { id: want.id, why }, &mut frames),
             }
+            self.lock_queue().finish(want.id);
         }
         self.write_pieces(writer, &frames).await?;
-        deadline(writer.flush()).await
+        deadline(0, writer.flush()).await
     }
 
-    /// Writes in pieces, each as large as the limits let through and under the deadline, so that it
+    /// Writes a block behind `frames`, in pieces between which it may be cancelled. Returns how
+    /// many of its bytes are written; a small one stays in `frames`.
+    async fn write_block(
+        &self,
+        writer: &mut Writer,
+        frames: &mut Vec<u8>,
+        id: u32,
+        bytes: &[u8],
+    ) -> Result<usize, Ended> {
+        let len = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
+        encode(&Response::Block { id, len }, frames);
+        let mut rest = bytes;
+        while !rest.is_empty() {
+            if rest.len() < bytes.len() && !self.lock_queue().goes_on(id) {
+                frames.extend_from_slice(&exchange::piece_head(0));
+                break;
+            }
+            let wish = self.lock_pieces().len_of(rest.len());
+            let (piece, after) = rest.split_at(wish);
+            let len = u32::try_from(piece.len()).unwrap_or(u32::MAX);
+            frames.extend_from_slice(&exchange::piece_head(len));
+            rest = after;
+            let is_small = piece.len() < COALESCE_BYTES_MAX;
+            if is_small {
+                frames.extend_from_slice(piece);
+                // Many leave in one write where the line is fast.
+                if rest.is_empty() && frames.len() < self.lock_pieces().len_of(usize::MAX) {
+                    break;
+                }
+            }
+            let begun = Instant::now();
+            self.write_pieces(writer, frames).await?;
+            let mut written = frames.len();
+            frames.clear();
+            if !is_small {
+                self.write_pieces(writer, piece).await?;
+                written += piece.len();
+            }
+            self.lock_pieces().took(written, begun.elapsed());
+        }
+        Ok(bytes.len() - rest.len())
+    }
+
+    /// Writes as much at a time as the limits let through, each under the deadline, so that it
     /// bounds a stall and not a slow link or our own limit.
     async fn write_pieces(&self, writer: &mut Writer, bytes: &[u8]) -> Result<(), Ended> {
         let mut rest = bytes;
         while !rest.is_empty() {
-            let wish = rest.len().min(PIECE_BYTES);
+            let wish = rest.len().min(WRITE_BYTES_MAX);
             let (piece, after) = rest.split_at(self.limits.send(Class::Serve, wish).await?);
-            deadline(writer.write_all(piece)).await?;
+            deadline(piece.len(), writer.write_all(piece)).await?;
             rest = after;
         }
         Ok(())
@@ -404,6 +402,10 @@ impl Worker {
 
     fn lock_queue(&self) -> MutexGuard<'_, Queue> {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn lock_pieces(&self) -> MutexGuard<'_, Pieces> {
+        self.pieces.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -422,23 +424,19 @@ async fn tell(news: &mut News, writer: &mut Writer) -> Result<(), Ended> {
     }
 }
 
-type Blocks = Vec<(u32, Result<(BlockKind, Pooled), Missing>)>;
+type Blocks = Vec<(Want, Result<(BlockKind, Pooled), Missing>)>;
 
 /// Reads wants in order until [`CHUNK_BYTES`] are together; what is left comes back.
-fn read_batch(
-    library: &Library,
-    root: &Cid,
-    wants: Vec<(u32, Digest)>,
-    pool: &Pool,
-) -> (Blocks, Vec<(u32, Digest)>) {
+fn read_batch(library: &Library, root: &Cid, wants: Vec<Want>, pool: &Pool) -> (Blocks, Vec<Want>) {
     let mut blocks = Vec::with_capacity(wants.len());
     let mut spare = pool.take();
     let mut bytes = 0;
     let mut wants = wants.into_iter();
     while bytes < CHUNK_BYTES {
-        let Some((id, digest)) = wants.next() else {
+        let Some(want) = wants.next() else {
             break;
         };
+        let digest = want.digest;
         let read = library.read(&digest, Some(root), &mut spare);
         let block = read.map(|kind| (kind, pool.hand_over(&mut spare)));
         let block = block.map_err(|error| match error {
@@ -450,7 +448,7 @@ fn read_batch(
             }
         });
         bytes += block.as_ref().map_or(0, |(_, block)| block.len());
-        blocks.push((id, block));
+        blocks.push((want, block));
     }
     (blocks, wants.collect())
 }
@@ -480,8 +478,8 @@ pub(super) async fn write(writer: &mut Writer, response: &Response) -> Result<()
 
 /// Writes messages that are not content: a status and a hint, 75 KiB at the most.
 pub(super) async fn write_frames(writer: &mut Writer, frames: &[u8]) -> Result<(), Ended> {
-    deadline(writer.write_all(frames)).await?;
-    deadline(writer.flush()).await
+    deadline(frames.len(), writer.write_all(frames)).await?;
+    deadline(0, writer.flush()).await
 }
 
 pub(super) fn encode(response: &Response, frames: &mut Vec<u8>) {
@@ -491,58 +489,11 @@ pub(super) fn encode(response: &Response, frames: &mut Vec<u8>) {
     }
 }
 
-async fn deadline(io: impl Future<Output = io::Result<()>>) -> Result<(), Ended> {
-    match tokio::time::timeout(WRITE_TIMEOUT, io).await {
-        Ok(Ok(())) => Ok(()),
-        Ok(Err(_)) => Err(Ended::Lost),
-        Err(_) => Err(Ended::TooSlow),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used)]
-
-    use shoal_protocol::address::HashFn;
-
-    use super::*;
-
-    fn digests(count: u32) -> Vec<Digest> {
-        let of = |it: u32| Digest::of(HashFn::Blake3, &it.to_be_bytes());
-        (0..count).map(of).collect()
-    }
-
-    #[test]
-    fn wants_may_have_the_greatest_ids() {
-        let mut queue = Queue::default();
-        let blocks = digests(2);
-        queue.push(u32::MAX, &blocks[..1]).unwrap();
-        queue.push(u32::MAX - 1, &blocks).unwrap();
-        let ids: Vec<u32> = queue.wants.iter().map(|(id, _)| *id).collect();
-        assert_eq!(ids, [u32::MAX, u32::MAX - 1, u32::MAX]);
-        queue.cancel(u32::MAX, 1);
-        assert_eq!(queue.wants.len(), 1);
-    }
-
-    #[test]
-    fn wants_are_counted_until_they_are_answered() {
-        let mut queue = Queue::default();
-        let blocks = digests(3);
-        queue.push(7, &blocks).unwrap();
-        let mut taken = queue.take();
-        assert!(queue.wants.is_empty() && queue.is_busy());
-        let rest = taken.split_off(1);
-        queue.put_back(rest);
-        assert!(queue.answer(7) && !queue.answer(7) && !queue.answer(8));
-        assert_eq!(queue.take(), [(8, blocks[1]), (9, blocks[2])]);
-        queue.cancel(9, 1);
-        assert!(
-            queue.answer(8) && !queue.answer(9),
-            "9 is not wanted any more"
-        );
-        assert!(!queue.is_busy());
-        let many = digests(4096);
-        queue.push(0, &many).unwrap();
-        assert!(queue.push(0, &blocks).is_err());
+/// Bounds a write of so many bytes by what the slowest line takes for them.
+async fn deadline(bytes: usize, io: impl Future<Output = io::Result<()>>) -> Result<(), Ended> {
+    match within(pace::time_for(bytes as u64), io).await {
+        Some(Ok(())) => Ok(()),
+        Some(Err(_)) => Err(Ended::Lost),
+        None => Err(Ended::TooSlow),
     }
 }

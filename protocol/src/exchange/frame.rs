@@ -1,6 +1,7 @@
 //! Messages as frames: `u32` big-endian length, then the message in postcard.
 //!
-//! A [`Response::Block`] frame is followed by its payload, outside of any frame.
+//! A [`Response::Block`] frame is followed by its payload, outside of any frame, in pieces that each
+//! have a length before them.
 
 use std::marker::PhantomData;
 
@@ -14,6 +15,9 @@ pub const FRAME_BYTES_MAX: usize = 64 << 10;
 
 /// The length before each message, in bytes.
 pub const FRAME_HEAD_BYTES: usize = 4;
+
+/// The length before each piece of a payload, in bytes.
+pub const PIECE_HEAD_BYTES: usize = 4;
 
 /// Why bytes are not a message; who sent them broke the protocol.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -32,6 +36,14 @@ pub enum WireError {
     Trailing {
         /// How many bytes.
         len: usize,
+    },
+    /// A piece of a payload that is longer than what is left of its block.
+    #[error("a piece of {len} bytes, of a block that has {left} left")]
+    Piece {
+        /// The piece's length in bytes.
+        len: usize,
+        /// What is left of the block, in bytes.
+        left: usize,
     },
     /// A [`Request::Want`] or [`Request::Cancel`] without an id, or with ids beyond `u32`.
     #[error("{count} want ids from {id}")]
@@ -65,7 +77,7 @@ mod sealed {
             let (id, count) = match self {
                 Self::Want { id, blocks } => (*id, blocks.len()),
                 Self::Cancel { id, count } => (*id, usize::try_from(*count).unwrap_or(usize::MAX)),
-                Self::Open { .. } | Self::Close => return Ok(()),
+                Self::Open { .. } | Self::Close | Self::Rest { .. } => return Ok(()),
             };
             let last = u32::try_from(count)
                 .ok()
@@ -125,6 +137,25 @@ pub fn frame_len(head: [u8; FRAME_HEAD_BYTES]) -> Result<usize, WireError> {
     }
 }
 
+/// The bytes before a piece of `len` bytes; before none, they end the block early.
+#[must_use]
+pub fn piece_head(len: u32) -> [u8; PIECE_HEAD_BYTES] {
+    len.to_be_bytes()
+}
+
+/// The length of the piece that follows these bytes, of a block that has `left` bytes left; 0 says
+/// that the block ends here.
+///
+/// # Errors
+/// [`WireError::Piece`] for more than is left.
+pub fn piece_len(head: [u8; PIECE_HEAD_BYTES], left: usize) -> Result<usize, WireError> {
+    let len = usize::try_from(u32::from_be_bytes(head)).unwrap_or(usize::MAX);
+    match len <= left {
+        true => Ok(len),
+        false => Err(WireError::Piece { len, left }),
+    }
+}
+
 /// Reads a client's message, without its length.
 ///
 /// # Errors
@@ -156,7 +187,7 @@ fn decode<M: Message>(body: &[u8]) -> Result<M, WireError> {
 /// stream can't be read on: every further call returns it again.
 #[derive(Debug)]
 pub struct FrameDecoder<M> {
-    /// The frame that is being read: its length and message, as far as they have come.
+    /// The frame or the head of a piece that is being read, as far as it has come.
     partial: Vec<u8>,
     payload: Option<Payload>,
     failed: Option<WireError>,
@@ -166,7 +197,10 @@ pub struct FrameDecoder<M> {
 #[derive(Clone, Copy, Debug)]
 struct Payload {
     id: u32,
+    /// What is left of the block.
     left: usize,
+    /// What is left of the piece; none between two.
+    piece: Option<usize>,
 }
 
 /// What a [`FrameDecoder`] finds.
@@ -174,14 +208,19 @@ struct Payload {
 pub enum Event<'a, M> {
     /// A message.
     Message(M),
-    /// A piece of the payload that the last [`Response::Block`] announced.
+    /// Some of the payload that the last [`Response::Block`] announced.
     Payload {
         /// The block's id.
         id: u32,
-        /// The piece; empty only for a block of no bytes.
+        /// The bytes; none only for a block of no bytes.
         bytes: &'a [u8],
-        /// Whether it is the last one.
+        /// Whether they are the last ones.
         last: bool,
+    },
+    /// The payload ends early.
+    Cut {
+        /// The block's id.
+        id: u32,
     },
 }
 
@@ -206,13 +245,13 @@ impl<M: Message> FrameDecoder<M> {
         if let Some(error) = &self.failed {
             return Err(error.clone());
         }
-        if let Some(payload) = self.payload {
-            return Ok(self.take_payload(payload, input));
-        }
-        let message = self.take_message(input).inspect_err(|error| {
-            self.failed = Some(error.clone());
-        })?;
-        Ok(message.map(Event::Message))
+        let event = match self.payload {
+            Some(payload) => self.take_payload(payload, input),
+            None => self
+                .take_message(input)
+                .map(|message| message.map(Event::Message)),
+        };
+        event.inspect_err(|error| self.failed = Some(error.clone()))
     }
 
     /// Whether the stream may end here: between frames, with no payload owed.
@@ -220,19 +259,51 @@ impl<M: Message> FrameDecoder<M> {
         self.partial.is_empty() && self.payload.is_none() && self.failed.is_none()
     }
 
-    fn take_payload<'a>(&mut self, payload: Payload, input: &mut &'a [u8]) -> Option<Event<'a, M>> {
-        if input.is_empty() && payload.left > 0 {
-            return None;
-        }
-        let bytes = take(input, payload.left);
-        let left = payload.left.saturating_sub(bytes.len());
+    fn take_payload<'a>(
+        &mut self,
+        payload: Payload,
+        input: &mut &'a [u8],
+    ) -> Result<Option<Event<'a, M>>, WireError> {
+        let Payload { id, left, piece } = payload;
+        let piece = match piece {
+            Some(piece) => piece,
+            None if left == 0 => 0,
+            None => match self.take_piece_head(left, input)? {
+                None => return Ok(None),
+                Some(0) => {
+                    self.payload = None;
+                    return Ok(Some(Event::Cut { id }));
+                }
+                Some(piece) => piece,
+            },
+        };
+        let bytes = take(input, piece);
+        let left = left.saturating_sub(bytes.len());
+        let piece = piece.saturating_sub(bytes.len());
         let last = left == 0;
-        self.payload = (!last).then_some(Payload { left, ..payload });
-        Some(Event::Payload {
-            id: payload.id,
-            bytes,
-            last,
-        })
+        self.payload = (!last).then_some(Payload {
+            id,
+            left,
+            piece: (piece > 0).then_some(piece),
+        });
+        if bytes.is_empty() && !last {
+            return Ok(None);
+        }
+        Ok(Some(Event::Payload { id, bytes, last }))
+    }
+
+    fn take_piece_head(
+        &mut self,
+        left: usize,
+        input: &mut &[u8],
+    ) -> Result<Option<usize>, WireError> {
+        self.fill(input, PIECE_HEAD_BYTES);
+        let Some(head) = self.partial.first_chunk::<PIECE_HEAD_BYTES>() else {
+            return Ok(None);
+        };
+        let len = piece_len(*head, left)?;
+        self.partial.clear();
+        Ok(Some(len))
     }
 
     fn take_message(&mut self, input: &mut &[u8]) -> Result<Option<M>, WireError> {
@@ -251,6 +322,7 @@ impl<M: Message> FrameDecoder<M> {
         self.payload = message.payload().map(|(id, len)| Payload {
             id,
             left: usize::try_from(len).unwrap_or(usize::MAX),
+            piece: None,
         });
         Ok(Some(message))
     }

@@ -3,6 +3,8 @@
 //! The order of the variants and fields is the wire format: a change of it is another protocol
 //! version. The tests in `wire_format.rs` freeze it.
 
+use std::num::NonZeroU32;
+
 use serde::{Deserialize, Serialize, de};
 
 use crate::address::{BLOCK_BYTES_MAX, Cid, Digest};
@@ -48,7 +50,8 @@ pub enum Request {
         /// The blocks, at least one.
         blocks: Wants,
     },
-    /// Takes wants back; their answers may be on their way.
+    /// Takes wants back; their answers may be on their way. A block that is being sent ends after
+    /// the piece that is.
     Cancel {
         /// The first id.
         id: u32,
@@ -57,6 +60,17 @@ pub enum Request {
     },
     /// Nothing more will be asked; what was asked is still wanted.
     Close,
+    /// Asks for what follows the first bytes of a block; answered like a block of
+    /// [`Want`](Self::Want).
+    Rest {
+        /// The want's id.
+        id: u32,
+        /// The block.
+        block: Digest,
+        /// How many bytes the client has: at least one, and less than [`BLOCK_BYTES_MAX`].
+        #[serde(deserialize_with = "offset")]
+        offset: NonZeroU32,
+    },
 }
 
 /// What a server says.
@@ -64,11 +78,14 @@ pub enum Request {
 pub enum Response {
     /// What the server has of the root: its first answer, and again whenever it changes.
     Status(Availability),
-    /// A block; `len` bytes of payload follow the frame.
+    /// A block, or the rest of one. Its payload follows the frame in pieces: each a `u32` big-endian
+    /// length and so many bytes. It ends with the last of `len` bytes, or early with a piece of no
+    /// bytes; the bytes before that are good.
     Block {
         /// Which want it answers.
         id: u32,
-        /// The payload's length in bytes, at most [`BLOCK_BYTES_MAX`].
+        /// The payload's length in bytes, at most [`BLOCK_BYTES_MAX`]; of a
+        /// [`Rest`](Request::Rest), what follows from its offset.
         #[serde(deserialize_with = "block_len")]
         len: u32,
     },
@@ -119,6 +136,8 @@ pub enum Missing {
     Changed,
     /// Its disk does not give it.
     Unreadable,
+    /// The block ends at the offset that was asked for, or before it.
+    Beyond,
 }
 
 /// Why a server ends a stream.
@@ -145,6 +164,14 @@ pub struct PeerHint {
     pub peer: List<u8, PEER_ID_BYTES_MAX>,
     /// Its addresses, as binary multiaddrs.
     pub addresses: List<List<u8, ADDRESS_BYTES_MAX>, HINT_ADDRESSES_MAX>,
+}
+
+fn offset<'de, D: de::Deserializer<'de>>(deserializer: D) -> Result<NonZeroU32, D::Error> {
+    let offset = NonZeroU32::deserialize(deserializer)?;
+    match usize::try_from(offset.get()) {
+        Ok(bytes) if bytes < BLOCK_BYTES_MAX => Ok(offset),
+        _ => Err(de::Error::custom("an offset beyond every block")),
+    }
 }
 
 fn block_len<'de, D: de::Deserializer<'de>>(deserializer: D) -> Result<u32, D::Error> {

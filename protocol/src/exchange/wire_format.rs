@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, clippy::cast_possible_truncation)]
 
+use std::num::NonZeroU32;
+
 use proptest::prelude::*;
 
 use super::*;
@@ -87,6 +89,20 @@ fn request_wire_format() {
          01          # count",
     );
     check(&Request::Close, "00000001 03");
+    check(
+        &Request::Rest {
+            id: 7,
+            block: sha2,
+            offset: NonZeroU32::new(300_000).unwrap(),
+        },
+        &format!(
+            "00000027  # length: 39
+             04        # Rest
+             07        # id
+             {NOTHING_SHA2}
+             e0a712    # offset: 300000"
+        ),
+    );
 }
 
 #[test]
@@ -145,6 +161,13 @@ fn response_wire_format() {
         "00000003 02 01 02",
     );
     check(
+        &Response::Missing {
+            id: 1,
+            why: Missing::Beyond,
+        },
+        "00000003 02 01 03",
+    );
+    check(
         &Response::Hint {
             peers: vec![hint].try_into().unwrap(),
         },
@@ -186,7 +209,14 @@ fn what_is_not_allowed_is_refused() {
     }
     let want = |count: usize| format!("01 00 {:02x}{:02x}", count % 128 + 128, count / 128);
     request("", false);
-    request("04 # no such request", false);
+    request("05 # no such request", false);
+    request(&format!("04 00 {NOTHING_SHA2} 01"), true);
+    request(&format!("04 00 {NOTHING_SHA2} 00 # from the start"), false);
+    request(
+        &format!("04 00 {NOTHING_SHA2} ffff7f # 2 MiB less a byte"),
+        true,
+    );
+    request(&format!("04 00 {NOTHING_SHA2} 80808001 # 2 MiB"), false);
     request("03 00 # a byte after it", false);
     request(&format!("00 24 01 70 {NOTHING_BLAKE3}"), true);
     request(&format!("00 24 01 71 {NOTHING_BLAKE3} # dag-cbor"), false);
@@ -216,6 +246,7 @@ fn what_is_not_allowed_is_refused() {
     request("02 02 ffffffff0f # ids beyond u32", false);
 
     response("05 # no such response", false);
+    response("02 00 04 # no such reason", false);
     response("00 05 # no such availability", false);
     response("01 00 80808001 # 2 MiB", true);
     response("01 00 81808001 # 2 MiB and a byte", false);
@@ -289,7 +320,7 @@ fn the_longest_hint_fits_a_frame() {
 
 #[test]
 fn an_end_within_a_frame_or_payload_shows() {
-    let stream = bytes("00000003 01 07 02  aabb  00000002 04 00");
+    let stream = bytes("00000003 01 07 02  00000001 aa 00000001 bb  00000002 04 00");
     let ends: Vec<usize> = (0..=stream.len())
         .filter(|len| {
             let mut decoder = FrameDecoder::<Response>::default();
@@ -300,9 +331,86 @@ fn an_end_within_a_frame_or_payload_shows() {
         .collect();
     assert_eq!(
         ends,
-        [0, 9, 15],
+        [0, 17, 23],
         "only before, between and after the messages"
     );
+}
+
+/// What a decoder finds, as text.
+fn found(hexdump: &str) -> Vec<String> {
+    let stream = bytes(hexdump);
+    let mut decoder = FrameDecoder::<Response>::default();
+    let mut input = stream.as_slice();
+    let mut found = Vec::new();
+    loop {
+        match decoder.next(&mut input) {
+            Ok(None) => return found,
+            Ok(Some(event)) => found.push(format!("{event:?}")),
+            Err(error) => {
+                found.push(error.to_string());
+                return found;
+            }
+        }
+    }
+}
+
+#[test]
+fn a_payload_comes_in_pieces_and_may_end_early() {
+    let block = "Message(Block { id: 7, len: 3 })";
+    let head = "00000003 01 07 03 # Block, id 7, 3 bytes follow";
+    let check = |rest: &str, expected: &[&str]| {
+        let found = found(&format!("{head}\n{rest}"));
+        assert_eq!(found[0], block);
+        assert_eq!(found[1..], *expected, "{rest}");
+    };
+    check(
+        "00000003 aabbcc",
+        &["Payload { id: 7, bytes: [170, 187, 204], last: true }"],
+    );
+    check(
+        "00000002 aabb 00000001 cc",
+        &[
+            "Payload { id: 7, bytes: [170, 187], last: false }",
+            "Payload { id: 7, bytes: [204], last: true }",
+        ],
+    );
+    check(
+        "00000002 aabb 00000000 # no more of it
+         00000002 04 00         # Close, Done",
+        &[
+            "Payload { id: 7, bytes: [170, 187], last: false }",
+            "Cut { id: 7 }",
+            "Message(Close(Done))",
+        ],
+    );
+    check("00000000 # nothing of it", &["Cut { id: 7 }"]);
+    check(
+        "00000004 # longer than the block",
+        &["a piece of 4 bytes, of a block that has 3 left"],
+    );
+    check(
+        "00000002 aabb 00000002",
+        &[
+            "Payload { id: 7, bytes: [170, 187], last: false }",
+            "a piece of 2 bytes, of a block that has 1 left",
+        ],
+    );
+    assert_eq!(
+        found("00000003 01 07 00  00000002 04 00"),
+        [
+            "Message(Block { id: 7, len: 0 })",
+            "Payload { id: 7, bytes: [], last: true }",
+            "Message(Close(Done))",
+        ],
+        "a block of no bytes has no piece"
+    );
+    assert_eq!(piece_head(258), [0, 0, 1, 2]);
+    assert_eq!(piece_len([0, 0, 1, 2], 258), Ok(258));
+    let error = WireError::Piece {
+        len: 258,
+        left: 257,
+    };
+    assert_eq!(piece_len([0, 0, 1, 2], 257), Err(error));
 }
 
 /// All that a decoder finds, payload pieces joined.
@@ -320,6 +428,7 @@ fn decode_pieces(pieces: &[&[u8]]) -> Result<(Vec<Response>, Vec<Vec<u8>>), Wire
                         payloads.push(std::mem::take(&mut payload));
                     }
                 }
+                Event::Cut { .. } => payloads.push(std::mem::take(&mut payload)),
             }
         }
     }
@@ -357,6 +466,10 @@ fn any_request() -> impl Strategy<Value = Request> {
             }),
         (0..1_u32 << 31, 1..1_u32 << 31).prop_map(|(id, count)| Request::Cancel { id, count }),
         Just(Request::Close),
+        (any::<u32>(), any_digest(), 1..BLOCK_BYTES_MAX as u32).prop_map(|(id, block, offset)| {
+            let offset = NonZeroU32::new(offset).unwrap();
+            Request::Rest { id, block, offset }
+        }),
     ]
 }
 
@@ -408,13 +521,24 @@ proptest! {
     fn responses_and_payloads_come_back_in_any_pieces(
         responses in proptest::collection::vec(any_response(), 1..10),
         cuts in proptest::collection::vec(1..5000_usize, 1..20),
+        (piece, early) in (1..2000_usize, any::<bool>()),
     ) {
         let (mut stream, mut payloads) = (Vec::new(), Vec::new());
         for (at, response) in responses.iter().enumerate() {
             encode(response, &mut stream).unwrap();
             if let Response::Block { len, .. } = response {
-                let payload = vec![at as u8; *len as usize];
-                stream.extend_from_slice(&payload);
+                let mut payload = vec![at as u8; *len as usize];
+                let ends_early = early && at % 2 == 0 && !payload.is_empty();
+                if ends_early {
+                    payload.truncate(payload.len() / 2);
+                }
+                for piece in payload.chunks(piece) {
+                    stream.extend_from_slice(&piece_head(piece.len() as u32));
+                    stream.extend_from_slice(piece);
+                }
+                if ends_early {
+                    stream.extend_from_slice(&piece_head(0));
+                }
                 payloads.push(payload);
             }
         }

@@ -57,11 +57,6 @@ pub struct PlannerConfig {
     pub rtt_max: Duration,
     /// The rate reckoned with, in bytes per second, for a provider that was not measured yet.
     pub rate_assumed: u64,
-    /// How long a provider may have requests and deliver less than `stall_bytes_min`.
-    pub stall_timeout: Duration,
-    /// The payload that within `stall_timeout` proves life where no block was completed: 10 KiB
-    /// in 10 s, a fifth of the slowest modem.
-    pub stall_bytes_min: u64,
     /// The least time a want may be in flight before it is moved to another provider.
     pub want_deadline_min: Duration,
     /// How many times the expected time a want may be in flight before it is moved.
@@ -103,8 +98,6 @@ impl Default for PlannerConfig {
             rtt_min: Duration::from_millis(2),
             rtt_max: Duration::from_secs(1),
             rate_assumed: 256 << 10,
-            stall_timeout: Duration::from_secs(10),
-            stall_bytes_min: 10 << 10,
             want_deadline_min: Duration::from_secs(5),
             want_deadline_factor: 4,
             relief_factor: 2,

@@ -5,8 +5,8 @@
 //! window.
 //!
 //! The round-trip time is taken from probes only: the first request sent on a pipe that holds next
-//! to nothing. All others measure the queue that the window itself makes. Where the way gets
-//! longer, the window shrinks until probes happen again; so a wrong value heals.
+//! to nothing, until the first bytes of its answer. All others measure the queue that the window
+//! itself makes. Where the way gets longer, the window shrinks until probes happen again; so a wrong value heals.
 
 use std::time::Duration;
 
@@ -15,6 +15,10 @@ use super::types::WantId;
 
 /// The least busy time a rate is taken over: enough for a timer's and a scheduler's jitter.
 const SPAN_MIN: Duration = Duration::from_millis(50);
+
+/// The most round-trip time that a span waits for: on a slow line a request waits for minutes behind
+/// others, and the rate is to be known before.
+const SPAN_RTT_MAX: Duration = Duration::from_secs(1);
 
 #[derive(Debug, Default)]
 pub(super) struct LinkEstimate {
@@ -25,6 +29,12 @@ pub(super) struct LinkEstimate {
     busy_since: Option<Duration>,
     span_busy: Duration,
     span_bytes: u64,
+    /// All spans so far.
+    busy: Duration,
+    bytes: u64,
+    /// The last bytes were part of a block that takes long: its line is full, and its rate is what
+    /// the line carries.
+    is_steady: bool,
     probe: Option<(WantId, Duration)>,
 }
 
@@ -37,6 +47,11 @@ impl LinkEstimate {
         self.rtt
     }
 
+    /// Payload bytes per busy second since the start; a burst says little in it.
+    pub(super) fn average(&self) -> Option<u64> {
+        (self.busy > Duration::ZERO).then(|| per_second(self.bytes, self.busy))
+    }
+
     /// A request goes out; `quiet` says that next to nothing is in flight ahead of it.
     pub(super) fn asked(&mut self, want: WantId, quiet: bool, now: Duration) {
         self.busy_since.get_or_insert(now);
@@ -45,7 +60,7 @@ impl LinkEstimate {
         }
     }
 
-    /// A request was answered with a block.
+    /// The first bytes of a block that was asked for are here.
     pub(super) fn answered(&mut self, want: WantId, now: Duration) {
         let Some((_, asked)) = self.probe.take_if(|(probe, _)| *probe == want) else {
             return;
@@ -69,16 +84,19 @@ impl LinkEstimate {
         self.probe.take_if(|(probe, _)| *probe == want);
     }
 
-    /// Payload came in, of any block.
-    pub(super) fn received(&mut self, bytes: u64, now: Duration) {
+    /// Payload came in, of any block: the last of it, or a part.
+    pub(super) fn received(&mut self, bytes: u64, is_steady: bool, now: Duration) {
+        self.is_steady = is_steady;
         self.span_bytes = self.span_bytes.saturating_add(bytes);
         let running = self
             .busy_since
             .map_or(Duration::ZERO, |since| now.saturating_sub(since));
         let span = self.span_busy.saturating_add(running);
-        if span < SPAN_MIN.max(self.rtt.unwrap_or_default()) {
+        if span < SPAN_MIN.max(self.rtt.unwrap_or_default().min(SPAN_RTT_MAX)) {
             return;
         }
+        self.busy = self.busy.saturating_add(span);
+        self.bytes = self.bytes.saturating_add(self.span_bytes);
         let sample = per_second(self.span_bytes, span);
         self.rate = Some(match self.rate {
             Some(rate) if sample < rate => rate.saturating_mul(3).saturating_add(sample) / 4,
@@ -115,9 +133,13 @@ impl LinkEstimate {
         self.round_trip(config).saturating_add(time_at(rate, bytes))
     }
 
-    /// The same where the measured rate may be far too low.
+    /// The same where the measured rate may be far too low, as it is for blocks that come one by
+    /// one in no time.
     pub(super) fn time_at_best(&self, bytes: u64, config: &PlannerConfig) -> Duration {
-        let rate = self.rate.unwrap_or(0).max(config.rate_assumed);
+        let rate = match self.rate {
+            Some(rate) if self.is_steady => rate,
+            rate => rate.unwrap_or(0).max(config.rate_assumed),
+        };
         self.round_trip(config).saturating_add(time_at(rate, bytes))
     }
 
@@ -194,11 +216,11 @@ mod tests {
     fn the_rate_counts_busy_time_only() {
         let mut link = LinkEstimate::default();
         link.asked(WantId(1), false, ms(0));
-        link.received(1_000, ms(40));
+        link.received(1_000, false, ms(40));
         assert_eq!(link.rate(), None, "a span of 40 ms is too short");
         link.idle(ms(40));
         link.asked(WantId(2), false, ms(10_000));
-        link.received(1_000, ms(10_060));
+        link.received(1_000, false, ms(10_060));
         assert_eq!(link.rate(), Some(20_000));
     }
 
@@ -212,9 +234,27 @@ mod tests {
             (300, 0, 3_000),
             (400, 300, 3_000),
         ] {
-            link.received(bytes, ms(at));
+            link.received(bytes, false, ms(at));
             assert_eq!(link.rate(), Some(expected), "at {at} ms");
         }
+    }
+
+    #[test]
+    fn a_full_line_is_known_by_its_rate_and_an_idle_one_at_its_best() {
+        let config = PlannerConfig::default();
+        let mut link = LinkEstimate::default();
+        link.asked(WantId(1), true, ms(0));
+        // The first bytes come after a minute in a queue; the rate is known a second later.
+        link.answered(WantId(1), ms(60_000));
+        link.received(1_000, true, ms(60_000));
+        link.received(12_000, true, ms(61_000));
+        assert_eq!(link.rate(), Some(12_000));
+        assert_eq!(link.time_at_best(120_000, &config), ms(11_000));
+        // A block that came at once says nothing of how fast a large one would be.
+        link.received(100, false, ms(61_010));
+        let at_best = link.time_at_best(config.rate_assumed, &config);
+        assert_eq!(at_best, ms(2_000));
+        assert!(link.average().is_some_and(|rate| rate < 300), "{link:?}");
     }
 
     #[test]

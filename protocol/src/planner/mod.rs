@@ -210,10 +210,18 @@ impl Planner {
 
     /// Reports payload bytes of a block that is not complete yet, so that a slow provider is told
     /// from a dead one; [`block_arrived`](Self::block_arrived) does not count them twice.
-    pub fn progress(&mut self, from: ProviderId, bytes: u32, now: Duration) {
+    pub fn progress(&mut self, from: ProviderId, id: WantId, bytes: u32, now: Duration) {
         self.advance(now);
         if let Some(provider) = self.providers.get_mut(&from) {
-            provider.received_part(u64::from(bytes), self.now);
+            provider.received_part(id, u64::from(bytes), self.now);
+        }
+    }
+
+    /// Notes that of a want in flight the first `bytes` were not asked for: the caller has them.
+    /// To be called when [`Action::Want`] is carried out.
+    pub fn resumes(&mut self, from: ProviderId, id: WantId, bytes: u32) {
+        if let Some(provider) = self.providers.get_mut(&from) {
+            provider.resumes(id, u64::from(bytes));
         }
     }
 
@@ -230,8 +238,7 @@ impl Planner {
             self.totals.late_bytes = self.totals.late_bytes.saturating_add(u64::from(bytes));
             return Arrival::Late;
         };
-        provider.received_block(u64::from(bytes), self.now);
-        provider.link.answered(id, self.now);
+        provider.received_block(id, u64::from(bytes), self.now);
         if !self.ground(id, from) {
             return self.answer_not_in_flight(from, id, bytes);
         }
@@ -270,6 +277,29 @@ impl Planner {
             self.enqueue_if_queued(id);
         }
         self.drop_provider(from, Blame::BadBlock);
+    }
+
+    /// The parts that several have sent do not make the block that was wanted, or do not fit each
+    /// other: nobody can be blamed, and the want queues again. The caller sees to it that it is
+    /// fetched from one of them alone.
+    pub fn block_unproven(&mut self, from: ProviderId, id: WantId, now: Duration) {
+        self.advance(now);
+        let rejected = self.wants.get_mut(&id).and_then(|want| want.rejected(from));
+        if let Some(bytes) = rejected {
+            self.not_verifying(bytes);
+        } else if self.ground(id, from) {
+            if let Some(provider) = self.providers.get_mut(&from) {
+                provider.link.unanswered(id);
+            }
+        } else {
+            return;
+        }
+        self.enqueue_if_queued(id);
+    }
+
+    /// Counts bytes of an answer that was taken back, which nobody needs.
+    pub fn wasted(&mut self, from: ProviderId, bytes: u32) {
+        self.count_late(from, bytes);
     }
 
     /// The provider says that it can't give the block; it is not asked for it again. One that says

@@ -1,6 +1,6 @@
 //! One provider's books: what it has, what it was asked, how it does.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use super::config::WITHDRAWN_MAX;
@@ -9,6 +9,12 @@ use super::rank::Rank;
 use super::types::{Holdings, WantId};
 use super::want::{Asked, Want};
 use super::{PlannerConfig, Standing};
+use crate::exchange::pace;
+
+/// How many blocks are remembered of which some bytes came; beyond it those are forgotten whose
+/// request was taken back, and their late answers are counted anew. Those in flight are bounded by
+/// [`WANTS_OUTSTANDING_MAX`](crate::exchange::WANTS_OUTSTANDING_MAX).
+const ARRIVING_MAX: usize = 64;
 
 #[derive(Debug)]
 pub(super) struct Provider {
@@ -33,8 +39,22 @@ pub(super) struct Provider {
     withdrawn_lost: bool,
     watch: StallWatch,
     last_sign: Duration,
-    /// Bytes of a block that is still coming in, which the link has counted already.
-    partial_bytes: u64,
+    /// Blocks of which there are some bytes: those that are coming in, and those of which only the
+    /// rest was asked for here.
+    arriving: BTreeMap<WantId, Arriving>,
+    /// The bytes in flight that are here: part of `in_flight_bytes`.
+    here_bytes: u64,
+}
+
+/// What there is of a block at one provider's request.
+#[derive(Clone, Copy, Debug)]
+struct Arriving {
+    /// How many bytes; nothing of them is counted again.
+    bytes: u64,
+    /// Whether the request is in flight; one that was taken back may still be answered.
+    in_flight: bool,
+    /// Whether some of them came by this request.
+    has_begun: bool,
 }
 
 /// What a provider has done so far.
@@ -79,7 +99,8 @@ impl Provider {
             withdrawn_lost: false,
             watch: StallWatch::default(),
             last_sign: now,
-            partial_bytes: 0,
+            arriving: BTreeMap::new(),
+            here_bytes: 0,
         }
     }
 
@@ -119,6 +140,7 @@ impl Provider {
         let quiet = self.in_flight_bytes <= cfg.window_bytes_min / 2;
         self.link.asked(id, quiet, now);
         self.watch.start(now);
+        self.arriving.remove(&id);
         self.in_flight.insert((now, id));
         self.in_flight_bytes = self.in_flight_bytes.saturating_add(u64::from(charge));
     }
@@ -127,6 +149,10 @@ impl Provider {
     pub(super) fn land(&mut self, asked: Asked, charge: u32, now: Duration) {
         self.in_flight.remove(&asked);
         self.in_flight_bytes = self.in_flight_bytes.saturating_sub(u64::from(charge));
+        if let Some(arriving) = self.arriving.get_mut(&asked.1).filter(|it| it.in_flight) {
+            arriving.in_flight = false;
+            self.here_bytes = self.here_bytes.saturating_sub(arriving.bytes);
+        }
         if self.in_flight.is_empty() {
             self.link.idle(now);
             self.watch.stop(now);
@@ -182,23 +208,61 @@ impl Provider {
         self.standing = Standing::Resting { until };
     }
 
+    /// Only what follows `bytes` of a block was asked for here.
+    pub(super) fn resumes(&mut self, id: WantId, bytes: u64) {
+        self.note_arriving(id, bytes, false);
+    }
+
     /// Payload came in, of a block that is not complete yet.
-    pub(super) fn received_part(&mut self, bytes: u64, now: Duration) {
-        self.partial_bytes = self.partial_bytes.saturating_add(bytes);
-        self.received(bytes, now);
+    pub(super) fn received_part(&mut self, id: WantId, bytes: u64, now: Duration) {
+        self.link.answered(id, now);
+        self.note_arriving(id, bytes, true);
+        self.received(bytes, true, now);
     }
 
     /// A block is complete.
-    pub(super) fn received_block(&mut self, bytes: u64, now: Duration) {
-        let counted = self.partial_bytes.min(bytes);
-        self.partial_bytes = self.partial_bytes.saturating_sub(bytes);
-        self.received(bytes.saturating_sub(counted), now);
+    pub(super) fn received_block(&mut self, id: WantId, bytes: u64, now: Duration) {
+        self.link.answered(id, now);
+        let arriving = self.arriving.remove(&id);
+        let here = arriving.map_or(0, |arriving| arriving.bytes);
+        if arriving.is_some_and(|arriving| arriving.in_flight) {
+            self.here_bytes = self.here_bytes.saturating_sub(here);
+        }
+        let is_steady = arriving.is_some_and(|arriving| arriving.has_begun);
+        self.received(bytes.saturating_sub(here), is_steady, now);
     }
 
-    fn received(&mut self, bytes: u64, now: Duration) {
+    fn note_arriving(&mut self, id: WantId, bytes: u64, has_begun: bool) {
+        if self.arriving.len() >= ARRIVING_MAX && !self.arriving.contains_key(&id) {
+            self.arriving.retain(|_, arriving| arriving.in_flight);
+        }
+        let arriving = self.arriving.entry(id).or_insert_with(|| Arriving {
+            bytes: 0,
+            in_flight: self.in_flight.iter().any(|(_, want)| *want == id),
+            has_begun,
+        });
+        arriving.has_begun |= has_begun;
+        arriving.bytes = arriving.bytes.saturating_add(bytes);
+        if arriving.in_flight {
+            self.here_bytes = self.here_bytes.saturating_add(bytes);
+        }
+    }
+
+    /// Whether the answer to this request has begun.
+    pub(super) fn has_begun(&self, id: WantId) -> bool {
+        let arriving = self.arriving.get(&id);
+        arriving.is_some_and(|arriving| arriving.has_begun && arriving.in_flight)
+    }
+
+    /// What is in flight and not here yet, in bytes.
+    pub(super) fn owed_bytes(&self) -> u64 {
+        self.in_flight_bytes.saturating_sub(self.here_bytes)
+    }
+
+    fn received(&mut self, bytes: u64, is_steady: bool, now: Duration) {
         self.last_sign = now;
         self.watch.bytes = self.watch.bytes.saturating_add(bytes);
-        self.link.received(bytes, now);
+        self.link.received(bytes, is_steady, now);
     }
 
     /// Remembers a request that was taken back and may be answered nevertheless.
@@ -219,19 +283,24 @@ impl Provider {
         }
     }
 
-    /// When it has stalled, unless it delivers before.
-    pub(super) fn stalls_at(&self, config: &PlannerConfig) -> Option<Duration> {
-        self.watch.ends_at(config.stall_timeout)
+    /// When it has stalled, unless it delivers before: its line may be as slow as
+    /// [`pace::RATE_MIN`], and silent for as long as a full queue takes.
+    pub(super) fn stalls_at(&self) -> Option<Duration> {
+        self.watch.ends_at(self.silence_max())
     }
 
     /// Whether it has stalled; one that has delivered enough gets the next term.
-    pub(super) fn has_stalled(&mut self, now: Duration, config: &PlannerConfig) -> bool {
-        let is_over = self.stalls_at(config).is_some_and(|end| end <= now);
-        if is_over && self.watch.bytes >= config.stall_bytes_min {
+    pub(super) fn has_stalled(&mut self, now: Duration) -> bool {
+        let is_over = self.stalls_at().is_some_and(|end| end <= now);
+        if is_over && self.watch.bytes >= pace::bytes_in(self.silence_max()) {
             self.watch.reset(now);
             return false;
         }
         is_over
+    }
+
+    fn silence_max(&self) -> Duration {
+        pace::silence_at(self.link.average())
     }
 
     /// How long a request may be in flight here before it is moved elsewhere.
@@ -245,7 +314,7 @@ impl Provider {
     /// How long one more block would take, behind what is in flight, at best: small blocks measure
     /// a low rate on a fast link.
     pub(super) fn time_to_get(&self, charge: u32, config: &PlannerConfig) -> Duration {
-        let bytes = self.in_flight_bytes.saturating_add(u64::from(charge));
+        let bytes = self.owed_bytes().saturating_add(u64::from(charge));
         self.link.time_at_best(bytes, config)
     }
 

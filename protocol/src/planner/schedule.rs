@@ -70,10 +70,7 @@ impl Planner {
                 Standing::Resting { until } | Standing::Suspect { until } => Some(until),
                 Standing::Ready | Standing::Probing => None,
             };
-            wakes_at
-                .into_iter()
-                .chain(provider.stalls_at(&self.config))
-                .min()
+            wakes_at.into_iter().chain(provider.stalls_at()).min()
         });
         tick.into_iter().chain(of_providers).min()
     }
@@ -93,11 +90,11 @@ impl Planner {
     }
 
     fn drop_stalled(&mut self) {
-        let (now, config) = (self.now, &self.config);
+        let now = self.now;
         let stalled: Vec<ProviderId> = self
             .providers
             .iter_mut()
-            .filter_map(|(id, provider)| provider.has_stalled(now, config).then_some(*id))
+            .filter_map(|(id, provider)| provider.has_stalled(now).then_some(*id))
             .collect();
         for id in stalled {
             self.drop_provider(id, Blame::Stalled);
@@ -242,7 +239,8 @@ impl Planner {
     }
 
     /// Lets idle providers help slow ones, once per tick: what they should get much sooner they are
-    /// asked for, too, or instead where no second request may be. Whoever still has half of its
+    /// asked for, too, or instead where no second request may be. What has begun to come
+    /// in is asked for instead: the helper goes on where it stands, and no byte is sent twice. Whoever still has half of its
     /// window free is idle, since the queue was offered already. The longest wait goes first;
     /// since providers answer in order, that is a slow one's newest request. Nobody is idle, though,
     /// while nothing is asked for because the disk is behind.
@@ -286,7 +284,9 @@ impl Planner {
         if !is_as_it_was || want.flight_at(helper).is_some() || !provider.may_have(want) {
             return;
         }
-        if wait.flights == 1 && self.budget_takes(want.charge) {
+        let holder = self.providers.get(&wait.slowest);
+        let has_begun = holder.is_some_and(|holder| holder.has_begun(wait.want));
+        if wait.flights == 1 && !has_begun && self.budget_takes(want.charge) {
             self.totals.doubled = self.totals.doubled.saturating_add(1);
         } else {
             self.take_away(wait.want, wait.slowest);
@@ -331,7 +331,7 @@ impl Planner {
     /// grace. Those of this very poll are not out yet.
     fn waits_at(&self, provider: &Provider) -> impl Iterator<Item = (WantId, Duration)> {
         let is_measured = provider.link.rate().is_some();
-        let mut bytes = provider.in_flight_bytes;
+        let mut bytes = provider.owed_bytes();
         provider
             .in_flight
             .iter()

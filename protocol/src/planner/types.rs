@@ -83,8 +83,8 @@ pub enum Blame {
     BadBlock,
     /// It answered what it was never asked.
     Unasked,
-    /// It had requests and delivered next to nothing for
-    /// [`PlannerConfig::stall_timeout`](super::PlannerConfig::stall_timeout).
+    /// It had requests and delivered less than the slowest line carries, for longer than a full
+    /// queue explains; see [`pace`](crate::exchange::pace).
     Stalled,
 }
 

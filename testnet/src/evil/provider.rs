@@ -244,8 +244,13 @@ impl Serving {
                 Request::Want { id, blocks } => {
                     self.stock.counters.wants_heard.add(blocks.len() as u64);
                     for (id, want) in (id..).zip(blocks.iter()) {
-                        self.answer(writer, id, want).await?;
+                        self.answer(writer, (id, 0), want).await?;
                     }
+                }
+                Request::Rest { id, block, offset } => {
+                    self.stock.counters.wants_heard.add(1);
+                    let offset = usize::try_from(offset.get()).map_err(io::Error::other)?;
+                    self.answer(writer, (id, offset), &block).await?;
                 }
                 Request::Open { .. } | Request::Cancel { .. } => {}
                 Request::Close => return Ok(()),
@@ -253,15 +258,21 @@ impl Serving {
         }
     }
 
-    async fn answer(&mut self, writer: &Writer, id: u32, want: &Digest) -> io::Result<()> {
+    /// Answers a want by its id, from an offset on.
+    async fn answer(
+        &mut self,
+        writer: &Writer,
+        (id, offset): (u32, usize),
+        want: &Digest,
+    ) -> io::Result<()> {
         let (blocks, digest) = (Arc::clone(&self.stock.blocks), *want);
         let found = tokio::task::spawn_blocking(move || blocks.find(&digest)).await??;
         match found {
             None => self.deny(writer, id).await,
-            Some(Found::Chunk(chunk)) => self.answer_chunk(writer, id, want, chunk).await,
+            Some(Found::Chunk(chunk)) => self.answer_chunk(writer, (id, offset), want, chunk).await,
             Some(Found::Node(node)) => {
                 self.stock.counters.nodes_sent.add(1);
-                send_block(writer, id, &node).await
+                send_block(writer, (id, offset), &node).await
             }
         }
     }
@@ -269,7 +280,7 @@ impl Serving {
     async fn answer_chunk(
         &mut self,
         writer: &Writer,
-        id: u32,
+        (id, offset): (u32, usize),
         want: &Digest,
         mut chunk: Vec<u8>,
     ) -> io::Result<()> {
@@ -281,7 +292,7 @@ impl Serving {
                 counters.chunks_sent.add(1);
             }
             Manner::WrongBytes => {
-                let middle = chunk.len() / 2;
+                let middle = offset.max(chunk.len() / 2);
                 if let Some(byte) = chunk.get_mut(middle) {
                     *byte ^= 1;
                 }
@@ -299,12 +310,15 @@ impl Serving {
                 counters.wants_ignored.add(1);
                 return Ok(());
             }
-            Manner::Drip => return self.drip(writer, id, &chunk).await,
+            Manner::Drip => {
+                let rest = chunk.get(offset..).unwrap_or_default();
+                return self.drip(writer, id, rest).await;
+            }
             Manner::Lying | Manner::Empty | Manner::JunkHints => {
                 return self.deny(writer, id).await;
             }
         }
-        send_block(writer, id, &chunk).await
+        send_block(writer, (id, offset), &chunk).await
     }
 
     async fn deny(&self, writer: &Writer, id: u32) -> io::Result<()> {
@@ -319,8 +333,10 @@ impl Serving {
         let mut drops = interval(DRIP_EVERY);
         for byte in chunk {
             drops.tick().await;
+            let mut piece = exchange::piece_head(1).to_vec();
+            piece.push(*byte);
             let mut writer = writer.lock().await;
-            writer.write_all(&[*byte]).await?;
+            writer.write_all(&piece).await?;
             writer.flush().await?;
             self.stock.counters.bytes_dripped.add(1);
         }
@@ -384,9 +400,22 @@ async fn read(reader: &mut Reader) -> io::Result<Request> {
     exchange::decode_request(&body).map_err(io::Error::other)
 }
 
-async fn send_block(writer: &Writer, id: u32, bytes: &[u8]) -> io::Result<()> {
-    let len = u32::try_from(bytes.len()).map_err(io::Error::other)?;
-    send(writer, &Response::Block { id, len }, bytes).await
+/// Sends what follows an offset of a block, in one piece.
+async fn send_block(writer: &Writer, (id, offset): (u32, usize), block: &[u8]) -> io::Result<()> {
+    let Some(rest) = block
+        .get(offset..)
+        .filter(|rest| offset == 0 || !rest.is_empty())
+    else {
+        let why = Missing::Beyond;
+        return send(writer, &Response::Missing { id, why }, &[]).await;
+    };
+    let len = u32::try_from(rest.len()).map_err(io::Error::other)?;
+    let mut payload = Vec::with_capacity(exchange::PIECE_HEAD_BYTES + rest.len());
+    if !rest.is_empty() {
+        payload.extend_from_slice(&exchange::piece_head(len));
+        payload.extend_from_slice(rest);
+    }
+    send(writer, &Response::Block { id, len }, &payload).await
 }
 
 async fn send(writer: &Writer, response: &Response, bytes: &[u8]) -> io::Result<()> {

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use shoal_protocol::planner::{Part, WantId};
 
 use super::{
-    super::session::{Ask, Received, Source},
+    super::session::{Received, Source},
     NODE_BYTES_HINT, Transfer,
 };
 
@@ -45,7 +45,7 @@ impl Transfer {
             return;
         };
         let root = self.setup.root.digest();
-        let Some((digest, id)) = root.and_then(|it| Some((it, *self.by_digest.get(&it)?))) else {
+        let Some(id) = root.and_then(|it| self.by_digest.get(&it).copied()) else {
             return;
         };
         let Some(want) = self.wants.get(&id).filter(|want| !want.landing) else {
@@ -58,19 +58,14 @@ impl Transfer {
             provider: *provider,
             serial: session.serial(),
         };
-        let bytes_max = want.bytes_max;
+        let provider = source.provider;
         self.early = Some(Early {
             source,
             want: id,
             asked: Instant::now(),
             is_given_up: false,
         });
-        let ask = Ask {
-            want: id,
-            digest,
-            bytes_max,
-        };
-        if session.want(vec![ask]) {
+        if self.ask(provider, &[id]) {
             self.planner.cancel_want(id);
         } else {
             self.give_early_up();
@@ -117,9 +112,8 @@ impl Transfer {
             return;
         };
         early.is_given_up = true;
-        let want = early.want;
-        let session = self.sessions.get(&early.source.provider);
-        session.inspect(|session| session.cancel(want));
+        let (provider, want) = (early.source.provider, early.want);
+        self.take_back(provider, want);
         if self.wants.get(&want).is_some_and(|want| !want.landing) {
             // False where the planner has it already. There is room: without the root's node
             // nothing else is known to be needed.

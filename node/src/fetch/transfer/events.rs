@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use libp2p::{Multiaddr, PeerId};
 use shoal_protocol::{
-    exchange::{Availability, PeerHint},
+    exchange::{Availability, PeerHint, pace},
     planner::{Action, Arrival, Blame, Holdings, ProviderId, Refused, Removal},
 };
 use tracing::Instrument as _;
@@ -17,7 +17,7 @@ use super::{
         landing::LandError,
         progress::Phase,
         reputation::BAN_TIME,
-        session::{Ask, Received, Serial, Session, SessionEnd, SessionEvent, Source, Told},
+        session::{Received, Serial, Session, SessionEnd, SessionEvent, Source, Told},
     },
     Sink, Transfer,
     landers::{Arrived, Verdict},
@@ -91,16 +91,19 @@ impl Transfer {
                         self.land(provider, received, sink);
                     }
                 }
-                SessionEvent::Progress(grown) => {
-                    self.moved = Instant::now();
-                    self.planner.progress(provider, grown, now);
+                SessionEvent::Progress(want, grown) => {
+                    self.note_growth(grown, now);
+                    self.planner.progress(provider, want, grown, now);
                 }
                 SessionEvent::Missing(want, why) => {
                     tracing::debug!(?provider, ?why, "a provider is missing a block");
-                    if !self.early_is_missing(source, want) {
-                        self.planner.block_missing(provider, want, now);
-                    }
+                    self.handle_missing(source, want, why);
                 }
+                SessionEvent::Misfit(want) => {
+                    tracing::debug!(?provider, "a block does not fit what there is of it");
+                    self.handle_misfit(provider, want, now);
+                }
+                SessionEvent::Wasted(bytes) => self.planner.wasted(provider, bytes),
                 SessionEvent::Available(availability) => {
                     self.handle_availability(provider, availability);
                 }
@@ -110,13 +113,23 @@ impl Transfer {
         }
     }
 
+    /// Parts of blocks are progress where they come as fast as on the slowest line: who drips must
+    /// not keep a fetch waiting.
+    fn note_growth(&mut self, bytes: u32, now: Duration) {
+        self.grown = self.grown.saturating_add(bytes.into());
+        if self.grown >= pace::bytes_in(now.saturating_sub(self.moved)) {
+            (self.moved, self.grown) = (now, 0);
+        }
+    }
+
     /// Tells the planner of a block; false when nobody waits for it any more.
     fn arrived(&mut self, provider: ProviderId, received: &Received, now: Duration) -> bool {
-        let bytes = u32::try_from(received.bytes.len()).unwrap_or(u32::MAX);
+        let bytes = u32::try_from(received.block.len()).unwrap_or(u32::MAX);
         let arrival = self
             .planner
             .block_arrived(provider, received.want, bytes, now);
-        match self.wants.get_mut(&received.want) {
+        let want = self.wants.get_mut(&received.want);
+        match want {
             Some(want) if arrival == Arrival::Wanted && !want.landing => {
                 want.landing = true;
                 true
@@ -169,7 +182,7 @@ impl Transfer {
         };
         // Only the first answer counts as progress: words alone must not keep it waiting.
         if has_any && self.setup.progress.snapshot().phase == Phase::Finding {
-            self.moved = Instant::now();
+            self.moved = self.now();
             self.setup.progress.phase(Phase::Listing);
         }
         if let Some(session) = self.sessions.get_mut(&provider)
@@ -254,29 +267,40 @@ impl Transfer {
             provider,
             want,
             bytes,
+            parts,
             result,
         } = verdict;
         match result {
             Ok(()) => {
-                self.moved = Instant::now();
+                self.moved = self.now();
                 self.planner.block_verified(want);
                 let Some(want) = self.wants.remove(&want) else {
                     return Ok(());
                 };
                 self.by_digest.remove(&want.digest);
                 self.setup.contacts.delivered(provider);
-                let peer = self.setup.contacts.peer(provider);
-                let received = peer.map(|peer| self.received.entry(peer).or_default());
+                for (from, bytes) in parts {
+                    let peer = self.setup.contacts.peer(from);
+                    let received = peer.map(|peer| self.received.entry(peer).or_default());
+                    let of_content = received.filter(|_| want.is_content);
+                    of_content
+                        .into_iter()
+                        .for_each(|received| *received += bytes);
+                }
                 let progress = &self.setup.progress;
                 if want.is_content {
                     progress.downloaded(bytes);
-                    received.into_iter().for_each(|received| *received += bytes);
                     // What belongs in several places came once.
                     let copies = want.targets.len().saturating_sub(1) as u64;
                     progress.local(bytes.saturating_mul(copies));
                 } else {
                     progress.dag(bytes);
                 }
+                Ok(())
+            }
+            Err(LandError::Mismatch) if parts.len() > 1 => {
+                self.handle_unproven(provider, want);
+                self.early_was_bad(want);
                 Ok(())
             }
             Err(LandError::Mismatch) => {
@@ -297,27 +321,12 @@ impl Transfer {
     pub(super) fn carry_out(&mut self, action: Action) {
         match action {
             Action::Want { provider, wants } => {
-                let known = wants
-                    .iter()
-                    .filter_map(|id| Some((*id, self.wants.get(id)?)));
-                let asks = known.map(|(id, want)| Ask {
-                    want: id,
-                    digest: want.digest,
-                    bytes_max: want.bytes_max,
-                });
-                let asks = asks.collect();
-                if !self
-                    .sessions
-                    .get(&provider)
-                    .is_some_and(|session| session.want(asks))
-                {
+                if !self.ask(provider, &wants) {
                     self.drop_session(provider, "does not take requests".to_owned());
                 }
             }
             Action::Cancel { provider, want } => {
-                if let Some(session) = self.sessions.get(&provider) {
-                    session.cancel(want);
-                }
+                self.take_back(provider, want);
             }
             Action::Drop { provider, blame } => match blame {
                 Blame::BadBlock => self.blame(provider),
@@ -330,6 +339,7 @@ impl Transfer {
     fn end_session(&mut self, provider: ProviderId) {
         if let Some(session) = self.sessions.remove(&provider) {
             let serial = session.serial();
+            self.end_requests(provider);
             self.early_failed(Source { provider, serial });
         }
     }
@@ -347,6 +357,7 @@ impl Transfer {
     /// Ends a session whose peer is not asked again by this transfer.
     fn put_out(&mut self, provider: ProviderId, answer: String) {
         self.end_session(provider);
+        self.forget_parts_of(provider);
         if let Some(peer) = self.setup.contacts.peer(provider) {
             self.setup.contacts.out(peer, answer);
         }

@@ -46,6 +46,8 @@ pub(super) struct Verdict {
     pub(super) provider: ProviderId,
     pub(super) want: WantId,
     pub(super) bytes: u64,
+    /// Who has sent how many of them.
+    pub(super) parts: Vec<(ProviderId, u64)>,
     pub(super) result: Result<(), LandError>,
 }
 
@@ -123,7 +125,7 @@ impl Shared {
         let mut bytes = 0;
         let fits = |(_, arrived): &(Sink, Arrived)| {
             let is_first = bytes == 0;
-            bytes += arrived.received.bytes.len().max(1);
+            bytes += arrived.received.block.len().max(1);
             is_first || bytes <= BATCH_BYTES
         };
         let count = work.waiting.iter().map(fits).take_while(|fits| *fits);
@@ -142,7 +144,8 @@ impl Shared {
         Verdict {
             provider,
             want: received.want,
-            bytes: received.bytes.len() as u64,
+            bytes: received.block.len() as u64,
+            parts: received.block.parts().collect(),
             result,
         }
     }

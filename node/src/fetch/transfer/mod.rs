@@ -10,6 +10,7 @@
 mod early;
 mod events;
 mod landers;
+mod parts;
 
 use std::{
     collections::HashMap,
@@ -31,6 +32,7 @@ use self::{
 };
 use super::{
     FetchError,
+    assembly::{Assembly, Slot},
     buffers::{Buffers, TRANSFER_IN_FLIGHT_BYTES},
     contacts::{Contacted, Contacts},
     discovery::Candidate,
@@ -42,7 +44,7 @@ use super::{
     session::{Received, Session, Told},
     supply::Need,
 };
-use crate::{limits::Limits, net::Net};
+use crate::{deadline::RunningTime, limits::Limits, net::Net};
 
 /// Events of sessions waiting for the transfer; each block among them counts in the buffer budget.
 const EVENTS_QUEUED_MAX: usize = 256;
@@ -103,8 +105,12 @@ pub(super) struct Transfer {
     event_sender: mpsc::Sender<Told>,
     landers: Landers,
     verdicts: mpsc::Receiver<Vec<Verdict>>,
-    started: Instant,
-    moved: Instant,
+    /// The planner's clock, which a gap in this machine's own time does not move.
+    clock: RunningTime,
+    /// When something moved last, by that clock.
+    moved: Duration,
+    /// Bytes of unfinished blocks that came since.
+    grown: u64,
     /// Until when nothing is asked for, so that there is something to choose from.
     gathers_until: Option<Instant>,
 }
@@ -119,6 +125,12 @@ struct Want {
     is_content: bool,
     /// Its bytes are being verified and written.
     landing: bool,
+    /// Its requests: one, or two when one was too slow.
+    slots: Vec<(ProviderId, Slot)>,
+    /// What came of it by requests that have ended.
+    prefix: Option<Assembly>,
+    /// Parts of several senders made a wrong block: it is to come from one alone.
+    is_alone: bool,
 }
 
 /// Where verified blocks go.
@@ -138,7 +150,7 @@ impl Sink {
         targets: &[Target],
         nodes: &blocking::Sender<(Digest, Vec<u8>)>,
     ) -> Result<(), LandError> {
-        let (digest, bytes) = (&received.digest, &received.bytes);
+        let (digest, bytes) = (&received.digest, received.block.bytes());
         if let Some(landing) = self.landing.as_ref().filter(|_| !targets.is_empty()) {
             return landing.land(digest, bytes, targets);
         }
@@ -158,7 +170,6 @@ impl Transfer {
     pub(super) fn new(setup: Setup) -> Self {
         let (event_sender, events) = mpsc::channel(EVENTS_QUEUED_MAX);
         let (landers, verdicts) = Landers::new(setup.nodes.clone());
-        let now = Instant::now();
         let order = match setup.in_order {
             true => Order::ById,
             false => Order::Swarm {
@@ -185,8 +196,9 @@ impl Transfer {
             event_sender,
             landers,
             verdicts,
-            started: now,
-            moved: now,
+            clock: RunningTime::start(TICK_MAX),
+            moved: Duration::ZERO,
+            grown: 0,
             gathers_until: None,
         }
     }
@@ -212,8 +224,9 @@ impl Transfer {
     ) -> Result<T, FetchError> {
         let mut outcome = None;
         // What was done between two drives was no waiting for peers.
-        self.moved = Instant::now();
-        self.gathers_until = sink.landing.as_ref().map(|_| self.moved + GATHER_TIME);
+        self.clock.go_on();
+        self.moved = self.now();
+        self.gathers_until = sink.landing.as_ref().map(|_| Instant::now() + GATHER_TIME);
         let mut events = Vec::with_capacity(EVENTS_PER_TURN);
         let mut needs = Vec::with_capacity(NEEDS_PER_TURN);
         let mut last = self.setup.progress.snapshot();
@@ -257,7 +270,7 @@ impl Transfer {
             let now = self.setup.progress.snapshot();
             // Time counts while something is asked for: what nobody needs yet nobody is late with.
             if now != last || self.wants.is_empty() {
-                (last, self.moved) = (now, Instant::now());
+                (last, self.moved) = (now, self.now());
             }
             self.setup.contacts.return_to(Instant::now());
             self.act();
@@ -314,6 +327,9 @@ impl Transfer {
                 targets,
                 is_content,
                 landing: false,
+                slots: Vec::new(),
+                prefix: None,
+                is_alone: false,
             },
         );
         self.by_digest.insert(digest, id);
@@ -342,7 +358,7 @@ impl Transfer {
         if let Some(spent) = self.setup.limits.spent() {
             return Err(spent.into());
         }
-        if self.moved.elapsed() < self.setup.timeout {
+        if self.now().saturating_sub(self.moved) < self.setup.timeout {
             return Ok(());
         }
         let asked = self.setup.contacts.asked();
@@ -370,9 +386,9 @@ impl Transfer {
         ends.min(TICK_MAX)
     }
 
-    /// The planner's clock: time since the transfer began.
+    /// Time since the transfer began, in which this process ran.
     fn now(&self) -> Duration {
-        self.started.elapsed()
+        self.clock.now()
     }
 }
 

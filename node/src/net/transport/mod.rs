@@ -12,6 +12,7 @@ mod emulated;
 mod ends;
 mod mux;
 mod record;
+mod shallow;
 mod tcp_first;
 #[cfg(test)]
 mod tests;
@@ -30,6 +31,7 @@ use libp2p::dns::{self, ResolverConfig, ResolverOpts};
 use libp2p::futures::{AsyncRead, AsyncWrite};
 use libp2p::identity::Keypair;
 use libp2p::{PeerId, Transport, quic, tcp};
+#[cfg(target_os = "linux")]
 use socket2::SockRef;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -40,6 +42,7 @@ use self::emulated::relay::Relayed;
 use self::ends::Listening;
 #[cfg(target_os = "linux")]
 use self::ends::UNACKED_MAX;
+use self::shallow::Shallow;
 use self::tcp_first::TcpFirst;
 use self::upgrade::{STREAMS_PER_CONNECTION_MAX, Upgrade};
 use super::behaviour::SILENCE_MAX;
@@ -53,11 +56,6 @@ const QUIC_STREAM_WINDOW_BYTES: u32 = 8 << 20;
 
 /// Unread bytes that all streams of a QUIC connection may hold together: two busy streams.
 const QUIC_CONNECTION_WINDOW_BYTES: u32 = 16 << 20;
-
-/// Bytes that the system takes for a TCP connection and has not sent yet. By itself it takes 4 MiB,
-/// behind which everything else on the connection waits, and which are sent for nothing when the
-/// peer goes away. What is on its way does not count, so this is no bound on speed.
-const UNSENT_BYTES: u32 = 256 << 10;
 
 /// Builds the transport of a node with this identity.
 ///
@@ -163,7 +161,7 @@ impl<'a> Above<'a> {
 
     /// TCP and QUIC.
     fn sockets(self) -> Boxed<Output> {
-        let tcp = self.tcp(tcp_sockets());
+        let tcp = self.tcp(tcp_sockets().map(|socket, _| Shallow::new(socket)));
         self.either(tcp, self.quic())
     }
 
@@ -225,15 +223,11 @@ fn tcp_sockets()
 + Send
 + Unpin
 + 'static {
-    tcp::tokio::Transport::new(tcp::Config::new().nodelay(true)).map(|socket, _| shallow(socket))
+    tcp::tokio::Transport::new(tcp::Config::new().nodelay(true)).map(|socket, _| impatient(socket))
 }
 
-/// Has a socket take no more than it sends soon, and give up a peer that acknowledges nothing.
-fn shallow(socket: tcp::tokio::TcpStream) -> tcp::tokio::TcpStream {
-    let set = SockRef::from(&socket.0).set_tcp_notsent_lowat(UNSENT_BYTES);
-    if let Err(error) = set {
-        tracing::debug!(%error, "a socket keeps more than it sends soon");
-    }
+/// Has a socket give up a peer that acknowledges nothing.
+fn impatient(socket: tcp::tokio::TcpStream) -> tcp::tokio::TcpStream {
     #[cfg(target_os = "linux")]
     if let Err(error) = SockRef::from(&socket.0).set_tcp_user_timeout(Some(UNACKED_MAX)) {
         tracing::debug!(%error, "a socket waits for its peer as long as the system does");

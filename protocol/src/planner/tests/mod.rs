@@ -10,6 +10,7 @@ mod audit;
 mod behind;
 mod members;
 mod simulation;
+mod slow;
 mod swarm;
 
 use super::*;
@@ -101,7 +102,7 @@ fn small_wants_go_by_the_message_and_by_the_stream() {
         "2 MiB of 1 KiB at least each"
     );
     // A fast provider gets as many as a stream may have, and no more.
-    planner.progress(A, 1 << 30, ms(100));
+    planner.progress(A, WantId(0), 1 << 30, ms(100));
     receive(&mut planner, A, 0, 1, 100);
     let _ = planner.poll(ms(101));
     assert_eq!(planner.wants_in_flight(), WANTS_OUTSTANDING_MAX);
@@ -284,22 +285,6 @@ fn an_idle_provider_owes_nothing() {
 }
 
 #[test]
-fn a_trickle_is_life_from_a_kibibyte_per_second() {
-    fn check(bytes_per_second: u32, expected: &[&str]) {
-        let mut planner = with(&[A]);
-        want(&mut planner, 0..1, MIB);
-        let _ = planner.poll(ms(0));
-        for second in 1..=9 {
-            planner.progress(A, bytes_per_second, ms(1_000 * second));
-        }
-        planner.progress(A, bytes_per_second, ms(9_999));
-        check_poll(&mut planner, 10_000, expected);
-    }
-    check(1_024, &[]);
-    check(1_023, &["1!Stalled"]);
-}
-
-#[test]
 fn an_overdue_want_moves_to_another_provider() {
     let mut planner = with(&[A]);
     want(&mut planner, 0..2, 100);
@@ -314,11 +299,11 @@ fn an_overdue_want_moves_to_another_provider() {
         Standing::Suspect { until: ms(11_000) }
     );
     assert_eq!(status.providers[0].tally.moved, 2);
-    // That A has nothing in flight any more does not excuse it: it has 4 s left when asked again.
+    // That A has nothing in flight any more does not excuse it: it was silent for 6 s before.
     planner.remove_provider(B, Removal::Lost, ms(20_000));
     check_poll(&mut planner, 20_000, &["1?[0,1,2,3]"]);
-    check_poll(&mut planner, 23_999, &[]);
-    check_poll(&mut planner, 24_000, &["1!Stalled"]);
+    check_poll(&mut planner, 141_999, &[]);
+    check_poll(&mut planner, 142_000, &["1!Stalled"]);
 }
 
 #[test]
@@ -333,8 +318,8 @@ fn a_moved_want_is_given_twice_the_time() {
     planner.set_availability(B, Holdings::Leaves(LeafRanges::from_sorted([0, 1])));
     want(&mut planner, 2..3, MIB / 2 * 3);
     let lives = |planner: &mut Planner, at| {
-        planner.progress(A, 40 * MIB, ms(at));
-        planner.progress(B, 40 * MIB, ms(at));
+        planner.progress(A, WantId(9), 40 * MIB, ms(at));
+        planner.progress(B, WantId(9), 40 * MIB, ms(at));
     };
     lives(&mut planner, 4_000);
     check_poll(&mut planner, 5_000, &["1-0", "1?[2]", "2?[0]"]);
@@ -378,7 +363,7 @@ fn a_bad_double_leaves_the_other_request_alone() {
         want(&mut planner, 0..1, MIB);
         check_poll(&mut planner, 0, &["1?[0]"]);
         planner.set_availability(B, Holdings::Everything);
-        planner.progress(A, 100, ms(9_000)); // 11 B/s
+        planner.progress(A, WantId(9), 100, ms(9_000)); // 11 B/s
         check_poll(&mut planner, 9_000, &["2?[0]"]);
         assert_eq!(
             planner.block_arrived(liar, WantId(0), MIB, ms(9_100)),

@@ -56,7 +56,7 @@ enum Event {
     /// A provider's line is free for the next answer.
     Free(ProviderId),
     /// Bytes of an answer reach the client.
-    Piece(ProviderId, u32),
+    Piece(ProviderId, WantId, u32),
     Block(ProviderId, WantId, bool),
     Missing(ProviderId, WantId),
     Busy(ProviderId),
@@ -232,7 +232,7 @@ impl World {
             Event::Asked(of, _)
             | Event::Cancelled(of, _)
             | Event::Free(of)
-            | Event::Piece(of, _)
+            | Event::Piece(of, ..)
             | Event::Block(of, ..)
             | Event::Missing(of, _)
             | Event::Busy(of)
@@ -259,7 +259,7 @@ impl World {
                 self.providers.get_mut(&of).unwrap().sending = false;
                 self.serve(of);
             }
-            Event::Piece(_, bytes) => self.planner.progress(of, bytes, self.now),
+            Event::Piece(_, want, bytes) => self.planner.progress(of, want, bytes, self.now),
             Event::Block(_, want, good) => self.received(of, want, good),
             Event::Missing(_, want) => {
                 self.planner.block_missing(of, want, self.now);
@@ -382,7 +382,7 @@ impl World {
         let mut sent = 0;
         while sent + piece < bytes {
             sent += piece;
-            self.schedule(way + time(sent), id, Event::Piece(id, piece));
+            self.schedule(way + time(sent), id, Event::Piece(id, want, piece));
         }
         self.schedule(way + time(bytes), id, Event::Block(id, want, good));
         self.schedule(time(bytes), id, Event::Free(id));

@@ -211,7 +211,7 @@ impl Swarm {
                 let from = ProviderId(server as u32);
                 let planner = self.planner(client);
                 if !last {
-                    planner.progress(from, bytes, now);
+                    planner.progress(from, want, bytes, now);
                 } else if planner.block_arrived(from, want, MIB, now) == Arrival::Wanted {
                     self.schedule(ms(2), Event::Verified(client, want));
                 }

@@ -1,0 +1,103 @@
+//! Slow lines: who is silent for long, and whose block is coming in.
+
+use super::*;
+use crate::exchange::pace;
+
+#[test]
+fn a_trickle_is_life_from_the_least_rate_on() {
+    fn check(bytes_per_second: u64, expected: &[&str]) {
+        let mut planner = with(&[A]);
+        want(&mut planner, 0..1, MIB);
+        let _ = planner.poll(ms(0));
+        let bytes = bytes_per_second as u32;
+        let silence_max = pace::SILENCE_MAX.as_secs();
+        for second in 1..silence_max {
+            planner.progress(A, WantId(0), bytes, ms(1_000 * second));
+            check_poll(&mut planner, 1_000 * second, &[]);
+        }
+        planner.progress(A, WantId(0), bytes, ms(1_000 * silence_max - 1));
+        check_poll(&mut planner, 1_000 * silence_max, expected);
+    }
+    check(pace::RATE_MIN, &[]);
+    check(pace::RATE_MIN - 1, &["1!Stalled"]);
+}
+
+#[test]
+fn only_a_slow_line_explains_a_long_silence() {
+    // 1 MiB in 100 s, then nothing: a queue of 1 MiB takes as long again.
+    let mut planner = with(&[A]);
+    want(&mut planner, 0..2, MIB);
+    let _ = planner.poll(ms(0));
+    receive(&mut planner, A, 0, MIB, 100_000);
+    check_poll(&mut planner, 200_000, &[]);
+    check_poll(&mut planner, 200_010, &["1!Stalled"]);
+}
+
+#[test]
+fn what_comes_in_is_taken_over_and_not_doubled() {
+    let mut planner = with(&[A, B]);
+    planner.set_availability(A, Holdings::Leaves(LeafRanges::from_sorted([0])));
+    planner.set_availability(B, Holdings::Leaves(LeafRanges::from_sorted([1])));
+    want(&mut planner, 0..2, MIB);
+    check_poll(&mut planner, 0, &["1?[0]", "2?[1]"]);
+    let mut at = 0;
+    let lives = |planner: &mut Planner, until: u64, at: &mut u64| {
+        while *at < until {
+            *at += 250;
+            planner.progress(A, WantId(0), 3_000, ms(*at)); // 12 kB/s
+            let _ = planner.poll(ms(*at));
+        }
+    };
+    lives(&mut planner, 10_000, &mut at);
+    planner.progress(B, WantId(1), MIB - 1, ms(10_000));
+    receive(&mut planner, B, 1, MIB, 10_000);
+    planner.set_availability(B, Holdings::Everything);
+    // B takes 10 s for it, A 77 s yet: B is asked for the rest, and A not any more.
+    check_poll(&mut planner, 10_250, &["1-0", "2?[0]"]);
+    planner.resumes(B, WantId(0), 120_000);
+    assert_eq!(planner.status().totals.doubled, 0);
+    receive(&mut planner, B, 0, MIB, 20_000);
+    assert!(planner.is_done());
+    let status = &planner.status().providers[1];
+    assert_eq!((status.in_flight, status.in_flight_bytes), (0, 0));
+}
+
+#[test]
+fn nobody_takes_over_what_is_there_as_soon() {
+    let mut planner = with(&[A, B]);
+    want(&mut planner, 0..3, MIB);
+    check_poll(&mut planner, 0, &["1?[0,1]", "2?[2]"]);
+    // Both lines carry 12 kB/s: B has nothing to do when A begins its second chunk.
+    for quarter in 1..350 {
+        let now = quarter * 250;
+        planner.progress(A, WantId(0), 2_990, ms(now));
+        planner.progress(B, WantId(2), 2_990, ms(now));
+        check_poll(&mut planner, now, &[]);
+    }
+    receive(&mut planner, A, 0, MIB, 87_500);
+    receive(&mut planner, B, 2, MIB, 87_500);
+    for quarter in 351..700 {
+        let now = quarter * 250;
+        planner.progress(A, WantId(1), 2_990, ms(now));
+        check_poll(&mut planner, now, &[]);
+    }
+    receive(&mut planner, A, 1, MIB, 175_000);
+    assert!(planner.is_done());
+}
+
+#[test]
+fn a_bad_block_of_several_senders_is_blamed_on_nobody() {
+    let mut planner = with(&[A]);
+    want(&mut planner, 0..1, MIB);
+    check_poll(&mut planner, 0, &["1?[0]"]);
+    planner.resumes(A, WantId(0), MIB / 2);
+    assert_eq!(
+        planner.block_arrived(A, WantId(0), MIB, ms(5)),
+        Arrival::Wanted
+    );
+    planner.block_unproven(A, WantId(0), ms(6));
+    assert_eq!(planner.status().held_bytes, 0);
+    check_poll(&mut planner, 6, &["1?[0]"]);
+    receive(&mut planner, A, 0, MIB, 9);
+    assert!(planner.is_done());
+}
