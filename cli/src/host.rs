@@ -4,6 +4,7 @@
 use std::{
     path::{Path, PathBuf},
     sync::Arc,
+    time::Duration,
 };
 
 use shoal_node::{
@@ -14,6 +15,9 @@ use shoal_node::{
 };
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
+
+/// What giving up the home may take, where a disk hangs: one flush of the database.
+const RELEASE_DEADLINE: Duration = Duration::from_secs(5);
 
 /// A node that serves, and whose API answers.
 pub(crate) struct Host {
@@ -87,6 +91,14 @@ impl Host {
             tracing::error!(%error, "the API ended badly");
         }
         self.node.shutdown().await;
+        let node = self.node.clone();
+        let releasing = tokio::task::spawn_blocking(move || node.release());
+        if tokio::time::timeout(RELEASE_DEADLINE, releasing)
+            .await
+            .is_err()
+        {
+            tracing::warn!("the home's own disk does not answer; its lock goes with the process");
+        }
         self.node
     }
 }

@@ -7,7 +7,10 @@
 use std::{
     collections::VecDeque,
     io,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicUsize, Ordering::SeqCst},
+    },
 };
 
 use libp2p::identity::Keypair;
@@ -28,7 +31,7 @@ use crate::peer::loopback;
 /// What the peer does about one request for a chunk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Act {
-    /// It sends half of what was asked for, and ends the stream.
+    /// It sends half of what was asked for, ends the stream, and waits until the fetcher did.
     Half,
     /// The same, with a wrong byte.
     WrongHalf,
@@ -55,6 +58,8 @@ struct State {
     blocks: Vec<(Digest, Vec<u8>)>,
     chunk: Digest,
     script: Mutex<VecDeque<Act>>,
+    /// How many acts of the script are to be completed.
+    acts_left: AtomicUsize,
     /// The offsets at which the chunk was asked for.
     asked: Mutex<Vec<usize>>,
     /// Whether it answers openings.
@@ -89,6 +94,7 @@ impl Scripted {
             blocks: blocks.to_vec(),
             chunk: blocks.first().expect("a chunk").0,
             script: Mutex::new(script.iter().copied().collect()),
+            acts_left: AtomicUsize::new(script.len()),
             asked: Mutex::default(),
             open: watch::Sender::new(true),
             leaves,
@@ -134,7 +140,7 @@ impl Scripted {
 
     /// Whether all of its script is done.
     pub fn is_done(&self) -> bool {
-        lock(&self.state.script).is_empty()
+        self.state.acts_left.load(SeqCst) == 0
     }
 }
 
@@ -200,6 +206,7 @@ async fn answer(
             len += 1;
         }
         Some(Act::Beyond) => {
+            state.acts_left.fetch_sub(1, SeqCst);
             let why = exchange::Missing::Beyond;
             return send(stream, &Response::Missing { id, why }, &[]).await;
         }
@@ -212,9 +219,15 @@ async fn answer(
     match act {
         Some(Act::Half | Act::WrongHalf) => {
             stream.shutdown().await?;
+            while read(stream).await.is_ok() {}
+            state.acts_left.fetch_sub(1, SeqCst);
             Err(io::ErrorKind::ConnectionAborted.into())
         }
-        _ => Ok(()),
+        Some(_) => {
+            state.acts_left.fetch_sub(1, SeqCst);
+            Ok(())
+        }
+        None => Ok(()),
     }
 }
 

@@ -9,6 +9,8 @@ pub mod evil;
 pub mod forger;
 pub mod halves;
 pub mod http;
+#[cfg(target_os = "linux")]
+pub mod odd_disk;
 pub mod peer;
 pub mod refused;
 pub mod schema;

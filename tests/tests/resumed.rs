@@ -104,7 +104,7 @@ fn check_alone(script: &[Act], exit: i32, reason: &str, asked: &[usize]) {
     let peer = Scripted::start(&blocks, script, false);
     let fetcher = Daemon::start(&dir.path().join("fetcher"), &[]);
     let (got, root) = (dir.path().join("got"), root.to_string());
-    let args = ["--peer", &peer.address, "--timeout", "5s"];
+    let args = ["--peer", &peer.address, "--timeout", "3s"];
     let ran = fetcher.run(&[&["fetch", &root, "-o", text(&got)], &args[..]].concat());
     let message = ran.json["error"]["message"].as_str().unwrap_or_default();
     assert_eq!(ran.code, Some(exit), "{message}");

@@ -1,6 +1,11 @@
 //! `shoal fetch`: gets what a link names, verified; the same command again resumes it.
 
-use std::path::{Path, PathBuf};
+use std::{
+    path::{Path, PathBuf},
+    sync::mpsc,
+    thread,
+    time::Duration,
+};
 
 use shoal_node::api::{
     ApiError, ErrorCode,
@@ -16,6 +21,9 @@ use crate::{
     progress::Bar,
     session::Session,
 };
+
+/// How long the disk of the destination may take to say what is there.
+const LOOK_PATIENCE: Duration = Duration::from_secs(1);
 
 /// More than a screen of new names helps nobody; the JSON has them.
 const RENAMED_SHOWN_MAX: usize = 20;
@@ -79,11 +87,23 @@ fn destination(output: Option<PathBuf>) -> Result<Destination, ApiError> {
     };
     let path = app::absolute(&output)?;
     let trailing_slash = output.as_os_str().as_encoded_bytes().ends_with(b"/");
-    if trailing_slash || path.as_path().is_dir() {
+    if trailing_slash || is_dir(path.as_path()) {
         Ok(Destination::Into(path))
     } else {
         Ok(Destination::At(path))
     }
+}
+
+/// Whether there is a folder; no, where its disk does not answer: the daemon, which can wait for that,
+/// looks again.
+fn is_dir(path: &Path) -> bool {
+    let (tell, told) = mpsc::channel();
+    let path = path.to_owned();
+    thread::spawn(move || {
+        // Nobody may be left to hear of it.
+        let _ = tell.send(path.is_dir());
+    });
+    told.recv_timeout(LOOK_PATIENCE).unwrap_or(false)
 }
 
 fn show(output: &Output, request: &FetchRequest, result: &FetchResult) {

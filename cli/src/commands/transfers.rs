@@ -83,6 +83,15 @@ pub(super) fn transfer_lines(text: &mut Text, transfer: &Transfer) {
     if !transfer.limit.is_off() && transfer.state != TransferState::Done {
         text.line(format_args!("  receives at most {}", transfer.limit));
     }
+    if let Some(disk) = &transfer.waits_for {
+        let disk = human::path(disk);
+        text.line(format_args!(
+            "  {}",
+            text.alert(format_args!(
+                "waits for the disk at {disk}, which does not answer"
+            ))
+        ));
+    }
     let (TransferState::Paused { reason } | TransferState::Failed { reason }) = &transfer.state
     else {
         return;

@@ -36,7 +36,7 @@ const LOCK_RETRY_INTERVAL: Duration = Duration::from_millis(20);
 #[derive(Debug)]
 pub struct HomeLock {
     home: PathBuf,
-    _file: File,
+    file: File,
 }
 
 impl HomeLock {
@@ -70,7 +70,15 @@ impl HomeLock {
         file.set_len(0)
             .and_then(|()| writeln!(file, "{}", std::process::id()))
             .map_err(HomeError::io("write", &path))?;
-        Ok(Self { home, _file: file })
+        Ok(Self { home, file })
+    }
+
+    /// Gives the lock up before the process ends, for one whose threads hang in the kernel: the
+    /// system would keep it until the last of them is gone.
+    pub fn release(&self) {
+        if let Err(error) = self.file.unlock() {
+            tracing::warn!(%error, "the lock of the home was not given up");
+        }
     }
 
     /// The home, resolved.

@@ -115,6 +115,7 @@ fn transfer(state: TransferState) -> Transfer {
             asked: 1,
         },
         limit: crate::limits::Rate::OFF,
+        waits_for: None,
     }
 }
 

@@ -69,7 +69,11 @@ impl Attached {
             return false;
         }
         let why = self.inner.left();
-        self.inner.transfers.leave(self.id, self.serial, why)
+        let is_last = self.inner.transfers.leave(self.id, self.serial, why);
+        if is_last {
+            self.inner.record_later();
+        }
+        is_last
     }
 }
 

@@ -6,7 +6,7 @@ use bytesize::ByteSize;
 use libp2p::PeerId;
 use shoal_protocol::{address::Cid, name::NameError, unixfs::DagError, walk::PathError};
 
-use crate::{limits::Spent, patterns::PatternError, store::StoreError};
+use crate::{limits::Spent, patterns::PatternError, said::said, store::StoreError};
 
 /// Peers that a message names; a peer that does harm can name hundreds that do not exist.
 const ASKED_NAMED_MAX: usize = 8;
@@ -31,7 +31,7 @@ pub(crate) enum FetchError {
     #[error("{} exists already", .0.display())]
     DestinationExists(PathBuf),
     /// The destination does not exist, or is not one.
-    #[error("cannot fetch to {}: {cause}", .path.display())]
+    #[error("cannot fetch to {}: {}", .path.display(), said(cause))]
     NoDestination {
         /// Where the fetch was to go.
         path: PathBuf,
@@ -43,7 +43,7 @@ pub(crate) enum FetchError {
     #[error("in {}, a folder and something else have the same name", .0.display())]
     OtherKind(PathBuf),
     /// The destination cannot be written.
-    #[error("cannot write: {0}")]
+    #[error("cannot write {}", said(.0))]
     Destination(#[from] io::Error),
     /// The destination's file system is too full.
     #[error("{} are needed and {} are free", size(*needed), size(*free))]

@@ -67,10 +67,18 @@ impl<'a> Feeder<'a> {
         match kind {
             // The root of a tree is the part itself.
             EntryKind::Dir { .. } if path.is_empty() => Ok(()),
-            EntryKind::Dir { .. } => Ok(self.landing.part().make_directory(Path::new(&text))?),
+            EntryKind::Dir { .. } => {
+                let _touch = self.supply.progress.disk.touch();
+                let part = self.landing.part();
+                let made = part.make_directory(Path::new(&text));
+                Ok(made.map_err(|error| part.about(&text, &error))?)
+            }
             EntryKind::Symlink { target, .. } => {
                 if symlink_stays_inside(path, target) {
-                    Ok(self.landing.part().make_symlink(Path::new(&text), target)?)
+                    let _touch = self.supply.progress.disk.touch();
+                    let part = self.landing.part();
+                    let made = part.make_symlink(Path::new(&text), target);
+                    Ok(made.map_err(|error| part.about(&text, &error))?)
                 } else {
                     self.fed.skipped_total += 1;
                     if self.fed.skipped.len() < SKIPPED_LISTED_MAX {
@@ -229,11 +237,13 @@ impl Feeder<'_> {
     /// Takes a file of one leaf from the part, if it hashes to what belongs there.
     fn resume_leaf(&self, target: &Target, digest: Digest) -> Result<bool, FetchError> {
         let path = Path::new(&target.file.path);
+        let touch = self.supply.progress.disk.touch();
         // What is not there, or cannot be read, is fetched.
         let Ok(file) = self.landing.part().open_existing(path) else {
             return Ok(false);
         };
         let len = file.metadata()?.len();
+        drop(touch);
         match u32::try_from(len) {
             Ok(len) if len as usize <= BLOCK_BYTES_MAX => {
                 self.resume_chunk(target, digest, len, &Journalled::new())
@@ -333,6 +343,7 @@ impl Feeder<'_> {
     }
 
     fn stat(&self, row: &FileRow) -> io::Result<FileStat> {
+        let _touch = self.supply.progress.disk.touch();
         let file = self.landing.part().open_existing(Path::new(&row.path))?;
         Ok(FileStat::of(&file.metadata()?))
     }

@@ -33,6 +33,7 @@ impl Job {
     ) -> Result<(Arc<Landing>, Tree, Renamed), FetchError> {
         let is_tree = matches!(tree.root, EntryKind::Dir { .. });
         let path = begun.destination.path();
+        let touch = self.progress.disk.touch();
         if path
             .symlink_metadata()
             .is_ok_and(|there| there.is_dir() != is_tree)
@@ -55,26 +56,42 @@ impl Job {
         if is_tree {
             tree = names::settle(tree, part.name_rules()?, self.request.rename_unsafe)?;
         }
-        let free = part.free_bytes()?;
-        tracing::debug!(bytes = needed, free, "landing begins");
-        if !begun.resume.resumed && needed > free {
-            return Err(FetchError::NoSpace { needed, free });
+        if !begun.resume.resumed {
+            self.check_space(&part, needed)?;
         }
+        drop(touch);
         let (journal, progress) = (Arc::clone(&begun.journal), Arc::clone(&self.progress));
         let (landing, renamed) = (Landing::new(part, journal, progress), Renamed::of(&tree));
         Ok((Arc::new(landing), tree, renamed))
+    }
+
+    /// Makes sure that there is room. What the system says of that is an estimate, and some say
+    /// nothing: only taking the room decides.
+    fn check_space(&self, part: &Part, needed: u64) -> Result<(), FetchError> {
+        let free = part.free_bytes()?;
+        tracing::debug!(bytes = needed, ?free, "landing begins");
+        match free {
+            Some(free) if needed > free && part.is_too_large(needed) => {
+                Err(FetchError::NoSpace { needed, free })
+            }
+            Some(free) if needed > free => {
+                tracing::warn!(needed, free, "the disk says that it has too little room");
+                Ok(())
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Moves the part into place, and makes the share servable unless that is not wanted.
     pub(super) fn finish(&self, begun: &Begun, landed: Landed) -> Result<Fetched, FetchError> {
         begun.journal.write()?;
         if self.request.sync {
-            landed.landing.part().flush()?;
+            self.flush(landed.landing.part())?;
         }
         self.move_into_place(begun, landed.landing.part())?;
         tracing::debug!("landed: all is in its place");
         if self.request.sync {
-            landed.landing.part().flush()?;
+            self.flush(landed.landing.part())?;
         }
         let record = ShareRecord {
             root: landed.root,
@@ -95,14 +112,20 @@ impl Job {
         Ok(self.fetched(&record, landed.fed, landed.from))
     }
 
+    fn flush(&self, part: &Part) -> Result<(), FetchError> {
+        let flushed = part.flush();
+        flushed.map_err(|error| FetchError::Destination(part.about("", &error)))
+    }
+
     fn move_into_place(&self, begun: &Begun, part: &Part) -> Result<(), FetchError> {
         let path = begun.destination.path();
         self.note_moving(begun)?;
+        let _touch = self.progress.disk.touch();
         part.publish(&begun.destination, self.request.overwrite)
             .map_err(|error| match error.kind() {
                 ErrorKind::AlreadyExists => FetchError::DestinationExists(path),
                 ErrorKind::NotADirectory | ErrorKind::IsADirectory => FetchError::OtherKind(path),
-                _ => FetchError::Destination(error),
+                _ => FetchError::Destination(part.about("", &error)),
             })
     }
 
@@ -124,7 +147,10 @@ impl Job {
 
     /// Notes what is about to be moved, so that a run after a crash can tell it from a stranger's.
     fn note_moving(&self, begun: &Begun) -> Result<(), FetchError> {
-        let moving = FileStat::of(&begun.record.base.symlink_metadata()?);
+        let moving = {
+            let _touch = self.progress.disk.touch();
+            FileStat::of(&begun.record.base.symlink_metadata()?)
+        };
         let Some(mut place) = self.inner.transfers.place(self.id) else {
             return Err(FetchError::Internal("a fetch without a place".to_owned()));
         };
@@ -137,7 +163,10 @@ impl Job {
         let Some((id, mut row)) = self.store().file_by_path(share.id, "")? else {
             return Ok(());
         };
-        let now = FileStat::of(&share.base.symlink_metadata()?);
+        let now = {
+            let _touch = self.progress.disk.touch();
+            FileStat::of(&share.base.symlink_metadata()?)
+        };
         let moved = FileStat {
             ctime_ns: now.ctime_ns,
             ..row.stat

@@ -70,6 +70,7 @@ impl Job {
     /// landed, it is too late to cancel.
     pub(super) async fn run(self, cancel: CancellationToken) -> Result<Fetched, FetchError> {
         let job = Arc::new(self);
+        job.answering_disk(&cancel).await?;
         let missing = job.step(|job| Ok(job.missing_folders())).await?;
         let result = job.run_to_end(cancel).await;
         if result.is_err() {
@@ -171,6 +172,7 @@ impl Job {
         }
         let request = &self.request;
         let name = super::destination_name(&request.link)?;
+        let _touch = self.progress.disk.touch();
         Destination::resolve(&request.output, request.into, &name).map_err(|cause| {
             FetchError::NoDestination {
                 path: request.output.clone(),
@@ -182,7 +184,10 @@ impl Job {
     /// What has to be taken back when nothing comes of the fetch.
     fn missing_folders(&self) -> MissingFolders {
         match self.request.into {
-            true => MissingFolders::of(&self.request.output),
+            true => {
+                let _touch = self.progress.disk.touch();
+                MissingFolders::of(&self.request.output)
+            }
             false => MissingFolders::default(),
         }
     }
@@ -194,7 +199,11 @@ impl Job {
         cancel: &CancellationToken,
     ) -> Result<Begin, FetchError> {
         let earlier = self.earlier(&destination)?;
-        if destination.is_taken() && !self.request.overwrite {
+        let is_taken = {
+            let _touch = self.progress.disk.touch();
+            destination.is_taken()
+        };
+        if is_taken && !self.request.overwrite {
             return match self.already_there(&destination, cancel)? {
                 Some(fetched) => Ok(Begin::There(Box::new(fetched))),
                 None => Err(FetchError::DestinationExists(destination.path())),
@@ -234,6 +243,7 @@ impl Job {
         let Some(share) = share.filter(|share| share.state == ShareState::Landing) else {
             return Ok(None);
         };
+        let _touch = self.progress.disk.touch();
         place.take_back()?;
         Ok(Some(share))
     }
@@ -258,6 +268,7 @@ impl Job {
             created_ms: now_ms(),
             unflushed_boot: Some(BootId::current()),
             state: ShareState::Landing,
+            written: None,
         };
         // First, so that no share is left that no transfer knows.
         let place = Place {

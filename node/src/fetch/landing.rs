@@ -117,14 +117,18 @@ impl Landing {
                 let (expected, actual) = (u64::from(expected), u64::from(len));
                 return Err(DagError::Length { expected, actual }.into());
             }
-            let handle = self.handle(&target.file)?;
-            {
-                let _turn = lock(&target.file.writing);
-                handle.write_all_at(bytes, target.offset)?;
-            }
+            self.write(target, bytes)?;
             self.landed(target, *digest, len)?;
         }
         Ok(())
+    }
+
+    fn write(&self, target: &Target, bytes: &[u8]) -> io::Result<()> {
+        let _touch = self.progress.disk.touch();
+        let handle = self.handle(&target.file)?;
+        let _turn = lock(&target.file.writing);
+        let written = handle.write_all_at(bytes, target.offset);
+        written.map_err(|error| self.part.about(&target.file.path, &error))
     }
 
     /// Records a chunk whose verified bytes are in place already.
@@ -151,18 +155,25 @@ impl Landing {
 
     /// Makes a file whose bytes are known without asking anyone, an empty one for instance.
     pub(super) fn write_whole(&self, file: &LandingFile, bytes: &[u8]) -> Result<(), LandError> {
-        let handle = self.handle(file)?;
-        handle.set_len(0)?;
-        handle.write_all_at(bytes, 0)?;
+        {
+            let _touch = self.progress.disk.touch();
+            let handle = self.handle(file)?;
+            let written = handle
+                .set_len(0)
+                .and_then(|()| handle.write_all_at(bytes, 0));
+            written.map_err(|error| self.part.about(&file.path, &error))?;
+        }
         let row = self.complete(file, bytes.len() as u64)?;
         Ok(self.journal.file(file.id, &row)?)
     }
 
     /// Prepares a file of several chunks: its length, and a row that a resumed fetch finds.
     pub(super) fn begin(&self, file: &LandingFile) -> Result<(), LandError> {
+        let _touch = self.progress.disk.touch();
         let handle = self.handle(file)?;
         if let Some(size) = file.size {
-            handle.set_len(size)?;
+            let set = handle.set_len(size);
+            set.map_err(|error| self.part.about(&file.path, &error))?;
         }
         // Its inode tells a resumed fetch that the journal speaks of this very file.
         let stat = FileStat::of(&handle.metadata()?);
@@ -173,6 +184,7 @@ impl Landing {
     /// Reads back what is at `offset`, for what the journal does not vouch for.
     pub(super) fn read(&self, file: &LandingFile, offset: u64, len: u32) -> io::Result<Vec<u8>> {
         let mut bytes = vec![0; len as usize];
+        let _touch = self.progress.disk.touch();
         self.handle(file)?.read_exact_at(&mut bytes, offset)?;
         Ok(bytes)
     }
@@ -182,7 +194,9 @@ impl Landing {
         if let Some(handle) = lock(&self.handles).get(&file.id) {
             return Ok(Arc::clone(handle));
         }
-        let handle = Arc::new(self.part.open_file(Path::new(&file.path))?);
+        let opened = self.part.open_file(Path::new(&file.path));
+        let opened = opened.map_err(|error| self.part.about(&file.path, &error))?;
+        let handle = Arc::new(opened);
         let mut handles = lock(&self.handles);
         if handles.len() >= OPEN_FILES_MAX {
             handles.clear();
@@ -201,6 +215,12 @@ impl Landing {
 
     /// Gives a file that is whole what it shall have besides its bytes; the row that says so.
     fn complete(&self, file: &LandingFile, size: u64) -> io::Result<FileRow> {
+        let row = self.completed(file, size);
+        row.map_err(|error| self.part.about(&file.path, &error))
+    }
+
+    fn completed(&self, file: &LandingFile, size: u64) -> io::Result<FileRow> {
+        let _touch = self.progress.disk.touch();
         let handle = self.handle(file)?;
         if handle.metadata()?.len() != size {
             handle.set_len(size)?;

@@ -14,6 +14,7 @@ mod buffers;
 mod claims;
 mod contacts;
 mod discovery;
+mod disk;
 mod error;
 mod feeder;
 mod find;
@@ -48,6 +49,7 @@ use std::{
 
 use libp2p::{Multiaddr, PeerId};
 use shoal_protocol::{address::Cid, link::Link, name::SafeName, walk::Tree};
+use tokio::sync::watch;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::Instrument as _;
 
@@ -78,12 +80,15 @@ use crate::{
     limits::{Limits, Pace, Rate},
     metrics::Numbers,
     net::Net,
-    store::{Library, ShareId, Store},
+    store::{Library, ShareId, Store, StoreError},
     swarm::Swarms,
 };
 
 /// How often the rate of a running transfer is measured.
 const RATE_INTERVAL: Duration = Duration::from_millis(500);
+
+/// How often one who waits for the end of a transfer looks whether its disk answers.
+const STUCK_POLL: Duration = Duration::from_millis(100);
 
 /// What to fetch, and where to.
 #[derive(Clone, Debug)]
@@ -242,9 +247,13 @@ impl Fetcher {
     /// # Errors
     /// [`FetchError::Busy`] when too many are unfinished, and [`FetchError::Cancelled`] when this
     /// node shuts down.
-    pub(crate) fn fetch(&self, request: FetchRequest) -> Result<Attached, FetchError> {
+    pub(crate) async fn fetch(&self, request: FetchRequest) -> Result<Attached, FetchError> {
         let ticket = self.inner.transfers.open(request)?;
         let attached = Attached::new(Arc::clone(&self.inner), ticket);
+        if let Err(error) = self.inner.record().await {
+            self.inner.transfers.refuse(attached.id(), &error);
+            return Err(error.into());
+        }
         self.inner.start_queued();
         Ok(attached)
     }
@@ -261,12 +270,12 @@ impl Fetcher {
     pub(crate) async fn pause(&self, target: &str) -> Result<TransferInfo, ControlError> {
         let transfers = &self.inner.transfers;
         let id = transfers.resolve(target)?;
-        if let Told::Ending(mut outcome) = transfers.pause(id)?
-            && let Ok(fetched) = outcome.wait_for(Option::is_some).await
-            && let Some(Ok(_)) = *fetched
+        if let Told::Ending(outcome) = transfers.pause(id)?
+            && let Some(Ok(_)) = self.ended_or_stuck(id, outcome).await?
         {
             return Err(ControlError::Done(id));
         }
+        self.inner.record().await?;
         self.info(id)
     }
 
@@ -274,9 +283,10 @@ impl Fetcher {
     ///
     /// # Errors
     /// [`ControlError`] when there is no such transfer, or it is done.
-    pub(crate) fn resume(&self, target: &str) -> Result<TransferInfo, ControlError> {
+    pub(crate) async fn resume(&self, target: &str) -> Result<TransferInfo, ControlError> {
         let id = self.inner.transfers.resolve(target)?;
         self.inner.transfers.resume(id)?;
+        self.inner.record().await?;
         self.inner.start_queued();
         self.info(id)
     }
@@ -285,9 +295,14 @@ impl Fetcher {
     ///
     /// # Errors
     /// [`ControlError`] when there is no such transfer, or it is done.
-    pub(crate) fn limit(&self, target: &str, rate: Rate) -> Result<TransferInfo, ControlError> {
+    pub(crate) async fn limit(
+        &self,
+        target: &str,
+        rate: Rate,
+    ) -> Result<TransferInfo, ControlError> {
         let id = self.inner.transfers.resolve(target)?;
         self.inner.transfers.limit(id, rate)?;
+        self.inner.record().await?;
         self.info(id)
     }
 
@@ -301,7 +316,9 @@ impl Fetcher {
         let id = transfers.resolve(target)?;
         let info = self.info(id)?;
         loop {
-            let mut outcome = match transfers.remove(id)? {
+            let told = transfers.remove(id)?;
+            self.inner.record().await?;
+            let outcome = match told {
                 Told::Now => return Ok(info),
                 Told::Remove(place) => {
                     let inner = Arc::clone(&self.inner);
@@ -315,16 +332,33 @@ impl Fetcher {
                 }
                 Told::Ending(outcome) => outcome,
             };
-            let ended = outcome.wait_for(Option::is_some).await.map(|it| it.clone());
-            match ended {
-                Ok(Some(Ok(_))) => return Err(ControlError::Done(id)),
-                Ok(Some(Err(error))) => match error.as_ref() {
+            match self.ended_or_stuck(id, outcome).await? {
+                Some(Ok(_)) => return Err(ControlError::Done(id)),
+                Some(Err(error)) => match error.as_ref() {
                     FetchError::Removed => return Ok(info),
                     // It came to rest before it heard that it is to go.
                     FetchError::Cancelled | FetchError::Paused => {}
                     _ => return Err(ControlError::Removal(error)),
                 },
-                _ => return Err(ControlError::Unknown(id.to_string())),
+                None => return Err(ControlError::Unknown(id.to_string())),
+            }
+        }
+    }
+
+    /// What came of a run that was told to end; an error when its disk does not let it.
+    async fn ended_or_stuck(
+        &self,
+        id: u64,
+        mut outcome: watch::Receiver<Option<Outcome>>,
+    ) -> Result<Option<Outcome>, ControlError> {
+        loop {
+            let ended = outcome.wait_for(Option::is_some);
+            if let Ok(ended) = tokio::time::timeout(STUCK_POLL, ended).await {
+                return Ok(ended.ok().and_then(|it| it.clone()));
+            }
+            let info = self.inner.transfers.info(id);
+            if let Some(at) = info.and_then(|it| it.waits_for) {
+                return Err(ControlError::Silent { id, at });
             }
         }
     }
@@ -406,12 +440,39 @@ impl Fetcher {
     /// Waits until every transfer and every flush has ended; the token was cancelled before.
     pub(crate) async fn ended(&self) {
         self.inner.transfers.close();
+        if let Err(error) = self.inner.record().await {
+            tracing::warn!(%error, "the state of the transfers was not recorded");
+        }
         self.inner.tasks.close();
         self.inner.tasks.wait().await;
     }
 }
 
 impl Inner {
+    /// Writes the rows of transfers that have changed, on a thread that may block.
+    async fn record(self: &Arc<Self>) -> Result<(), StoreError> {
+        let inner = Arc::clone(self);
+        let writing = self.tasks.spawn_blocking(move || inner.transfers.flush());
+        writing.await.unwrap_or_else(|panic| {
+            let detail = panic.to_string();
+            Err(StoreError::Database { detail })
+        })
+    }
+
+    /// The same for one who cannot wait for it.
+    fn record_later(self: &Arc<Self>) {
+        let inner = Arc::clone(self);
+        let write = move || {
+            if let Err(error) = inner.transfers.flush() {
+                tracing::warn!(%error, "the state of a transfer was not recorded");
+            }
+        };
+        match tokio::runtime::Handle::try_current() {
+            Ok(_) => drop(self.tasks.spawn_blocking(write)),
+            Err(_) => write(),
+        }
+    }
+
     /// Begins runs as long as there are some that wait, and room for them.
     fn start_queued(self: &Arc<Self>) {
         while let Some(started) = self.transfers.start_next() {

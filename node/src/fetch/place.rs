@@ -18,11 +18,13 @@ use std::{
 };
 
 use rustix::{
-    fs::{AtFlags, CWD, FileType, Mode, OFlags, RenameFlags},
+    fs::{AtFlags, CWD, FallocateFlags, FileType, Mode, OFlags, RenameFlags},
     io::Errno,
 };
 use serde::{Deserialize, Serialize};
 use shoal_protocol::name::SafeName;
+
+use crate::{own, said};
 
 /// Directory handles kept open while landing a tree; a file tree is landed directory by directory,
 /// so a few dozen would do. 128 stays far below the usual limit of 1024 descriptors.
@@ -58,6 +60,12 @@ impl Destination {
     /// Decides where `name` goes: an existing directory, or a path that ends in `/`, means "into
     /// it"; any other path is the final name. A missing directory is made only in the second case.
     pub(crate) fn resolve(output: &Path, into: bool, name: &SafeName) -> io::Result<Self> {
+        // Before a folder is made.
+        let there = output.ancestors().find_map(|it| it.canonicalize().ok());
+        if let Some(home) = there.and_then(|there| own::home_around(&there)) {
+            let text = format!("shoal keeps its own data in {}", home.display());
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
+        }
         if into {
             std::fs::create_dir_all(output)?;
         }
@@ -94,18 +102,10 @@ impl Destination {
         self.path().symlink_metadata().is_ok()
     }
 
-    /// A new hidden sibling: `.name.<id>.part`, the name cut to fit 255 bytes. The id is random:
-    /// another home may fetch to the same place, and nobody shall be able to put something there
-    /// first.
+    /// A new hidden sibling. Its id is random: another home may fetch to the same place, and nobody
+    /// shall be able to put something there first.
     pub(crate) fn part_name(&self) -> OsString {
-        let suffix = format!(".{:016x}.part", rand::random::<u64>());
-        let name = self.name.to_string_lossy();
-        let room = 254_usize.saturating_sub(suffix.len());
-        let mut end = name.len().min(room);
-        while !name.is_char_boundary(end) {
-            end -= 1;
-        }
-        OsString::from(format!(".{}{suffix}", &name[..end]))
+        own::part_name(&self.name.to_string_lossy(), rand::random()).into()
     }
 
     /// Moves what is at the final path back to the hidden `part`, unless something is there.
@@ -124,6 +124,8 @@ impl Destination {
 pub(crate) struct Part {
     parent: Arc<OwnedFd>,
     name: OsString,
+    /// Where it goes, which is what people know it by.
+    goes_to: PathBuf,
     tree: Option<OwnedFd>,
     directories: Mutex<HashMap<PathBuf, Arc<OwnedFd>>>,
 }
@@ -131,7 +133,12 @@ pub(crate) struct Part {
 impl Part {
     /// Opens the part of a single file, which is made on the first write.
     pub(crate) fn file(destination: &Destination, part_name: OsString) -> io::Result<Self> {
-        Ok(Self::new(open_parent(destination)?, part_name, None))
+        Ok(Self::new(
+            open_parent(destination)?,
+            destination,
+            part_name,
+            None,
+        ))
     }
 
     /// Whether the part can be made and written: a destination that refuses is found out before
@@ -148,15 +155,29 @@ impl Part {
         let parent = open_parent(destination)?;
         make_directory(&parent, &part_name)?;
         let tree = open_directory(&parent, &part_name)?;
-        Ok(Self::new(parent, part_name, Some(tree)))
+        Ok(Self::new(parent, destination, part_name, Some(tree)))
     }
 
-    fn new(parent: OwnedFd, name: OsString, tree: Option<OwnedFd>) -> Self {
+    fn new(
+        parent: OwnedFd,
+        destination: &Destination,
+        name: OsString,
+        tree: Option<OwnedFd>,
+    ) -> Self {
         Self {
             parent: Arc::new(parent),
+            goes_to: destination.path(),
             name,
             tree,
             directories: Mutex::default(),
+        }
+    }
+
+    /// An error about the file or folder `path`, by the name under which it lands.
+    pub(crate) fn about(&self, path: &str, error: &io::Error) -> io::Error {
+        match path {
+            "" => said::about(&self.goes_to, error),
+            path => said::about(&self.goes_to.join(path), error),
         }
     }
 
@@ -272,10 +293,38 @@ impl Part {
         }
     }
 
-    /// Free bytes for this user on the destination's file system.
-    pub(crate) fn free_bytes(&self) -> io::Result<u64> {
+    /// Free bytes for this user on the destination's file system, as it says; none when it says
+    /// that it has no blocks at all, as those do that do not know.
+    pub(crate) fn free_bytes(&self) -> io::Result<Option<u64>> {
         let stat = rustix::fs::fstatvfs(&self.parent)?;
-        Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
+        let free = stat.f_bavail.saturating_mul(stat.f_frsize);
+        Ok((stat.f_blocks > 0).then_some(free))
+    }
+
+    /// Whether the file system refuses so many bytes for want of room, found out by taking them for
+    /// a moment. One that cannot tell does not refuse.
+    pub(crate) fn is_too_large(&self, bytes: u64) -> bool {
+        let scratch = match &self.tree {
+            None => self.open_file(Path::new("")),
+            Some(_) => self.scratch(),
+        };
+        // What is wrong beside that is found when the first byte is written.
+        let Ok(scratch) = scratch else { return false };
+        let taken = rustix::fs::fallocate(&scratch, FallocateFlags::empty(), 0, bytes);
+        let _ = scratch.set_len(0);
+        matches!(taken, Err(Errno::NOSPC | Errno::DQUOT))
+    }
+
+    /// A file without a name in the part of a tree.
+    fn scratch(&self) -> io::Result<File> {
+        let root = self.directory(Path::new(""))?;
+        let stem = Path::new(&self.name).file_stem().unwrap_or(&self.name);
+        let id = Path::new(stem).extension().unwrap_or(stem);
+        let name = format!(".room-{}", id.to_string_lossy());
+        let flags = OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let file = rustix::fs::openat(&root, &name, flags, Mode::from(0o600))?;
+        rustix::fs::unlinkat(&root, &name, AtFlags::empty())?;
+        Ok(file.into())
     }
 
     /// Flushes everything that was written to the destination's file system.

@@ -8,6 +8,7 @@ use std::{
     time::Instant,
 };
 
+use super::disk::DiskWatch;
 use crate::meter::Meter;
 
 /// What a transfer is busy with.
@@ -41,6 +42,8 @@ pub(crate) struct Progress {
     local: AtomicU64,
     rate: AtomicU64,
     meter: Mutex<Meter>,
+    /// The disk that it lands on.
+    pub(super) disk: DiskWatch,
 }
 
 /// The counters at one moment.

@@ -8,7 +8,7 @@
 //! A record is there before anything of its transfer is on the disk, and goes when nothing of it is
 //! left but what was asked for. Rows of another layout are left alone.
 
-use std::{ffi::OsString, path::PathBuf, time::Duration};
+use std::{collections::BTreeMap, ffi::OsString, path::PathBuf, time::Duration};
 
 use libp2p::Multiaddr;
 use serde::{Deserialize, Serialize};
@@ -207,34 +207,33 @@ impl Records {
         Ok((records, next.unwrap_or(1).max(unused)))
     }
 
-    /// Writes a record together with the next number to give.
-    pub(super) fn add(
+    /// Writes records, takes out those that are none any more, and notes the next number to give,
+    /// all or nothing.
+    pub(super) fn write(
         &self,
-        id: u64,
-        next_id: u64,
-        record: &TransferRecord,
+        records: &BTreeMap<u64, Option<TransferRecord>>,
+        next_id: Option<u64>,
     ) -> Result<(), StoreError> {
-        let next = TableChange::Put {
-            key: NEXT_KEY.to_vec(),
-            value: next_id.to_be_bytes().to_vec(),
-        };
-        let record = TableChange::Put {
-            key: key(id),
-            value: encode(record)?,
-        };
+        let mut changes = Vec::with_capacity(records.len() + 1);
+        if let Some(next_id) = next_id {
+            changes.push(TableChange::Put {
+                key: NEXT_KEY.to_vec(),
+                value: next_id.to_be_bytes().to_vec(),
+            });
+        }
+        for (id, record) in records {
+            let key = key(*id);
+            changes.push(match record {
+                Some(record) => TableChange::Put {
+                    key,
+                    value: encode(record)?,
+                },
+                None => TableChange::Delete { key },
+            });
+        }
         self.store
             .table(TableName::Transfers)
-            .write(&[next, record], false)
-    }
-
-    pub(super) fn save(&self, id: u64, record: &TransferRecord) -> Result<(), StoreError> {
-        self.store
-            .table(TableName::Transfers)
-            .put(&key(id), &encode(record)?)
-    }
-
-    pub(super) fn forget(&self, id: u64) -> Result<(), StoreError> {
-        self.store.table(TableName::Transfers).delete(&key(id))
+            .write(&changes, false)
     }
 }
 
@@ -301,9 +300,8 @@ mod tests {
         let store = Store::open(home.path()).unwrap();
         let records = Records::new(store.clone());
         assert_eq!(records.load().unwrap(), (Vec::new(), 1));
-        for id in 1..=300 {
-            records.add(id, id + 1, &record()).unwrap();
-        }
+        let rows = (1..=300).map(|id| (id, Some(record()))).collect();
+        records.write(&rows, Some(301)).unwrap();
         let placed = TransferRecord {
             place: Some(Place {
                 destination: Destination {
@@ -316,12 +314,14 @@ mod tests {
             }),
             ..record()
         };
-        records.save(7, &placed).unwrap();
+        let row = BTreeMap::from([(7, Some(placed.clone()))]);
+        records.write(&row, None).unwrap();
         let (loaded, next) = records.load().unwrap();
         assert_eq!((loaded.len(), next), (300, 301));
         assert_eq!(loaded[6], (7, placed));
 
-        (1..=300).for_each(|id| records.forget(id).unwrap());
+        let gone = (1..=300).map(|id| (id, None)).collect();
+        records.write(&gone, None).unwrap();
         assert_eq!(records.load().unwrap(), (Vec::new(), 301));
     }
 

@@ -11,9 +11,10 @@
 //! They lie in the table of transfers, whose numbers they have. Rows of another layout are left
 //! alone.
 
-use std::io;
+use std::{io, time::Duration};
 
 use super::record::Place;
+use crate::disks::Disks;
 use crate::store::{ShareRecord, ShareState, Store, StoreError, TableName};
 
 const VERSION: u8 = 1;
@@ -22,6 +23,9 @@ const PREFIX: u8 = b'u';
 /// Rows looked at at a start: as many fetches as end while one flush takes; what is beyond is seen
 /// to at the next start.
 const ROWS_MAX: usize = 4096;
+
+/// How long a start waits for each disk.
+const SETTLE_PATIENCE: Duration = Duration::from_secs(5);
 
 /// The rows of one home.
 pub(super) struct Unflushed<'a> {
@@ -49,6 +53,7 @@ impl<'a> Unflushed<'a> {
 
     /// Moves again what a power loss has moved back. Blocking; nothing else may run yet.
     pub(super) fn settle(&self) -> Result<(), StoreError> {
+        let disks = Disks::default();
         let table = self.store.table(TableName::Transfers);
         for (key, value) in table.scan(&[PREFIX], &[], ROWS_MAX)? {
             let Some(place) = read(&value) else {
@@ -61,7 +66,11 @@ impl<'a> Unflushed<'a> {
                 table.delete(&key)?;
                 continue;
             }
-            if let Err(error) = place.move_again() {
+            // A disk that hangs must not keep the node from starting.
+            let disk = disks.of(&place.destination.parent);
+            let moving = place.clone();
+            let moved = disk.wait(SETTLE_PATIENCE, move || moving.move_again());
+            if let Err(error) = moved.map_err(io::Error::from).flatten() {
                 let path = place.destination.path();
                 tracing::warn!(%error, path = %path.display(), "a fetch was not moved into place again");
                 continue;
@@ -142,6 +151,7 @@ mod tests {
                 created_ms: 1,
                 unflushed_boot: Some(BootId::current()),
                 state: ShareState::Live,
+                written: None,
             };
             if let Some(record) = share(record) {
                 let mut batch = store.batch();

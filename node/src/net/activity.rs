@@ -17,10 +17,9 @@ use libp2p::swarm::ConnectionId;
 const STEP_BYTES: u64 = 4 << 10;
 
 /// How long progress counts: hundreds of peers that have just been served and then freeze keep
-/// others out for no longer. A sender on a line of 4 kB/s hears every 32 s only, when half of the
-/// 256 KiB have left that the system holds for it, that there is room; in between it counts as idle,
-/// and gives way after all who have been idle for longer.
-const PROGRESS_AGE_MAX: Duration = Duration::from_secs(2);
+/// others out for no longer. A sender on a line of 4 kB/s hears every 2 s that there is room, when
+/// half of the 16 KiB have left that the system keeps for a slow line.
+const PROGRESS_AGE_MAX: Duration = Duration::from_secs(3);
 
 /// What one connection has done.
 #[derive(Debug)]
@@ -132,7 +131,7 @@ mod tests {
         activity.moved(1);
         assert_eq!(activity.idle(after(1)), None, "4 KiB have moved");
         activity.step(after(100));
-        assert_eq!(activity.idle(after(102)), None);
+        assert_eq!(activity.idle(after(103)), None);
         assert_eq!(activity.idle(after(165)), Some(Duration::from_secs(65)));
     }
 }

@@ -245,6 +245,7 @@ pub(super) fn transfer(info: &TransferInfo) -> api::Transfer {
         },
         progress: progress(&info.progress, info.rate),
         limit: info.limit,
+        waits_for: info.waits_for.clone(),
     }
 }
 
@@ -340,7 +341,7 @@ pub(super) fn peer(info: PeerInfo) -> api::Peer {
     }
 }
 
-/// Space on the disk that a path is on; zero when the system does not tell.
+/// Space on the disk that a path is on; zero when the system does not tell. Blocking.
 pub(super) fn disk(path: &Path) -> api::Disk {
     match rustix::fs::statvfs(path) {
         Ok(stat) => api::Disk {

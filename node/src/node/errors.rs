@@ -7,6 +7,7 @@ use shoal_protocol::{
 use super::NodeError;
 use crate::{
     api::{ApiError, ErrorCode},
+    disks::NoAnswer,
     fetch::{ControlError, FetchError},
     net::{ConnectError, NetError},
     share::ShareError,
@@ -54,6 +55,13 @@ impl From<&StoreError> for ApiError {
                     .hint("check the home and its disk, or choose another with --home")
             }
         }
+    }
+}
+
+impl From<NoAnswer> for ApiError {
+    fn from(error: NoAnswer) -> Self {
+        Self::new(ErrorCode::Busy, error.to_string())
+            .hint("check its device, server or mount, and try again when it answers")
     }
 }
 
@@ -120,6 +128,10 @@ impl From<ShareError> for ApiError {
             }
             ShareError::PermissionDenied(_) => Self::new(ErrorCode::NoPermission, message)
                 .hint("make it readable for the user that runs the daemon, or --exclude it"),
+            ShareError::WrongSize(_) | ShareError::Endless(_) => {
+                Self::new(ErrorCode::BadName, message)
+                    .hint("copy what it says into a file and share that, or --exclude it")
+            }
             ShareError::NotShareable(_) => {
                 Self::new(ErrorCode::BadName, message).hint("share a file or a folder")
             }
@@ -142,7 +154,8 @@ impl From<ShareError> for ApiError {
                 .hint("free some space, or share without --copy"),
             ShareError::Cancelled => Self::new(ErrorCode::Interrupted, message),
             ShareError::Store(error) => error.into(),
-            ShareError::Io { ref cause, .. } => Self::from_io(cause, message),
+            ShareError::Io { ref cause, .. } => Self::from_io(cause, message)
+                .hint("check the disk and the file, or leave it out with --exclude"),
             ShareError::TooLarge { .. } | ShareError::Unbuildable { .. } => {
                 Self::new(ErrorCode::BadName, message).hint("share its parts one by one")
             }
@@ -252,6 +265,10 @@ impl From<ControlError> for ApiError {
     fn from(error: ControlError) -> Self {
         let message = error.to_string();
         let hint = match error {
+            ControlError::Silent { .. } => {
+                return Self::new(ErrorCode::Busy, message)
+                    .hint("it is told, and does so when the disk answers again");
+            }
             ControlError::Unknown(_) => "`shoal transfers` lists them with their numbers",
             ControlError::Ambiguous { .. } => "name one of them by its number",
             ControlError::Done(_) => "it is shared from where it landed; `shoal unshare` ends that",

@@ -20,7 +20,10 @@ mod watch;
 
 use std::{
     path::{Path, PathBuf},
-    sync::{Arc, Once},
+    sync::{
+        Arc, Once,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
     time::{Duration, Instant},
 };
 
@@ -41,6 +44,13 @@ use crate::{
     store::{Library, SharedStore, Store, StoreError, TableName},
     swarm::Swarms,
 };
+
+/// A disk that has not answered for this long is not waited for when the node ends.
+const STUCK_GRACE: Duration = Duration::from_secs(2);
+const STUCK_POLL: Duration = Duration::from_millis(100);
+/// What each part may take to end: the last chunks to a slow disk, and one synced commit. What is
+/// left behind is taken up by the next start, as after `kill -9`.
+const END_DEADLINE: Duration = Duration::from_secs(20);
 
 /// Why a node did not start.
 #[derive(Debug, thiserror::Error)]
@@ -104,6 +114,8 @@ struct Inner {
     /// Fires when the node is asked to stop: nothing new begins any more.
     stopping: CancellationToken,
     shutdown: CancellationToken,
+    /// Something was not waited for that hangs in the kernel.
+    left_behind: AtomicBool,
     /// Held while shutting down, so that a second call waits for the first.
     ended: Mutex<bool>,
 }
@@ -157,11 +169,12 @@ impl Node {
         let lock = HomeLock::acquire(home)?;
         let home = lock.home().to_owned();
         let offers = Arc::<Offers>::default();
+        let doubts = Arc::<watch::DoubtSignal>::default();
         let events = Events::default();
         let observed = Arc::new(Observer::new(events.clone()));
         let (stopping, shutdown) = (CancellationToken::new(), CancellationToken::new());
         let opened = {
-            let (home, offers) = (home.clone(), Arc::clone(&offers));
+            let (home, offers, doubts) = (home.clone(), Arc::clone(&offers), Arc::clone(&doubts));
             let (observed, shutdown) = (Arc::clone(&observed), shutdown.clone());
             let (flags, place) = (config.limits.flags, place.clone());
             tokio::task::spawn_blocking(move || {
@@ -169,7 +182,7 @@ impl Node {
                     Some(Place { shared, number }) => shared.store.store(number, &home)?,
                     None => Store::open(&home)?,
                 };
-                open(store, offers, observed, flags, shutdown)
+                open(store, (offers, doubts), observed, flags, shutdown)
             })
             .await
         };
@@ -190,6 +203,7 @@ impl Node {
         let tasks = TaskTracker::new();
         let limits = Limits::new(config.limits.clone(), kept, net.traffic());
         limits.start(&tasks, &shutdown);
+        let recheck = watch::Recheck::start(&tasks, library.clone(), doubts, shutdown.clone());
         let (served, withdrawn) = (Arc::<ServeStats>::default(), Arc::<Withdrawn>::default());
         let swarms = {
             let offers = Arc::clone(&offers);
@@ -219,7 +233,6 @@ impl Node {
             shutdown: shutdown.clone(),
         });
         observe::start(&tasks, &events, (&net, &offers), &fetcher, &shutdown);
-        let recheck = watch::Recheck::start(&tasks, library.clone(), shutdown.clone());
         let rates = watch::Rates::start(&tasks, net.traffic(), shutdown.clone());
         let scrub = scrub::Scrub::new(library.clone(), events.clone(), config.scrub);
         let inner = Inner {
@@ -242,12 +255,10 @@ impl Node {
             tasks,
             stopping,
             shutdown,
+            left_behind: AtomicBool::new(false),
             ended: Mutex::new(false),
         };
-        inner.events.publish(Event::NodeReady {
-            peer_id: inner.net.peer_id(),
-            addresses: inner.net.dial_addresses(),
-        });
+        inner.tell_ready();
         let node = NodeHandle {
             inner: Arc::new(inner),
         };
@@ -319,18 +330,63 @@ impl NodeHandle {
         if *ended {
             return;
         }
-        inner.fetcher.ended().await;
+        inner.unless_stuck("transfers", inner.fetcher.ended()).await;
         inner.tell_stopping();
         if let Err(error) = inner.net.shutdown().await {
             tracing::error!(%error, "the network did not end in order");
         }
         inner.tasks.close();
-        inner.tasks.wait().await;
+        inner.unless_stuck("tasks", inner.tasks.wait()).await;
         *ended = true;
+    }
+
+    /// Gives up what this process has of the home although threads of it may hang in the kernel, so
+    /// that another node can use it before the system has taken them away: to be called after
+    /// [`NodeHandle::shutdown`], last of all. Blocking.
+    pub fn release(&self) {
+        let inner = &self.inner;
+        if !inner.left_behind.load(Relaxed) {
+            return;
+        }
+        if let Err(error) = inner.library.store().release() {
+            tracing::error!(%error, "the database was not closed");
+        }
+        inner.lock.release();
     }
 }
 
 impl Inner {
+    /// Waits for a part to end; no longer than [`STUCK_GRACE`] once a disk does not answer, whose
+    /// calls nothing can end, and [`END_DEADLINE`] in any case.
+    async fn unless_stuck<T>(&self, what: &str, ending: impl Future<Output = T>) -> Option<T> {
+        let disks = self.library.disks();
+        let stuck = async {
+            let began = Instant::now();
+            let is_stuck = || !disks.unanswering(STUCK_GRACE).is_empty();
+            while began.elapsed() < END_DEADLINE && !is_stuck() {
+                tokio::time::sleep(STUCK_POLL).await;
+            }
+        };
+        tokio::select! {
+            biased;
+            ended = ending => return Some(ended),
+            () = stuck => {}
+        }
+        for disk in disks.unanswering(STUCK_GRACE) {
+            let at = disk.at.display();
+            tracing::warn!(%at, "the disk does not answer: {what} that wait for it are left behind");
+        }
+        self.left_behind.store(true, Relaxed);
+        None
+    }
+
+    fn tell_ready(&self) {
+        self.events.publish(Event::NodeReady {
+            peer_id: self.net.peer_id(),
+            addresses: self.net.dial_addresses(),
+        });
+    }
+
     fn tell_stopping(&self) {
         self.told_end
             .call_once(|| self.events.publish(Event::NodeStopping));
@@ -355,7 +411,7 @@ struct Opened {
 /// Opens what lies on disk. Blocking.
 fn open(
     store: Store,
-    offers: Arc<Offers>,
+    (offers, doubts): (Arc<Offers>, Arc<watch::DoubtSignal>),
     observed: Arc<Observer>,
     flags: Flags,
     shutdown: CancellationToken,
@@ -366,6 +422,7 @@ fn open(
     let transfers = Transfers::load(&store, move |event| on_fetch.fetcher(&event), shutdown)?;
     let library = Library::open(store, move |event| {
         offers.note(&event);
+        doubts.note(&event);
         observed.library(&event);
     })?;
     let keypair = crate::net::identity::load_or_create(&home)

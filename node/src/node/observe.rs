@@ -46,6 +46,7 @@ impl Observer {
             LibraryEvent::Added(share) => Event::ShareAdded(answers::share_info(share)),
             LibraryEvent::Removed(share) => Event::ShareRemoved(answers::share_info(share)),
             LibraryEvent::Changed(share) => Event::ShareChanged(answers::share_info(share)),
+            LibraryEvent::Doubted(_) => return,
         });
     }
 

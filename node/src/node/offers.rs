@@ -41,6 +41,7 @@ impl Offers {
     pub(super) fn note(&self, event: &LibraryEvent) {
         let share = match event {
             LibraryEvent::Added(it) | LibraryEvent::Removed(it) | LibraryEvent::Changed(it) => it,
+            LibraryEvent::Doubted(_) => return,
         };
         self.look_at(&share.root, |changes| changes.shares = true);
     }

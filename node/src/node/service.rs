@@ -2,6 +2,7 @@
 
 use std::{
     cell::Cell,
+    path::PathBuf,
     sync::{
         Arc,
         atomic::{AtomicU32, Ordering::Relaxed},
@@ -10,12 +11,13 @@ use std::{
 };
 
 use shoal_protocol::{address::Cid, link::Link};
-use tokio::sync::mpsc;
+use tokio::{sync::mpsc, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
 
 use super::{NodeHandle, answers, warnings};
 use crate::{
     api::{ApiError, ErrorCode, Progress, Service, types as api},
+    disks::{SILENT_AFTER, SLOW_AFTER},
     events::EventReader,
     fetch::{self, FetchError},
     meter::Meter,
@@ -25,7 +27,8 @@ use crate::{
     store::{ShareRecord, ShareState, UnshareTarget},
 };
 
-/// How long a status waits for the look at shared files that it asks for.
+/// How long a status waits for the look at shared files that it asks for; less where a disk does not
+/// answer.
 const RECHECK_PATIENCE: Duration = Duration::from_secs(2);
 /// Between two reports of a fetch's progress.
 const PROGRESS_INTERVAL: Duration = Duration::from_millis(200);
@@ -50,8 +53,15 @@ impl Service for NodeHandle {
         let (up, down) = inner.rates.current();
         let limits = self.limits_now();
         let scrubbing = inner.scrub.status();
+        let disks = inner.library.disks().unanswering(SLOW_AFTER);
         let foreign = inner.net.foreign().await;
-        let warnings = warnings::of(&shares, peers.len(), &limits, &scrubbing, &foreign);
+        let warnings = warnings::of(
+            &shares,
+            peers.len(),
+            &limits,
+            &scrubbing,
+            (&disks, &foreign),
+        );
         Ok(api::Status {
             peer_id: self.peer_id(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -80,7 +90,7 @@ impl Service for NodeHandle {
             downloaded_bytes: inner.fetcher.totals().downloaded,
             rates: api::Rates { up, down },
             limits,
-            disk: answers::disk(&inner.home),
+            disk: self.home_disk().await,
             scrub: scrubbing,
             warnings: warnings.into_iter().map(|it| it.message).collect(),
             emulation: inner.emulation.as_ref().map(answers::emulated_line),
@@ -148,6 +158,11 @@ impl Service for NodeHandle {
     ) -> Result<api::ShareResult, ApiError> {
         let started = Instant::now();
         let library = self.inner.library.clone();
+        for path in &request.paths {
+            let answering = library.disks().resolve(path.as_path(), SILENT_AFTER);
+            let answering = cancel.run_until_cancelled(answering).await;
+            answering.ok_or_else(interrupted)??;
+        }
         let wanted = share::ShareRequest {
             recipe: answers::recipe(&request),
             paths: request
@@ -170,7 +185,7 @@ impl Service for NodeHandle {
             };
             share::share(&library, &wanted, &on_progress, &stop)
         });
-        let shared = sharing.await.map_err(|panic| internal(&panic))??;
+        let shared = self.unless_stuck(&cancel, sharing).await??;
         let elapsed_ms = answers::millis(started.elapsed());
         let link = answers::link(&shared.record, &self.inner.net.dial_addresses());
         let mut result = answers::shared(&shared, &link, elapsed_ms);
@@ -194,7 +209,7 @@ impl Service for NodeHandle {
     async fn unshare(&self, request: api::UnshareRequest) -> Result<api::Unshared, ApiError> {
         let target = match request {
             api::UnshareRequest::Cid(text) => UnshareTarget::Root(text.parse::<Link>()?.root),
-            api::UnshareRequest::Path(path) => UnshareTarget::Path(path.into_path_buf()),
+            api::UnshareRequest::Path(path) => self.unshared_place(path.into_path_buf()).await,
         };
         let library = self.inner.library.clone();
         let unsharing = tokio::task::spawn_blocking(move || library.unshare(&target));
@@ -230,6 +245,7 @@ impl Service for NodeHandle {
             .inner
             .fetcher
             .fetch(request)
+            .await
             .map_err(|error| ApiError::from(&error))?;
         let mut ticks = tokio::time::interval(PROGRESS_INTERVAL);
         let outcome = loop {
@@ -238,7 +254,10 @@ impl Service for NodeHandle {
                 () = cancel.cancelled() => {
                     if attached.leave() {
                         // Nobody else waits for it: it is over when its progress is kept.
-                        break attached.outcome().await;
+                        let outcome = self.inner.unless_stuck("a transfer", attached.outcome());
+                        if let Some(outcome) = outcome.await {
+                            break outcome;
+                        }
                     }
                     return Err(interrupted());
                 }
@@ -290,12 +309,14 @@ impl Service for NodeHandle {
         target: String,
         change: api::TransferChange,
     ) -> Result<api::Transfer, ApiError> {
-        let changed = self.inner.fetcher.limit(&target, change.limit)?;
+        let changed = self.inner.fetcher.limit(&target, change.limit).await?;
         Ok(answers::transfer(&changed))
     }
 
     async fn resume(&self, target: String) -> Result<api::Transfer, ApiError> {
-        Ok(answers::transfer(&self.inner.fetcher.resume(&target)?))
+        Ok(answers::transfer(
+            &self.inner.fetcher.resume(&target).await?,
+        ))
     }
 
     async fn cancel(&self, target: String) -> Result<api::Transfer, ApiError> {
@@ -374,6 +395,39 @@ impl Service for NodeHandle {
 }
 
 impl NodeHandle {
+    /// The space on the disk of the home, asked for on one of its own threads; zero when it does not
+    /// answer.
+    async fn home_disk(&self) -> api::Disk {
+        let home = self.inner.home.clone();
+        let disk = self.inner.library.disks().of(&home);
+        let asked = disk.run(SLOW_AFTER, move || answers::disk(&home)).await;
+        asked.unwrap_or(api::Disk { free: 0, total: 0 })
+    }
+
+    /// What a path to unshare means: as it is written, and where it leads. A disk that does not
+    /// answer leaves the path as it is.
+    async fn unshared_place(&self, written: PathBuf) -> UnshareTarget {
+        let resolved = self.inner.library.disks().resolve(&written, SLOW_AFTER);
+        let real = resolved.await.map_or_else(|_| written.clone(), |it| it.0);
+        UnshareTarget::Path { written, real }
+    }
+
+    /// Waits for work on a blocking thread; once it is cancelled, not for a disk that does not
+    /// answer.
+    pub(super) async fn unless_stuck<T>(
+        &self,
+        cancel: &CancellationToken,
+        mut work: JoinHandle<T>,
+    ) -> Result<T, ApiError> {
+        if let Some(done) = cancel.run_until_cancelled(&mut work).await {
+            return done.map_err(|panic| internal(&panic));
+        }
+        match self.inner.unless_stuck("a request", work).await {
+            Some(done) => done.map_err(|panic| internal(&panic)),
+            None => Err(interrupted()),
+        }
+    }
+
     /// The failure of a transfer, with its number if something of it is left to go on with.
     fn kept_as(&self, id: u64, error: ApiError) -> ApiError {
         let transfers = self.inner.fetcher.transfers();

@@ -42,12 +42,13 @@ impl NodeHandle {
             Some(link) => shares_of(&library, &link.parse()?)?,
         };
         let mut verification = Verification::new(shares, request.list_intact, progress);
+        let stop = cancel.clone();
         let work = move || {
-            let complete = verification.run(&library, &scrub, &cancel)?;
+            let complete = verification.run(&library, &scrub, &stop)?;
             Ok::<_, StoreError>((verification, complete))
         };
-        let verified = tokio::task::spawn_blocking(work).await;
-        match verified.map_err(|panic| internal(&panic))?? {
+        let verifying = tokio::task::spawn_blocking(work);
+        match self.unless_stuck(&cancel, verifying).await?? {
             (verification, true) => Ok(verification.result()),
             (_, false) => {
                 Err(interrupted()

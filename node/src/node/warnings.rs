@@ -2,15 +2,18 @@
 
 use std::{
     collections::HashSet,
+    path::PathBuf,
     sync::{Arc, Weak},
     time::Duration,
 };
 
 use libp2p::PeerId;
+use shoal_protocol::name::escaped;
 
 use super::{Inner, NodeHandle, answers, budgets, scrub};
 use crate::{
     api::types as api,
+    disks::{SLOW_AFTER, Unanswering},
     events::Event,
     net::Foreign,
     store::{ShareId, ShareRecord},
@@ -31,9 +34,11 @@ pub(super) struct Warning {
 }
 
 /// What a warning is about; as long as that is there, it is the same warning.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 enum About {
     ChangedShare(ShareId),
+    /// A disk that does not answer, by where it is mounted.
+    Disk(PathBuf),
     NoPeers,
     /// Whether the month's budget is used up, or will be soon.
     Budget {
@@ -50,9 +55,13 @@ pub(super) fn of(
     peers: usize,
     limits: &api::Limits,
     scrub: &api::Scrub,
-    foreign: &[Foreign],
+    (disks, foreign): (&[Unanswering], &[Foreign]),
 ) -> Vec<Warning> {
     let warning = |about, message| Warning { about, message };
+    let silent = disks.iter().map(|disk| {
+        let message = silent_disk(disk);
+        warning(About::Disk(disk.at.clone()), message)
+    });
     let changed = shares.iter().filter_map(|share| {
         let message = answers::changed_warning(share)?;
         Some(warning(About::ChangedShare(share.id), message))
@@ -68,12 +77,23 @@ pub(super) fn of(
     let damage = scrub::warning(scrub).map(|message| warning(About::Damage, message));
     let foreign = foreign.iter().take(FOREIGN_MAX);
     let foreign = foreign.map(|it| warning(About::Foreign(it.peer), it.to_string()));
-    changed
+    silent
+        .chain(changed)
         .chain(no_peers)
         .chain(budget)
         .chain(damage)
         .chain(foreign)
         .collect()
+}
+
+fn silent_disk(disk: &Unanswering) -> String {
+    let at = disk.at.to_string_lossy();
+    let seconds = disk.since.as_secs().max(1);
+    format!(
+        "the disk at {at} has not answered for {seconds} s; what is on it waits and goes on by itself \
+         when it answers: check its device, server or mount",
+        at = escaped(&at),
+    )
 }
 
 /// Has warnings published when they begin, until the node shuts down or is gone.
@@ -110,7 +130,12 @@ impl NodeHandle {
         let inner = &self.inner;
         let peers = inner.net.peers().await.len();
         let (limits, scrub) = (self.limits_now(), inner.scrub.status());
+        let disks = inner
+            .library
+            .disks()
+            .unanswering(SLOW_AFTER.max(LOOK_INTERVAL));
         let foreign = inner.net.foreign().await;
-        of(&inner.library.shares(), peers, &limits, &scrub, &foreign)
+        let shares = inner.library.shares();
+        of(&shares, peers, &limits, &scrub, (&disks, &foreign))
     }
 }

@@ -31,10 +31,11 @@ use super::{
 };
 use crate::{
     deadline::within,
+    disks::{SILENT_AFTER, SLOW_AFTER},
     limits::{Class, Limits, Spent},
     net::ExchangeStream,
     pool::{Pool, Pooled},
-    store::{BlockKind, Library, ReadError},
+    store::{BlockKind, Held, Library, ReadError},
 };
 
 /// What one permit of the buffer budget stands for.
@@ -59,6 +60,9 @@ const OPEN_TIMEOUT: Duration = pace::SILENCE_MAX;
 const GOODBYE_TIMEOUT: Duration = Duration::from_secs(4);
 /// A stream on which nothing is asked for this long is closed.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(120);
+
+/// What a look at the files of a changed share may take before its peer is told that it is gone.
+const LOOK_AGAIN_PATIENCE: Duration = Duration::from_secs(2);
 
 /// Why a served stream ended.
 #[derive(Debug, thiserror::Error)]
@@ -185,6 +189,10 @@ impl Worker {
                 Err(ended) => ended,
             };
         }
+        let library = &self.sources.library;
+        if library.held(&root) == Held::Changed {
+            library.look_again(&root, LOOK_AGAIN_PATIENCE).await;
+        }
         let mut news = News::new(&self.sources, root.clone(), peer);
         if let Err(ended) = tell(&mut news, writer).await {
             return ended;
@@ -296,16 +304,35 @@ impl Worker {
         }
     }
 
-    /// Reads blocks on a blocking thread until a chunk's worth is together. Lengths are not known
-    /// before the look-up, so what is too much goes back to the front of the queue.
+    /// Reads blocks on a thread of their disk until a chunk's worth is together. Lengths are not
+    /// known before the look-up, so what is too much goes back to the front of the queue. A disk that
+    /// keeps them waiting does not keep the room that others need.
     async fn read_blocks(&self, root: &Cid, wants: Vec<Want>) -> Option<Answer> {
         let units = READ_BYTES_MAX.div_ceil(UNIT_BYTES as usize);
         let units = u32::try_from(units).ok()?;
         let mut budget = Budget::take(&self.peer_buffers, &self.buffers, units).await?;
         let (library, root) = (self.sources.library.clone(), root.clone());
         let pool = self.pool.clone();
-        let job = tokio::task::spawn_blocking(move || read_batch(&library, &root, wants, &pool));
-        let (blocks, rest) = job.await.ok()?;
+        let disk = library.disk_of(&root);
+        let asked = wants.clone();
+        let job = disk.run(SILENT_AFTER, move || {
+            read_batch(&library, &root, wants, &pool)
+        });
+        let mut job = std::pin::pin!(job);
+        let read = match tokio::time::timeout(SLOW_AFTER, &mut job).await {
+            Ok(read) => read,
+            Err(_) => {
+                drop(budget);
+                let read = job.await;
+                budget = Budget::take(&self.peer_buffers, &self.buffers, units).await?;
+                read
+            }
+        };
+        let (blocks, rest) = read.unwrap_or_else(|error| {
+            tracing::warn!(%error, "blocks that were asked for cannot be read");
+            let unread = |want| (want, Err(Missing::Unreadable));
+            (asked.into_iter().map(unread).collect(), Vec::new())
+        });
         if !rest.is_empty() {
             self.lock_queue().put_back(rest);
         }
@@ -442,7 +469,7 @@ fn read_batch(library: &Library, root: &Cid, wants: Vec<Want>, pool: &Pool) -> (
         let block = block.map_err(|error| match error {
             ReadError::NotHere => Missing::NotHere,
             ReadError::Changed => Missing::Changed,
-            ReadError::Unreadable(_) | ReadError::Store(_) => {
+            ReadError::Unreadable { .. } | ReadError::Store(_) => {
                 tracing::warn!(%error, %digest, "a block that was asked for cannot be read");
                 Missing::Unreadable
             }

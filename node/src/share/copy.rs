@@ -58,6 +58,7 @@ pub(super) fn take(
         base,
         selection,
         name: place.name.clone(),
+        written: None,
     })
 }
 

@@ -7,6 +7,7 @@ use shoal_protocol::name::{NameError, escaped};
 use shoal_protocol::unixfs::BuildError;
 
 use crate::patterns::PatternError;
+use crate::said::said;
 use crate::store::StoreError;
 
 /// Names that are listed when names cannot be shared; beyond that only their number is told.
@@ -71,6 +72,12 @@ pub enum ShareError {
     /// A file changed between the start and the end of reading it, or vanished.
     #[error("{} changed while it was being shared", .0.display())]
     ChangedWhileSharing(PathBuf),
+    /// A file holds less than its size says, and keeps to that.
+    #[error("{} holds less than its size says: it is no ordinary file", .0.display())]
+    WrongSize(PathBuf),
+    /// A file that does not say how long it is has no end.
+    #[error("{} has no end", .0.display())]
+    Endless(PathBuf),
     /// An entry or a folder that has no UnixFS form.
     #[error("{}: {cause}", .path.display())]
     Unbuildable {
@@ -83,7 +90,7 @@ pub enum ShareError {
     #[error("no space left on the disk for the copy")]
     NoSpace,
     /// Any other failure of the file system.
-    #[error("{}: {cause}", .path.display())]
+    #[error("cannot read {}: {}", .path.display(), said(cause))]
     Io {
         /// The file.
         path: PathBuf,

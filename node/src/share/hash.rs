@@ -34,6 +34,10 @@ pub(super) const PIECE_BYTES: u64 = 8 << 20;
 /// writes rows, little enough that answers waiting for their turn stay small.
 pub(super) const JOBS_MAX: usize = 256;
 
+/// What is read of a file that does not say how long it is: what answers without an end is not a
+/// file to share.
+const UNSIZED_BYTES_MAX: u64 = 1 << 40;
+
 /// Chunks in one answer of a stream: as many as in a piece.
 const STREAM_CHUNKS: usize = (PIECE_BYTES >> 20) as usize;
 
@@ -171,6 +175,9 @@ impl LargeFile {
 
     /// Makes sure that the file is as it was before it was read, and says how it may be recorded.
     pub(super) fn unchanged(&self, before: FileStat) -> Result<FileStat, ShareError> {
+        if has_byte_at(&self.file, &self.path, before.size)? {
+            return Err(ShareError::ChangedWhileSharing(self.path.clone()));
+        }
         unchanged(&self.file, &self.path, before)
     }
 }
@@ -244,15 +251,57 @@ impl Thread<'_> {
             });
         }
         let mut chunks = Vec::new();
+        let mut size = 0;
         self.chunks(&file, path, 0..before.size, |digest, len| {
             chunks.push((digest, len));
         })?;
+        let has_more = has_byte_at(&file, path, before.size)?;
+        if has_more && before.size == 0 {
+            // Files of the system's own say that they are empty: only their end tells how long
+            // they are.
+            self.read_to_end(&file, path, |digest, len| {
+                chunks.push((digest, len));
+                size += u64::from(len);
+            })?;
+        } else if has_more {
+            return Err(ShareError::ChangedWhileSharing(path.to_owned()));
+        }
         let stat = unchanged(&file, path, before)?;
         Ok(Hashed {
-            stat,
+            stat: match size {
+                0 => stat,
+                size => stat.unsized_with(size),
+            },
             attributes,
             chunks: Some(chunks),
         })
+    }
+
+    /// Reads a file of unknown length and hands over its chunks in order.
+    fn read_to_end(
+        &mut self,
+        file: &File,
+        path: &Path,
+        mut on_chunk: impl FnMut(Digest, u32),
+    ) -> Result<(), ShareError> {
+        let (mut at, mut filled, mut ended) = (0, 0, false);
+        while !ended || filled > 0 {
+            while !ended && filled < self.buffer.len() {
+                let read = file.read_at(&mut self.buffer[filled..], at);
+                let read = match read {
+                    Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                    read => read.map_err(|error| ShareError::io(path, error))?,
+                };
+                ended = read == 0;
+                at += read as u64;
+                filled += read;
+            }
+            if at > UNSIZED_BYTES_MAX {
+                return Err(ShareError::Endless(path.to_owned()));
+            }
+            filled = self.cut(filled, ended, &mut on_chunk)?;
+        }
+        Ok(())
     }
 
     /// Answers all pieces of `file` but the last, and returns that.
@@ -288,7 +337,6 @@ impl Thread<'_> {
         range: std::ops::Range<u64>,
         mut on_chunk: impl FnMut(Digest, u32),
     ) -> Result<(), ShareError> {
-        let hash = self.recipe.hash;
         let mut at = range.start;
         // Bytes at the front of the buffer that were read and not cut.
         let mut filled = 0;
@@ -298,26 +346,33 @@ impl Thread<'_> {
                 .unwrap_or(usize::MAX)
                 .min(room.len());
             file.read_exact_at(&mut room[..wanted], at)
-                .map_err(|error| ShareError::io(path, error))?;
+                .map_err(|error| too_short(file, path, range.end, error))?;
             at += wanted as u64;
             filled += wanted;
-            let mut cut = 0;
-            while let Some(len) = self
-                .recipe
-                .chunker
-                .cut(&self.buffer[cut..filled], at == range.end)
-            {
-                if self.cancel.is_cancelled() {
-                    return Err(ShareError::Cancelled);
-                }
-                let chunk = &self.buffer[cut..cut + len];
-                on_chunk(Digest::of(hash, chunk), chunk_len(len));
-                cut += len;
-            }
-            self.buffer.copy_within(cut..filled, 0);
-            filled -= cut;
+            filled = self.cut(filled, at == range.end, &mut on_chunk)?;
         }
         Ok(())
+    }
+
+    /// Hands over the chunks at the front of the buffer, of which `filled` bytes were read, and says
+    /// how many are left over; none at the `end`.
+    fn cut(
+        &mut self,
+        filled: usize,
+        end: bool,
+        on_chunk: &mut impl FnMut(Digest, u32),
+    ) -> Result<usize, ShareError> {
+        let mut cut = 0;
+        while let Some(len) = self.recipe.chunker.cut(&self.buffer[cut..filled], end) {
+            if self.cancel.is_cancelled() {
+                return Err(ShareError::Cancelled);
+            }
+            let chunk = &self.buffer[cut..cut + len];
+            on_chunk(Digest::of(self.recipe.hash, chunk), chunk_len(len));
+            cut += len;
+        }
+        self.buffer.copy_within(cut..filled, 0);
+        Ok(filled - cut)
     }
 }
 
@@ -376,6 +431,22 @@ fn read_ahead(file: &File) {
     let _ = rustix::fs::fadvise(file, 0, None, rustix::fs::Advice::Sequential);
     #[cfg(not(target_os = "linux"))]
     let _ = file;
+}
+
+/// Whether a file goes on at `end`.
+fn has_byte_at(file: &File, path: &Path, end: u64) -> Result<bool, ShareError> {
+    let read = file.read_at(&mut [0], end);
+    Ok(read.map_err(|error| ShareError::io(path, error))? > 0)
+}
+
+/// What it means that a file ends before `end`, or cannot be read up to there.
+fn too_short(file: &File, path: &Path, end: u64, error: io::Error) -> ShareError {
+    let is_short = error.kind() == io::ErrorKind::UnexpectedEof;
+    let says_so_still = file.metadata().is_ok_and(|now| now.size() >= end);
+    match is_short && says_so_still {
+        true => ShareError::WrongSize(path.to_owned()),
+        false => ShareError::io(path, error),
+    }
 }
 
 fn unchanged(file: &File, path: &Path, before: FileStat) -> Result<FileStat, ShareError> {

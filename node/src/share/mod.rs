@@ -79,6 +79,10 @@ pub struct Skipped {
 pub enum SkipReason {
     /// It matches a pattern of what to leave out.
     Excluded,
+    /// It is the part of a fetch that is not done.
+    Part,
+    /// It is the home of a node.
+    Home,
     /// It is a socket.
     Socket,
     /// It is a fifo.
@@ -91,6 +95,8 @@ impl std::fmt::Display for SkipReason {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {
             Self::Excluded => "excluded",
+            Self::Part => "the part of a fetch that is not done",
+            Self::Home => "Shoal's own data",
             Self::Socket => "a socket",
             Self::Fifo => "a fifo",
             Self::Device => "a device",
@@ -109,7 +115,7 @@ pub fn share(
     on_progress: &dyn Fn(Progress),
     cancel: &CancellationToken,
 ) -> Result<Shared, ShareError> {
-    let excludes = Excludes::new(&request.recipe.exclude)?;
+    let excludes = Excludes::new(&request.recipe.exclude, library.store().home())?;
     let mut source = Place::of(&request.paths, library.store().home())?;
     if let Some(name) = &request.name {
         source.name = checked_name(name)?;
@@ -182,6 +188,7 @@ impl<'a> Staged<'a> {
             created_ms: now_ms(),
             unflushed_boot: None,
             state: ShareState::Staging,
+            written: source.written.clone(),
         };
         let mut batch = store.batch();
         batch.put_share(&record)?;

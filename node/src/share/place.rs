@@ -1,11 +1,12 @@
 //! Which files a request means, and what the share is called.
 
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 use shoal_protocol::name::{SafeName, escaped_bytes};
 
 use super::ShareError;
+use crate::own;
 
 /// The name of a share of several paths whose common folder has none.
 const NAMELESS: &str = "shared";
@@ -20,6 +21,8 @@ pub(super) struct Place {
     pub(super) selection: Vec<String>,
     /// What the share is called unless asked otherwise.
     pub(super) name: String,
+    /// The one path that was given, as it was written, when that is not `base`.
+    pub(super) written: Option<PathBuf>,
 }
 
 impl Place {
@@ -35,6 +38,7 @@ impl Place {
                 base: std::mem::take(&mut one.path),
                 selection: Vec::new(),
                 name: std::mem::take(&mut one.name),
+                written: one.written.take(),
             }),
             several => Self::of_several(several),
         }
@@ -79,6 +83,7 @@ impl Place {
             base,
             selection,
             name,
+            written: None,
         })
     }
 }
@@ -89,6 +94,8 @@ struct Given {
     path: PathBuf,
     /// Its last name as it was given, which for a symlink is the link's.
     name: String,
+    /// As it was given, when that is another path.
+    written: Option<PathBuf>,
 }
 
 impl Given {
@@ -102,8 +109,10 @@ impl Given {
         if !metadata.is_file() && !metadata.is_dir() {
             return Err(ShareError::NotShareable(path.to_owned()));
         }
+        // A home in a folder that is shared is left out of it; what is in one cannot be shared.
         let home = home.canonicalize().unwrap_or_else(|_| home.to_owned());
-        if home.starts_with(&real) || real.starts_with(&home) {
+        let around = real.starts_with(&home).then_some(home);
+        if let Some(home) = around.or_else(|| own::home_around(&real)) {
             return Err(ShareError::OwnHome {
                 path: path.to_owned(),
                 home,
@@ -117,10 +126,18 @@ impl Given {
         let name = SafeName::from_bytes(name.as_encoded_bytes())
             .map_err(|reason| unnameable(path, &reason.to_string()))?;
         Ok(Self {
+            written: as_written(path).filter(|written| *written != real),
             path: real,
             name: name.to_string(),
         })
     }
+}
+
+/// A path as somebody wrote it, without what says nothing; none where `..` makes it depend on what
+/// the symlinks on it are.
+fn as_written(path: &Path) -> Option<PathBuf> {
+    let goes_up = path.components().any(|it| it == Component::ParentDir);
+    (path.is_absolute() && !goes_up).then(|| path.components().collect())
 }
 
 /// The last name of a path below a base.
@@ -188,6 +205,8 @@ mod tests {
             assert_eq!(place.base, root.join(base), "{given:?}");
             assert_eq!(place.selection, selection, "{given:?}");
             assert_eq!(place.name, name, "{given:?}");
+            let written = given.len() == 1 && given[0] == "link";
+            assert_eq!(place.written.is_some(), written, "{given:?}");
         };
         check(&["docs/a.txt"], "docs/a.txt", &[], "a.txt");
         check(&["docs"], "docs", &[], "docs");
@@ -223,11 +242,11 @@ mod tests {
         assert!(matches!(refused(&[]), ShareError::NoPath));
         assert!(matches!(refused(&["none"]), ShareError::NotFound(_)));
         assert!(matches!(refused(&["tree/a/none"]), ShareError::NotFound(_)));
-        assert!(matches!(refused(&["tree"]), ShareError::OwnHome { .. }));
-        assert!(matches!(
-            refused(&["tree/home/db"]),
-            ShareError::OwnHome { .. }
-        ));
+        for own in ["tree/home", "tree/home/db"] {
+            assert!(matches!(refused(&[own]), ShareError::OwnHome { .. }));
+        }
+        let around = Place::of(&[root.join("tree")], &home).unwrap();
+        assert_eq!(around.name, "tree", "the walk leaves the home out");
         assert!(matches!(
             refused(&["tree/a", "other/a"]),
             ShareError::DuplicateName(_)

@@ -139,7 +139,11 @@ impl Surveyor<'_> {
             return Err(Ended);
         }
         let name = entry.file_name();
-        if self.excludes.matches(&folder.tree_path, Path::new(&name)) {
+        let place = (folder.tree_path.as_path(), Path::new(&name));
+        let left_out = self
+            .excludes
+            .reason(&entry.path(), place, entry.file_type());
+        if left_out.is_some() {
             return Ok(());
         }
         let kind = entry.file_type()?;
@@ -212,8 +216,9 @@ mod tests {
                 base: dir.path().join(base),
                 selection,
                 name: "top".to_owned(),
+                written: None,
             };
-            let excludes = Excludes::new(&exclude).unwrap();
+            let excludes = Excludes::new(&exclude, Path::new("/no/home")).unwrap();
             let found = survey(&place, &excludes, &CancellationToken::new()).unwrap();
             assert_eq!(found, walked(&place, &excludes), "{place:?} {exclude:?}");
             assert_eq!(found.files, files, "{place:?} {exclude:?}");
@@ -235,6 +240,7 @@ mod tests {
             base: base.to_owned(),
             selection: Vec::new(),
             name: "top".to_owned(),
+            written: None,
         };
         let cancelled = CancellationToken::new();
         cancelled.cancel();

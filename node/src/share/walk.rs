@@ -6,6 +6,7 @@
 //! steps, to list them all.
 
 use std::fs::{self, DirEntry, FileType};
+use std::io;
 use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 
@@ -15,6 +16,7 @@ use shoal_protocol::unixfs::{ENTRIES_MAX, TREE_DEPTH_MAX};
 use super::error::NAMES_LISTED_MAX;
 use super::place::{Place, described, last_name};
 use super::{ShareError, SkipReason, Skipped};
+use crate::own;
 use crate::patterns::Patterns;
 
 /// Most levels of folders: half of what receivers accept, as a folder may be sharded into two.
@@ -233,10 +235,14 @@ impl<'a> Walk<'a> {
         tree_path: &Path,
     ) -> Result<Option<Item>, ShareError> {
         let name = entry.file_name();
-        if self.excludes.matches(tree_path, name.as_ref()) {
+        let place = (tree_path, name.as_ref());
+        if let Some(reason) = self
+            .excludes
+            .reason(&entry.path(), place, entry.file_type())
+        {
             let below = Path::new(folder).join(&name);
             self.left_out
-                .add(below.to_string_lossy().into_owned(), SkipReason::Excluded);
+                .add(below.to_string_lossy().into_owned(), reason);
             return Ok(None);
         }
         self.entries += 1;
@@ -311,21 +317,47 @@ fn kind_of(path: &Path) -> Result<FileType, ShareError> {
 ///
 /// A pattern is compared with an entry's name and with its path in the shared folder; `*` does not
 /// cross a `/`, `**` does. A folder that matches is left out with all that is in it.
-pub(super) struct Excludes(Patterns);
+///
+/// Beside those it leaves out what is Shoal's own: homes, and the parts of fetches.
+pub(super) struct Excludes {
+    patterns: Patterns,
+    /// This node's home, which is one from before its first file is in it.
+    home: Option<PathBuf>,
+}
 
 impl Excludes {
-    pub(super) fn new(patterns: &[String]) -> Result<Self, ShareError> {
-        Ok(Self(Patterns::new(patterns)?))
+    pub(super) fn new(patterns: &[String], home: &Path) -> Result<Self, ShareError> {
+        Ok(Self {
+            patterns: Patterns::new(patterns)?,
+            home: home.canonicalize().ok(),
+        })
     }
 
-    /// Leaves nothing out.
+    /// Leaves nothing out of a copy that was taken without it.
     pub(super) fn none() -> Self {
-        Self(Patterns::none())
+        Self {
+            patterns: Patterns::none(),
+            home: None,
+        }
     }
 
-    /// Whether the entry `name` of `folder`, a path in the tree that is shared, is left out.
-    pub(super) fn matches(&self, folder: &Path, name: &Path) -> bool {
-        !self.0.is_empty() && (self.0.matches(name) || self.0.matches(folder.join(name)))
+    /// Why the entry at `path` is left out, which is `name` in `folder` of the tree that is shared.
+    pub(super) fn reason(
+        &self,
+        path: &Path,
+        (folder, name): (&Path, &Path),
+        kind: io::Result<FileType>,
+    ) -> Option<SkipReason> {
+        let patterns = &self.patterns;
+        if !patterns.is_empty() && (patterns.matches(name) || patterns.matches(folder.join(name))) {
+            return Some(SkipReason::Excluded);
+        }
+        if name.to_str().is_some_and(own::is_part) {
+            return Some(SkipReason::Part);
+        }
+        let is_dir = kind.is_ok_and(|kind| kind.is_dir());
+        let is_home = is_dir && (self.home.as_deref() == Some(path) || own::is_home(path));
+        is_home.then_some(SkipReason::Home)
     }
 }
 
@@ -346,7 +378,7 @@ mod tests {
             .iter()
             .map(|pattern| (*pattern).to_owned())
             .collect();
-        let excludes = Excludes::new(&exclude)?;
+        let excludes = Excludes::new(&exclude, Path::new("/no/home"))?;
         let mut walk = Walk::new(place, &excludes);
         let mut text = Vec::new();
         while let Some(step) = walk.next()? {
@@ -369,6 +401,7 @@ mod tests {
             base: base.to_owned(),
             selection,
             name: "top".to_owned(),
+            written: None,
         }
     }
 

@@ -4,7 +4,7 @@ use rocksdb::{WriteBatch, WriteOptions};
 use shoal_protocol::address::Digest;
 
 use super::layout::Family;
-use super::rows::{self, FileId, FileRow, ShareId, ShareRecord};
+use super::rows::{self, FileId, FileRow, Origin, ShareId, ShareRecord};
 use super::{Store, StoreError, keys};
 
 /// From this size on a batch should be committed: large enough that a commit's fixed cost is spread
@@ -82,11 +82,16 @@ impl Batch {
     /// What readers see follows [`Library`](super::Library), so a record that changes what is
     /// served goes through [`Library::publish`](super::Library::publish).
     pub fn put_share(&mut self, record: &ShareRecord) -> Result<(), StoreError> {
-        self.put(
-            Family::Shares,
-            keys::share(record.id),
-            rows::encode(record)?,
-        );
+        let base = record.base.strip_prefix(self.store.home());
+        let row = match base {
+            // What is the home's own is where the home is.
+            Ok(base) if record.origin == Origin::Copied => rows::encode(&ShareRecord {
+                base: base.to_owned(),
+                ..record.clone()
+            }),
+            _ => rows::encode(record),
+        };
+        self.put(Family::Shares, keys::share(record.id), row?);
         Ok(())
     }
 
@@ -102,6 +107,7 @@ impl Batch {
 
     /// As [`commit`](Self::commit), for the collector, which holds the guard itself.
     pub(super) fn commit_unguarded(self, sync: bool) -> Result<(), StoreError> {
+        self.store.inner.check_released()?;
         let mut options = WriteOptions::default();
         options.set_sync(sync);
         Ok(self.store.inner.db.write_opt(self.writes, &options)?)

@@ -9,8 +9,9 @@ use super::keys;
 use super::shared::PREFIX_BYTES;
 
 /// The schema that this build reads and writes. A change of any key or row needs the next number
-/// and a migration from the one before.
-pub(super) const SCHEMA: u32 = 1;
+/// and a migration from the one before, of which [`SCHEMA_OLDEST`] is the first.
+pub(super) const SCHEMA: u32 = 2;
+pub(super) const SCHEMA_OLDEST: u32 = 1;
 
 const MIB: usize = 1 << 20;
 

@@ -31,6 +31,7 @@ mod table;
 mod tests;
 
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use rocksdb::{BoundColumnFamily, DB, DBPinnableSlice};
@@ -79,6 +80,8 @@ struct Inner {
     /// Held by whoever takes out the shares that are going.
     collecting: Mutex<()>,
     home: PathBuf,
+    /// Nothing is written any more.
+    released: AtomicBool,
 }
 
 impl Store {
@@ -89,7 +92,31 @@ impl Store {
     pub fn open(home: &Path) -> Result<Self, StoreError> {
         open::make_home(home)?;
         let db = open::database(home, Layout::Own)?;
-        Self::over(Arc::new(db), Prefix::default(), None, home)
+        let store = Self::over(Arc::new(db), Prefix::default(), None, home)?;
+        store.migrate()?;
+        Ok(store)
+    }
+
+    /// Brings the rows of an earlier schema to this one, all or none.
+    fn migrate(&self) -> Result<(), StoreError> {
+        if !open::is_earlier(&self.inner.db, Layout::Own)? {
+            return Ok(());
+        }
+        let mut batch = self.batch();
+        for record in self.shares()? {
+            batch.put_share(&record)?;
+        }
+        batch.put(
+            Family::Meta,
+            Layout::Own.schema_key(),
+            layout::SCHEMA.to_be_bytes(),
+        );
+        batch.commit(true)?;
+        tracing::info!(
+            schema = layout::SCHEMA,
+            "the database was brought to this version"
+        );
+        Ok(())
     }
 
     /// The store whose keys begin with `prefix`.
@@ -108,7 +135,10 @@ impl Store {
             first_new_id,
             collection: RwLock::new(()),
             collecting: Mutex::default(),
-            home: home.to_owned(),
+            home: home
+                .canonicalize()
+                .map_err(|error| StoreError::io(home, error))?,
+            released: AtomicBool::new(false),
         };
         Ok(Self {
             inner: Arc::new(inner),
@@ -151,6 +181,21 @@ impl Store {
     /// Waits until every batch that was committed so far would survive a power loss.
     pub fn sync(&self) -> Result<(), StoreError> {
         Ok(self.inner.db.flush_wal(true)?)
+    }
+
+    /// Makes everything durable that was committed, and gives up the database although clones of
+    /// this store are left, on threads that hang in the kernel: nothing is written from then on, and
+    /// another process may open it. For a process that is about to end.
+    pub fn release(&self) -> Result<(), StoreError> {
+        let inner = &self.inner;
+        let _last = inner.commits_stopped();
+        inner.released.store(true, Relaxed);
+        inner.db.flush_wal(true)?;
+        inner.db.cancel_all_background_work(true);
+        // RocksDB's lock is one of the process: it goes when any descriptor of its file is closed.
+        let lock = open::lock_file(&inner.home);
+        drop(std::fs::File::open(&lock).map_err(|error| StoreError::io(&lock, error))?);
+        Ok(())
     }
 
     /// A table whose rows belong to the caller.
@@ -305,12 +350,24 @@ impl Store {
         self.inner
             .scan(Family::Shares, &[])
             .rows(|_, value| rows::decode(value))
+            .map(|record| Ok(self.located(record?)))
             .collect()
     }
 
     /// A share's record.
     pub fn share(&self, id: ShareId) -> Result<Option<ShareRecord>, StoreError> {
-        self.row(Family::Shares, &keys::share(id))
+        let record = self.row(Family::Shares, &keys::share(id))?;
+        Ok(record.map(|record| self.located(record)))
+    }
+
+    /// A share as it was read, its copy where the home is now: a home may be moved as a whole.
+    fn located(&self, record: ShareRecord) -> ShareRecord {
+        let base = match (record.origin, record.base.file_name()) {
+            // The schema before kept the whole path, which a copy's name is the end of.
+            (Origin::Copied, Some(name)) => self.copy_dir(record.id).join(name),
+            _ => return record,
+        };
+        ShareRecord { base, ..record }
     }
 
     /// The shares of one root, oldest first.
@@ -324,15 +381,12 @@ impl Store {
         self.inner.ids.take(count, |end| {
             let (inner, family) = (&self.inner, self.inner.family(Family::Meta));
             let key = inner.key(open::NEXT_ID);
+            inner.check_released()?;
             Ok(inner.db.put_cf(&family, key, end.to_be_bytes())?)
         })
     }
 
-    fn row<T: serde::de::DeserializeOwned>(
-        &self,
-        family: Family,
-        key: &[u8],
-    ) -> Result<Option<T>, StoreError> {
+    fn row<T: rows::Row>(&self, family: Family, key: &[u8]) -> Result<Option<T>, StoreError> {
         let value = self.inner.get(family, key)?;
         value.map(|value| rows::decode(&value)).transpose()
     }
@@ -349,6 +403,16 @@ impl Inner {
     fn get(&self, family: Family, key: &[u8]) -> Result<Option<DBPinnableSlice<'_>>, StoreError> {
         let family = self.family(family);
         Ok(self.db.get_pinned_cf(&family, self.key(key))?)
+    }
+
+    /// An error once the database was given up.
+    fn check_released(&self) -> Result<(), StoreError> {
+        match self.released.load(Relaxed) {
+            true => Err(StoreError::Database {
+                detail: "this process has given the database up".to_owned(),
+            }),
+            false => Ok(()),
+        }
     }
 
     /// Until dropped, no block is collected.

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use rocksdb::{DB, ErrorKind, Options};
 
-use super::layout::{self, Family, Layout, SCHEMA};
+use super::layout::{self, Family, Layout, SCHEMA, SCHEMA_OLDEST};
 use super::shared::Prefix;
 use super::{StoreError, keys};
 
@@ -19,12 +19,17 @@ const CURRENT_FILE: &str = "CURRENT";
 impl Layout {
     /// The row that says which schema the database has. Two names, so that neither layout is taken
     /// for the other.
-    fn schema_key(self) -> &'static [u8] {
+    pub(super) fn schema_key(self) -> &'static [u8] {
         match self {
             Self::Own => b"schema",
             Self::Shared => b"shared_schema",
         }
     }
+}
+
+/// The file by which RocksDB locks the database of `home`.
+pub(super) fn lock_file(home: &Path) -> std::path::PathBuf {
+    home.join(DB_DIR).join("LOCK")
 }
 
 /// Where the end of the reserved ids is kept.
@@ -121,13 +126,20 @@ fn check_schema(db: &DB, layout: Layout) -> Result<(), StoreError> {
 fn check_schema_found(found: Option<Vec<u8>>) -> Result<(), StoreError> {
     let found = found.ok_or_else(|| StoreError::damaged("it does not say which schema it has"))?;
     match keys::take_u32(&found)?.0 {
-        SCHEMA => Ok(()),
+        SCHEMA_OLDEST..=SCHEMA => Ok(()),
         found if found > SCHEMA => Err(StoreError::NewerSchema {
             found,
             supported: SCHEMA,
         }),
         found => Err(StoreError::damaged(format!("schema {found} never existed"))),
     }
+}
+
+/// Whether the rows of an open database are of a schema before this build's.
+pub(super) fn is_earlier(db: &DB, layout: Layout) -> Result<bool, StoreError> {
+    let found = meta(db, layout.schema_key())?;
+    let found = found.map(|found| keys::take_u32(&found).map(|it| it.0));
+    Ok(found.transpose()?.is_some_and(|found| found < SCHEMA))
 }
 
 fn meta(db: &DB, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {

@@ -1,11 +1,11 @@
 //! What the rows of the database mean: shares, files, chunk locations, and how a row is laid out.
 //!
-//! A row that holds a struct is one version byte and then postcard. Fields are only ever added
-//! together with a new version and a migration, never reordered.
+//! A row that holds a struct is one version byte and then postcard. Fields are only ever added at
+//! the end, together with a new version ([`Row`]) and a new schema, never reordered.
 
 use std::fs::Metadata;
 use std::os::unix::fs::MetadataExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde::de::DeserializeOwned;
@@ -15,12 +15,31 @@ use shoal_protocol::chunker::Chunker;
 
 use super::{BootId, StoreError};
 
-/// Version byte of every struct row.
-const ROW_VERSION: u8 = 1;
+/// A struct that a row holds.
+pub(super) trait Row: Serialize + DeserializeOwned {
+    /// The layout that is written.
+    const VERSION: u8;
+    /// The layouts before, and what follows their rows in this one.
+    const EARLIER: &'static [(u8, &'static [u8])];
+}
+
+impl Row for ShareRecord {
+    const VERSION: u8 = 2;
+    // Without `written`.
+    const EARLIER: &'static [(u8, &'static [u8])] = &[(1, b"\0")];
+}
+
+impl Row for FileRow {
+    const VERSION: u8 = 1;
+    const EARLIER: &'static [(u8, &'static [u8])] = &[];
+}
 
 /// A file whose last change is younger than this when it is examined may change again without its
 /// timestamps moving: two ticks of a 100 Hz kernel, whose coarse clock stamps files.
 const TIMESTAMP_GRAIN: Duration = Duration::from_millis(20);
+
+/// The same where times are whole seconds: FAT counts in twos.
+const COARSE_TIMESTAMP_GRAIN: Duration = Duration::from_secs(2);
 
 /// Identifies a share in this home; never reused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -53,7 +72,7 @@ pub struct ShareRecord {
     /// empty, the folder that the selected paths are below. Absolute and without symlinks.
     pub source: PathBuf,
     /// Where the bytes lie: `source` itself, a copy of it, or the part path while landing. Absolute
-    /// and without symlinks.
+    /// and without symlinks; in the database, that of a copy is relative to the home.
     pub base: PathBuf,
     /// The paths below `source` of a share that was made of several; empty when `source` is the
     /// whole.
@@ -76,9 +95,29 @@ pub struct ShareRecord {
     pub unflushed_boot: Option<BootId>,
     /// Where it is in its life.
     pub state: ShareState,
+    /// The path as it was written when it was shared, where that is another one than `source`: a
+    /// symlink on it may lead elsewhere by now.
+    pub written: Option<PathBuf>,
 }
 
 impl ShareRecord {
+    /// Whether both were made of the same place: what is known of one by its written or its real
+    /// path is the other by either.
+    pub(super) fn is_same_place(&self, other: &Self) -> bool {
+        if self.selection != other.selection {
+            return false;
+        }
+        if !self.selection.is_empty() {
+            return self.source == other.source;
+        }
+        self.is_named(&other.source) || other.written.as_ref().is_some_and(|it| self.is_named(it))
+    }
+
+    /// Whether the whole share goes by this path.
+    pub(super) fn is_named(&self, path: &Path) -> bool {
+        self.selection.is_empty() && (self.source == path || self.written.as_deref() == Some(path))
+    }
+
     /// Whether blocks of this share may be read at all.
     #[must_use]
     pub fn is_readable(&self) -> bool {
@@ -265,16 +304,17 @@ pub struct FileStat {
     pub dev: u64,
 }
 
-/// How a file's stat compares with the recorded one.
+/// How a file's stat compares with the recorded one. A stat vouches for a file or leaves it in
+/// doubt; only its length can accuse it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Comparison {
     /// Nothing differs: the bytes are the recorded ones.
     Same,
-    /// Only the inode change time or the device number differs: the bytes may be the recorded ones.
-    /// A chmod moves the one, a reboot can move the other.
+    /// The length is the recorded one and something else is not: the hash decides. A restored
+    /// backup has another inode, `touch` moves the times, a remount can move all of them.
     Doubtful,
-    /// The bytes have to be taken as changed.
-    Differs(ChangeKind),
+    /// It has another length, so the bytes are not the recorded ones.
+    Resized,
 }
 
 impl FileStat {
@@ -296,7 +336,11 @@ impl FileStat {
     /// system's clock. Its ctime is recorded as 0 then, which makes every read compare hashes.
     #[must_use]
     pub fn recorded_at(self, now: SystemTime) -> Self {
-        if self.changed_within(TIMESTAMP_GRAIN, now) {
+        let grain = match self.ctime_ns % 1_000_000_000 {
+            0 => COARSE_TIMESTAMP_GRAIN,
+            _ => TIMESTAMP_GRAIN,
+        };
+        if self.changed_within(grain, now) {
             Self {
                 ctime_ns: 0,
                 ..self
@@ -320,17 +364,43 @@ impl FileStat {
     }
 
     pub(super) fn compare(&self, now: &Self) -> Comparison {
-        if self.ino != now.ino {
-            Comparison::Differs(ChangeKind::Replaced)
-        } else if self.size != now.size {
-            Comparison::Differs(ChangeKind::Resized)
-        } else if self.mtime_ns != now.mtime_ns {
-            Comparison::Differs(ChangeKind::Modified)
-        } else if (self.ctime_ns, self.dev) != (now.ctime_ns, now.dev) {
+        if self == now && !self.is_unsized() {
+            Comparison::Same
+        } else if self.size == now.size || (self.is_unsized() && now.size == 0) {
             Comparison::Doubtful
         } else {
-            Comparison::Same
+            Comparison::Resized
         }
+    }
+
+    /// How a file has changed whose stat is `now` and whose bytes are not the recorded ones.
+    pub(super) fn blame(&self, now: &Self) -> ChangeKind {
+        if self.size != now.size && !(self.is_unsized() && now.size == 0) {
+            ChangeKind::Resized
+        } else if self.ino != now.ino {
+            ChangeKind::Replaced
+        } else if self.mtime_ns != now.mtime_ns {
+            ChangeKind::Modified
+        } else {
+            ChangeKind::Content
+        }
+    }
+
+    /// This stat of a file that holds `size` bytes and says that it holds none, as files in `/proc`
+    /// do. Such a stat never vouches for anything.
+    #[must_use]
+    pub fn unsized_with(self, size: u64) -> Self {
+        Self {
+            size,
+            ctime_ns: 0,
+            ..self
+        }
+    }
+
+    /// Whether the recorded length may be one that the system does not tell: nothing vouches for
+    /// the file, so its bytes are read anyway.
+    pub(super) fn is_unsized(&self) -> bool {
+        self.size > 0 && self.ctime_ns == 0
     }
 }
 
@@ -361,20 +431,28 @@ pub struct FileChunk {
 }
 
 /// Encodes a struct row.
-pub(super) fn encode<T: Serialize>(row: &T) -> Result<Vec<u8>, StoreError> {
-    postcard::to_extend(row, vec![ROW_VERSION])
+pub(super) fn encode<T: Row>(row: &T) -> Result<Vec<u8>, StoreError> {
+    postcard::to_extend(row, vec![T::VERSION])
         .map_err(|error| StoreError::damaged(format!("a row cannot be encoded: {error}")))
 }
 
-/// Decodes a struct row.
-pub(super) fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, StoreError> {
-    match bytes.split_first() {
-        Some((&ROW_VERSION, body)) => postcard::from_bytes(body)
-            .map_err(|error| StoreError::damaged(format!("a row cannot be decoded: {error}"))),
-        Some((version, _)) => Err(StoreError::damaged(format!(
+/// Decodes a struct row of this layout or of one before.
+pub(super) fn decode<T: Row>(bytes: &[u8]) -> Result<T, StoreError> {
+    let Some((version, body)) = bytes.split_first() else {
+        return Err(StoreError::damaged("a row is empty"));
+    };
+    let read = |body: &[u8]| {
+        postcard::from_bytes(body)
+            .map_err(|error| StoreError::damaged(format!("a row cannot be decoded: {error}")))
+    };
+    if *version == T::VERSION {
+        return read(body);
+    }
+    match T::EARLIER.iter().find(|(earlier, _)| earlier == version) {
+        Some((_, rest)) => read(&[body, rest].concat()),
+        None => Err(StoreError::damaged(format!(
             "a row has the unknown version {version}"
         ))),
-        None => Err(StoreError::damaged("a row is empty")),
     }
 }
 
@@ -409,34 +487,69 @@ mod tests {
         check(
             FileStat {
                 mtime_ns: 1,
-                ..STAT
-            },
-            Comparison::Differs(ChangeKind::Modified),
-        );
-        check(
-            FileStat {
-                size: 11,
-                mtime_ns: 1,
-                ..STAT
-            },
-            Comparison::Differs(ChangeKind::Resized),
-        );
-        check(
-            FileStat {
                 ino: 1,
-                size: 11,
                 ..STAT
             },
-            Comparison::Differs(ChangeKind::Replaced),
+            Comparison::Doubtful,
+        );
+        check(FileStat { size: 11, ..STAT }, Comparison::Resized);
+        check(FileStat { size: 0, ..STAT }, Comparison::Resized);
+        let fresh = STAT.recorded_at(UNIX_EPOCH + Duration::from_secs(6));
+        assert_eq!(fresh.compare(&STAT), Comparison::Doubtful);
+        assert_eq!(fresh.compare(&fresh), Comparison::Doubtful);
+        let none = FileStat { size: 0, ..STAT };
+        assert_eq!(none.unsized_with(10).compare(&none), Comparison::Doubtful);
+        assert_eq!(none.compare(&none), Comparison::Same, "an empty file");
+    }
+
+    #[test]
+    fn what_differs_most_plainly_is_blamed() {
+        let check = |now: FileStat, expected: ChangeKind| {
+            assert_eq!(STAT.blame(&now), expected, "{now:?}");
+        };
+        check(STAT, ChangeKind::Content);
+        check(
+            FileStat {
+                ctime_ns: 9,
+                ..STAT
+            },
+            ChangeKind::Content,
+        );
+        check(
+            FileStat {
+                mtime_ns: 9,
+                ..STAT
+            },
+            ChangeKind::Modified,
+        );
+        let replaced = FileStat {
+            ino: 9,
+            mtime_ns: 9,
+            ..STAT
+        };
+        check(replaced, ChangeKind::Replaced);
+        check(
+            FileStat {
+                size: 9,
+                ..replaced
+            },
+            ChangeKind::Resized,
         );
     }
 
     #[test]
     fn a_file_that_just_changed_is_not_vouched_for_by_its_ctime() {
         let check = |age: Duration, vouched: bool| {
-            let now = UNIX_EPOCH + Duration::from_secs(6) + age;
-            assert_eq!(STAT.recorded_at(now).ctime_ns != 0, vouched, "{age:?}");
+            let fine = FileStat {
+                ctime_ns: 6_000_000_001,
+                ..STAT
+            };
+            let now = UNIX_EPOCH + Duration::from_nanos(6_000_000_001) + age;
+            assert_eq!(fine.recorded_at(now).ctime_ns != 0, vouched, "{age:?}");
         };
+        let coarse = |secs: u64| STAT.recorded_at(UNIX_EPOCH + Duration::from_secs(6 + secs));
+        assert_eq!(coarse(1).ctime_ns, 0, "whole seconds are a coarse clock");
+        assert_ne!(coarse(2).ctime_ns, 0);
         check(Duration::ZERO, false);
         check(Duration::from_millis(19), false);
         check(Duration::from_millis(20), true);

@@ -62,6 +62,7 @@ fn record(id: ShareId, state: ShareState) -> ShareRecord {
         created_ms: 1,
         unflushed_boot: None,
         state,
+        written: None,
     }
 }
 
@@ -287,6 +288,82 @@ fn a_second_store_of_one_home_is_refused_until_the_first_is_closed() {
     assert!(matches!(error, StoreError::InUse { .. }), "{error}");
     home.close();
     assert!(Store::open(home.dir.path()).is_ok());
+}
+
+/// The database of the build before this schema: what it kept of shares is found where it is now.
+#[test]
+fn a_home_of_the_schema_before_opens_wherever_it_was_moved() {
+    let mut home = Home::new();
+    let (plain, copied) = (
+        put_share(home.store(), "node"),
+        put_share(home.store(), "copy"),
+    );
+    home.close();
+    let db = DB::open_cf(
+        &Options::default(),
+        home.db(),
+        Family::ALL.map(Family::name),
+    )
+    .unwrap();
+    db.put_cf(&db.cf_handle("meta").unwrap(), "schema", 1u32.to_be_bytes())
+        .unwrap();
+    let shares = db.cf_handle("shares").unwrap();
+    let earlier = |record: &ShareRecord| {
+        // Without the last field, which was not there.
+        let mut row = postcard::to_extend(record, vec![1]).unwrap();
+        assert_eq!(row.pop(), Some(0));
+        row
+    };
+    let copy = ShareRecord {
+        origin: Origin::Copied,
+        base: format!("/where/it/was/copies/{copied}/name").into(),
+        ..record(copied, ShareState::Live)
+    };
+    for record in [&record(plain, ShareState::Live), &copy] {
+        db.put_cf(&shares, keys::share(record.id), earlier(record))
+            .unwrap();
+    }
+    drop(shares);
+    drop(db);
+
+    // Twice: once brought to this schema, and once as it is then, somewhere else again.
+    let moved = home.dir.path().with_extension("moved");
+    for from_to in [
+        (home.dir.path(), moved.as_path()),
+        (&moved, home.dir.path()),
+    ] {
+        fs::rename(from_to.0, from_to.1).unwrap();
+        let store = Store::open(from_to.1).unwrap();
+        assert_eq!(
+            store.share(plain).unwrap().unwrap(),
+            record(plain, ShareState::Live)
+        );
+        let found = store.share(copied).unwrap().unwrap();
+        assert_eq!(found.base, store.copy_dir(copied).join("name"));
+        assert_eq!((found.source, found.written), (copy.source.clone(), None));
+        assert_eq!(store.shares().unwrap().len(), 2);
+        let row = store
+            .inner
+            .get(Family::Shares, &keys::share(copied))
+            .unwrap();
+        let base: ShareRecord = rows::decode(&row.unwrap()).unwrap();
+        assert_eq!(base.base, PathBuf::from(format!("copies/{copied}/name")));
+    }
+    assert!(
+        !open::is_earlier(&Store::open(home.dir.path()).unwrap().inner.db, Layout::Own).unwrap()
+    );
+}
+
+#[test]
+fn a_released_store_takes_nothing_more_and_another_one_opens() {
+    let home = Home::new();
+    let share = put_share(home.store(), "node");
+    home.store().release().unwrap();
+    assert!(home.store().batch().commit(false).is_err());
+    assert!(
+        home.store().share(share).unwrap().is_some(),
+        "it can be read"
+    );
 }
 
 #[test]

@@ -54,7 +54,12 @@ fn paths_that_cannot_be_shared() {
     );
     check(&["/dev/null"], "bad_name", &["/dev/null"], &["share a"]);
     check(&[&home], "bad_name", &["its own data"], &["--home"]);
-    check(&["/"], "bad_name", &["its own data"], &["--home"]);
+    check(
+        &["/"],
+        "bad_name",
+        &["a name cannot be shared"],
+        &["rename"],
+    );
     check(
         &["file", "sub/file"],
         "bad_name",

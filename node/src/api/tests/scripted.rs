@@ -308,5 +308,6 @@ fn transfer(state: TransferState) -> Transfer {
             asked: 1,
         },
         limit: Rate::OFF,
+        waits_for: None,
     }
 }

@@ -40,6 +40,10 @@ pub struct Transfer {
     /// What it may receive, beside the limits of the node: `5MB/s`, `off`.
     #[schema(value_type = String)]
     pub limit: Rate,
+    /// The disk that it waits for because it does not answer, by where that is mounted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
+    pub waits_for: Option<PathBuf>,
 }
 
 /// A change of what one transfer may receive.

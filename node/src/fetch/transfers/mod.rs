@@ -10,11 +10,12 @@
 //! ```
 //!
 //! What is not over has a row in the database, so it survives every end of the process; what is
-//! over (done, or failed with nothing left behind) is only remembered here, for listing. Rows are
-//! written without waiting for the disk, which takes microseconds, so it is done under the lock:
-//! what is listed and what the next start finds are the same. Running a transfer and cleaning up
+//! over (done, or failed with nothing left behind) is only remembered here, for listing. Changes of
+//! rows are noted under the lock and written after it ([`outbox`]): by the methods that say that
+//! they block, and by [`Transfers::flush`] after all others. Running a transfer and cleaning up
 //! after it are its owner's, the [`Fetcher`](super::Fetcher).
 
+mod outbox;
 mod table;
 #[cfg(test)]
 mod tests;
@@ -33,6 +34,7 @@ use tokio_util::sync::CancellationToken;
 pub(super) use self::table::now_ms;
 pub(crate) use self::told::FetchEvent;
 use self::{
+    outbox::Outbox,
     table::{Ending, Entry, Run, State, Table},
     told::Tell,
 };
@@ -107,6 +109,8 @@ pub(crate) struct TransferInfo {
     pub(crate) rate: u64,
     /// What it may receive.
     pub(crate) limit: Rate,
+    /// The disk that does not answer, by where it is mounted, while the transfer waits for one.
+    pub(crate) waits_for: Option<PathBuf>,
 }
 
 /// Why a transfer did not do as it was told.
@@ -115,6 +119,9 @@ pub(crate) enum ControlError {
     /// No transfer has this number, or a root that begins so.
     #[error("there is no transfer {0:?}")]
     Unknown(String),
+    /// Its disk does not answer, so that it cannot come to rest now.
+    #[error("transfer {id} waits for the disk at {}, which does not answer", at.display())]
+    Silent { id: u64, at: PathBuf },
     /// Several transfers have a root that begins so.
     #[error("{target:?} may be any of the transfers {}", numbers(ids))]
     Ambiguous { target: String, ids: Vec<u64> },
@@ -166,7 +173,7 @@ pub(super) struct Ticket {
 
 /// The transfers of a home.
 pub(crate) struct Transfers {
-    records: Records,
+    outbox: Outbox,
     /// Cancelled when the node shuts down, and every run with it.
     shutdown: CancellationToken,
     table: Mutex<Table>,
@@ -185,7 +192,7 @@ impl Transfers {
         let (found, next_id) = records.load()?;
         let table = Table::load(found, next_id, Arc::new(on_event));
         Ok(Self {
-            records,
+            outbox: Outbox::new(records),
             shutdown,
             table: Mutex::new(table),
         })
@@ -215,12 +222,26 @@ impl Transfers {
             None => table.insert(request.clone()),
         };
         table.queue(id, Some(request), &self.shutdown);
-        if let Err(error) = self.persist_new(&table, id) {
-            // What is not recorded would be lost with the process, and its part with it.
-            table.refuse(id, &error);
-            return Err(error.into());
+        self.outbox.note_next_id(table.next_id);
+        if let Some(entry) = table.entries.get(&id) {
+            self.persist(entry, id);
         }
         table.join(id).ok_or(FetchError::Cancelled)
+    }
+
+    /// Writes the rows that have changed. Blocking.
+    ///
+    /// # Errors
+    /// When the database fails. What cannot be written now, on a full disk for instance, is written
+    /// with the next change, or found by the next start as it was.
+    pub(super) fn flush(&self) -> Result<(), StoreError> {
+        self.outbox.flush()
+    }
+
+    /// Gives up a transfer that could not be recorded: it would be lost with the process, and its
+    /// part with it.
+    pub(super) fn refuse(&self, id: u64, error: &StoreError) {
+        self.lock().refuse(id, error);
     }
 
     /// The next run to be carried out, if there is one and room for it.
@@ -309,7 +330,7 @@ impl Transfers {
             State::Running(run) => return Ok(run.end(Ending::Pause(Pause::Asked))),
             State::Queued(_) | State::Paused(_) => entry.rest(id, Pause::Asked),
         }
-        self.persist(entry, id)?;
+        self.persist(entry, id);
         Ok(Told::Now)
     }
 
@@ -325,7 +346,8 @@ impl Transfers {
             State::Paused(_) | State::Failed(_) => {}
         }
         table.queue(id, None, &self.shutdown);
-        Ok(self.persist(table.known(id)?, id)?)
+        self.persist(table.known(id)?, id);
+        Ok(())
     }
 
     /// Sets what a transfer may receive from now on, also once it goes on.
@@ -337,7 +359,8 @@ impl Transfers {
             State::Removing => return Err(ControlError::Unknown(id.to_string())),
             _ => entry.pace.set(rate),
         }
-        Ok(self.persist(entry, id)?)
+        self.persist(entry, id);
+        Ok(())
     }
 
     /// Ends a transfer for good.
@@ -355,17 +378,22 @@ impl Transfers {
             return Ok(Told::Now);
         }
         entry.change(id, |_| State::Removing);
-        self.persist(entry, id)?;
+        self.persist(entry, id);
         Ok(Told::Remove(entry.place.clone()))
     }
 
-    /// What a removed transfer left was taken away, or could not be.
+    /// What a removed transfer left was taken away, or could not be. Blocking.
     pub(super) fn removed(&self, id: u64, result: &Result<(), FetchError>) {
+        self.note_removed(id, result);
+        self.flush_or_warn(id);
+    }
+
+    fn note_removed(&self, id: u64, result: &Result<(), FetchError>) {
         let mut table = self.lock();
         match result {
             Ok(()) => {
                 table.entries.remove(&id);
-                self.note(self.records.forget(id), id);
+                self.outbox.note(id, None);
             }
             Err(error) => {
                 let Some(entry) = table.entries.get_mut(&id) else {
@@ -373,7 +401,7 @@ impl Transfers {
                 };
                 let left = format!("what it left could not be removed: {error}");
                 entry.change(id, |_| State::Failed(left));
-                self.note(self.persist(entry, id), id);
+                self.persist(entry, id);
             }
         }
     }
@@ -386,7 +414,7 @@ impl Transfers {
         removes.then(|| entry.place.clone())
     }
 
-    /// A run has ended: its transfer comes to rest, and those who wait are told.
+    /// A run has ended: its transfer comes to rest, and those who wait are told. Blocking.
     pub(super) fn ended(&self, id: u64, result: Result<Fetched, FetchError>) {
         let mut table = self.lock();
         let Some(mut entry) = table.entries.remove(&id) else {
@@ -428,13 +456,14 @@ impl Transfers {
             result: &result,
         });
         if gone {
-            self.note(self.records.forget(id), id);
+            self.outbox.note(id, None);
         } else {
-            self.note(self.persist(&entry, id), id);
+            self.persist(&entry, id);
             table.entries.insert(id, entry);
             table.forget_oldest();
         }
         drop(table);
+        self.flush_or_warn(id);
         run.tell(result);
     }
 
@@ -453,7 +482,7 @@ impl Transfers {
         }
         if matches!(entry.state, State::Queued(_)) {
             entry.rest(id, why);
-            self.note(self.persist(entry, id), id);
+            self.persist(entry, id);
         } else if let Some(run) = entry.run_mut() {
             run.end(Ending::Pause(why));
         }
@@ -465,18 +494,17 @@ impl Transfers {
         self.lock().entries.get(&id)?.place.clone()
     }
 
-    /// Records where a transfer lands; none when nothing of it is left there.
+    /// Records where a transfer lands; none when nothing of it is left there. Blocking.
     pub(super) fn set_place(&self, id: u64, place: Option<Place>) -> Result<(), StoreError> {
-        let mut table = self.lock();
-        let Some(entry) = table.entries.get_mut(&id) else {
-            return Ok(());
-        };
-        entry.place = place;
-        self.persist(entry, id)
+        if let Some(entry) = self.lock().entries.get_mut(&id) {
+            entry.place = place;
+            self.persist(entry, id);
+        }
+        self.flush()
     }
 
     /// What a transfer has moved into place is the person's from now on: a process that ends before
-    /// the transfer is over leaves nothing but its rows to be taken away.
+    /// the transfer is over leaves nothing but its rows to be taken away. Blocking.
     pub(super) fn let_go(&self, id: u64) -> Result<(), StoreError> {
         let mut table = self.lock();
         let Some(entry) = table.entries.get_mut(&id) else {
@@ -489,11 +517,14 @@ impl Transfers {
             return Ok(());
         };
         let fate = Fate::Removing;
-        self.records.save(id, &TransferRecord { fate, ..record })
+        self.outbox
+            .note(id, Some(TransferRecord { fate, ..record }));
+        drop(table);
+        self.flush()
     }
 
     /// Takes over what another transfer of the same content left at the same place, whoever spelled
-    /// it how. That transfer is no more. The caller holds the claim on the place.
+    /// it how. That transfer is no more. The caller holds the claim on the place. Blocking.
     pub(super) fn inherit(
         &self,
         id: u64,
@@ -513,9 +544,11 @@ impl Transfers {
         let place = table.entries.remove(&other).and_then(|it| it.place);
         if let Some(entry) = table.entries.get_mut(&id) {
             entry.place.clone_from(&place);
-            self.persist(entry, id)?;
+            self.persist(entry, id);
         }
-        self.records.forget(other)?;
+        self.outbox.note(other, None);
+        drop(table);
+        self.flush()?;
         Ok(place)
     }
 
@@ -542,24 +575,13 @@ impl Transfers {
         }
     }
 
-    fn persist_new(&self, table: &Table, id: u64) -> Result<(), StoreError> {
-        match table.entries.get(&id).and_then(Entry::record) {
-            Some(record) => self.records.add(id, table.next_id, &record),
-            None => Ok(()),
-        }
+    /// Notes what the database is to keep of a transfer.
+    fn persist(&self, entry: &Entry, id: u64) {
+        self.outbox.note(id, entry.record());
     }
 
-    fn persist(&self, entry: &Entry, id: u64) -> Result<(), StoreError> {
-        match entry.record() {
-            Some(record) => self.records.save(id, &record),
-            None => self.records.forget(id),
-        }
-    }
-
-    /// What cannot be written now, on a full disk for instance, is found by the next start as it
-    /// was: at worst a transfer goes on that was paused.
-    fn note(&self, written: Result<(), StoreError>, id: u64) {
-        if let Err(error) = written {
+    fn flush_or_warn(&self, id: u64) {
+        if let Err(error) = self.flush() {
             tracing::warn!(transfer = id, %error, "a transfer's state was not recorded");
         }
     }

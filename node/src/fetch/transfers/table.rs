@@ -104,10 +104,12 @@ impl Table {
         entry.ok_or_else(|| ControlError::Unknown(id.to_string()))
     }
 
+    /// The transfers that run and get on: one whose disk does not answer takes nobody's place.
     pub(super) fn running(&self) -> usize {
         let states = self.entries.values().map(|entry| &entry.state);
+        let gets_on = |run: &Run| run.progress.disk.waits_for().is_none();
         states
-            .filter(|state| matches!(state, State::Running(_)))
+            .filter(|state| matches!(state, State::Running(run) if gets_on(run)))
             .count()
     }
 
@@ -294,7 +296,7 @@ impl Entry {
         let root = &self.request.link.root;
         match (&self.state, self.info(id)) {
             (State::Done, _) => {}
-            (_, Some(info)) => (self.tell)(FetchEvent::Changed(info)),
+            (_, Some(info)) => (self.tell)(FetchEvent::Changed(Box::new(info))),
             (_, None) => (self.tell)(FetchEvent::Removed { id, root }),
         }
     }
@@ -332,6 +334,7 @@ impl Entry {
             },
             rate: self.run().map_or(0, |run| run.progress.rate()),
             limit: self.pace.rate(),
+            waits_for: self.run().and_then(|run| run.progress.disk.waits_for()),
         })
     }
 }

@@ -224,6 +224,7 @@ fn what_ended_with_its_process_goes_on_and_what_was_paused_does_not() {
         assert!(matches!(transfers.pause(2).unwrap(), Told::Ending(_)));
         transfers.ended(2, Err(FetchError::Cancelled));
         assert!(matches!(transfers.pause(3).unwrap(), Told::Now));
+        transfers.flush().unwrap();
         // The process ends here, without a word.
     }
     let transfers = load(&store);
@@ -255,6 +256,7 @@ fn a_cancelled_transfer_is_gone_once_nothing_is_left_of_it() {
         transfers.resolve("1"),
         Err(ControlError::Unknown(_))
     ));
+    transfers.flush().unwrap();
     // A process that ends here leaves it to the next.
     assert_eq!(load(&store).half_removed().len(), 1);
     transfers.removed(1, &Ok(()));
@@ -365,6 +367,7 @@ fn nothing_begins_once_it_is_closed() {
         transfers.open(request("b", "/b")),
         Err(FetchError::Cancelled)
     ));
+    transfers.flush().unwrap();
     assert_eq!(
         states(&load(&store)),
         [(1, TransferState::Paused(Pause::Stopped))]

@@ -15,7 +15,7 @@ use crate::metrics::Numbers;
 /// anybody learns of it otherwise. Whoever is told must not wait or call back.
 pub(crate) enum FetchEvent<'a> {
     /// A transfer is in another state.
-    Changed(TransferInfo),
+    Changed(Box<TransferInfo>),
     /// A transfer is ended for good; what it left is being taken away.
     Removed {
         /// Its number.

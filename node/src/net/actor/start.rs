@@ -74,8 +74,7 @@ pub(in crate::net) async fn start(
     };
     let links_end = carriers.end.clone().drop_guard();
     let links = Links::of(&config, carriers);
-    let timeout = config.limits.handshake_timeout;
-    let transport = transport::build(keypair, timeout, &ends.traffic, &ends.gaps, &links)?;
+    let transport = transport::build(keypair, &config.limits, &ends.traffic, &ends.gaps, &links)?;
     let local = keypair.public().to_peer_id();
     let remembered = remembered(&config, local, deps, &ends.counters).await?;
     let Remembered {

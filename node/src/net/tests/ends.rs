@@ -211,6 +211,22 @@ async fn many_frozen_identities_keep_nobody_out() {
     drop(frozen);
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn many_that_never_shake_hands_keep_nobody_out() {
+    raise_descriptors();
+    let Node { net, incoming, .. } = Node::new(&[]).await;
+    answer_all(incoming);
+    let address = net.dial_addresses().remove(0);
+    let socket = crate::net::scope::Socket::parse(&address).unwrap();
+    let mut silent = Vec::new();
+    for _ in 0..MANY {
+        let connected = tokio::net::TcpStream::connect((socket.ip, socket.port));
+        silent.push(within("connect", connected).await.unwrap());
+    }
+    check_served(&address).await;
+    net.shutdown().await.unwrap();
+}
+
 /// Descriptors of this process.
 #[cfg(target_os = "linux")]
 fn descriptors() -> usize {

@@ -162,8 +162,8 @@ async fn a_peer_without_the_protocol_says_so_with_its_first_answer() {
     // A stranger that never says what it speaks, so that it is not disconnected first.
     let keypair = Keypair::generate_ed25519();
     let traffic = Default::default();
-    let gaps = Default::default();
-    let transport = transport::build(&keypair, DEADLINE, &traffic, &gaps, &transport::Links::Real);
+    let (limits, gaps) = (Default::default(), Default::default());
+    let transport = transport::build(&keypair, &limits, &traffic, &gaps, &transport::Links::Real);
     let transport = transport.unwrap();
     let executor =
         libp2p::swarm::Config::with_tokio_executor().with_idle_connection_timeout(DEADLINE);

@@ -120,7 +120,9 @@ mod tests {
         assert!(poll!(&mut third).is_pending() && poll!(&mut second).is_pending());
         drop(second);
         assert_eq!(handshakes.lock().len(), 1);
-        let failed = handshakes.clone().run(ready(Err::<(), _>(io::ErrorKind::InvalidData.into())));
+        let failed = handshakes
+            .clone()
+            .run(ready(Err::<(), _>(io::ErrorKind::InvalidData.into())));
         assert_eq!(failed.await.unwrap_err().kind(), io::ErrorKind::InvalidData);
         assert!(poll!(&mut third).is_pending());
         assert_eq!(handshakes.lock().len(), 1);

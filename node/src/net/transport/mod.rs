@@ -4,12 +4,13 @@
 //! place to change for a faster path. Nothing unencrypted can be negotiated. Every handshake has a
 //! deadline. TLS and yamux are set up for bulk in [`tls`], [`record`] and [`yamux`], and speak the
 //! same protocols as any libp2p peer; nodes of Shoal have a multiplexer of their own, [`mux`].
-//! [`ends`] bounds how long closing and silence last, [`upgrade`] agrees on all of it, [`tcp_first`] says which of TCP and QUIC is tried when. In a
+//! [`ends`] bounds how long closing and silence last, [`handshakes`] how many run, [`upgrade`] agrees on all of it, [`tcp_first`] says which of TCP and QUIC is tried when. In a
 //! test network, links are emulated below all of this ([`emulated`]).
 
 mod buffers;
 mod emulated;
 mod ends;
+mod handshakes;
 mod mux;
 mod record;
 mod shallow;
@@ -42,10 +43,12 @@ use self::emulated::relay::Relayed;
 use self::ends::Listening;
 #[cfg(target_os = "linux")]
 use self::ends::UNACKED_MAX;
+use self::handshakes::Handshakes;
 use self::shallow::Shallow;
 use self::tcp_first::TcpFirst;
 use self::upgrade::{STREAMS_PER_CONNECTION_MAX, Upgrade};
 use super::behaviour::SILENCE_MAX;
+use super::config::ConnectionLimits;
 use super::meter::Traffic;
 use super::{NetConfig, NetError};
 use crate::clock_gap::ClockGaps;
@@ -63,13 +66,13 @@ const QUIC_CONNECTION_WINDOW_BYTES: u32 = 16 << 20;
 /// [`NetError::Transport`] when a certificate cannot be made.
 pub(super) fn build(
     keypair: &Keypair,
-    handshake_timeout: Duration,
+    limits: &ConnectionLimits,
     traffic: &Traffic,
     gaps: &ClockGaps,
     links: &Links,
 ) -> Result<Boxed<Output>, NetError> {
     let sockets = || {
-        let above = Above::new(keypair, handshake_timeout, traffic, gaps)?;
+        let above = Above::new(keypair, limits, traffic, gaps)?;
         Ok(match links {
             Links::Real => above.sockets(),
             Links::Emulated(Emulation::Sockets { emulator, node }, carriers) => {
@@ -109,9 +112,8 @@ pub fn swarm_transport(
         end: end.clone(),
     };
     let links = Links::of(config, carriers);
-    let timeout = config.limits.handshake_timeout;
     let (traffic, gaps) = (Traffic::default(), ClockGaps::default());
-    build(keypair, timeout, &traffic, &gaps, &links)
+    build(keypair, &config.limits, &traffic, &gaps, &links)
 }
 
 /// What the bytes of connections pass.
@@ -139,6 +141,7 @@ struct Above<'a> {
     keypair: &'a Keypair,
     upgrade: Upgrade,
     handshake_timeout: Duration,
+    handshakes: Handshakes,
     traffic: &'a Traffic,
     gaps: &'a ClockGaps,
 }
@@ -146,14 +149,15 @@ struct Above<'a> {
 impl<'a> Above<'a> {
     fn new(
         keypair: &'a Keypair,
-        handshake_timeout: Duration,
+        limits: &ConnectionLimits,
         traffic: &'a Traffic,
         gaps: &'a ClockGaps,
     ) -> Result<Self, NetError> {
         Ok(Self {
             keypair,
             upgrade: Upgrade::new(keypair)?,
-            handshake_timeout,
+            handshake_timeout: limits.handshake_timeout,
+            handshakes: Handshakes::new(limits.pending_inbound_max),
             traffic,
             gaps,
         })
@@ -200,12 +204,17 @@ impl<'a> Above<'a> {
         T::ListenerUpgrade: Send,
     {
         let (traffic, upgrade) = (self.traffic.clone(), self.upgrade.clone());
-        let gaps = self.gaps.clone();
+        let (gaps, handshakes) = (self.gaps.clone(), self.handshakes.clone());
         let upgraded = streams
             .map(move |stream, _| Listening::new(traffic.tcp(stream)))
             .and_then(move |stream, point| {
                 let silence = (stream.heard(), gaps.clone());
-                upgrade.apply(stream, point, silence).boxed()
+                let inbound = point.is_listener().then_some(handshakes);
+                let upgrade = upgrade.apply(stream, point, silence);
+                match inbound {
+                    Some(handshakes) => handshakes.run(upgrade).boxed(),
+                    None => upgrade.boxed(),
+                }
             });
         TransportTimeout::new(upgraded, self.handshake_timeout).boxed()
     }

@@ -113,7 +113,7 @@ fn several_paths_are_one_folder() {
         ..ShareRequest::default()
     });
     assert_eq!(world.library.shares().len(), 3);
-    let path = UnshareTarget::Path(world.path("b"));
+    let path = UnshareTarget::at(world.path("b"));
     let part = world.library.unshare(&path).unwrap_err();
     assert!(
         matches!(part, crate::store::UnshareError::PartOf { .. }),
@@ -196,7 +196,7 @@ fn a_copy_outlives_the_original_and_goes_with_its_share() {
 
     world
         .library
-        .unshare(&UnshareTarget::Path(world.path("top")))
+        .unshare(&UnshareTarget::at(world.path("top")))
         .unwrap();
     world.wait_for_records(0);
     assert!(!again.base.exists());

@@ -1,13 +1,18 @@
 //! Opening the files of shares, and keeping the recent ones open.
+//!
+//! One rule says which file is meant, for looking ([`Looker`]) and for reading ([`open_below`]): the
+//! base is the path of the share, symlinks followed, and below it no symlink is. So a folder that
+//! was moved and linked from its old place is still the share, and a read never leaves it.
 
 use std::collections::HashMap;
 use std::fs::File;
 use std::io;
-use std::path::{Component, Path};
+use std::path::{Component, Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use rustix::fs::{Mode, OFlags, openat};
 
+use crate::disks::Disk;
 use crate::store::rows::{FileId, FileRow, FileStat, ShareId};
 
 /// Files kept open: peers read a few files each, and a process may have 1,024 descriptors in all.
@@ -17,6 +22,8 @@ const OPEN_FILES_MAX: usize = 128;
 pub(super) struct OpenFile {
     pub(super) file: File,
     pub(super) row: FileRow,
+    /// Where it lies, and is closed.
+    pub(super) disk: Arc<Disk>,
 }
 
 impl OpenFile {
@@ -25,7 +32,8 @@ impl OpenFile {
     }
 }
 
-/// The most recently read files, open.
+/// The most recently read files, open. Nothing is opened or closed under its lock: a file is let go
+/// of on a thread of its disk.
 #[derive(Default)]
 pub(super) struct OpenFiles(Mutex<Recent>);
 
@@ -51,23 +59,29 @@ impl OpenFiles {
         let mut recent = self.lock();
         recent.uses += 1;
         let uses = recent.uses;
-        recent.files.insert(id, (uses, file));
+        let mut gone = vec![recent.files.insert(id, (uses, file))];
         if recent.files.len() > OPEN_FILES_MAX
             && let Some(oldest) = recent.files.iter().min_by_key(|(_, (used, _))| *used)
         {
             let oldest = *oldest.0;
-            recent.files.remove(&oldest);
+            gone.push(recent.files.remove(&oldest));
         }
+        drop(recent);
+        gone.into_iter().flatten().for_each(let_go);
     }
 
     pub(super) fn forget(&self, id: FileId) {
-        self.lock().files.remove(&id);
+        let gone = self.lock().files.remove(&id);
+        gone.into_iter().for_each(let_go);
     }
 
     pub(super) fn forget_share(&self, share: ShareId) {
-        self.lock()
-            .files
-            .retain(|_, (_, file)| file.row.share != share);
+        let gone: Vec<_> = {
+            let mut recent = self.lock();
+            let of_share = |_: &FileId, it: &mut (u64, Arc<OpenFile>)| it.1.row.share == share;
+            recent.files.extract_if(of_share).collect()
+        };
+        gone.into_iter().for_each(|(_, file)| let_go(file));
     }
 
     fn lock(&self) -> MutexGuard<'_, Recent> {
@@ -75,30 +89,31 @@ impl OpenFiles {
     }
 }
 
-/// Opens the file at `path` below `base` for reading, or `base` itself when `path` is empty.
-///
-/// No component below the parent of `base` may be a symlink, whatever has happened to the tree
-/// since it was shared, so a read never leaves it. Never waits on a fifo that took the file's
-/// place.
-pub(super) fn open_below(base: &Path, path: &str) -> io::Result<File> {
-    let directory = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let (Some(parent), Some(name)) = (base.parent(), base.file_name()) else {
-        let root = rustix::fs::open(base, directory, Mode::empty())?;
-        return open_relative(root.into(), Path::new(path));
-    };
-    let parent = rustix::fs::open(parent, directory, Mode::empty())?;
-    let below = Path::new(name).join(path);
-    let below = if path.is_empty() {
-        Path::new(name)
-    } else {
-        &below
-    };
-    open_relative(parent.into(), below)
+fn let_go((_, file): (u64, Arc<OpenFile>)) {
+    let disk = Arc::clone(&file.disk);
+    disk.let_go(file);
 }
 
-fn open_relative(mut at: File, path: &Path) -> io::Result<File> {
+/// Opens the file at `path` below `base` for reading, or `base` itself when `path` is empty.
+///
+/// No component below `base` may be a symlink, whatever has happened to the tree since it was
+/// shared, so a read never leaves it. Never waits on a fifo that took the file's place.
+pub(super) fn open_below(base: &Path, path: &str) -> io::Result<File> {
+    let read = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    if path.is_empty() {
+        return Ok(rustix::fs::open(base, read, Mode::empty())?.into());
+    }
+    open_from(open_base(base)?, Path::new(path), read | OFlags::NOFOLLOW)
+}
+
+fn open_base(base: &Path) -> io::Result<File> {
+    let directory = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    Ok(rustix::fs::open(base, directory, Mode::empty())?.into())
+}
+
+/// Opens `path` below the open folder `at`, its last component as `flags` say.
+fn open_from(mut at: File, path: &Path, flags: OFlags) -> io::Result<File> {
     let walk = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let read = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let mut components = path.components().peekable();
     while let Some(component) = components.next() {
         let Component::Normal(name) = component else {
@@ -107,11 +122,50 @@ fn open_relative(mut at: File, path: &Path) -> io::Result<File> {
         let flags = if components.peek().is_some() {
             walk
         } else {
-            read
+            flags
         };
         at = File::from(openat(&at, name, flags, Mode::empty())?);
     }
     Ok(at)
+}
+
+/// Looks at the files of one share, one after the other, without opening them.
+///
+/// The folder of the last file stays open: files come by path, so most are in the same one.
+pub(super) struct Looker<'a> {
+    base: &'a Path,
+    folder: Option<(PathBuf, File)>,
+}
+
+impl<'a> Looker<'a> {
+    pub(super) fn new(base: &'a Path) -> Self {
+        Self { base, folder: None }
+    }
+
+    /// The metadata of what is at `path`, which may be anything.
+    pub(super) fn look(&mut self, path: &str) -> io::Result<std::fs::Metadata> {
+        if path.is_empty() {
+            return self.base.metadata();
+        }
+        let path = Path::new(path);
+        let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
+            return Err(io::Error::from(io::ErrorKind::InvalidInput));
+        };
+        if self.folder.as_ref().is_none_or(|(open, _)| open != parent) {
+            let walk = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+            let folder = open_from(open_base(self.base)?, parent, walk)?;
+            self.folder = Some((parent.to_owned(), folder));
+        }
+        let Some((_, folder)) = &self.folder else {
+            return Err(io::Error::from(io::ErrorKind::NotFound));
+        };
+        // Linux opens a file for looking alone, which wakes no device behind it.
+        #[cfg(target_os = "linux")]
+        let look = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        #[cfg(not(target_os = "linux"))]
+        let look = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        File::from(openat(folder, name, look, Mode::empty())?).metadata()
+    }
 }
 
 #[cfg(test)]
@@ -152,14 +206,43 @@ mod tests {
         ] {
             assert!(read(&base, refused).is_err(), "{refused} was opened");
         }
-        assert!(read(&base.join("link"), "").is_err());
-        assert!(read(&dir.path().join("base-link"), "a/b/file").is_err());
+        let linked = dir.path().join("base-link");
+        assert_eq!(read(&linked, "a/b/file").unwrap(), "in", "the base alone");
+        assert!(read(&linked, "link").is_err());
+    }
+
+    #[test]
+    fn looking_and_reading_mean_the_same_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let base = dir.path().join("base");
+        fs::create_dir_all(base.join("a/b")).unwrap();
+        for file in ["a/b/one", "a/b/two", "a/three", "four"] {
+            fs::write(base.join(file), file).unwrap();
+        }
+        symlink("a", base.join("link")).unwrap();
+        symlink(&base, dir.path().join("moved")).unwrap();
+        for base in [base.clone(), dir.path().join("moved")] {
+            let mut looker = Looker::new(&base);
+            for path in ["a/b/one", "a/b/two", "a/three", "four", "a/b/one"] {
+                let looked = looker.look(path).unwrap();
+                let opened = open_below(&base, path).unwrap().metadata().unwrap();
+                assert_eq!(FileStat::of(&looked), FileStat::of(&opened), "{path}");
+            }
+            assert!(looker.look("link").unwrap().is_symlink());
+            for refused in ["link/three", "../base/four", "gone", "four/x"] {
+                assert!(looker.look(refused).is_err(), "{refused}");
+                assert!(open_below(&base, refused).is_err(), "{refused}");
+            }
+        }
+        let mut file = Looker::new(&base);
+        assert!(file.look("").unwrap().is_dir());
     }
 
     #[test]
     fn only_the_most_recent_files_stay_open() {
         let dir = tempfile::tempdir().unwrap();
         fs::write(dir.path().join("f"), "x").unwrap();
+        let disks = crate::disks::Disks::default();
         let open = |share| {
             Arc::new(OpenFile {
                 file: File::open(dir.path().join("f")).unwrap(),
@@ -169,6 +252,7 @@ mod tests {
                     stat: FileStat::default(),
                     state: crate::store::FileState::Stable,
                 },
+                disk: disks.of(dir.path()),
             })
         };
         let files = OpenFiles::default();

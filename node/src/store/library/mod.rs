@@ -6,12 +6,13 @@
 //! out ([`Library::unshare`]). It never writes or deletes a user's file; the copies that `share --copy`
 //! took are its own.
 //!
-//! One listed share per place: publishing a share replaces an earlier one of the same source and
-//! selection.
+//! One listed share per place: publishing a share replaces an earlier one of the same selection and
+//! of the same source, by its real path or as it was written.
 //!
 //! It ends when its last clone is dropped, which stops the collecting thread and waits for it.
 
 mod collect;
+mod doubt;
 mod files;
 mod read;
 mod scrub;
@@ -27,8 +28,11 @@ use shoal_protocol::address::Cid;
 
 use super::rows::{Origin, ShareId, ShareRecord, ShareState};
 use super::{Batch, BootId, Store, StoreError};
+use crate::disks::Disks;
 use collect::Collector;
+use doubt::Doubts;
 use files::OpenFiles;
+use sweep::KnownBad;
 
 pub use read::{BlockKind, ReadError};
 pub use scrub::{Damage, ScrubPosition, Scrubbed};
@@ -48,6 +52,9 @@ struct Inner {
     changes: Mutex<()>,
     view: RwLock<View>,
     files: OpenFiles,
+    disks: Disks,
+    doubts: Doubts,
+    known_bad: KnownBad,
     on_event: Box<dyn Fn(LibraryEvent) + Send + Sync>,
     collector: Collector,
 }
@@ -71,6 +78,9 @@ pub enum LibraryEvent {
     Removed(Arc<ShareRecord>),
     /// A share was found to differ on disk; its state says how.
     Changed(Arc<ShareRecord>),
+    /// The stat of a file of a share leaves its bytes in doubt: the share is to be
+    /// [rechecked](Library::recheck). It is served meanwhile, block by block as they match.
+    Doubted(Arc<ShareRecord>),
 }
 
 /// How much of a root this node holds.
@@ -119,6 +129,9 @@ impl Library {
             changes: Mutex::new(()),
             view: RwLock::new(view),
             files: OpenFiles::default(),
+            disks: Disks::default(),
+            doubts: Doubts::default(),
+            known_bad: KnownBad::default(),
             on_event: Box::new(on_event),
             collector,
         };
@@ -131,6 +144,12 @@ impl Library {
     #[must_use]
     pub fn store(&self) -> &Store {
         &self.inner.store
+    }
+
+    /// The disks on which the files of shares lie.
+    #[must_use]
+    pub fn disks(&self) -> &Disks {
+        &self.inner.disks
     }
 
     /// All shares that are offered, changed ones included, oldest first.
@@ -199,7 +218,7 @@ impl Library {
         let changes = inner.changing();
         let replaced = if record.state == ShareState::Live {
             self.select(|share| {
-                share.id != record.id && share.is_listed() && same_place(share, &record)
+                share.id != record.id && share.is_listed() && share.is_same_place(&record)
             })
         } else {
             Vec::new()
@@ -311,6 +330,7 @@ impl Inner {
     /// Follows up on a share that was just hidden.
     fn gone(&self, share: Arc<ShareRecord>) {
         self.files.forget_share(share.id);
+        self.doubts.forget(share.id);
         self.collector.wake();
         if share.is_listed() {
             self.tell(LibraryEvent::Removed(share));
@@ -342,10 +362,6 @@ impl View {
             }
         }
     }
-}
-
-fn same_place(one: &ShareRecord, other: &ShareRecord) -> bool {
-    one.source == other.source && one.selection == other.selection
 }
 
 /// Whether a share's rows may be lost with its bytes in a power loss: a fetch says "done" before

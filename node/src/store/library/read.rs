@@ -1,20 +1,28 @@
 //! Serving blocks, and noticing on the way that a file changed.
 //!
 //! The bytes of a chunk lie in a user's file, which may change at any time. What is handed out was
-//! read between two looks at the file's stat, both equal to the recorded one; when only the stat's
-//! least reliable parts differ, or the stat cannot vouch for the bytes at all, the bytes are hashed
-//! instead. Anything else marks the file and its share as changed.
+//! read between two looks at the file's stat, both equal to the recorded one; when anything but the
+//! length differs, or the stat cannot vouch for the bytes at all, the bytes are hashed instead, and
+//! the share is looked at in the background. Another length or another hash marks the file and its
+//! share as changed.
+//!
+//! Files are touched on threads of the disk that they lie on: a caller that is on another thread
+//! waits there with a deadline.
 
 use std::io;
 use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use rustix::io::Errno;
 use shoal_protocol::address::{BLOCK_BYTES_MAX, Cid, Digest};
 
 use super::files::{OpenFile, open_below};
 use super::{Inner, Library, LibraryEvent};
-use crate::store::rows::{Change, ChangeKind, Comparison, FileRow, FileState};
+use crate::disks::{Disk, NoAnswer, SILENT_AFTER};
+use crate::said::said;
+use crate::store::rows::{Change, ChangeKind, Comparison, FileRow, FileStat, FileState};
 use crate::store::{Location, ShareRecord, ShareState, StoreError};
 
 /// Places tried for one chunk. A chunk can lie in any number of files, as licences do; when these
@@ -24,6 +32,13 @@ const CANDIDATES_MAX: usize = 64;
 /// Rows looked at for the places of one block: those of shares that are going come first and do not
 /// count. At some 5 µs each, 20 ms.
 const ROWS_MAX: usize = 4096;
+
+/// How long a reader on another thread waits for the disk of a chunk: whoever copies from another
+/// share, or serves a chunk that lies on another disk as well, has other ways to get it.
+const READ_PATIENCE: Duration = Duration::from_secs(2);
+
+/// How long one waits who reads what lies on that disk and nowhere else: a disk may spin up.
+pub(super) const ONLY_PATIENCE: Duration = SILENT_AFTER;
 
 /// Why a block could not be read.
 #[derive(Debug, thiserror::Error)]
@@ -35,8 +50,14 @@ pub enum ReadError {
     #[error("the file that held the block has changed")]
     Changed,
     /// The file that holds it cannot be read now.
-    #[error("the file that holds the block cannot be read: {0}")]
-    Unreadable(#[source] io::Error),
+    #[error("{} cannot be read: {}", .path.display(), said(cause))]
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// What the system says.
+        #[source]
+        cause: io::Error,
+    },
     /// The database failed.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -52,6 +73,7 @@ pub enum BlockKind {
 }
 
 /// A place to read from, with what is known of it.
+#[derive(Clone)]
 pub(super) struct Candidate {
     pub(super) location: Location,
     pub(super) row: FileRow,
@@ -98,7 +120,10 @@ impl Library {
         }
         let mut error = ReadError::NotHere;
         for candidate in self.candidates(want, root)? {
-            match self.inner.read_candidate(&candidate, want, out) {
+            match self
+                .inner
+                .read_candidate(&candidate, want, out, READ_PATIENCE)
+            {
                 Ok(()) => return Ok(BlockKind::Chunk),
                 Err(Miss::Absent) => {}
                 Err(Miss::Changed(kind)) => {
@@ -108,7 +133,8 @@ impl Library {
                 Err(Miss::Unreadable(cause)) => {
                     // That a file changed is the more useful thing to say.
                     if !matches!(error, ReadError::Changed) {
-                        error = ReadError::Unreadable(cause);
+                        let path = candidate.path();
+                        error = ReadError::Unreadable { path, cause };
                     }
                 }
             }
@@ -174,9 +200,60 @@ impl Library {
     }
 }
 
+impl Library {
+    /// The disk on which most of a root lies, for those who read several blocks of it in one go.
+    #[must_use]
+    pub fn disk_of(&self, root: &Cid) -> Arc<Disk> {
+        let shares = self.shares_of(root);
+        let share = shares.iter().find(|share| share.state == ShareState::Live);
+        match share.or(shares.first()) {
+            Some(share) => self.disks().of(&share.base),
+            None => self.disks().of(self.store().home()),
+        }
+    }
+}
+
 impl Inner {
+    /// Reads a chunk from one place, on a thread of the disk that it lies on; one that has no
+    /// answer for `patience` is given up, by whoever comes later at once.
     pub(super) fn read_candidate(
+        self: &Arc<Self>,
+        candidate: &Candidate,
+        want: &Digest,
+        out: &mut Vec<u8>,
+        patience: Duration,
+    ) -> Result<(), Miss> {
+        if candidate.row.state == FileState::Changed {
+            return Err(candidate.differs(ChangeKind::Content));
+        }
+        let disk = self.disks.of(&candidate.path());
+        if disk.is_here() {
+            let _touch = disk.touch();
+            return self.read_here(&disk, candidate, want, out);
+        }
+        if disk.unanswered_for().is_some_and(|it| it >= patience) {
+            let silent = NoAnswer::Silent(disk.at().to_owned());
+            return Err(Miss::Unreadable(silent.into()));
+        }
+        let job = {
+            let (inner, disk) = (Arc::clone(self), Arc::clone(&disk));
+            let (candidate, want) = (candidate.clone(), *want);
+            let mut buffer = std::mem::take(out);
+            move || {
+                let read = inner.read_here(&disk, &candidate, &want, &mut buffer);
+                (read, buffer)
+            }
+        };
+        let (read, buffer) = disk
+            .wait(patience, job)
+            .map_err(|silent| Miss::Unreadable(silent.into()))?;
+        *out = buffer;
+        read
+    }
+
+    fn read_here(
         &self,
+        disk: &Arc<Disk>,
         candidate: &Candidate,
         want: &Digest,
         out: &mut Vec<u8>,
@@ -186,10 +263,7 @@ impl Inner {
             row,
             share,
         } = candidate;
-        if row.state == FileState::Changed {
-            return Err(candidate.differs(ChangeKind::Content));
-        }
-        let (open, before) = self.open(candidate)?;
+        let (open, before) = self.open(disk, candidate)?;
         // Rows are ours, but a damaged one must not make us allocate gigabytes.
         out.resize(BLOCK_BYTES_MAX.min(location.len as usize), 0);
         open.file
@@ -198,22 +272,42 @@ impl Inner {
                 io::ErrorKind::UnexpectedEof => candidate.differs(ChangeKind::Resized),
                 _ => Miss::Unreadable(error),
             })?;
-        let after = open.compare().map_err(Miss::Unreadable)?;
-        if let Comparison::Differs(kind) = after {
-            return Err(candidate.differs(kind));
+        let now = open.stat().map_err(Miss::Unreadable)?;
+        let after = open.compared_with(&now);
+        if after == Comparison::Resized {
+            return Err(candidate.differs(ChangeKind::Resized));
         }
+        let is_same = (before, after) == (Comparison::Same, Comparison::Same);
         let vouched = row.state == FileState::Stable
             && !share.is_suspect(self.boot)
-            && (before, after) == (Comparison::Same, Comparison::Same);
-        if vouched || want.matches(out) {
-            Ok(())
-        } else {
-            Err(candidate.differs(ChangeKind::Content))
+            && disk.keeps_ctime()
+            && is_same;
+        if vouched {
+            return Ok(());
         }
+        if !is_same && !row.stat.is_unsized() {
+            self.doubt(share);
+        }
+        if !want.matches(out) {
+            return Err(candidate.differs(row.stat.blame(&now)));
+        }
+        let end = location.offset.saturating_add(location.len.into());
+        if end == row.stat.size && row.state == FileState::Stable {
+            // Where the length is as doubtful as the rest, only the end of the file tells it.
+            let is_end = ends_at(&open.file, end).map_err(Miss::Unreadable)?;
+            if !is_end {
+                return Err(candidate.differs(ChangeKind::Resized));
+            }
+        }
+        Ok(())
     }
 
-    /// An open file that is, so far, the one that was recorded.
-    fn open(&self, candidate: &Candidate) -> Result<(Arc<OpenFile>, Comparison), Miss> {
+    /// An open file that is, so far, as long as the one that was recorded.
+    fn open(
+        &self,
+        disk: &Arc<Disk>,
+        candidate: &Candidate,
+    ) -> Result<(Arc<OpenFile>, Comparison), Miss> {
         let Candidate {
             location,
             row,
@@ -237,9 +331,10 @@ impl Inner {
         let open = Arc::new(OpenFile {
             file,
             row: row.clone(),
+            disk: Arc::clone(disk),
         });
         match open.compare().map_err(Miss::Unreadable)? {
-            Comparison::Differs(kind) => Err(candidate.differs(kind)),
+            Comparison::Resized => Err(candidate.differs(ChangeKind::Resized)),
             found => {
                 self.files.keep(location.file, Arc::clone(&open));
                 Ok((open, found))
@@ -294,6 +389,11 @@ impl Inner {
 }
 
 impl Candidate {
+    /// The file.
+    pub(super) fn path(&self) -> PathBuf {
+        below(&self.share.base, &self.row.path)
+    }
+
     /// What it means that this place is not as recorded. While a share lands, its files move and
     /// grow.
     fn differs(&self, kind: ChangeKind) -> Miss {
@@ -309,9 +409,29 @@ impl OpenFile {
     fn compare(&self) -> io::Result<Comparison> {
         match self.row.state {
             FileState::Landing => Ok(Comparison::Same),
-            FileState::Stable | FileState::Changed => Ok(self.row.stat.compare(&self.stat()?)),
+            FileState::Stable | FileState::Changed => Ok(self.compared_with(&self.stat()?)),
         }
     }
+
+    fn compared_with(&self, now: &FileStat) -> Comparison {
+        match self.row.state {
+            FileState::Landing => Comparison::Same,
+            FileState::Stable | FileState::Changed => self.row.stat.compare(now),
+        }
+    }
+}
+
+/// Where the file `path` of a share with this base is; the base itself for an empty path.
+pub(super) fn below(base: &Path, path: &str) -> PathBuf {
+    match path {
+        "" => base.to_owned(),
+        path => base.join(path),
+    }
+}
+
+/// Whether nothing lies in `file` from `end` on.
+pub(super) fn ends_at(file: &std::fs::File, end: u64) -> io::Result<bool> {
+    Ok(file.read_at(&mut [0], end)? == 0)
 }
 
 /// How the file has changed, when `error` says that there is no such file.

@@ -5,14 +5,16 @@
 //! differs is marked and told like a change that a reader comes across. Files that are known to
 //! have changed are passed over: a recheck looks after those.
 
+use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use shoal_protocol::address::{Cid, Digest};
 
-use super::read::{Candidate, Miss};
+use super::read::{Candidate, Miss, ONLY_PATIENCE, below};
 use super::{Library, LibraryEvent};
+use crate::said::said;
 use crate::store::rows::{Change, ChangeKind, FileId, FileRow, FileState, ShareId, ShareRecord};
 use crate::store::{FileChunk, Location, ShareState, StoreError};
 
@@ -107,7 +109,7 @@ impl Library {
     pub fn scrubbing(&self, position: &ScrubPosition) -> Option<PathBuf> {
         let share = self.share(position.share)?;
         Some(match &position.spot {
-            Spot::File { path, .. } => place(&share, path),
+            Spot::File { path, .. } => below(&share.base, path),
             Spot::Node { .. } => share.source.clone(),
         })
     }
@@ -218,7 +220,7 @@ impl Step<'_> {
     /// Reads a chunk and hashes it, whatever its file's stat vouches for.
     fn hash(&mut self, candidate: &Candidate, want: &Digest) -> Result<(), Miss> {
         let inner = &self.library.inner;
-        inner.read_candidate(candidate, want, &mut self.buffer)?;
+        inner.read_candidate(candidate, want, &mut self.buffer, ONLY_PATIENCE)?;
         match want.matches(&self.buffer) {
             true => Ok(()),
             false => Err(Miss::Changed(ChangeKind::Content)),
@@ -228,7 +230,9 @@ impl Step<'_> {
     fn missed(&mut self, candidate: &Candidate, miss: Miss) -> Result<(), StoreError> {
         let (reason, unreadable) = match miss {
             Miss::Absent => return Ok(()),
-            Miss::Unreadable(error) => (error.to_string(), true),
+            // Its disk does not answer, which is said elsewhere: the next scrub comes to it.
+            Miss::Unreadable(error) if error.kind() == io::ErrorKind::TimedOut => return Ok(()),
+            Miss::Unreadable(error) => (said(&error), true),
             Miss::Changed(kind) => {
                 let is_news = self.library.inner.mark_changed(candidate, kind)?;
                 // Whoever edits, moves or deletes a file damages nothing.
@@ -241,7 +245,7 @@ impl Step<'_> {
         let share = &candidate.share;
         self.found.damaged.push(Damage {
             root: share.root.clone(),
-            path: place(share, &candidate.row.path),
+            path: candidate.path(),
             reason,
             unreadable,
         });
@@ -296,13 +300,5 @@ fn candidate(
         location: Location { file, offset, len },
         row: row.clone(),
         share: Arc::clone(share),
-    }
-}
-
-/// Where a file of a share lies.
-fn place(share: &ShareRecord, path: &str) -> PathBuf {
-    match path {
-        "" => share.base.clone(),
-        path => share.base.join(path),
     }
 }

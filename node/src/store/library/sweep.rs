@@ -3,18 +3,25 @@
 //! A recheck looks at every file's stat and reads only those files that their stat does not vouch
 //! for; a verification reads every byte. Both set the share's state to what they found: a share
 //! that was marked as changed and is found whole again is offered again.
+//!
+//! Each call on a file is told to its disk, so that a disk that hangs is known; a sweep that hangs
+//! with it holds no lock. Files on a disk that is known to be silent are unreadable at once.
 
+use std::collections::HashMap;
+use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
-use std::path::Path;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
 use shoal_protocol::address::{BLOCK_BYTES_MAX, Digest};
 use tokio_util::sync::CancellationToken;
 
-use super::files::open_below;
-use super::read::absence;
+use super::files::{Looker, open_below};
+use super::read::{absence, below, ends_at};
 use super::{Library, LibraryEvent};
+use crate::disks::Disk;
+use crate::said::said;
 use crate::store::rows::{
     Change, ChangeKind, Comparison, FileId, FileRow, FileStat, FileState, ShareId, ShareRecord,
     ShareState,
@@ -73,6 +80,33 @@ pub struct VerifySummary {
     pub complete: bool,
 }
 
+/// Stats of changed files that are remembered: at some 60 bytes each, 4 MiB. A file that is not
+/// among them is hashed once more.
+const KNOWN_BAD_MAX: usize = 65_536;
+
+/// How files were when they were found to hold other bytes than recorded, so that one that stays as
+/// it is is not hashed again and again.
+#[derive(Default)]
+pub(super) struct KnownBad(Mutex<HashMap<FileId, FileStat>>);
+
+impl KnownBad {
+    fn is(&self, id: FileId, stat: &FileStat) -> bool {
+        self.lock().get(&id) == Some(stat)
+    }
+
+    fn note(&self, id: FileId, stat: FileStat) {
+        let mut known = self.lock();
+        if known.len() >= KNOWN_BAD_MAX {
+            known.clear();
+        }
+        known.insert(id, stat);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<FileId, FileStat>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 /// How closely files are looked at.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Depth {
@@ -122,8 +156,10 @@ impl Library {
                 ..VerifySummary::default()
             });
         };
+        let _sweeping = self.inner.doubts.sweep(id);
         let mut sweep = Sweep {
             library: self,
+            looker: Looker::new(&share.base),
             store: self.store(),
             suspect: share.is_suspect(self.boot()),
             share: &share,
@@ -205,6 +241,7 @@ impl Library {
 /// One sweep in progress.
 struct Sweep<'a> {
     library: &'a Library,
+    looker: Looker<'a>,
     store: &'a Store,
     share: &'a ShareRecord,
     /// The share's data may not have survived the last power loss.
@@ -253,7 +290,7 @@ impl Sweep<'_> {
             }
             Err(Fault::Unreadable(error)) => {
                 self.summary.unreadable += 1;
-                (Verdict::Unreadable(error.to_string()), row.clone())
+                (Verdict::Unreadable(said(&error)), row.clone())
             }
         };
         if current != *row {
@@ -281,33 +318,81 @@ impl Sweep<'_> {
         if self.cancel.is_cancelled() {
             return Err(Stop::Cancelled);
         }
-        if self.depth == Depth::Stat {
-            let stat = match stat_below(&self.share.base, &row.path) {
-                Ok(stat) => stat,
-                Err(fault) => return Ok(Err(fault)),
-            };
-            match row.stat.compare(&stat) {
-                Comparison::Differs(kind) => return Ok(Err(Fault::Changed(kind))),
-                Comparison::Same if row.state == FileState::Stable && !self.suspect => {
-                    return Ok(Ok(row.stat));
-                }
-                Comparison::Same | Comparison::Doubtful => {}
-            }
+        let disk = self.library.disks().of(&below(&self.share.base, &row.path));
+        if let Err(silent) = disk.check() {
+            return Ok(Err(Fault::Unreadable(silent.into())));
         }
-        self.rehash(id, row)
+        let _touch = disk.touch();
+        if self.depth == Depth::Bytes {
+            return self.rehash(id, row, &disk);
+        }
+        let stat = match self.stat(row) {
+            Ok(stat) => stat,
+            Err(fault) => return Ok(Err(fault)),
+        };
+        match row.stat.compare(&stat) {
+            Comparison::Resized => return Ok(Err(Fault::Changed(ChangeKind::Resized))),
+            Comparison::Same if row.state == FileState::Stable && !self.suspect => {
+                return Ok(Ok(row.stat));
+            }
+            // Every read of it is hashed, however often it is looked at.
+            Comparison::Doubtful if is_still_unsized(row, &stat) && !self.suspect => {
+                return Ok(Ok(row.stat));
+            }
+            Comparison::Same | Comparison::Doubtful => {}
+        }
+        if self.library.inner.known_bad.is(id, &stat) {
+            return Ok(Err(Fault::Changed(row.stat.blame(&stat))));
+        }
+        self.rehash(id, row, &disk)
+    }
+
+    fn stat(&mut self, row: &FileRow) -> Result<FileStat, Fault> {
+        let metadata = self.looker.look(&row.path)?;
+        if !metadata.is_file() {
+            return Err(Fault::Changed(ChangeKind::Replaced));
+        }
+        Ok(FileStat::of(&metadata))
     }
 
     /// Reads all of a file and compares every chunk.
-    fn rehash(&mut self, id: FileId, row: &FileRow) -> Result<Result<FileStat, Fault>, Stop> {
-        let opened = open_below(&self.share.base, &row.path)
-            .and_then(|file| Ok((FileStat::of(&file.metadata()?), file)));
+    fn rehash(
+        &mut self,
+        id: FileId,
+        row: &FileRow,
+        disk: &Disk,
+    ) -> Result<Result<FileStat, Fault>, Stop> {
+        let opened =
+            open_below(&self.share.base, &row.path).and_then(|file| Ok((file.metadata()?, file)));
         let (before, file) = match opened {
-            Ok(opened) => opened,
+            Ok((metadata, _)) if !metadata.is_file() => {
+                return Ok(Err(Fault::Changed(ChangeKind::Replaced)));
+            }
+            Ok((metadata, file)) => (FileStat::of(&metadata), file),
             Err(error) => return Ok(Err(error.into())),
         };
-        if before.size != row.stat.size {
+        if row.stat.compare(&before) == Comparison::Resized {
             return Ok(Err(Fault::Changed(ChangeKind::Resized)));
         }
+        let is_whole = match self.compare_bytes(id, row, &file, disk)? {
+            Ok(is_whole) => is_whole,
+            Err(fault) => return Ok(Err(fault)),
+        };
+        let after = match file.metadata() {
+            Ok(metadata) => FileStat::of(&metadata),
+            Err(error) => return Ok(Err(error.into())),
+        };
+        Ok(self.judge(id, row, is_whole, (before, after)))
+    }
+
+    /// Whether a file holds the recorded bytes, and none after them.
+    fn compare_bytes(
+        &mut self,
+        id: FileId,
+        row: &FileRow,
+        file: &File,
+        disk: &Disk,
+    ) -> Result<Result<bool, Fault>, Stop> {
         for chunk in self.store.chunks_of(id) {
             if self.cancel.is_cancelled() {
                 return Err(Stop::Cancelled);
@@ -315,22 +400,51 @@ impl Sweep<'_> {
             let chunk = chunk?;
             self.buffer
                 .resize(BLOCK_BYTES_MAX.min(chunk.len as usize), 0);
+            let _touch = disk.touch();
             if let Err(error) = file.read_exact_at(&mut self.buffer, chunk.offset) {
                 return Ok(Err(error.into()));
             }
             self.hashed(u64::from(chunk.len));
             if !chunk.digest.matches(&self.buffer) {
-                return Ok(Err(Fault::Changed(ChangeKind::Content)));
+                return Ok(Ok(false));
             }
         }
-        let after = match file.metadata() {
-            Ok(metadata) => FileStat::of(&metadata),
-            Err(error) => return Ok(Err(error.into())),
-        };
-        if before != after {
-            return Ok(Err(Fault::Changed(ChangeKind::Modified)));
+        match ends_at(file, row.stat.size) {
+            Ok(true) => Ok(Ok(true)),
+            Ok(false) => Ok(Err(Fault::Changed(ChangeKind::Resized))),
+            Err(error) => Ok(Err(error.into())),
         }
-        Ok(Ok(after.recorded_at(SystemTime::now())))
+    }
+
+    /// What it means whether a file held the recorded bytes, read between two stats.
+    fn judge(
+        &self,
+        id: FileId,
+        row: &FileRow,
+        is_whole: bool,
+        (before, after): (FileStat, FileStat),
+    ) -> Result<FileStat, Fault> {
+        if row.stat.compare(&after) == Comparison::Resized {
+            return Err(Fault::Changed(ChangeKind::Resized));
+        }
+        let recorded = match before == after {
+            true => after.recorded_at(SystemTime::now()),
+            // It was touched meanwhile, so this stat vouches for nothing: its reads are hashed.
+            false => FileStat {
+                ctime_ns: 0,
+                ..after
+            },
+        };
+        if !is_whole {
+            if recorded.ctime_ns != 0 {
+                self.library.inner.known_bad.note(id, recorded);
+            }
+            return Err(Fault::Changed(row.stat.blame(&after)));
+        }
+        Ok(match after.size == row.stat.size {
+            true => recorded,
+            false => after.unsized_with(row.stat.size),
+        })
     }
 
     /// Hashes the DAG nodes that the database holds for the share; false when cancelled. Without
@@ -389,15 +503,11 @@ impl From<io::Error> for Fault {
     }
 }
 
-fn stat_below(base: &Path, path: &str) -> Result<FileStat, Fault> {
-    let full = if path.is_empty() {
-        base.to_owned()
-    } else {
-        base.join(path)
+/// Whether a file whose length the system does not tell is otherwise as recorded.
+fn is_still_unsized(row: &FileRow, now: &FileStat) -> bool {
+    let same = FileStat {
+        ctime_ns: row.stat.ctime_ns,
+        ..now.unsized_with(row.stat.size)
     };
-    let metadata = std::fs::symlink_metadata(full)?;
-    if !metadata.is_file() {
-        return Err(Fault::Changed(ChangeKind::Replaced));
-    }
-    Ok(FileStat::of(&metadata))
+    now.size == 0 && row.state == FileState::Stable && row.stat.is_unsized() && same == row.stat
 }

@@ -14,7 +14,23 @@ pub enum UnshareTarget {
     /// Every share of a root.
     Root(Cid),
     /// What was shared from an absolute path.
-    Path(PathBuf),
+    Path {
+        /// As somebody wrote it.
+        written: PathBuf,
+        /// Where it leads, without symlinks.
+        real: PathBuf,
+    },
+}
+
+impl UnshareTarget {
+    /// What was shared from `path`, on which there are no symlinks.
+    #[must_use]
+    pub fn at(path: PathBuf) -> Self {
+        Self::Path {
+            written: path.clone(),
+            real: path,
+        }
+    }
 }
 
 /// Why nothing was unshared.
@@ -57,40 +73,44 @@ impl Library {
             UnshareTarget::Root(root) => {
                 self.select(|share| share.is_listed() && share.root == *root)
             }
-            UnshareTarget::Path(path) => self.shares_at(path)?,
+            UnshareTarget::Path { written, real } => self.shares_at(written, real)?,
         };
         if shares.is_empty() {
             return Err(UnshareError::not_shared(&match target {
                 UnshareTarget::Root(root) => root.to_string(),
-                UnshareTarget::Path(path) => path.to_string_lossy().into_owned(),
+                UnshareTarget::Path { written, .. } => written.to_string_lossy().into_owned(),
             }));
         }
         self.inner.remove(&shares)?;
         Ok(shares)
     }
 
-    fn shares_at(&self, path: &Path) -> Result<Vec<Arc<ShareRecord>>, UnshareError> {
-        // Sources are recorded without symlinks. What no longer exists is taken as it was written.
-        let path = path.canonicalize().unwrap_or_else(|_| path.to_owned());
-        let whole = self.select(|share| {
-            share.is_listed() && share.selection.is_empty() && share.source == path
-        });
-        if !whole.is_empty() {
-            return Ok(whole);
+    /// The shares that go by a path: the one that was shared under these very words, else the one
+    /// that lies where they lead.
+    fn shares_at(
+        &self,
+        written: &Path,
+        real: &Path,
+    ) -> Result<Vec<Arc<ShareRecord>>, UnshareError> {
+        for path in [written, real] {
+            let whole = self.select(|share| share.is_listed() && share.is_named(path));
+            if !whole.is_empty() {
+                return Ok(whole);
+            }
         }
         let selected = self.select(|share| {
             share.is_listed()
                 && share
                     .selection
                     .iter()
-                    .any(|part| share.source.join(part) == path)
+                    .any(|part| [written, real].contains(&share.source.join(part).as_path()))
         });
         match selected.first() {
             Some(share) => Err(UnshareError::PartOf {
                 root: share.root.clone(),
                 name: share.name.clone(),
             }),
-            None => Err(UnshareError::not_shared(&path.to_string_lossy())),
+            None => Err(UnshareError::not_shared(&written.to_string_lossy())),
         }
     }
 }
