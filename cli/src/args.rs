@@ -14,7 +14,7 @@ use std::{path::PathBuf, time::Duration};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use shoal_node::{
-    api::types::{Chunker, Hash, TIMEOUT_MS_DEFAULT},
+    api::types::{Chunker, Hash, PATIENCE_MS_DEFAULT, TIMEOUT_MS_DEFAULT},
     config::{LogFormat, Multiaddr},
 };
 
@@ -296,31 +296,58 @@ pub(crate) struct FetchArgs {
     #[arg(long)]
     pub(crate) sync: bool,
     #[command(flatten)]
-    pub(crate) patience: Patience,
+    pub(crate) deadlines: Deadlines,
 }
 
-/// How long to try.
+/// How long to try to find somebody.
 #[derive(Debug, Args)]
-pub(crate) struct Patience {
+pub(crate) struct Timeout {
     #[arg(
         long,
         value_name = "DURATION",
         value_parser = duration,
         help = format!(
-            "Give up after this time without progress [default: {}s]",
+            "Give up when nothing has come for this long at the beginning [default: {}s]",
             TIMEOUT_MS_DEFAULT / 1000
         )
     )]
     timeout: Option<Duration>,
 }
 
-impl Patience {
+/// How long to go without bytes.
+#[derive(Debug, Args)]
+pub(crate) struct Deadlines {
+    #[command(flatten)]
+    pub(crate) timeout: Timeout,
+    #[arg(
+        long,
+        value_name = "DURATION",
+        value_parser = duration,
+        help = format!(
+            "Once it has begun, wait this long without a byte for a provider to come back [default: \
+             {}m]",
+            PATIENCE_MS_DEFAULT / 60_000
+        )
+    )]
+    patience: Option<Duration>,
+}
+
+impl Timeout {
     /// In the API's unit.
     pub(crate) fn millis(&self) -> u64 {
-        self.timeout.map_or(TIMEOUT_MS_DEFAULT, |timeout| {
-            u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX)
-        })
+        self.timeout.map_or(TIMEOUT_MS_DEFAULT, millis)
     }
+}
+
+impl Deadlines {
+    /// The patience, in the API's unit.
+    pub(crate) fn patience_millis(&self) -> u64 {
+        self.patience.map_or(PATIENCE_MS_DEFAULT, millis)
+    }
+}
+
+fn millis(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
 fn duration(text: &str) -> Result<Duration, String> {
@@ -340,7 +367,7 @@ pub(crate) struct LsArgs {
     #[arg(long, value_name = "MULTIADDR", requires = "link")]
     pub(crate) peer: Vec<Multiaddr>,
     #[command(flatten)]
-    pub(crate) patience: Patience,
+    pub(crate) timeout: Timeout,
 }
 
 #[derive(Debug, Args)]
@@ -369,7 +396,7 @@ pub(crate) struct FindArgs {
     #[arg(required = true, value_name = "LINK")]
     pub(crate) link: Vec<String>,
     #[command(flatten)]
-    pub(crate) patience: Patience,
+    pub(crate) timeout: Timeout,
 }
 
 #[derive(Debug, Args)]
@@ -422,7 +449,7 @@ mod tests {
             true,
         );
         check(
-            "shoal fetch bafy --no-serve --peer /ip4/127.0.0.1/tcp/1 -o dir/ --timeout 5s",
+            "shoal fetch bafy --no-serve --peer /ip4/127.0.0.1/tcp/1 -o dir/ --timeout 5s --patience 1h",
             true,
         );
         check(
@@ -480,6 +507,8 @@ mod tests {
         check("shoal fetch bafy --stdout --json", false);
         check("shoal fetch bafy --timeout 0s", false);
         check("shoal fetch bafy --timeout soon", false);
+        check("shoal fetch bafy --patience 0s", false);
+        check("shoal find bafy --patience 1h", false);
         check("shoal status -q -v", false);
         check("shoal service", false);
         check("shoal testnet", false);

@@ -37,7 +37,18 @@ impl Host {
         config: Config,
         emulation: Option<Emulation>,
     ) -> Result<Self, ApiError> {
-        let node = Node::spawn_emulated(config, home, emulation).await?;
+        Self::with(Node::spawn_emulated(config, home, emulation).await?).await
+    }
+
+    /// The same, for a node that ends with the fetch that it is started for.
+    ///
+    /// # Errors
+    /// As for [`Self::start`].
+    pub(crate) async fn start_for_fetch(home: &Path, config: Config) -> Result<Self, ApiError> {
+        Self::with(Node::spawn_for_fetch(config, home).await?).await
+    }
+
+    async fn with(node: NodeHandle) -> Result<Self, ApiError> {
         let listener = match api::bind(node.home_lock()) {
             Ok(listener) => listener,
             Err(error) => {

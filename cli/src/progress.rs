@@ -58,12 +58,14 @@ impl Bar {
 
     pub(crate) fn fetch(&self, progress: &FetchProgress) {
         let asked = human::count(progress.asked.into(), "peer");
+        let waits = progress.waiting_ms.map(waits);
         match (progress.phase, progress.bytes_total) {
             (FetchPhase::Finding, _) => self.say(&format!("looking for providers, asked {asked}")),
-            (FetchPhase::Listing, _) => self.say("reading the tree"),
+            (FetchPhase::Listing, _) => self.say(waits.as_deref().unwrap_or("reading the tree")),
             (FetchPhase::Landing, _) => self.say("moving into place"),
             (FetchPhase::Fetching, Some(total)) => {
                 let facts = [
+                    waits.unwrap_or_default(),
                     time_left(progress.bytes, total, progress.rate),
                     rate(progress.rate),
                     human::amounts(progress.bytes, total),
@@ -145,6 +147,40 @@ impl Bar {
     }
 }
 
+/// Says that a fetch waits, and that it goes on, where no bar does.
+pub(crate) struct Waiting {
+    /// None where a bar says it.
+    output: Option<Output>,
+    patience_ms: u64,
+    waits: Cell<bool>,
+}
+
+impl Waiting {
+    pub(crate) fn new(output: &Output, patience_ms: u64) -> Self {
+        Self {
+            output: (!output.shows_progress()).then_some(*output),
+            patience_ms,
+            waits: Cell::new(false),
+        }
+    }
+
+    /// Looks at how far it is.
+    pub(crate) fn see(&self, progress: &FetchProgress) {
+        let waits = progress.waiting_ms.is_some();
+        let Some(output) = &self.output else {
+            return;
+        };
+        match (self.waits.replace(waits), waits) {
+            (false, true) => output.note(format_args!(
+                "No provider delivers anything now. The fetch waits up to {} for one.",
+                human::duration(self.patience_ms)
+            )),
+            (true, false) => output.note("The fetch goes on."),
+            _ => {}
+        }
+    }
+}
+
 impl Drop for Bar {
     fn drop(&mut self) {
         if let Some(output) = &self.output {
@@ -187,6 +223,11 @@ fn time_left(done: u64, total: u64, rate: u64) -> String {
 
 fn rate(rate: u64) -> String {
     format!("{}/s", human::size(rate))
+}
+
+/// What a fetch says that waits for a provider.
+pub(crate) fn waits(ms: u64) -> String {
+    format!("waits for a provider, no byte for {}", human::duration(ms))
 }
 
 /// `3/10 files`; nothing when there is one, for then it is all about that.

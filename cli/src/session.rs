@@ -19,6 +19,15 @@ use crate::{app::App, host::Host};
 const OTHERS_START_DEADLINE: Duration = Duration::from_secs(10);
 const OTHERS_START_POLL: Duration = Duration::from_millis(50);
 
+/// What a node is for that a command starts.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Purpose {
+    /// It serves until the person ends it.
+    Serving,
+    /// It ends with the fetch.
+    Fetching,
+}
+
 /// A client, and the node behind it if it runs in this process.
 pub(crate) struct Session {
     pub(crate) client: Client,
@@ -27,7 +36,7 @@ pub(crate) struct Session {
 
 impl Session {
     /// Connects to the daemon of the home, or starts a node that lasts as long as the session.
-    pub(crate) async fn open(app: &App) -> Result<Self, ApiError> {
+    pub(crate) async fn open(app: &App, purpose: Purpose) -> Result<Self, ApiError> {
         let deadline = Instant::now() + OTHERS_START_DEADLINE;
         loop {
             match Client::connect(&app.home).await {
@@ -35,7 +44,7 @@ impl Session {
                 Err(error) if error.code == ErrorCode::NoDaemon => {}
                 Err(error) => return Err(error),
             }
-            match Self::start(app).await {
+            match Self::start(app, purpose).await {
                 Err(error)
                     if error.code == ErrorCode::AlreadyRunning && Instant::now() < deadline =>
                 {
@@ -46,10 +55,13 @@ impl Session {
         }
     }
 
-    async fn start(app: &App) -> Result<Self, ApiError> {
+    async fn start(app: &App, purpose: Purpose) -> Result<Self, ApiError> {
         let mut config = Config::load(&app.home, environment(), Overrides::default())?;
         config.network = config.network.on_free_ports();
-        let host = Host::start(&app.home, config, None).await?;
+        let host = match purpose {
+            Purpose::Serving => Host::start(&app.home, config, None).await?,
+            Purpose::Fetching => Host::start_for_fetch(&app.home, config).await?,
+        };
         match Client::connect(&app.home).await {
             Ok(client) => Ok(Self {
                 client,

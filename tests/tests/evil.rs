@@ -145,7 +145,14 @@ fn is_blamed(case: &Case, evil: &Evil, dir: &Path, cid: &str) {
     let name = case.behaviour.name();
     let lonely = Daemon::start(&dir.join("lonely"), &[]);
     let got = dir.join("alone");
-    let args = ["--peer", &evil.address, "--timeout", "3s"];
+    let args = [
+        "--peer",
+        &evil.address,
+        "--timeout",
+        "3s",
+        "--patience",
+        "3s",
+    ];
     let args = [&["fetch", cid, "-o", text(&got)], &args[..]].concat();
     let alone = lonely.run(&args);
     let message = alone.json["error"]["message"].as_str().unwrap().to_owned();

@@ -248,9 +248,10 @@ fn a_month_that_is_used_up_stops_fetching_and_serving_until_it_is_raised() {
     // The other side: a stops to serve.
     a.run(&["limits", "--monthly", "1MB"]).ok();
     let c = Daemon::start(&dir.path().join("c"), &[&a]);
-    let args = ["fetch", &cid, "--peer", &a.address, "--timeout", "3s", "-o"];
+    let args = ["fetch", &cid, "--peer", &a.address, "--timeout", "3s"];
     let target = dir.path().join("never");
-    let from_a = run(c.home(), &[&args[..], &[text(&target)]].concat());
+    let more = ["--patience", "3s", "-o", text(&target)];
+    let from_a = run(c.home(), &[&args[..], &more].concat());
     assert!(
         from_a.code == Some(0) || from_a.code == Some(3),
         "{from_a:?}"

@@ -13,19 +13,26 @@ use shoal_node::{
 };
 
 use super::interruptible;
-use crate::{app::App, args::FetchArgs, human, output, progress::Bar, session::Session};
+use crate::{
+    app::App,
+    args::FetchArgs,
+    human, output,
+    progress::{Bar, Waiting},
+    session::{Purpose, Session},
+};
 
 pub(super) async fn run(app: &App, link: String, args: FetchArgs) -> Result<(), ApiError> {
     let request = CatRequest {
-        timeout_ms: args.patience.millis(),
+        timeout_ms: args.deadlines.timeout.millis(),
+        patience_ms: args.deadlines.patience_millis(),
         link,
         only: args.only,
         peers: args.peer,
     };
-    let session = Session::open(app).await?;
+    let session = Session::open(app, Purpose::Fetching).await?;
     let copied = interruptible(app, async {
         let bytes = session.client.cat(&request).await?;
-        copy(app, bytes).await
+        copy(app, bytes, request.patience_ms).await
     });
     let result = copied.await;
     if let Ok(Some(result)) = &result {
@@ -42,8 +49,10 @@ pub(super) async fn run(app: &App, link: String, args: FetchArgs) -> Result<(), 
 async fn copy(
     app: &App,
     mut bytes: ByteStream<FetchProgress, CatResult>,
+    patience_ms: u64,
 ) -> Result<Option<CatResult>, ApiError> {
     let bar = Bar::start(&app.output, "starting");
+    let waiting = Waiting::new(&app.output, patience_ms);
     loop {
         match bytes.next().await? {
             Part::Bytes(bytes) => match output::bytes(bytes).await {
@@ -54,7 +63,10 @@ async fn copy(
                     return Err(ApiError::from_io(&error, message));
                 }
             },
-            Part::Progress(progress) => bar.fetch(&progress),
+            Part::Progress(progress) => {
+                waiting.see(&progress);
+                bar.fetch(&progress);
+            }
             Part::Done(result) => return Ok(Some(result)),
         }
     }

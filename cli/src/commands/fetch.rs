@@ -18,8 +18,8 @@ use crate::{
     args::FetchArgs,
     human,
     output::Output,
-    progress::Bar,
-    session::Session,
+    progress::{Bar, Waiting},
+    session::{Purpose, Session},
 };
 
 /// How long the disk of the destination may take to say what is there.
@@ -34,7 +34,7 @@ pub(crate) async fn run(app: &App, args: FetchArgs) -> Result<(), ApiError> {
         return cat::run(app, link, args).await;
     }
     let request = request(link, args)?;
-    let session = Session::open(app).await?;
+    let session = Session::open(app, Purpose::Fetching).await?;
     let result = fetch(app, &session, &request).await;
     if let Ok(result) = &result {
         show(&app.output, &request, result);
@@ -49,11 +49,13 @@ async fn fetch(
     request: &FetchRequest,
 ) -> Result<FetchResult, ApiError> {
     let bar = Bar::start(&app.output, "starting");
+    let waiting = Waiting::new(&app.output, request.patience_ms);
     interruptible(
         app,
-        session
-            .client
-            .fetch(request, |progress| bar.fetch(&progress)),
+        session.client.fetch(request, |progress| {
+            waiting.see(&progress);
+            bar.fetch(&progress);
+        }),
     )
     .await
     .map_err(|error| match error.code {
@@ -68,7 +70,8 @@ async fn fetch(
 fn request(link: String, args: FetchArgs) -> Result<FetchRequest, ApiError> {
     Ok(FetchRequest {
         destination: destination(args.output)?,
-        timeout_ms: args.patience.millis(),
+        timeout_ms: args.deadlines.timeout.millis(),
+        patience_ms: args.deadlines.patience_millis(),
         link,
         peers: args.peer,
         only: args.only,

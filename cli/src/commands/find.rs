@@ -13,7 +13,7 @@ use crate::{app::App, args::FindArgs, human, output::Text, progress::Bar};
 
 pub(crate) async fn run(app: &App, args: FindArgs) -> Result<(), ApiError> {
     let request = FindRequest {
-        timeout_ms: args.patience.millis(),
+        timeout_ms: args.timeout.millis(),
         link: given::link(app, &args.link)?,
     };
     let client = Client::connect(&app.home).await?;

@@ -13,7 +13,7 @@ use shoal_node::{
 use super::{given, interruptible};
 use crate::{
     app::App,
-    args::{LsArgs, Patience},
+    args::{LsArgs, Timeout},
     human,
     output::Text,
     progress::Bar,
@@ -31,7 +31,7 @@ struct MyShares {
 pub(crate) async fn run(app: &App, args: LsArgs) -> Result<(), ApiError> {
     match args.link.as_slice() {
         [] => my_shares(app).await,
-        link => tree(app, given::link(app, link)?, args.peer, &args.patience).await,
+        link => tree(app, given::link(app, link)?, args.peer, &args.timeout).await,
     }
 }
 
@@ -74,12 +74,12 @@ async fn tree(
     app: &App,
     link: String,
     peers: Vec<Multiaddr>,
-    patience: &Patience,
+    timeout: &Timeout,
 ) -> Result<(), ApiError> {
     let request = ListRequest {
         link,
         peers,
-        timeout_ms: patience.millis(),
+        timeout_ms: timeout.millis(),
     };
     let client = Client::connect(&app.home).await?;
     let bar = Bar::start(&app.output, "looking for providers");

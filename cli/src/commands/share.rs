@@ -14,7 +14,7 @@ use crate::{
     output::Output,
     progress::Bar,
     qr,
-    session::Session,
+    session::{Purpose, Session},
 };
 
 /// The result of `shoal share --json`.
@@ -29,7 +29,7 @@ struct Shown<'a> {
 pub(crate) async fn run(app: &App, args: ShareArgs) -> Result<(), ApiError> {
     let with_qr = args.qr;
     let request = request(args)?;
-    let session = Session::open(app).await?;
+    let session = Session::open(app, Purpose::Serving).await?;
     let result = share(app, &session, &request).await;
     if let Ok(result) = &result {
         show(&app.output, result, with_qr, session.is_foreground());

@@ -10,7 +10,7 @@ use shoal_node::{
 };
 
 use super::interruptible;
-use crate::{app::App, args::TransferArgs, human, output::Text};
+use crate::{app::App, args::TransferArgs, human, output::Text, progress::waits};
 
 pub(crate) async fn list(app: &App) -> Result<(), ApiError> {
     let client = Client::connect(&app.home).await?;
@@ -114,6 +114,9 @@ fn what(transfer: &Transfer) -> String {
 }
 
 fn running(progress: &FetchProgress) -> String {
+    if let Some(waiting) = progress.waiting_ms {
+        return format!("{}, {}", amount(progress), waits(waiting));
+    }
     match (progress.phase, progress.bytes_total) {
         (FetchPhase::Finding, _) => "looking for providers".to_owned(),
         (FetchPhase::Listing, _) | (FetchPhase::Fetching, None) => "reading the tree".to_owned(),

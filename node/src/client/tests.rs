@@ -211,6 +211,7 @@ async fn cat(parts: &[&str], then: Then) -> (Vec<u8>, Result<CatResult, ApiError
         only: Vec::new(),
         peers: Vec::new(),
         timeout_ms: 1,
+        patience_ms: 1,
     };
     let mut stream = client.cat(&request).await.unwrap();
     let mut all = Vec::new();

@@ -113,6 +113,7 @@ fn transfer(state: TransferState) -> Transfer {
             rate: 0,
             sources: 1,
             asked: 1,
+            waiting_ms: None,
         },
         limit: crate::limits::Rate::OFF,
         waits_for: None,

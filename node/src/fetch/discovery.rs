@@ -1,12 +1,18 @@
 //! Who might have the root: the peers of the link at once, the DHT beside them, again and again.
 //!
 //! Runs as a task until the transfer drops its receiver. Lookups are repeated with back-off, so
-//! that a fetch that races the announcement, or outlives its providers, still finds someone.
+//! that a fetch that races the announcement, or outlives its providers, still finds someone. The
+//! end of each round is told after everybody whom it named, so that its listener knows when nobody
+//! else is to be expected of it.
 
-use std::time::Duration;
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
+use futures::{StreamExt as _, stream::FuturesUnordered};
 use libp2p::{Multiaddr, PeerId};
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 
 use crate::net::{Net, peer_of};
 
@@ -14,8 +20,8 @@ use crate::net::{Net, peer_of};
 const ROUND_DELAY_MIN: Duration = Duration::from_millis(250);
 /// Between two rounds at the most: a sixth of the default time-out of a fetch.
 const ROUND_DELAY_MAX: Duration = Duration::from_secs(10);
-/// Candidates waiting to be contacted.
-pub(super) const CANDIDATES_QUEUED_MAX: usize = 64;
+/// What is found and waits to be looked at.
+pub(super) const FOUND_QUEUED_MAX: usize = 64;
 
 /// A peer that may provide the root, and where it may be.
 #[derive(Clone, Debug)]
@@ -26,82 +32,130 @@ pub(super) struct Candidate {
     pub(super) told_by: Option<PeerId>,
 }
 
-/// Finds candidates until nobody listens any more.
-pub(super) async fn discover(
-    net: Net,
-    key: Option<[u8; 32]>,
-    hints: Vec<Multiaddr>,
-    candidates: mpsc::Sender<Candidate>,
-) {
-    let mut delay = ROUND_DELAY_MIN;
-    loop {
-        tokio::select! {
-            () = candidates.closed() => return,
-            () = round(&net, key, &hints, &candidates) => {}
+/// What a round of look-ups tells.
+#[derive(Debug)]
+pub(super) enum Found {
+    Candidate(Candidate),
+    /// Nobody answered at an address of the link or of a person that names no peer.
+    Nobody {
+        address: Multiaddr,
+        why: String,
+    },
+    /// Everybody was told whom the round named.
+    RoundEnded {
+        began: Instant,
+        /// Whether there was anybody to ask in the DHT.
+        asked: bool,
+    },
+}
+
+/// Where to look, and a way to have it done sooner.
+pub(super) struct Discovery {
+    pub(super) net: Net,
+    /// Of the root in the DHT, if it can be found there.
+    pub(super) key: Option<[u8; 32]>,
+    /// Peers to try that need not be looked up.
+    pub(super) hints: Vec<Multiaddr>,
+    /// Has the next round begin at once, if none runs.
+    pub(super) hurry: Arc<Notify>,
+}
+
+impl Discovery {
+    /// Finds candidates until nobody listens any more.
+    pub(super) async fn run(self, found: mpsc::Sender<Found>) {
+        let mut delay = ROUND_DELAY_MIN;
+        loop {
+            tokio::select! {
+                () = found.closed() => return,
+                () = self.round(&found) => {}
+            }
+            tokio::select! {
+                () = found.closed() => return,
+                () = self.hurry.notified() => {}
+                () = tokio::time::sleep(delay) => {}
+            }
+            delay = (delay * 2).min(ROUND_DELAY_MAX);
         }
-        tokio::select! {
-            () = candidates.closed() => return,
-            () = tokio::time::sleep(delay) => {}
-        }
-        delay = (delay * 2).min(ROUND_DELAY_MAX);
     }
-}
 
-/// Finds candidates once: those of `hints` and those that the DHT knows now.
-pub(super) async fn round(
-    net: &Net,
-    key: Option<[u8; 32]>,
-    hints: &[Multiaddr],
-    candidates: &mpsc::Sender<Candidate>,
-) {
-    let looked_up = async {
-        if let Some(key) = key {
-            from_dht(net, key, candidates).await;
+    /// Finds candidates once: those of the hints and those that the DHT knows now.
+    async fn round(&self, found: &mpsc::Sender<Found>) {
+        let began = Instant::now();
+        let (asked, ()) = tokio::join!(self.look_up(found), self.name_hinted(found));
+        // Without a listener nobody needs it.
+        let _ = found.send(Found::RoundEnded { began, asked }).await;
+    }
+
+    /// Names the peers of the hints; an address alone is dialled, beside all others, to find out
+    /// who is there.
+    async fn name_hinted(&self, found: &mpsc::Sender<Found>) {
+        let unknown = self.hints.iter().filter(|hint| peer_of(hint).is_none());
+        let mut dials: FuturesUnordered<_> = unknown
+            .map(|hint| async move { (hint, self.net.connect(hint.clone()).await) })
+            .collect();
+        for hint in &self.hints {
+            if let Some(peer) = peer_of(hint)
+                && !self.name(peer, hint, found).await
+            {
+                return;
+            }
         }
-    };
-    tokio::join!(from_hints(net, hints, candidates), looked_up);
-}
-
-async fn from_hints(net: &Net, hints: &[Multiaddr], candidates: &mpsc::Sender<Candidate>) {
-    let own = net.peer_id();
-    for hint in hints {
-        let peer = match peer_of(hint) {
-            Some(peer) => Some(peer),
-            // An address alone: whoever answers there is meant.
-            None => net.connect(hint.clone()).await.ok(),
-        };
-        if let Some(peer) = peer.filter(|peer| *peer != own) {
-            let candidate = Candidate {
-                peer,
-                addresses: vec![hint.clone()],
-                told_by: None,
+        while let Some((hint, connected)) = dials.next().await {
+            let is_heard = match connected {
+                Ok(peer) => self.name(peer, hint, found).await,
+                Err(error) => {
+                    let (address, why) = (hint.clone(), error.to_string());
+                    found.send(Found::Nobody { address, why }).await.is_ok()
+                }
             };
-            tracing::debug!(%peer, address = %hint, "discovery: a peer is named");
-            if candidates.send(candidate).await.is_err() {
+            if !is_heard {
                 return;
             }
         }
     }
-}
 
-async fn from_dht(net: &Net, key: [u8; 32], candidates: &mpsc::Sender<Candidate>) {
-    let own = net.peer_id();
-    // A busy or ended network is asked again in the next round.
-    let Ok(mut found) = net.find_providers(key).await else {
-        return;
-    };
-    while let Some(provider) = found.recv().await {
-        if provider.peer == own {
-            continue;
+    /// Tells of a peer; false when nobody listens any more.
+    async fn name(&self, peer: PeerId, hint: &Multiaddr, found: &mpsc::Sender<Found>) -> bool {
+        if peer == self.net.peer_id() {
+            return true;
         }
+        tracing::debug!(%peer, address = %hint, "discovery: a peer is named");
         let candidate = Candidate {
-            peer: provider.peer,
-            addresses: provider.addresses,
+            peer,
+            addresses: vec![hint.clone()],
             told_by: None,
         };
-        tracing::debug!(peer = %candidate.peer, "discovery: the DHT names a provider");
-        if candidates.send(candidate).await.is_err() {
-            return;
+        found.send(Found::Candidate(candidate)).await.is_ok()
+    }
+
+    /// Names the providers that the DHT knows; whether there was anybody to ask.
+    async fn look_up(&self, found: &mpsc::Sender<Found>) -> bool {
+        let Some(key) = self.key else {
+            return true;
+        };
+        let asked = self.net.dht().await.peers > 0;
+        let mut providers = match self.net.find_providers(key).await {
+            Ok(providers) => providers,
+            Err(error) => {
+                // A busy or ended network is asked again in the next round.
+                tracing::debug!(%error, "discovery: the DHT was not asked");
+                return false;
+            }
+        };
+        while let Some(provider) = providers.recv().await {
+            if provider.peer == self.net.peer_id() {
+                continue;
+            }
+            let candidate = Candidate {
+                peer: provider.peer,
+                addresses: provider.addresses,
+                told_by: None,
+            };
+            tracing::debug!(peer = %candidate.peer, "discovery: the DHT names a provider");
+            if found.send(Found::Candidate(candidate)).await.is_err() {
+                break;
+            }
         }
+        asked
     }
 }

@@ -3,30 +3,44 @@
 use std::{fmt, io, path::PathBuf, time::Duration};
 
 use bytesize::ByteSize;
-use libp2p::PeerId;
 use shoal_protocol::{address::Cid, name::NameError, unixfs::DagError, walk::PathError};
 
+use super::answer::Answer;
 use crate::{limits::Spent, patterns::PatternError, said::said, store::StoreError};
 
 /// Peers that a message names; a peer that does harm can name hundreds that do not exist.
 const ASKED_NAMED_MAX: usize = 8;
 
-/// Who was asked for a root and what came of it.
-pub(crate) type Asked = Vec<(PeerId, String)>;
+/// Who was asked for a root and what came of it: a peer id, or an address that names none.
+pub(crate) type Asked = Vec<(String, Answer)>;
 
 /// Why a fetch failed. What was verified is kept unless nothing was.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum FetchError {
     /// Nobody who has the root was found in time.
-    #[error("{root} was not found within {timeout:?}: {}", AskedText(asked))]
+    #[error("{root} was not found within {}: {}", time(*timeout), nobody(asked, *was_alone))]
     NotFound {
         root: Cid,
         timeout: Duration,
         asked: Asked,
+        /// This node knew no other node that it could have asked.
+        was_alone: bool,
     },
-    /// Providers were found, and then nothing moved.
-    #[error("no provider delivered anything for {timeout:?}: {}", AskedText(asked))]
-    NoProgress { timeout: Duration, asked: Asked },
+    /// Every peer that could be asked says that it does not have the root.
+    #[error(
+        "nobody {} {root}: {}, and a look-up named nobody else",
+        if *has_begun { "has the rest of" } else { "has" },
+        AskedText(asked)
+    )]
+    Denied {
+        root: Cid,
+        asked: Asked,
+        /// Something of it was fetched.
+        has_begun: bool,
+    },
+    /// Something was fetched, and then nobody gave more.
+    #[error("no provider delivered anything for {}: {}", time(*patience), nobody(asked, false))]
+    NoProgress { patience: Duration, asked: Asked },
     /// Something is at the destination.
     #[error("{} exists already", .0.display())]
     DestinationExists(PathBuf),
@@ -136,6 +150,7 @@ impl FetchError {
             | Self::SeveralFiles { .. }
             | Self::Internal(_) => true,
             Self::NotFound { .. }
+            | Self::Denied { .. }
             | Self::NoProgress { .. }
             | Self::NoDestination { .. }
             | Self::Destination(_)
@@ -160,13 +175,24 @@ fn size(bytes: u64) -> impl fmt::Display {
     ByteSize(bytes).display().iec()
 }
 
+/// As people say it, without fractions of a second that nobody asked for.
+fn time(time: Duration) -> impl fmt::Display {
+    humantime::format_duration(time)
+}
+
+/// Who was asked, or why nobody was.
+fn nobody(asked: &Asked, was_alone: bool) -> String {
+    match (asked.is_empty(), was_alone) {
+        (true, true) => "this node knows no other node that it could ask".to_owned(),
+        (true, false) => "neither the link nor the DHT knows a peer that has it".to_owned(),
+        (false, _) => AskedText(asked).to_string(),
+    }
+}
+
 struct AskedText<'a>(&'a Asked);
 
 impl fmt::Display for AskedText<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.0.is_empty() {
-            return f.write_str("nobody was named by the link or the DHT");
-        }
         f.write_str("asked ")?;
         for (index, (peer, answer)) in self.0.iter().take(ASKED_NAMED_MAX).enumerate() {
             let separator = if index == 0 { "" } else { ", " };
@@ -176,5 +202,77 @@ impl fmt::Display for AskedText<'_> {
             0 => Ok(()),
             others => write!(f, " and {others} others"),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use shoal_protocol::address::{Digest, HashFn};
+
+    use super::*;
+
+    #[test]
+    fn a_message_says_who_was_asked_and_what_came_of_it() {
+        let root = Cid::raw(Digest::of(HashFn::Blake3, b"x"));
+        let check = |error: FetchError, expected: &[&str]| {
+            let said = error.to_string();
+            for part in expected {
+                assert!(said.contains(part), "{said}: {part}");
+            }
+            let cid = root.to_string();
+            assert!(expected.len() == 1 || said.contains(&cid), "{said}");
+        };
+        let not_found = |asked: Asked, was_alone| FetchError::NotFound {
+            root: root.clone(),
+            timeout: Duration::from_millis(1500),
+            asked,
+            was_alone,
+        };
+        let asked = |answer: Answer| vec![("somebody".to_owned(), answer)];
+        let within = "was not found within 1s 500ms";
+        check(not_found(Vec::new(), true), &[within, "no other node"]);
+        check(
+            not_found(Vec::new(), false),
+            &[within, "neither the link nor the DHT"],
+        );
+        let refused = Answer::Unreachable("unreachable: /ip4/1.2.3.4/tcp/5 (refused)".into());
+        check(
+            not_found(asked(refused), false),
+            &[
+                within,
+                "somebody (cannot be reached: /ip4/1.2.3.4/tcp/5 (refused))",
+            ],
+        );
+        let denied = |answer, has_begun| FetchError::Denied {
+            root: root.clone(),
+            asked: asked(answer),
+            has_begun,
+        };
+        let absent = [
+            "nobody has baf",
+            "somebody (does not have it)",
+            "nobody else",
+        ];
+        check(denied(Answer::Absent, false), &absent);
+        let gone = ["has the rest of baf", "does not share it any more"];
+        check(denied(Answer::Gone, true), &gone);
+        let patience = Duration::from_secs(900);
+        let asked = asked(Answer::Silent);
+        let silent = FetchError::NoProgress { patience, asked };
+        check(
+            silent,
+            &["for 15m: asked somebody (says that it has it, and"],
+        );
+    }
+
+    #[test]
+    fn a_message_names_few_peers_whoever_makes_up_many() {
+        let asked = (0..100).map(|n| (format!("peer{n}"), Answer::Absent));
+        let said = AskedText(&asked.collect()).to_string();
+        assert!(
+            said.contains("peer7 (") && !said.contains("peer8 ("),
+            "{said}"
+        );
+        assert!(said.ends_with("and 92 others"), "{said}");
     }
 }

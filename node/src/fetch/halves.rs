@@ -1,13 +1,10 @@
 //! The two halves of a fetch, made and joined.
 
-use std::{
-    sync::{Arc, mpsc as blocking},
-    time::Duration,
-};
+use std::sync::{Arc, mpsc as blocking};
 
 use libp2p::Multiaddr;
 use shoal_protocol::{dht, link::Link};
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 use tokio_util::{
     sync::{CancellationToken, DropGuard},
     task::TaskTracker,
@@ -16,12 +13,13 @@ use tokio_util::{
 use super::{
     Inner,
     contacts::Contacts,
-    discovery,
+    discovery::{self, Discovery},
     journal::Journal,
     progress::Progress,
     span,
     supply::Supply,
     transfer::{Setup, Transfer},
+    verdict::Deadlines,
 };
 use crate::limits::Pace;
 
@@ -33,8 +31,8 @@ pub(super) struct Sought<'a> {
     pub(super) link: &'a Link,
     /// To try first, before those of the link.
     pub(super) peers: &'a [Multiaddr],
-    /// The longest time without progress.
-    pub(super) timeout: Duration,
+    /// How long it does without bytes.
+    pub(super) deadlines: Deadlines,
     /// What it may receive.
     pub(super) pace: &'a Pace,
     /// Whether it is all that the link's root holds, so that leaves have their numbers.
@@ -59,15 +57,20 @@ impl Inner {
         let Sought {
             link,
             peers,
-            timeout,
+            deadlines,
             pace,
             is_whole,
         } = *sought;
         let key = link.root.digest().map(|digest| dht::key(&digest));
-        let (sender, candidates) = mpsc::channel(discovery::CANDIDATES_QUEUED_MAX);
-        let hints = hints(link, peers);
-        let discovering = discovery::discover(self.net.clone(), key, hints, sender);
-        span::spawn(tasks, discovering);
+        let (sender, found) = mpsc::channel(discovery::FOUND_QUEUED_MAX);
+        let hurry = Arc::new(Notify::new());
+        let discovery = Discovery {
+            net: self.net.clone(),
+            key,
+            hints: hints(link, peers),
+            hurry: Arc::clone(&hurry),
+        };
+        span::spawn(tasks, discovery.run(sender));
         let (contacts, opened) = Contacts::new(self.net.clone(), tasks.clone());
         // Unbounded by type, bounded by the nodes that the supply asked for and waits for.
         let (nodes_sender, nodes) = blocking::channel();
@@ -76,7 +79,8 @@ impl Inner {
             root: link.root.clone(),
             contacts,
             opened,
-            candidates,
+            found,
+            hurry,
             is_whole,
             // What is not kept is read as it comes.
             in_order: journal.is_none(),
@@ -89,7 +93,7 @@ impl Inner {
             _paced: keep_pace(pace, tasks),
             net: self.net.clone(),
             tasks: tasks.clone(),
-            timeout,
+            deadlines,
         });
         let supply = Supply {
             store: self.store.clone(),

@@ -343,7 +343,7 @@ impl Job {
         let sought = Sought {
             link: &request.link,
             peers: &request.peers,
-            timeout: request.timeout,
+            deadlines: request.deadlines,
             pace: &self.pace,
             is_whole: request.is_whole(),
         };

@@ -8,6 +8,7 @@
 //! root at the same destination again attaches to the running transfer, or goes on with the one
 //! that rests.
 
+mod answer;
 mod assembly;
 mod attached;
 mod buffers;
@@ -37,6 +38,7 @@ mod supply;
 mod transfer;
 mod transfers;
 mod unflushed;
+mod verdict;
 
 use std::{
     path::PathBuf,
@@ -62,6 +64,7 @@ pub(crate) use self::{
     progress::{Phase, Snapshot, Totals},
     stream::{StreamRequest, Streamed},
     transfers::{ControlError, FetchEvent, Pause, TransferInfo, TransferState, Transfers},
+    verdict::Deadlines,
 };
 use self::{
     buffers::Buffers,
@@ -109,8 +112,8 @@ pub(crate) struct FetchRequest {
     pub(crate) serve: bool,
     /// Wait until everything is on the disk.
     pub(crate) sync: bool,
-    /// The longest time without progress.
-    pub(crate) timeout: Duration,
+    /// How long it does without bytes.
+    pub(crate) deadlines: Deadlines,
 }
 
 /// A fetch that is done.
@@ -386,7 +389,11 @@ impl Fetcher {
             let sought = Sought {
                 link: &link,
                 peers,
-                timeout,
+                // A tree is small beside what it names: it is listed soon, or not at all.
+                deadlines: Deadlines {
+                    timeout,
+                    patience: timeout,
+                },
                 pace: &Pace::default(),
                 is_whole: false,
             };
@@ -406,7 +413,8 @@ impl Fetcher {
     /// Looks for providers of a link's root.
     ///
     /// # Errors
-    /// [`FetchError::NotFound`] when nobody provides it within `timeout`.
+    /// [`FetchError::NotFound`] when nobody provides it within `timeout`, and
+    /// [`FetchError::Denied`] at once when all who could be asked say that they do not.
     pub(crate) async fn find(
         &self,
         link: &Link,

@@ -5,7 +5,7 @@ use std::{
         Mutex, PoisonError,
         atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering::Relaxed},
     },
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use super::disk::DiskWatch;
@@ -41,6 +41,8 @@ pub(crate) struct Progress {
     resumed: AtomicU64,
     local: AtomicU64,
     rate: AtomicU64,
+    /// For how many milliseconds it has waited for peers, with one more; none where it does not.
+    waits: AtomicU64,
     meter: Mutex<Meter>,
     /// The disk that it lands on.
     pub(super) disk: DiskWatch,
@@ -61,6 +63,8 @@ pub(crate) struct Snapshot {
     pub(crate) dag: u64,
     pub(crate) resumed: u64,
     pub(crate) local: u64,
+    /// How long no byte came, where the transfer waits for providers.
+    pub(crate) waits: Option<Duration>,
 }
 
 impl Progress {
@@ -80,6 +84,13 @@ impl Progress {
             .store(u32::try_from(sources).unwrap_or(u32::MAX), Relaxed);
         self.asked
             .store(u32::try_from(asked).unwrap_or(u32::MAX), Relaxed);
+    }
+
+    /// It waits for providers, and how long already; or it gets on.
+    pub(super) fn waits(&self, waits: Option<Duration>) {
+        let millis = |it: Duration| u64::try_from(it.as_millis()).unwrap_or(u64::MAX);
+        let waits = waits.map_or(0, |it| millis(it).saturating_add(1));
+        self.waits.store(waits, Relaxed);
     }
 
     pub(super) fn total(&self, bytes: u64, files: u64) {
@@ -124,6 +135,11 @@ impl Progress {
             dag: self.dag.load(Relaxed),
             resumed: self.resumed.load(Relaxed),
             local: self.local.load(Relaxed),
+            waits: self
+                .waits
+                .load(Relaxed)
+                .checked_sub(1)
+                .map(Duration::from_millis),
         }
     }
 

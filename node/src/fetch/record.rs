@@ -18,14 +18,20 @@ use super::{
     FetchRequest, Only, Pause,
     place::Destination,
     progress::{Phase, Snapshot},
+    verdict::Deadlines,
 };
 use crate::limits::Rate;
 use crate::store::{FileStat, ShareId, Store, StoreError, TableChange, TableName};
 
 /// The layout that is written.
-const VERSION: u8 = 5;
-/// The layouts before, and what follows their rows in this one: no patterns, no new names, no limit.
-const EARLIER: [(u8, &[u8]); 2] = [(3, b"\0\0\x03off"), (4, b"\x03off")];
+const VERSION: u8 = 6;
+/// The layouts before, and what follows their rows in this one: no patterns, no new names, no limit,
+/// the patience of 15 min.
+const EARLIER: [(u8, &[u8]); 3] = [
+    (3, b"\0\0\x03off\xa0\xf7\x36"),
+    (4, b"\x03off\xa0\xf7\x36"),
+    (5, b"\xa0\xf7\x36"),
+];
 const NEXT_KEY: &[u8] = b"n";
 const RECORD_PREFIX: u8 = b't';
 /// Rows read at a time while loading.
@@ -44,6 +50,8 @@ pub(super) struct TransferRecord {
     pub(super) rename_unsafe: bool,
     /// What it may receive.
     pub(super) limit: Rate,
+    /// For how long it waits without a byte once it has begun.
+    pub(super) patience_ms: u64,
 }
 
 /// What a transfer was asked to do but for what follows in its record. A link is written without its peers, which follow as text.
@@ -132,7 +140,7 @@ impl StoredRequest {
             rename_unsafe: _,
             serve,
             sync,
-            timeout,
+            deadlines,
         } = request;
         let peers = peers.iter().map(ToString::to_string);
         let bare = Link {
@@ -147,9 +155,14 @@ impl StoredRequest {
             overwrite: *overwrite,
             serve: *serve,
             sync: *sync,
-            timeout_ms: u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX),
+            timeout_ms: millis(deadlines.timeout),
         }
     }
+}
+
+/// As rows keep a time.
+pub(super) fn millis(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
 impl TransferRecord {
@@ -169,7 +182,10 @@ impl TransferRecord {
             rename_unsafe: self.rename_unsafe,
             serve: of.serve,
             sync: of.sync,
-            timeout: Duration::from_millis(of.timeout_ms),
+            deadlines: Deadlines {
+                timeout: Duration::from_millis(of.timeout_ms),
+                patience: Duration::from_millis(self.patience_ms),
+            },
         })
     }
 }
@@ -280,7 +296,10 @@ mod tests {
             rename_unsafe: true,
             serve: false,
             sync: true,
-            timeout: Duration::from_secs(7),
+            deadlines: Deadlines {
+                timeout: Duration::from_secs(7),
+                patience: Duration::from_secs(900),
+            },
         };
         TransferRecord {
             request: StoredRequest::of(&request),
@@ -291,6 +310,7 @@ mod tests {
             only: request.only.patterns().to_vec(),
             rename_unsafe: request.rename_unsafe,
             limit: "5MB/s".parse().unwrap(),
+            patience_ms: 77,
         }
     }
 
@@ -345,6 +365,7 @@ mod tests {
             only: Vec::new(),
             rename_unsafe: false,
             limit: Rate::OFF,
+            patience_ms: 900_000,
             ..record()
         };
         for (version, rest) in EARLIER {
@@ -356,12 +377,14 @@ mod tests {
             table.put(&key(version.into()), &row).unwrap();
         }
         let (loaded, _) = Records::new(store).load().unwrap();
-        assert_eq!(loaded, [(3, whole.clone()), (4, whole)]);
+        let expected = EARLIER.map(|(version, _)| (u64::from(version), whole.clone()));
+        assert_eq!(loaded, expected);
     }
 
     #[test]
     fn a_request_comes_back_with_all_its_peers() {
         let request = record().request().unwrap();
+        assert_eq!(request.deadlines.patience, Duration::from_millis(77));
         assert_eq!(request.peers.len(), 2);
         assert_eq!(request.only.patterns(), ["a/*", "b"]);
         assert!(request.rename_unsafe);

@@ -27,6 +27,7 @@ use super::{
     progress::{Phase, Progress},
     supply::{Need, Supply},
     transfer::Sink,
+    verdict::Deadlines,
 };
 use crate::limits::Pace;
 
@@ -51,8 +52,8 @@ pub(crate) struct StreamRequest {
     pub(crate) only: Only,
     /// Peers to try before the DHT answers, beside those of the link.
     pub(crate) peers: Vec<Multiaddr>,
-    /// The longest time without progress that is not the reader's doing.
-    pub(crate) timeout: Duration,
+    /// How long it does without bytes, for which not the reader is the reason.
+    pub(crate) deadlines: Deadlines,
 }
 
 /// A file that was handed on to its end.
@@ -83,7 +84,7 @@ impl Fetcher {
             link,
             only,
             peers,
-            timeout,
+            deadlines,
         } = request;
         let inner = &self.inner;
         let Some(running) = inner.streams.begin() else {
@@ -97,7 +98,7 @@ impl Fetcher {
             let sought = Sought {
                 link,
                 peers,
-                timeout: *timeout,
+                deadlines: *deadlines,
                 pace: &Pace::default(),
                 is_whole: false,
             };

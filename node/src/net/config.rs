@@ -187,6 +187,9 @@ pub struct DhtConfig {
     pub records_max: usize,
     /// Where connections and routing table entries of one host and one subnet are limited.
     pub diversity: Diversity,
+    /// Whether it answers others, and so enters their routing tables. A node that ends in a moment
+    /// does not: who asks it later waits for nobody.
+    pub serves: bool,
 }
 
 /// Where one host or one subnet must not have too large a part of connections and routing table.
@@ -216,6 +219,7 @@ impl Default for DhtConfig {
             // About 170 bytes each in memory: 22 MiB at most.
             records_max: 128 * 1024,
             diversity: Diversity::Public,
+            serves: true,
         }
     }
 }

@@ -54,8 +54,8 @@ pub(super) struct Dht {
 }
 
 impl Dht {
-    /// A DHT server. Whoever is reachable from nowhere has no believed address, so it enters
-    /// nobody's table.
+    /// A DHT server, unless it is configured to be a client. Whoever is reachable from nowhere has
+    /// no believed address, so it enters nobody's table.
     pub(super) fn new(
         local: PeerId,
         protocol: StreamProtocol,
@@ -81,7 +81,10 @@ impl Dht {
         let mut inner = kad::Behaviour::with_config(local, records, kad);
         // Set outright: otherwise it stays a client until an external address is confirmed, and on
         // a LAN or a testnet nobody would serve.
-        inner.set_mode(Some(Mode::Server));
+        inner.set_mode(Some(match config.serves {
+            true => Mode::Server,
+            false => Mode::Client,
+        }));
         Self {
             inner,
             diversity: config.diversity,

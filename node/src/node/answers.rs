@@ -1,6 +1,9 @@
 //! What the parts know, in the words of the API.
 
-use std::{path::Path, time::SystemTime};
+use std::{
+    path::Path,
+    time::{Duration, SystemTime},
+};
 
 use jiff::Timestamp;
 use libp2p::{Multiaddr, PeerId};
@@ -15,7 +18,7 @@ use shoal_protocol::{
 use crate::{
     api::types as api,
     emulation::Emulation,
-    fetch::{Fetched, FoundProvider, Snapshot, Streamed, TransferInfo, TransferState},
+    fetch::{Deadlines, Fetched, FoundProvider, Snapshot, Streamed, TransferInfo, TransferState},
     net::{self, PeerInfo, Scope, without_peer},
     share::{self, Shared},
     store::{Recipe, ShareRecord, ShareState},
@@ -264,6 +267,15 @@ pub(super) fn progress(at: &Snapshot, rate: u64) -> api::FetchProgress {
         rate,
         sources: at.sources,
         asked: at.asked,
+        waiting_ms: at.waits.map(millis),
+    }
+}
+
+/// How long a fetch does without bytes, as it was asked for.
+pub(super) fn deadlines(timeout_ms: u64, patience_ms: u64) -> Deadlines {
+    Deadlines {
+        timeout: Duration::from_millis(timeout_ms),
+        patience: Duration::from_millis(patience_ms),
     }
 }
 
@@ -352,7 +364,7 @@ pub(super) fn disk(path: &Path) -> api::Disk {
     }
 }
 
-pub(super) fn millis(duration: std::time::Duration) -> u64 {
+pub(super) fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 

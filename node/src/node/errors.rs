@@ -188,16 +188,19 @@ impl From<&FetchError> for ApiError {
     fn from(error: &FetchError) -> Self {
         let message = error.to_string();
         match error {
-            FetchError::NotFound { asked, .. } | FetchError::NoProgress { asked, .. }
-                if asked.iter().any(|(_, it)| is_bad(it)) =>
+            FetchError::NotFound { asked, .. }
+            | FetchError::Denied { asked, .. }
+            | FetchError::NoProgress { asked, .. }
+                if asked.iter().any(|(_, it)| it.is_wrong_bytes()) =>
             {
                 Self::new(ErrorCode::Integrity, message)
                     .hint("the only providers serve damaged content; ask for another source")
             }
-            FetchError::NotFound { .. } => Self::new(ErrorCode::NotFound, message)
-                .hint("check the link, that its sharer is online, and `shoal peers`"),
-            FetchError::NoProgress { .. } => Self::new(ErrorCode::NotFound, message)
-                .hint("what was fetched is kept: run the same fetch again to go on"),
+            FetchError::NotFound { .. }
+            | FetchError::Denied { .. }
+            | FetchError::NoProgress { .. } => {
+                Self::new(ErrorCode::NotFound, message).hint(nobody(error))
+            }
             FetchError::DestinationExists(_) => Self::new(ErrorCode::DestinationExists, message)
                 .hint("choose another place with -o, or replace it with --overwrite"),
             FetchError::NoDestination { cause, .. } => Self::from_io(cause, message)
@@ -310,6 +313,36 @@ fn refused(error: &DagError, message: String) -> ApiError {
     }
 }
 
-fn is_bad(answer: &str) -> bool {
-    answer.contains("wrong bytes")
+/// What to do when no provider is found, or none is left.
+fn nobody(error: &FetchError) -> &'static str {
+    match error {
+        FetchError::NotFound {
+            was_alone: true,
+            asked,
+            ..
+        } if asked.is_empty() => {
+            "check the link, name a node to ask with --peer, or connect to one with `shoal connect \
+             MULTIADDR`"
+        }
+        FetchError::NotFound { asked, .. }
+            if !asked.is_empty() && asked.iter().all(|(_, it)| it.is_unreachable()) =>
+        {
+            "check the link, that its sharer's node runs and is online, and `shoal peers`; then run \
+             the same command again"
+        }
+        FetchError::Denied {
+            has_begun: true, ..
+        } => {
+            "what was fetched is kept: ask the sharer to share it again, then run the same fetch \
+             again to go on"
+        }
+        FetchError::Denied { asked, .. } if asked.iter().any(|(_, it)| it.is_gone()) => {
+            "ask its sharer to share it again; a file that has changed gets a new link"
+        }
+        FetchError::NoProgress { .. } => {
+            "what was fetched is kept: run the same fetch again to go on, or wait longer with \
+             --patience"
+        }
+        _ => "check the link, and ask its sharer whether it is still shared",
+    }
 }

@@ -31,7 +31,11 @@ use libp2p::{PeerId, identity::Keypair};
 use tokio::sync::{Mutex, mpsc};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use self::{observe::Observer, offers::Offers, tables::TableLog};
+use self::{
+    observe::Observer,
+    offers::{Announces, Offers},
+    tables::TableLog,
+};
 use crate::{
     api::{HomeError, HomeLock},
     config::Config,
@@ -39,7 +43,7 @@ use crate::{
     events::{Event, Events},
     fetch::{self, Fetcher, Transfers},
     limits::{Flags, Kept, Limits},
-    net::{ExchangeStream, Journal, Net, NetConfig, NetDeps, NetError},
+    net::{DhtConfig, ExchangeStream, Journal, Net, NetConfig, NetDeps, NetError},
     serve::{ServeStats, Server, Withdrawn},
     store::{Library, SharedStore, Store, StoreError, TableName},
     swarm::Swarms,
@@ -126,7 +130,17 @@ impl Node {
     /// # Errors
     /// [`NodeError`] says which part refused; nothing is left running then.
     pub async fn spawn(config: Config, home: &Path) -> Result<NodeHandle, NodeError> {
-        Self::start(config, home, None, None).await
+        Self::start(config, home, Announces::Everything, None, None).await
+    }
+
+    /// The same, for a node that ends with the fetch that it is started for: it announces only
+    /// what is shared through it while it runs, and answers nobody in the DHT, for records of it and
+    /// entries in routing tables would outlive it.
+    ///
+    /// # Errors
+    /// As for [`Node::spawn`].
+    pub async fn spawn_for_fetch(config: Config, home: &Path) -> Result<NodeHandle, NodeError> {
+        Self::start(config, home, Announces::OnlyNewShares, None, None).await
     }
 
     /// The same, with links that are emulated: a node of a test network.
@@ -138,7 +152,7 @@ impl Node {
         home: &Path,
         emulation: Option<Emulation>,
     ) -> Result<NodeHandle, NodeError> {
-        Self::start(config, home, emulation, None).await
+        Self::start(config, home, Announces::Everything, emulation, None).await
     }
 
     /// The same, as one of many in this process, with whom it shares what it can. Its store is the
@@ -157,18 +171,20 @@ impl Node {
             shared: shared.clone(),
             number,
         };
-        Self::start(config, home, emulation, Some(place)).await
+        let announces = Announces::Everything;
+        Self::start(config, home, announces, emulation, Some(place)).await
     }
 
     async fn start(
         config: Config,
         home: &Path,
+        announces: Announces,
         emulation: Option<Emulation>,
         place: Option<Place>,
     ) -> Result<NodeHandle, NodeError> {
         let lock = HomeLock::acquire(home)?;
         let home = lock.home().to_owned();
-        let offers = Arc::<Offers>::default();
+        let offers = Arc::new(Offers::new(announces));
         let doubts = Arc::<watch::DoubtSignal>::default();
         let events = Events::default();
         let observed = Arc::new(Observer::new(events.clone()));
@@ -193,7 +209,7 @@ impl Node {
             keypair,
             kept,
         } = opened;
-        let mut net_config = net_config(&config, emulation.clone());
+        let mut net_config = net_config(&config, announces, emulation.clone());
         let journal = place.map(|Place { shared, .. }| {
             (net_config.limits.neighbours_max, net_config.idle_timeout) = shared.idle;
             shared.journal
@@ -435,8 +451,13 @@ fn open(
     })
 }
 
-fn net_config(config: &Config, emulation: Option<Emulation>) -> NetConfig {
+fn net_config(config: &Config, announces: Announces, emulation: Option<Emulation>) -> NetConfig {
+    let dht = DhtConfig {
+        serves: announces == Announces::Everything,
+        ..DhtConfig::default()
+    };
     NetConfig {
+        dht,
         network: config.network.name.to_string(),
         listen: config.network.listen.clone(),
         port_fallback: false,

@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     net::{Key, Net},
     serve::Withdrawn,
-    store::{Library, LibraryEvent, ShareRecord, ShareState},
+    store::{Library, LibraryEvent, Origin, ShareRecord, ShareState},
     swarm::Swarms,
 };
 
@@ -27,9 +27,19 @@ struct Changes {
     shares: bool,
 }
 
+/// What a node announces of what it has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Announces {
+    /// All shares, and what it fetches.
+    Everything,
+    /// What is shared through it, and nothing else: it ends with its fetch, and the DHT has no
+    /// withdrawal. Who asks is served all the same.
+    OnlyNewShares,
+}
+
 /// The roots that are to be looked at.
-#[derive(Default)]
 pub(super) struct Offers {
+    announces: Announces,
     dirty: Mutex<BTreeMap<Cid, Changes>>,
     /// The announced roots of which no peer was told in this run yet, by their keys.
     untold: Mutex<HashMap<Key, Cid>>,
@@ -37,6 +47,15 @@ pub(super) struct Offers {
 }
 
 impl Offers {
+    pub(super) fn new(announces: Announces) -> Self {
+        Self {
+            announces,
+            dirty: Mutex::default(),
+            untold: Mutex::default(),
+            changed: Notify::new(),
+        }
+    }
+
     /// Notes what the library tells. Never waits.
     pub(super) fn note(&self, event: &LibraryEvent) {
         let share = match event {
@@ -59,9 +78,12 @@ impl Offers {
 
     /// The keys of all `shares` that are to be found in the DHT.
     pub(super) fn keys(&self, shares: &[Arc<ShareRecord>]) -> Vec<Key> {
+        if self.announces == Announces::OnlyNewShares {
+            return Vec::new();
+        }
         let mut untold = self.untold();
         let announced = shares.iter().filter_map(|share| {
-            let key = announced_key(share)?;
+            let key = self.announced_key(share)?;
             untold.insert(key, share.root.clone());
             Some(key)
         });
@@ -105,17 +127,21 @@ impl Offers {
     }
 }
 
-/// The DHT key of a share that is to be found there.
-fn announced_key(share: &ShareRecord) -> Option<Key> {
-    let announce = share.announce && share.state == ShareState::Live;
-    share
-        .root
-        .digest()
-        .filter(|_| announce)
-        .map(|digest| dht::key(&digest))
-}
-
 impl Offers {
+    /// The DHT key of a share that is to be found there.
+    fn announced_key(&self, share: &ShareRecord) -> Option<Key> {
+        let lasts = match self.announces {
+            Announces::Everything => true,
+            Announces::OnlyNewShares => share.origin != Origin::Fetched,
+        };
+        let announce = lasts && share.announce && share.state == ShareState::Live;
+        share
+            .root
+            .digest()
+            .filter(|_| announce)
+            .map(|digest| dht::key(&digest))
+    }
+
     /// Announces or withdraws a root; whether a share of it is offered, announced or not.
     async fn bring_in_step(
         &self,
@@ -127,8 +153,9 @@ impl Offers {
         let shares = library.shares_of(root);
         let key = root.digest().map(|digest| dht::key(&digest));
         // One share of a root is enough, whatever became of another; so is a fetch's part of it.
-        let part_key = key.filter(|_| swarms.offers(root));
-        let announced = shares.iter().find_map(|share| announced_key(share));
+        let announces_parts = self.announces == Announces::Everything;
+        let part_key = key.filter(|_| announces_parts && swarms.offers(root));
+        let announced = shares.iter().find_map(|share| self.announced_key(share));
         match (announced.or(part_key), key) {
             (Some(key), _) => {
                 self.untold().insert(key, root.clone());

@@ -239,7 +239,7 @@ impl Service for NodeHandle {
             rename_unsafe: request.rename_unsafe,
             serve: !request.no_serve,
             sync: request.sync,
-            timeout: Duration::from_millis(request.timeout_ms),
+            deadlines: answers::deadlines(request.timeout_ms, request.patience_ms),
         };
         let mut attached = self
             .inner
@@ -284,7 +284,7 @@ impl Service for NodeHandle {
             link: request.link.parse()?,
             only: only(request.only)?,
             peers: request.peers,
-            timeout: Duration::from_millis(request.timeout_ms),
+            deadlines: answers::deadlines(request.timeout_ms, request.patience_ms),
         };
         let report = |at, rate| progress.report(answers::progress(&at, rate));
         let streaming = self.inner.fetcher.stream(&request, out, report);

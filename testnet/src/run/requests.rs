@@ -34,6 +34,7 @@ pub(super) fn fetch(root: &str, to: &Path, patience: Duration) -> Result<FetchRe
         no_serve: false,
         sync: false,
         timeout_ms: millis(patience),
+        patience_ms: millis(patience),
     })
 }
 

@@ -118,7 +118,7 @@ fn unknown_content_is_not_found_in_bounded_time() {
     let daemon = world.daemon();
     let other = Daemon::start(&world.beside("other"), &[&daemon]);
     let started = Instant::now();
-    let nobody = ["was not found within", "nobody was named"];
+    let nobody = ["was not found within", "knows a peer that has it"];
     let advises = ["check the link"];
     for command in ["fetch", "ls", "find"] {
         let args = [command, UNKNOWN, "--timeout", "1s"];
@@ -202,7 +202,7 @@ fn a_provider_that_never_comes_back_ends_a_fetch_and_its_progress_is_kept() {
     let mut provider = Daemon::start(&world.beside("provider"), &[]);
     let cid = provider.share(&source)["cid"].as_str().unwrap().to_owned();
     let fetcher = Daemon::start(&world.ground.home, &[&provider]);
-    let args = ["fetch", &cid, "-o", "got", "--timeout", "2s"];
+    let args = ["fetch", &cid, "-o", "got", "--patience", "2s"];
     let command = |json: &str| {
         let mut command = world.ground.command(&args.map(Into::into));
         command.arg(json).stdout(std::process::Stdio::piped());

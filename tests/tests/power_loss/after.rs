@@ -145,7 +145,8 @@ impl<'a> After<'a> {
         let to = self.machine.aside("read");
         let address = &self.running.address;
         let args = ["fetch", &item.cid, "--peer", address, "--no-serve"];
-        let args = [&args[..], &["--timeout", "2s", "-o", text(&to)]].concat();
+        let limits = ["--timeout", "2s", "--patience", "2s"];
+        let args = [&args[..], &limits, &["-o", text(&to)]].concat();
         let read = self.machine.reader.run(&args);
         if read.code == Some(0) {
             assert_same_tree(&item.original, &to);

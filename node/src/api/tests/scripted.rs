@@ -174,6 +174,7 @@ impl Service for Scripted {
             rate: 0,
             sources: 1,
             asked: 1,
+            waiting_ms: None,
         });
         if slow {
             self.seen.notified().await;
@@ -306,6 +307,7 @@ fn transfer(state: TransferState) -> Transfer {
             rate: 0,
             sources: 1,
             asked: 1,
+            waiting_ms: None,
         },
         limit: Rate::OFF,
         waits_for: None,

@@ -37,16 +37,27 @@ pub struct FetchRequest {
     /// Answer only when the bytes are flushed to disk.
     #[serde(default)]
     pub sync: bool,
-    /// Longest time without progress before the fetch gives up.
+    /// Longest time without a byte until the first block has come. The fetch gives up then, and at
+    /// once when everybody who could be asked says no.
     #[serde(default = "timeout_ms_default")]
     pub timeout_ms: u64,
+    /// Longest time without a byte from then on: the fetch waits for a provider to come back.
+    #[serde(default = "patience_ms_default")]
+    pub patience_ms: u64,
 }
 
 /// 60 s: the documented default of `--timeout`.
 pub const TIMEOUT_MS_DEFAULT: u64 = 60_000;
 
+/// 15 min: the documented default of `--patience`.
+pub const PATIENCE_MS_DEFAULT: u64 = 900_000;
+
 fn timeout_ms_default() -> u64 {
     TIMEOUT_MS_DEFAULT
+}
+
+fn patience_ms_default() -> u64 {
+    PATIENCE_MS_DEFAULT
 }
 
 /// Where a fetch lands.
@@ -80,6 +91,9 @@ pub struct FetchProgress {
     pub sources: u32,
     /// Peers that were asked for providers.
     pub asked: u32,
+    /// How long no byte has come, where the fetch has begun and waits for a provider.
+    #[schema(required)]
+    pub waiting_ms: Option<u64>,
 }
 
 /// What a fetch is busy with.
@@ -167,9 +181,13 @@ pub struct CatRequest {
     #[serde(default)]
     #[schema(value_type = Vec<String>)]
     pub peers: Vec<Multiaddr>,
-    /// Longest time without progress before it gives up; a reader that waits does not count.
+    /// Longest time without a byte until the first block has come; a reader that waits does not
+    /// count.
     #[serde(default = "timeout_ms_default")]
     pub timeout_ms: u64,
+    /// Longest time without a byte from then on.
+    #[serde(default = "patience_ms_default")]
+    pub patience_ms: u64,
 }
 
 /// A file whose bytes were all sent.
@@ -199,7 +217,7 @@ pub struct ListRequest {
     #[serde(default)]
     #[schema(value_type = Vec<String>)]
     pub peers: Vec<Multiaddr>,
-    /// Longest time without progress before it gives up.
+    /// Longest time without an answer that helps before it gives up.
     #[serde(default = "timeout_ms_default")]
     pub timeout_ms: u64,
 }
@@ -268,7 +286,7 @@ pub enum EntryKind {
 pub struct FindRequest {
     /// The link as it was given.
     pub link: String,
-    /// Longest time without progress before it gives up.
+    /// Longest time without an answer that helps before it gives up.
     #[serde(default = "timeout_ms_default")]
     pub timeout_ms: u64,
 }

@@ -23,7 +23,7 @@ pub use event::{Event, Occurrence};
 pub use fetch::{
     CatRequest, CatResult, Destination, EntryKind, FetchPhase, FetchProgress, FetchRequest,
     FetchResult, FindProgress, FindRequest, Found, ListEntry, ListProgress, ListRequest, Listing,
-    Provider, Renamed, Source, TIMEOUT_MS_DEFAULT,
+    PATIENCE_MS_DEFAULT, Provider, Renamed, Source, TIMEOUT_MS_DEFAULT,
 };
 pub use limits::{LimitSource, Limits, LimitsChange, MonthlyLimit, RateLimit};
 pub use node::{

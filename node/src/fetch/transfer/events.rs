@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use libp2p::{Multiaddr, PeerId};
 use shoal_protocol::{
-    exchange::{Availability, PeerHint, pace},
+    exchange::{Availability, Missing, PeerHint},
     planner::{Action, Arrival, Blame, Holdings, ProviderId, Refused, Removal},
 };
 use tracing::Instrument as _;
@@ -12,8 +12,9 @@ use tracing::Instrument as _;
 use super::{
     super::{
         FetchError,
+        answer::Answer,
         contacts::Contacted,
-        discovery::Candidate,
+        discovery::{Candidate, Found},
         landing::LandError,
         progress::Phase,
         reputation::BAN_TIME,
@@ -27,27 +28,44 @@ use super::{
 impl Transfer {
     /// A peer asked this node about the root: it may have a part of it by now.
     pub(super) fn handle_guest(&mut self, peer: PeerId) {
-        self.handle_candidate(Candidate {
-            peer,
-            addresses: Vec::new(),
-            told_by: None,
-        });
-    }
-
-    pub(super) fn handle_candidate(&mut self, candidate: Candidate) {
-        if candidate.peer == self.setup.net.peer_id() {
-            return;
-        }
-        if self
-            .setup
-            .offences
-            .is_out(&candidate.peer, &self.setup.root)
-        {
-            let answer = "served wrong bytes before".to_owned();
-            self.setup.contacts.out(candidate.peer, answer);
-        } else {
+        if self.is_acceptable(peer) {
+            let candidate = Candidate {
+                peer,
+                addresses: Vec::new(),
+                told_by: None,
+            };
             self.setup.contacts.consider(candidate, Instant::now());
         }
+    }
+
+    pub(super) fn handle_found(&mut self, found: Found) {
+        match found {
+            Found::Candidate(candidate) => self.handle_candidate(candidate),
+            Found::Nobody { address, why } => self.setup.contacts.nobody_at(address, why),
+            Found::RoundEnded { began, asked } => {
+                self.setup.contacts.round_ended();
+                self.wait.round_ended(began, asked);
+            }
+        }
+    }
+
+    fn handle_candidate(&mut self, candidate: Candidate) {
+        if self.is_acceptable(candidate.peer) {
+            self.setup.contacts.named(candidate, Instant::now());
+        }
+    }
+
+    /// Whether a peer may be asked; one that served wrong bytes is out.
+    fn is_acceptable(&mut self, peer: PeerId) -> bool {
+        if peer == self.setup.net.peer_id() {
+            return false;
+        }
+        let is_out = self.setup.offences.is_out(&peer, &self.setup.root);
+        if is_out && !self.setup.contacts.is_out(peer) {
+            let answer = Answer::WrongBytesBefore;
+            self.setup.contacts.out(peer, answer, Instant::now());
+        }
+        !is_out
     }
 
     pub(super) fn handle_contacted(&mut self, contacted: Contacted) {
@@ -68,7 +86,7 @@ impl Transfer {
             Err(error) => {
                 tracing::debug!(peer = %contacted.peer, error, "no exchange");
                 let contacts = &mut self.setup.contacts;
-                contacts.later(contacted.peer, error, Instant::now());
+                contacts.unreachable(contacted.peer, error, Instant::now());
             }
         }
     }
@@ -92,12 +110,15 @@ impl Transfer {
                     }
                 }
                 SessionEvent::Progress(want, grown) => {
-                    self.note_growth(grown, now);
+                    self.wait.grew(grown);
                     self.planner.progress(provider, want, grown, now);
                 }
                 SessionEvent::Missing(want, why) => {
                     tracing::debug!(?provider, ?why, "a provider is missing a block");
                     self.handle_missing(source, want, why);
+                    if why != Missing::Beyond {
+                        self.wait.lacks(provider, why);
+                    }
                 }
                 SessionEvent::Misfit(want) => {
                     tracing::debug!(?provider, "a block does not fit what there is of it");
@@ -110,15 +131,6 @@ impl Transfer {
                 SessionEvent::Hint(peers) => self.handle_hint(provider, peers),
                 SessionEvent::Ended(end) => self.handle_ended(provider, &end),
             }
-        }
-    }
-
-    /// Parts of blocks are progress where they come as fast as on the slowest line: who drips must
-    /// not keep a fetch waiting.
-    fn note_growth(&mut self, bytes: u32, now: Duration) {
-        self.grown = self.grown.saturating_add(bytes.into());
-        if self.grown >= pace::bytes_in(now.saturating_sub(self.moved)) {
-            (self.moved, self.grown) = (now, 0);
         }
     }
 
@@ -148,15 +160,15 @@ impl Transfer {
                 let added = self.add_member(provider);
                 return self.handle_holdings(provider, added, Holdings::Leaves(ranges));
             }
-            Availability::Partial { .. } => "has only a part of it",
-            Availability::Absent => "does not have it",
-            Availability::Gone => "does not share it any more",
+            Availability::Partial { .. } => Answer::PartOnly,
+            Availability::Absent => Answer::Absent,
+            Availability::Gone => Answer::Gone,
             Availability::Busy { retry_after_ms } => {
                 let retry_after = Duration::from_millis(retry_after_ms.into());
                 return self.handle_busy(provider, retry_after);
             }
         };
-        self.drop_session(provider, answer.to_owned());
+        self.drop_session(provider, answer);
     }
 
     fn add_member(&mut self, provider: ProviderId) -> Result<(), Refused> {
@@ -173,16 +185,14 @@ impl Transfer {
         holdings: Holdings,
     ) {
         if let Err(refused) = added {
-            return self.drop_session(provider, refused.to_string());
+            return self.drop_session(provider, Answer::Ended(refused.to_string()));
         }
         let has_any = match &holdings {
             Holdings::Leaves(ranges) => !ranges.is_empty(),
             Holdings::Everything => true,
             Holdings::Nothing => false,
         };
-        // Only the first answer counts as progress: words alone must not keep it waiting.
         if has_any && self.setup.progress.snapshot().phase == Phase::Finding {
-            self.moved = self.now();
             self.setup.progress.phase(Phase::Listing);
         }
         if let Some(session) = self.sessions.get_mut(&provider)
@@ -240,11 +250,12 @@ impl Transfer {
             SessionEnd::Closed(_) | SessionEnd::Lost(_) => {
                 self.setup
                     .contacts
-                    .later(peer, end.to_string(), Instant::now());
+                    .later(peer, Answer::of_end(end), Instant::now());
             }
             SessionEnd::Violation(_) => {
                 tracing::warn!(%peer, %end, "a provider is out");
-                self.setup.contacts.out(peer, end.to_string());
+                let answer = Answer::of_end(end);
+                self.setup.contacts.out(peer, answer, Instant::now());
             }
         }
     }
@@ -272,7 +283,7 @@ impl Transfer {
         } = verdict;
         match result {
             Ok(()) => {
-                self.moved = self.now();
+                self.wait.block_verified();
                 self.planner.block_verified(want);
                 let Some(want) = self.wants.remove(&want) else {
                     return Ok(());
@@ -322,7 +333,8 @@ impl Transfer {
         match action {
             Action::Want { provider, wants } => {
                 if !self.ask(provider, &wants) {
-                    self.drop_session(provider, "does not take requests".to_owned());
+                    let answer = Answer::Ended("does not take requests".to_owned());
+                    self.drop_session(provider, answer);
                 }
             }
             Action::Cancel { provider, want } => {
@@ -330,13 +342,17 @@ impl Transfer {
             }
             Action::Drop { provider, blame } => match blame {
                 Blame::BadBlock => self.blame(provider),
-                Blame::Unasked => self.put_out(provider, "sent what was not asked".to_owned()),
-                Blame::Stalled => self.drop_session(provider, "stalled".to_owned()),
+                Blame::Unasked => {
+                    let what = "it sent what was not asked".to_owned();
+                    self.put_out(provider, Answer::Violation(what));
+                }
+                Blame::Stalled => self.drop_session(provider, Answer::Stalled),
             },
         }
     }
 
     fn end_session(&mut self, provider: ProviderId) {
+        self.wait.left(provider);
         if let Some(session) = self.sessions.remove(&provider) {
             let serial = session.serial();
             self.end_requests(provider);
@@ -345,7 +361,7 @@ impl Transfer {
     }
 
     /// Ends a session whose peer may be asked again later.
-    fn drop_session(&mut self, provider: ProviderId, answer: String) {
+    pub(super) fn drop_session(&mut self, provider: ProviderId, answer: Answer) {
         self.end_session(provider);
         self.planner
             .remove_provider(provider, Removal::Lost, self.now());
@@ -355,17 +371,17 @@ impl Transfer {
     }
 
     /// Ends a session whose peer is not asked again by this transfer.
-    fn put_out(&mut self, provider: ProviderId, answer: String) {
+    fn put_out(&mut self, provider: ProviderId, answer: Answer) {
         self.end_session(provider);
         self.forget_parts_of(provider);
         if let Some(peer) = self.setup.contacts.peer(provider) {
-            self.setup.contacts.out(peer, answer);
+            self.setup.contacts.out(peer, answer, Instant::now());
         }
     }
 
     /// Ends a session whose peer served wrong bytes; it is out for this root.
     fn blame(&mut self, provider: ProviderId) {
-        self.put_out(provider, "served wrong bytes".to_owned());
+        self.put_out(provider, Answer::WrongBytes);
         let Some(peer) = self.setup.contacts.peer(provider) else {
             return;
         };

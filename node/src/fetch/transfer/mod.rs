@@ -3,14 +3,15 @@
 //! A [`Transfer`] owns the planner, the sessions and the wants of one fetch, and moves messages
 //! between them: needs come in from the supply, the planner says whom to ask, sessions bring
 //! blocks, landing jobs say whether they were what they claim. It does no disk work, no hashing and
-//! no look-ups itself. It ends when the supply is done and nothing is in flight, when nothing has
-//! moved for the time-out, when the disk refuses, or when it is dropped; dropping it ends all
-//! sessions.
+//! no look-ups itself. It ends when the supply is done and nothing is in flight, when no provider
+//! is left or none delivers ([`verdict`](super::verdict)), when the disk refuses, or when it is
+//! dropped; dropping it ends all sessions.
 
 mod early;
 mod events;
 mod landers;
 mod parts;
+mod wait;
 
 use std::{
     collections::HashMap,
@@ -23,19 +24,23 @@ use shoal_protocol::{
     address::{Cid, Digest},
     planner::{Order, Part, Planner, PlannerConfig, ProviderId, WantId},
 };
-use tokio::{sync::mpsc, task::JoinHandle};
+use tokio::{
+    sync::{Notify, mpsc},
+    task::JoinHandle,
+};
 use tokio_util::{sync::DropGuard, task::TaskTracker};
 
 use self::{
     early::Early,
     landers::{Landers, Verdict},
+    wait::Wait,
 };
 use super::{
     FetchError,
     assembly::{Assembly, Slot},
     buffers::{Buffers, TRANSFER_IN_FLIGHT_BYTES},
     contacts::{Contacted, Contacts},
-    discovery::Candidate,
+    discovery::Found,
     halves::NEEDS_QUEUED_MAX,
     journal::Journal,
     landing::{LandError, Landing, Target},
@@ -43,8 +48,9 @@ use super::{
     reputation::Reputation,
     session::{Received, Session, Told},
     supply::Need,
+    verdict::Deadlines,
 };
-use crate::{deadline::RunningTime, limits::Limits, net::Net};
+use crate::{limits::Limits, net::Net};
 
 /// Events of sessions waiting for the transfer; each block among them counts in the buffer budget.
 const EVENTS_QUEUED_MAX: usize = 256;
@@ -61,7 +67,7 @@ const BLOCK_BYTES_CAP: u32 = 2 << 20;
 /// How long the first chunks wait for others to choose from: walking a file's leaves takes some
 /// microseconds each.
 const GATHER_TIME: Duration = Duration::from_millis(5);
-/// The longest sleep of a transfer; the time-out and the rates are looked at this often.
+/// The longest sleep of a transfer; whether it goes on and the rates are looked at this often.
 const TICK_MAX: Duration = Duration::from_millis(500);
 
 /// What a transfer is given.
@@ -69,7 +75,9 @@ pub(super) struct Setup {
     pub(super) root: Cid,
     pub(super) contacts: Contacts,
     pub(super) opened: mpsc::Receiver<Contacted>,
-    pub(super) candidates: mpsc::Receiver<Candidate>,
+    pub(super) found: mpsc::Receiver<Found>,
+    /// Has the DHT asked at once.
+    pub(super) hurry: Arc<Notify>,
     /// Whether leaves have their numbers, so that partial holders can be asked for them.
     pub(super) is_whole: bool,
     /// Whether blocks are asked for in the order in which they are needed.
@@ -85,7 +93,7 @@ pub(super) struct Setup {
     pub(super) net: Net,
     /// Everything that works for this transfer.
     pub(super) tasks: TaskTracker,
-    pub(super) timeout: Duration,
+    pub(super) deadlines: Deadlines,
 }
 
 /// The asynchronous half of a fetch.
@@ -105,12 +113,7 @@ pub(super) struct Transfer {
     event_sender: mpsc::Sender<Told>,
     landers: Landers,
     verdicts: mpsc::Receiver<Vec<Verdict>>,
-    /// The planner's clock, which a gap in this machine's own time does not move.
-    clock: RunningTime,
-    /// When something moved last, by that clock.
-    moved: Duration,
-    /// Bytes of unfinished blocks that came since.
-    grown: u64,
+    wait: Wait,
     /// Until when nothing is asked for, so that there is something to choose from.
     gathers_until: Option<Instant>,
 }
@@ -196,9 +199,7 @@ impl Transfer {
             event_sender,
             landers,
             verdicts,
-            clock: RunningTime::start(TICK_MAX),
-            moved: Duration::ZERO,
-            grown: 0,
+            wait: Wait::new(),
             gathers_until: None,
         }
     }
@@ -224,12 +225,10 @@ impl Transfer {
     ) -> Result<T, FetchError> {
         let mut outcome = None;
         // What was done between two drives was no waiting for peers.
-        self.clock.go_on();
-        self.moved = self.now();
+        self.wait.begins();
         self.gathers_until = sink.landing.as_ref().map(|_| Instant::now() + GATHER_TIME);
         let mut events = Vec::with_capacity(EVENTS_PER_TURN);
         let mut needs = Vec::with_capacity(NEEDS_PER_TURN);
-        let mut last = self.setup.progress.snapshot();
         loop {
             if self.wants.is_empty()
                 && self.setup.needs.is_empty()
@@ -250,9 +249,7 @@ impl Transfer {
                     self.handle_events(&mut events, sink);
                 }
                 Some(contacted) = self.setup.opened.recv() => self.handle_contacted(contacted),
-                Some(candidate) = self.setup.candidates.recv() => {
-                    self.handle_candidate(candidate);
-                }
+                Some(found) = self.setup.found.recv() => self.handle_found(found),
                 1.. = self.setup.needs.recv_many(&mut needs, NEEDS_PER_TURN),
                     if self.planner.room() >= NEEDS_PER_TURN =>
                 {
@@ -267,14 +264,9 @@ impl Transfer {
             }
             let (sources, asked) = (self.sessions.len(), self.setup.contacts.count());
             self.setup.progress.peers(sources, asked);
-            let now = self.setup.progress.snapshot();
-            // Time counts while something is asked for: what nobody needs yet nobody is late with.
-            if now != last || self.wants.is_empty() {
-                (last, self.moved) = (now, self.now());
-            }
             self.setup.contacts.return_to(Instant::now());
             self.act();
-            self.check_timeout()?;
+            self.check_wait()?;
         }
     }
 
@@ -354,26 +346,6 @@ impl Transfer {
         }
     }
 
-    fn check_timeout(&self) -> Result<(), FetchError> {
-        if let Some(spent) = self.setup.limits.spent() {
-            return Err(spent.into());
-        }
-        if self.now().saturating_sub(self.moved) < self.setup.timeout {
-            return Ok(());
-        }
-        let asked = self.setup.contacts.asked();
-        let timeout = self.setup.timeout;
-        if self.received.is_empty() {
-            Err(FetchError::NotFound {
-                root: self.setup.root.clone(),
-                timeout,
-                asked,
-            })
-        } else {
-            Err(FetchError::NoProgress { timeout, asked })
-        }
-    }
-
     fn until_tick(&self) -> Duration {
         let deadline = self
             .planner
@@ -388,7 +360,7 @@ impl Transfer {
 
     /// Time since the transfer began, in which this process ran.
     fn now(&self) -> Duration {
-        self.clock.now()
+        self.wait.running()
     }
 }
 

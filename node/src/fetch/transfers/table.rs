@@ -14,7 +14,7 @@ use super::{
     super::{
         FetchError, FetchRequest, Fetched, Outcome,
         progress::{Progress, Snapshot, Totals},
-        record::{Fate, Place, Reached, StoredRequest, TransferRecord},
+        record::{Fate, Place, Reached, StoredRequest, TransferRecord, millis},
     },
     ControlError, FINISHED_MAX, FetchEvent, Pause, Tell, Ticket, Told, TransferInfo, TransferState,
 };
@@ -228,6 +228,7 @@ impl Entry {
             only: self.request.only.patterns().to_vec(),
             rename_unsafe: self.request.rename_unsafe,
             limit: self.pace.rate(),
+            patience_ms: millis(self.request.deadlines.patience),
         })
     }
 

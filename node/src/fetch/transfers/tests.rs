@@ -10,7 +10,7 @@ use shoal_protocol::{
 };
 
 use super::*;
-use crate::fetch::{Only, Renamed};
+use crate::fetch::{Deadlines, Only, Renamed};
 use crate::store::FileStat;
 
 fn store(home: &tempfile::TempDir) -> Store {
@@ -36,7 +36,10 @@ fn request(content: &str, output: &str) -> FetchRequest {
         rename_unsafe: false,
         serve: true,
         sync: false,
-        timeout: Duration::from_secs(1),
+        deadlines: Deadlines {
+            timeout: Duration::from_secs(1),
+            patience: Duration::from_secs(1),
+        },
     }
 }
 
@@ -108,7 +111,10 @@ fn the_same_fetch_attaches_and_another_one_does_not() {
     };
     check(overwrite, 4);
     let hurried = FetchRequest {
-        timeout: Duration::from_millis(1),
+        deadlines: Deadlines {
+            timeout: Duration::from_millis(1),
+            patience: Duration::from_millis(1),
+        },
         ..request("a", "/a")
     };
     check(hurried, first.id);
