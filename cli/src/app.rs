@@ -37,7 +37,7 @@ pub(crate) struct App {
 pub(crate) fn run(cli: Cli) -> ExitCode {
     let output = Output::new(&cli.global);
     match run_command(cli, output) {
-        Ok(code) => code,
+        Ok(code) => output.ended(code),
         Err(error) => output.error(&error),
     }
 }
@@ -82,6 +82,7 @@ async fn dispatch(app: &App, global: Global, command: Command) -> Result<ExitCod
         Command::Resume(args) => commands::transfers::resume(app, args).await,
         Command::Cancel(args) => commands::transfers::cancel(app, args).await,
         Command::Ls(args) => commands::ls::run(app, args).await,
+        Command::Link(args) => commands::link::run(app, args).await,
         Command::Unshare(args) => commands::unshare::run(app, args).await,
         Command::Find(args) => commands::find::run(app, args).await,
         Command::Peers => commands::peers::list(app).await,

@@ -124,6 +124,8 @@ pub(crate) enum Command {
     Cancel(TransferArgs),
     /// List my shares, or the tree behind a link without fetching it
     Ls(LsArgs),
+    /// Print the link of a share again
+    Link(LinkArgs),
     /// Stop serving a share; the files stay where they are
     Unshare(UnshareArgs),
     /// Show who provides a link
@@ -262,8 +264,9 @@ pub(crate) enum Attribute {
 
 #[derive(Debug, Args)]
 pub(crate) struct FetchArgs {
-    /// A link or a CID
-    pub(crate) link: String,
+    /// A link or a CID; the pieces of one that was wrapped are put together
+    #[arg(required = true, value_name = "LINK")]
+    pub(crate) link: Vec<String>,
     /// Where to put it: an existing folder, or ending in /, means into it [default: here, under its
     /// own name]
     #[arg(long, short, value_name = "PATH")]
@@ -365,13 +368,27 @@ fn duration(text: &str) -> Result<Duration, String> {
 
 #[derive(Debug, Args)]
 pub(crate) struct LsArgs {
-    /// A link or a CID
-    pub(crate) link: Option<String>,
+    /// A link or a CID; the pieces of one that was wrapped are put together
+    #[arg(value_name = "LINK")]
+    pub(crate) link: Vec<String>,
     /// Ask this peer first, may be given several times
     #[arg(long, value_name = "MULTIADDR", requires = "link")]
     pub(crate) peer: Vec<Multiaddr>,
     #[command(flatten)]
     pub(crate) timeout: Timeout,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct LinkArgs {
+    /// The name of a share, its CID or link, or the path that was shared; `shoal ls` shows them
+    #[arg(value_name = "NAME|CID|PATH")]
+    pub(crate) target: String,
+    /// Print the long form, which can be read and written by hand
+    #[arg(long)]
+    pub(crate) long: bool,
+    /// Print the link as a QR code too
+    #[arg(long)]
+    pub(crate) qr: bool,
 }
 
 #[derive(Debug, Args)]
@@ -383,8 +400,9 @@ pub(crate) struct UnshareArgs {
 
 #[derive(Debug, Args)]
 pub(crate) struct FindArgs {
-    /// A link or a CID
-    pub(crate) link: String,
+    /// A link or a CID; the pieces of one that was wrapped are put together
+    #[arg(required = true, value_name = "LINK")]
+    pub(crate) link: Vec<String>,
     #[command(flatten)]
     pub(crate) timeout: Timeout,
 }
@@ -474,6 +492,9 @@ mod tests {
         check("shoal limits --up 5", false);
         check("shoal limits --reset --up off", false);
         check("shoal ls", true);
+        check("shoal link photos --long --qr", true);
+        check("shoal link", false);
+        check("shoal fetch shoal:S00AY 4T9Q7 -o dir", true);
         check("shoal config", true);
         check("shoal config set network.mdns off", true);
         check("shoal config set network.mdns", false);

@@ -1,6 +1,7 @@
 //! What is printed: results on stdout, everything else on stderr.
 //!
-//! With `--json` stdout gets JSON only: the result, or the error. This module is the only one that
+//! With `--json` stdout gets JSON only: the result, or the error. A command whose result cannot be
+//! written fails, unless its reader has gone. This module is the only one that
 //! prints, and what it prints of other peers' making has been escaped by [`crate::human`].
 
 #![allow(clippy::print_stdout, clippy::print_stderr)]
@@ -9,6 +10,7 @@ use std::{
     fmt::Display,
     io::{self, IsTerminal, Write as _},
     process::ExitCode,
+    sync::OnceLock,
 };
 
 use clap::builder::styling::{AnsiColor, Style};
@@ -59,6 +61,49 @@ impl Output {
         print_text(&lines.buffer);
     }
 
+    /// More lines of a result for people; with `--json` the document has it all.
+    pub(crate) fn more(&self, text: impl FnOnce(&mut Text)) {
+        if !self.json {
+            let mut lines = Text {
+                buffer: String::new(),
+                color: self.stdout_color,
+            };
+            text(&mut lines);
+            print_text(&lines.buffer);
+        }
+    }
+
+    /// Whether all that was printed on stdout has got there.
+    ///
+    /// # Errors
+    /// When some of it could not be written, for another reason than that nobody reads it any more.
+    pub(crate) fn written(&self) -> Result<(), ApiError> {
+        FAILED.get().map_or(Ok(()), unwritten)
+    }
+
+    /// Whether nobody reads stdout any more, or nothing can be written to it.
+    pub(crate) fn is_closed(&self) -> bool {
+        FAILED.get().is_some()
+    }
+
+    /// How a command ends that has done its part: badly if its result could not be written.
+    pub(crate) fn ended(&self, code: ExitCode) -> ExitCode {
+        match self.written() {
+            Err(error) if code == ExitCode::SUCCESS => self.error(&error),
+            _ => code,
+        }
+    }
+
+    /// Columns and rows of the terminal that results go to, if one is there and says so.
+    pub(crate) fn terminal(&self) -> Option<(usize, usize)> {
+        if self.json || !io::stdout().is_terminal() {
+            return None;
+        }
+        let size = rustix::termios::tcgetwinsize(io::stdout()).ok()?;
+        let size = (usize::from(size.ws_col), usize::from(size.ws_row));
+        (size.0 > 0 && size.1 > 0).then_some(size)
+    }
+
     /// Something worth knowing that is not the result; not with `--quiet`.
     pub(crate) fn note(&self, note: impl Display) {
         if !self.quiet {
@@ -78,11 +123,13 @@ impl Output {
 
     /// Reports the failure that ends the command.
     pub(crate) fn error(&self, error: &ApiError) -> ExitCode {
-        if self.json {
+        if self.json && FAILED.get().is_none() {
             print_json(&ErrorBody {
                 error: error.clone(),
             });
-        } else {
+        }
+        // An error that stdout does not take is told nevertheless.
+        if !self.json || FAILED.get().is_some() {
             let style = AnsiColor::Red.on_default().bold();
             let label = paint(self.stderr_color, style, "error:");
             eprint_line(&format_args!(
@@ -208,9 +255,13 @@ pub(crate) fn usage_error(error: &clap::Error) -> ExitCode {
             error: ApiError::new(ErrorCode::Usage, message.trim_start_matches("error: "))
                 .hint("see `shoal help`"),
         });
-    } else {
-        // Nobody reads what cannot be written.
-        let _ = error.print();
+    } else if let Err(failed) = error.print().and_then(|()| io::stdout().flush())
+        && let Err(unwritten) = unwritten(&failed)
+        && !error.use_stderr()
+    {
+        // Help or the version, to a stdout that does not take it.
+        eprint_line(&format_args!("error: {unwritten}"));
+        return ExitCode::from(unwritten.code.exit());
     }
     ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(ErrorCode::Usage.exit()))
 }
@@ -233,12 +284,39 @@ fn print_json<T: Serialize>(document: &T) {
     }
 }
 
-/// A reader that has seen enough (`| head`) is no failure of the command.
+/// The first failure to write to stdout; nothing is written there after it.
+static FAILED: OnceLock<io::Error> = OnceLock::new();
+
+/// Writes all of a text, or keeps the failure for [`Output::written`].
 fn print_text(text: &str) {
+    if FAILED.get().is_some() {
+        return;
+    }
     let mut stdout = io::stdout().lock();
-    let _ = stdout
-        .write_all(text.as_bytes())
-        .and_then(|()| stdout.flush());
+    let written = match text {
+        // An empty result is a result: what takes nothing at all says so.
+        "" => rustix::io::write(&stdout, &[])
+            .map(drop)
+            .map_err(io::Error::from),
+        text => stdout.write_all(text.as_bytes()),
+    };
+    if let Err(error) = written.and_then(|()| stdout.flush()) {
+        // Another thread's failure is as good as this one.
+        let _ = FAILED.set(error);
+    }
+}
+
+/// The failure of a command whose result cannot be written. A reader that has seen enough (`| head`)
+/// is none.
+fn unwritten(error: &io::Error) -> Result<(), ApiError> {
+    if error.kind() == io::ErrorKind::BrokenPipe {
+        return Ok(());
+    }
+    let message = format!("cannot write the result to standard output: {error}");
+    Err(ApiError::from_io(error, message).hint(
+        "the command itself was carried out; free some space where its output goes, or send it \
+         elsewhere",
+    ))
 }
 
 fn eprint_line(line: &dyn Display) {

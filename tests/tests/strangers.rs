@@ -74,7 +74,7 @@ fn a_link_carries_peers_and_a_path() {
     let shared = a.run(&["share", text(&source), "--no-announce"]).ok();
     let link = shared["link"].as_str().unwrap();
     assert!(
-        link.starts_with("shoal:") && link.contains("name=tree"),
+        link.starts_with("shoal:S") && link.ends_with("/tree"),
         "{link}"
     );
 
@@ -83,7 +83,7 @@ fn a_link_carries_peers_and_a_path() {
         .ok();
     assert_same_tree(&source, &into.join("tree"));
 
-    let path = link.replacen('?', "/deep/er?", 1);
+    let path = format!("{link}/deep/er");
     let fetched = b
         .run(&["fetch", &path, "-o", &format!("{}/", text(&into))])
         .ok();
@@ -93,6 +93,31 @@ fn a_link_carries_peers_and_a_path() {
         "the bytes are on this disk already"
     );
     assert_eq!(fetched["local_bytes"], 70_000);
+}
+
+#[test]
+fn a_file_of_one_chunk_has_its_size_as_soon_as_it_is_known() {
+    let dir = scratch();
+    let a = Daemon::start(&dir.path().join("a"), &[]);
+    let b = Daemon::start(&dir.path().join("b"), &[]);
+    for size in [0_usize, 1, 1000, 1 << 20, (1 << 20) + 1] {
+        let name = format!("f{size}");
+        write_content(&dir.path().join(&name), &name, size);
+        let shared = a.share(&dir.path().join(&name));
+        let link = shared["link"].as_str().unwrap();
+        let listed = |node: &Daemon| node.run(&["ls", link]).ok()["size"].clone();
+        assert_eq!(listed(&a), size, "{shared}");
+        if (1..=1 << 20).contains(&size) {
+            // Its root is its only chunk, and does not say how long it is.
+            assert!(listed(&b).is_null(), "{shared}");
+        }
+        let fetched = b.fetch(link, &dir.path().join(format!("got-{name}")));
+        assert_eq!(fetched["size"], size, "{fetched}");
+        assert_eq!(listed(&b), size, "{shared}");
+        let mine = b.run(&["ls"]).ok();
+        let mine = mine["entries"].as_array().unwrap().last().unwrap().clone();
+        assert_eq!((&mine["name"], &mine["size"]), (&name.into(), &size.into()));
+    }
 }
 
 #[test]

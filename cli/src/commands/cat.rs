@@ -21,11 +21,11 @@ use crate::{
     session::{Purpose, Session},
 };
 
-pub(super) async fn run(app: &App, args: FetchArgs) -> Result<(), ApiError> {
+pub(super) async fn run(app: &App, link: String, args: FetchArgs) -> Result<(), ApiError> {
     let request = CatRequest {
         timeout_ms: args.deadlines.timeout.millis(),
         patience_ms: args.deadlines.patience_millis(),
-        link: args.link,
+        link,
         only: args.only,
         peers: args.peer,
     };

@@ -104,5 +104,6 @@ async fn announce(app: &App, host: &Host) -> Result<(), ApiError> {
         api: host.socket().display().to_string(),
     };
     app.output.result(&ready, |lines| lines.line(text));
-    Ok(())
+    // Whoever waits for this line would wait for ever.
+    app.output.written()
 }

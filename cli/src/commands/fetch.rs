@@ -14,7 +14,7 @@ use shoal_node::api::{
 };
 use tokio::sync::watch;
 
-use super::{cat, interruptible, show_warnings};
+use super::{cat, given, interruptible, show_warnings};
 use crate::{
     app::{self, App},
     args::{CommandAddresses, FetchArgs},
@@ -34,11 +34,11 @@ const LOOK_PATIENCE: Duration = Duration::from_secs(1);
 const RENAMED_SHOWN_MAX: usize = 20;
 
 pub(crate) async fn run(app: &App, args: FetchArgs) -> Result<(), ApiError> {
-    ApiError::parse_link(&args.link)?;
+    let link = given::link(app, &args.link)?;
     if args.stdout {
-        return cat::run(app, args).await;
+        return cat::run(app, link, args).await;
     }
-    let (request, addresses) = request(args)?;
+    let (request, addresses) = request(link, args)?;
     let session = Session::open(app, Purpose::Fetching, &addresses).await?;
     let result = fetch(app, &session, &request).await;
     if let Ok(result) = &result {
@@ -95,12 +95,12 @@ async fn leave_to_daemon(session: &Session, transfer: &mut watch::Receiver<Optio
     let _ = tokio::time::timeout(HANGUP_GRACE, leaving).await;
 }
 
-fn request(args: FetchArgs) -> Result<(FetchRequest, CommandAddresses), ApiError> {
+fn request(link: String, args: FetchArgs) -> Result<(FetchRequest, CommandAddresses), ApiError> {
     let request = FetchRequest {
         destination: destination(args.output)?,
         timeout_ms: args.deadlines.timeout.millis(),
         patience_ms: args.deadlines.patience_millis(),
-        link: args.link,
+        link,
         peers: args.peer,
         only: args.only,
         overwrite: args.overwrite,

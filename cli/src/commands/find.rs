@@ -5,14 +5,13 @@ use shoal_node::api::{
     types::{FindRequest, Provider},
 };
 
-use super::interruptible;
+use super::{given, interruptible};
 use crate::{app::App, args::FindArgs, daemon, human, output::Text, progress::Bar};
 
 pub(crate) async fn run(app: &App, args: FindArgs) -> Result<(), ApiError> {
-    ApiError::parse_link(&args.link)?;
     let request = FindRequest {
         timeout_ms: args.timeout.millis(),
-        link: args.link,
+        link: given::link(app, &args.link)?,
     };
     let client = daemon::connect(app).await?;
     let bar = Bar::start(&app.output, "looking for providers");

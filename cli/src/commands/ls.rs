@@ -4,12 +4,12 @@ use serde::Serialize;
 use shoal_node::{
     api::{
         ApiError,
-        types::{EntryKind, ListEntry, ListRequest, ShareInfo, ShareState},
+        types::{EntryKind, LinkedShare, ListEntry, ListRequest, ShareInfo, ShareState},
     },
     config::Multiaddr,
 };
 
-use super::interruptible;
+use super::{given, interruptible};
 use crate::{
     app::App,
     args::{LsArgs, Timeout},
@@ -24,13 +24,13 @@ const SIZE_COLUMN: usize = 10;
 /// The result of `shoal ls --json` without a link.
 #[derive(Serialize)]
 struct MyShares {
-    entries: Vec<ShareInfo>,
+    entries: Vec<LinkedShare>,
 }
 
 pub(crate) async fn run(app: &App, args: LsArgs) -> Result<(), ApiError> {
-    match args.link {
-        Some(link) => tree(app, link, args.peer, &args.timeout).await,
-        None => my_shares(app).await,
+    match args.link.as_slice() {
+        [] => my_shares(app).await,
+        link => tree(app, given::link(app, link)?, args.peer, &args.timeout).await,
     }
 }
 
@@ -43,8 +43,8 @@ async fn my_shares(app: &App) -> Result<(), ApiError> {
     }
     let shares = MyShares { entries };
     app.output.result(&shares, |text| {
-        for share in &shares.entries {
-            share_lines(text, share, "");
+        for linked in &shares.entries {
+            share_lines(text, &linked.share, "");
         }
     });
     Ok(())
@@ -75,7 +75,6 @@ async fn tree(
     peers: Vec<Multiaddr>,
     timeout: &Timeout,
 ) -> Result<(), ApiError> {
-    ApiError::parse_link(&link)?;
     let request = ListRequest {
         link,
         peers,
@@ -95,11 +94,10 @@ async fn tree(
         .as_deref()
         .map_or(String::new(), |name| human::escape(name) + ": ");
     let files = human::count(listing.files, "file");
-    // A file of one chunk is its own address, which does not say how long it is.
-    let sized = |entry: &ListEntry| entry.kind != EntryKind::File || entry.size.is_some();
-    let size = match listing.entries.iter().all(sized) {
-        true => human::size(listing.size),
-        false => "of a size that is known once it is fetched".to_owned(),
+    let size = match listing.size {
+        Some(size) => human::size(size),
+        // A file of one chunk is its own address, which does not say how long it is.
+        None => "of a size that is known once it is fetched".to_owned(),
     };
     app.output.note(format_args!("{name}{files}, {size}"));
     Ok(())

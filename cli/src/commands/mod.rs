@@ -10,6 +10,7 @@ pub(crate) mod fetch;
 pub(crate) mod find;
 pub(crate) mod gc;
 pub(crate) mod limits;
+pub(crate) mod link;
 pub(crate) mod ls;
 pub(crate) mod peers;
 pub(crate) mod service;
@@ -22,6 +23,7 @@ pub(crate) mod unshare;
 pub(crate) mod verify;
 
 mod detach;
+mod given;
 
 use shoal_node::api::{ApiError, ErrorCode};
 

@@ -33,7 +33,10 @@ pub(crate) async fn run(app: &App, args: ShareArgs) -> Result<(), ApiError> {
     let result = share(app, &session, &request).await;
     if let Ok(result) = &result {
         show(&app.output, result, with_qr, session.is_foreground());
-        session.serve(app).await;
+        // Without its link, nobody could fetch what this process serves.
+        if app.output.written().is_ok() {
+            session.serve(app).await;
+        }
     }
     session.close().await;
     result.map(drop)
@@ -101,14 +104,9 @@ fn show(output: &Output, result: &ShareResult, with_qr: bool, foreground: bool) 
             human::size(result.size),
         )),
     }
-    let qr = with_qr.then(|| qr_code(output, result)).flatten();
+    let qr = with_qr.then(|| qr::shown(output, &result.link)).flatten();
     let shown = Shown { result, qr };
-    output.result(&shown, |text| {
-        text.line(text.bold(&result.link));
-        if let Some(code) = &shown.qr {
-            text.line(&code.lines);
-        }
-    });
+    output.result(&shown, |text| text.line(text.bold(&result.link)));
     output.note(format_args!(
         "Fetch it on another machine with: shoal fetch {}",
         human::shell_quote(&result.link)
@@ -116,17 +114,8 @@ fn show(output: &Output, result: &ShareResult, with_qr: bool, foreground: bool) 
     if foreground {
         output.note("Serving until Ctrl-C; `shoal daemon --detach` would serve in the background.");
     }
-}
-
-fn qr_code(output: &Output, result: &ShareResult) -> Option<qr::Code> {
-    let code = result.link.parse().ok().and_then(|link| qr::code(&link));
-    match &code {
-        None => output.warning("the link is too long for a QR code"),
-        Some(code) if code.link != result.link => output.note(format_args!(
-            "The QR code holds a shorter link; the network finds what it leaves out ({}).",
-            human::count(code.peers_left_out as u64, "peer")
-        )),
-        Some(_) => {}
+    // Last, so that nothing below it moves its top off the screen.
+    if let Some(code) = &shown.qr {
+        output.more(|text| text.line(&code.lines));
     }
-    code
 }

@@ -36,8 +36,12 @@ fn request(target: &str) -> Result<UnshareRequest, ApiError> {
     }
 }
 
-fn is_link(target: &str) -> bool {
-    target.starts_with("shoal:") || target.starts_with("ipfs:") || target.starts_with("/ipfs/")
+/// Whether a text that does not parse was meant as a link.
+pub(super) fn is_link(target: &str) -> bool {
+    ["shoal:", "ipfs:", "/ipfs/"].iter().any(|scheme| {
+        let head = target.get(..scheme.len());
+        head.is_some_and(|head| head.eq_ignore_ascii_case(scheme))
+    })
 }
 
 #[cfg(test)]

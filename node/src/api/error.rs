@@ -274,7 +274,7 @@ mod tests {
     fn links_are_read_or_refused_with_the_right_code() {
         let empty = "bafkr4ifpcne3t6mptuzuqtcjltsmtsg5p2wvqsnelpc5gm2yurh6psvs6m";
         check_link("", ErrorCode::Usage, "");
-        let none = "it is neither shoal:<cid>, ipfs://<cid>, /ipfs/<cid> nor a bare CID";
+        let none = "it is neither shoal:…, ipfs://<cid>, /ipfs/<cid> nor a bare CID";
         check_link("https://example.org", ErrorCode::Usage, none);
         check_link("hello", ErrorCode::Usage, "not a content address");
         check_link(&empty[..40], ErrorCode::Usage, "");

@@ -1,32 +1,31 @@
 //! A home is used by one node at a time: the lock that says so, and where its socket is.
 //!
-//! Owns the files `daemon.lock`, `api.sock` and `api.path` of a home. The lock is held by the
+//! Owns the file `daemon.lock` of a home; the socket beside it is [`super::socket`]'s. The lock is held by the
 //! operating system for the life of the process, so that nothing has to be repaired after `kill
 //! -9`; its holder alone may replace the socket. Nothing here is ever deleted but a socket that
 //! this process, or a dead holder of the lock, made.
 
 use std::{
-    fs::{self, DirBuilder, File, OpenOptions, Permissions, TryLockError},
+    fs::{self, DirBuilder, File, OpenOptions, TryLockError},
     io::{self, Read as _, Write as _},
     os::unix::{
         ffi::OsStrExt as _,
-        fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _},
-        net::UnixListener,
+        fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _},
     },
     path::{Path, PathBuf},
     thread,
     time::Duration,
 };
 
-use super::{ApiError, ErrorCode};
+use super::{
+    ApiError, ErrorCode,
+    socket::{self, Bound},
+};
 
 const LOCK_FILE: &str = "daemon.lock";
-const SOCKET_FILE: &str = "api.sock";
+pub(super) const SOCKET_FILE: &str = "api.sock";
 /// Holds the socket's path when it is not in the home itself.
-const POINTER_FILE: &str = "api.path";
-
-/// `sockaddr_un` has 108 bytes for a path and its closing NUL (Linux; 104 on other systems).
-const SOCKET_PATH_BYTES_MAX: usize = if cfg!(target_os = "linux") { 107 } else { 103 };
+pub(super) const POINTER_FILE: &str = "api.path";
 
 /// Somebody who looks whether the lock is free (`shoal stop`) holds it for microseconds: 10 tries,
 /// 20 ms apart.
@@ -121,7 +120,7 @@ impl HomeLock {
     /// # Errors
     /// [`HomeError::Io`] when the home cannot be written to.
     pub fn remove_outside_socket(&self) -> Result<(), HomeError> {
-        remove_left_behind(&self.home.join(POINTER_FILE))
+        socket::remove_left_behind(&self.home.join(POINTER_FILE))
     }
 
     /// Binds the home's API socket with mode 0600, in place of one that a dead process left.
@@ -129,34 +128,7 @@ impl HomeLock {
     /// There is no moment at which another user could connect: the socket gets its mode in a folder
     /// of mode 0700 and is then moved to its place.
     pub(super) fn bind(&self) -> Result<Bound, HomeError> {
-        let pointer = self.home.join(POINTER_FILE);
-        remove_left_behind(&pointer)?;
-        let staging = tempfile::Builder::new()
-            .prefix(".api-")
-            .tempdir_in(&self.home)
-            .map_err(HomeError::io("write to", &self.home))?;
-        let staged = staging.path().join(SOCKET_FILE);
-        if fits(&staged) {
-            let listener = bind_private(&staged)?;
-            let path = self.home.join(SOCKET_FILE);
-            fs::rename(&staged, &path).map_err(HomeError::io("create", &path))?;
-            return Ok(Bound {
-                listener,
-                files: vec![path.clone()],
-                path,
-                dir: None,
-            });
-        }
-        let dir = runtime_dir()?;
-        let path = dir.join(SOCKET_FILE);
-        let listener = bind_private(&path)?;
-        write_pointer(&pointer, &path)?;
-        Ok(Bound {
-            listener,
-            files: vec![path.clone(), pointer],
-            path,
-            dir: Some(dir),
-        })
+        socket::bind(&self.home)
     }
 }
 
@@ -183,26 +155,6 @@ pub fn socket_path(home: &Path) -> io::Result<PathBuf> {
     Ok(target)
 }
 
-/// A bound socket and what goes with it when it closes.
-#[derive(Debug)]
-pub(super) struct Bound {
-    pub(super) listener: UnixListener,
-    pub(super) path: PathBuf,
-    files: Vec<PathBuf>,
-    dir: Option<PathBuf>,
-}
-
-impl Drop for Bound {
-    fn drop(&mut self) {
-        for file in &self.files {
-            let _ = fs::remove_file(file);
-        }
-        if let Some(dir) = &self.dir {
-            let _ = fs::remove_dir(dir);
-        }
-    }
-}
-
 /// Why a home cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum HomeError {
@@ -214,6 +166,9 @@ pub enum HomeError {
         /// The other process, when it said so.
         pid: Option<u32>,
     },
+    /// There is no place for the socket.
+    #[error("there is no place for the socket of the API: {}", listed(.0))]
+    NoPlace(Vec<(PathBuf, io::Error)>),
     /// The file system refused.
     #[error("cannot {action} {}: {source}", path.display())]
     Io {
@@ -226,8 +181,16 @@ pub enum HomeError {
     },
 }
 
+/// Each place that was tried, and what the system said.
+fn listed(tried: &[(PathBuf, io::Error)]) -> String {
+    let each = tried
+        .iter()
+        .map(|(path, error)| format!("{}: {error}", path.display()));
+    each.collect::<Vec<_>>().join("; ")
+}
+
 impl HomeError {
-    fn io(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
+    pub(super) fn io(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
         let path = path.to_owned();
         move |source| Self::Io {
             action,
@@ -243,6 +206,10 @@ impl From<HomeError> for ApiError {
         match error {
             HomeError::InUse { .. } => Self::new(ErrorCode::AlreadyRunning, message)
                 .hint("use it, end it with `shoal stop`, or choose another home with --home"),
+            HomeError::NoPlace(_) => Self::new(ErrorCode::Internal, message).hint(
+                "choose a home with a shorter path with --home, or set XDG_RUNTIME_DIR to a folder of \
+                 your own",
+            ),
             HomeError::Io { source, .. } => Self::from_io(&source, message)
                 .hint("choose a folder of your own with --home or SHOAL_HOME"),
         }
@@ -274,58 +241,9 @@ fn try_lock(file: &File) -> io::Result<bool> {
     Ok(false)
 }
 
-fn fits(path: &Path) -> bool {
-    path.as_os_str().len() <= SOCKET_PATH_BYTES_MAX
-}
-
-fn bind_private(path: &Path) -> Result<UnixListener, HomeError> {
-    let listener = UnixListener::bind(path).map_err(HomeError::io("bind", path))?;
-    fs::set_permissions(path, Permissions::from_mode(0o600))
-        .and_then(|()| listener.set_nonblocking(true))
-        .map_err(HomeError::io("prepare", path))?;
-    Ok(listener)
-}
-
-/// A new folder of mode 0700 in the session's runtime directory, or where temporary files go.
-fn runtime_dir() -> Result<PathBuf, HomeError> {
-    let parent = std::env::var_os("XDG_RUNTIME_DIR")
-        .map(PathBuf::from)
-        .filter(|dir| dir.is_dir())
-        .unwrap_or_else(std::env::temp_dir);
-    let dir = tempfile::Builder::new()
-        .prefix("shoal-")
-        .tempdir_in(&parent)
-        .map_err(HomeError::io("write to", &parent))?;
-    Ok(dir.keep())
-}
-
-/// Removes the socket that a dead node had outside of its home.
-fn remove_left_behind(pointer: &Path) -> Result<(), HomeError> {
-    let Some(home) = pointer.parent() else {
-        return Ok(());
-    };
-    if !pointer.exists() {
-        return Ok(());
-    }
-    if let Ok(socket) = socket_path(home) {
-        let _ = fs::remove_file(&socket);
-        let _ = socket.parent().map(fs::remove_dir);
-    }
-    fs::remove_file(pointer).map_err(HomeError::io("remove", pointer))
-}
-
-fn write_pointer(pointer: &Path, socket: &Path) -> Result<(), HomeError> {
-    let new = pointer.with_extension("new");
-    fs::write(&new, socket.as_os_str().as_bytes())
-        .and_then(|()| fs::rename(&new, pointer))
-        .map_err(HomeError::io("write", pointer))
-}
-
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
-
-    use std::os::unix::net::UnixStream;
 
     use super::*;
 
@@ -353,50 +271,5 @@ mod tests {
         assert_eq!(holder(), None, "what a dead holder wrote is nobody's");
         assert!(!HomeLock::is_held(&home).unwrap());
         HomeLock::acquire(&home).unwrap();
-    }
-
-    /// Binds in `home`, connects to where a client would look, and checks that nothing stays
-    /// behind.
-    fn check_socket(home: &Path, inside: bool) {
-        let lock = HomeLock::acquire(home).unwrap();
-        let bound = lock.bind().unwrap();
-        let path = socket_path(home).unwrap();
-        assert_eq!(path, bound.path);
-        assert_eq!(path.starts_with(lock.home()), inside, "{}", path.display());
-        assert_eq!(mode(&path), 0o600);
-        UnixStream::connect(&path).unwrap();
-        drop(bound);
-        assert!(!path.exists());
-        let left: Vec<_> = fs::read_dir(home)
-            .unwrap()
-            .map(|e| e.unwrap().file_name())
-            .collect();
-        assert_eq!(left, [LOCK_FILE]);
-    }
-
-    #[test]
-    fn the_socket_is_private_and_goes_with_its_owner() {
-        let dir = tempfile::tempdir().unwrap();
-        check_socket(&dir.path().join("home"), true);
-        check_socket(&dir.path().join("h".repeat(120)), false);
-    }
-
-    #[test]
-    fn a_dead_nodes_socket_is_replaced() {
-        let dir = tempfile::tempdir().unwrap();
-        for home in [dir.path().join("home"), dir.path().join("h".repeat(120))] {
-            let lock = HomeLock::acquire(&home).unwrap();
-            let mut dead = lock.bind().unwrap();
-            let dead_path = dead.path.clone();
-            dead.files.clear();
-            dead.dir = None;
-            drop(dead);
-            assert!(dead_path.exists());
-            let bound = lock.bind().unwrap();
-            UnixStream::connect(socket_path(&home).unwrap()).unwrap();
-            assert!(bound.path == dead_path || !dead_path.exists());
-            lock.remove_outside_socket().unwrap();
-            assert_eq!(bound.path.exists(), bound.path.starts_with(lock.home()));
-        }
     }
 }

@@ -40,6 +40,7 @@ mod origin;
 mod routes;
 mod server;
 mod service;
+mod socket;
 mod stream;
 #[cfg(test)]
 mod tests;

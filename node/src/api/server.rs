@@ -15,7 +15,7 @@ use std::{
 };
 
 use axum::Router;
-use hyper::server::conn::http1;
+use hyper::{Request, body::Incoming, server::conn::http1};
 use hyper_util::{
     rt::{TokioIo, TokioTimer},
     service::TowerToHyperService,
@@ -28,7 +28,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
     ApiError, ErrorCode, Service,
-    listener::{ApiListener, Connection, Connections},
+    listener::{ApiListener, Connection, Connections, Head},
     origin::OwnNames,
     routes,
 };
@@ -65,7 +65,7 @@ pub async fn serve<S: Service>(
 
 /// The same for heads that come within `head_deadline`.
 pub(super) async fn serve_with<S: Service>(
-    listener: ApiListener,
+    mut listener: ApiListener,
     service: Arc<S>,
     shutdown: CancellationToken,
     head_deadline: Duration,
@@ -84,9 +84,13 @@ pub(super) async fn serve_with<S: Service>(
             () = shutdown.cancelled() => break,
             Some(_) = connections.join_next() => {}
             connection = listener.accept() => {
-                let service = TowerToHyperService::new(router.clone());
+                let head = connection.head();
+                let service = Asked {
+                    routes: TowerToHyperService::new(router.clone()),
+                    head: head.clone(),
+                };
                 let serving = http.serve_connection(TokioIo::new(connection), service);
-                connections.spawn(until_done(serving, shutdown.clone()));
+                connections.spawn(until_done(serving, head, shutdown.clone()));
             }
         }
     }
@@ -102,13 +106,35 @@ pub(super) async fn serve_with<S: Service>(
     }
 }
 
-type ServedConnection = http1::Connection<TokioIo<Connection>, TowerToHyperService<Router>>;
+type ServedConnection = http1::Connection<TokioIo<Connection>, Asked>;
 
-/// Serves one connection until its client has had enough, or, on shutdown, its last answer.
-async fn until_done(connection: ServedConnection, shutdown: CancellationToken) {
+/// The routes as hyper calls them.
+type Routes = TowerToHyperService<Router>;
+
+/// The routes, which note that something is asked for.
+struct Asked {
+    routes: Routes,
+    head: Head,
+}
+
+impl hyper::service::Service<Request<Incoming>> for Asked {
+    type Response = <Routes as hyper::service::Service<Request<Incoming>>>::Response;
+    type Error = <Routes as hyper::service::Service<Request<Incoming>>>::Error;
+    type Future = <Routes as hyper::service::Service<Request<Incoming>>>::Future;
+
+    fn call(&self, request: Request<Incoming>) -> Self::Future {
+        self.head.has_come();
+        self.routes.call(request)
+    }
+}
+
+/// Serves one connection until its client has had enough, or, on shutdown, its last answer; or until
+/// another needs its place while nothing was asked for.
+async fn until_done(connection: ServedConnection, head: Head, shutdown: CancellationToken) {
     let mut connection = pin!(connection);
     let served = tokio::select! {
         served = connection.as_mut() => served,
+        () = head.gives_way() => return,
         () = shutdown.cancelled() => {
             connection.as_mut().graceful_shutdown();
             connection.await

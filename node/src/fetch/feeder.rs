@@ -139,7 +139,7 @@ impl<'a> Feeder<'a> {
                 let Some(digest) = cid.digest() else {
                     return Ok(());
                 };
-                self.fed.bytes += size.unwrap_or(0);
+                // How many bytes it has is known when it has landed.
                 let claimed = size.and_then(|size| u32::try_from(size).ok());
                 self.chunk(&file, (0, digest), (None, claimed), &journalled)
             }

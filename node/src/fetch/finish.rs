@@ -95,7 +95,7 @@ impl Job {
         let record = ShareRecord {
             root: landed.root,
             base: begun.destination.path(),
-            size: landed.fed.bytes,
+            size: landed.fed.bytes + landed.landing.leaf_bytes(),
             files: landed.fed.files,
             chunks: landed.fed.chunks,
             state: ShareState::Live,

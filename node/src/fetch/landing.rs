@@ -11,7 +11,10 @@ use std::{
     io,
     os::unix::fs::FileExt as _,
     path::Path,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
 };
 
 use shoal_protocol::{address::Digest, unixfs::DagError};
@@ -73,6 +76,9 @@ pub(super) struct Landing {
     journal: Arc<Journal>,
     progress: Arc<Progress>,
     handles: Mutex<HashMap<FileId, Arc<File>>>,
+    /// Bytes of the files of one leaf that are in place: nothing but the leaf itself says how long
+    /// they are.
+    leaf_bytes: AtomicU64,
 }
 
 impl Landing {
@@ -82,7 +88,13 @@ impl Landing {
             journal,
             progress,
             handles: Mutex::default(),
+            leaf_bytes: AtomicU64::new(0),
         }
+    }
+
+    /// Bytes of the files of one leaf that were landed, which the tree does not know for certain.
+    pub(super) fn leaf_bytes(&self) -> u64 {
+        self.leaf_bytes.load(Relaxed)
     }
 
     pub(super) fn part(&self) -> &Part {
@@ -132,6 +144,9 @@ impl Landing {
         *landed += u64::from(len);
         let size = file.size.unwrap_or(*landed);
         let row = (*landed >= size).then(|| self.complete(file, size));
+        if file.size.is_none() {
+            self.leaf_bytes.fetch_add(size, Relaxed);
+        }
         let chunk = (target.offset, &digest, len);
         Ok(self
             .journal

@@ -10,7 +10,7 @@ use libp2p::{Multiaddr, PeerId};
 use shoal_protocol::{
     chunker::Chunker,
     exchange::Availability,
-    link::{Link, PEERS_PRINTED_MAX},
+    link::{Link, Marks, PEERS_PRINTED_MAX},
     name::{SafeName, escaped},
     walk::{EntryKind as TreeEntry, Tree, joined},
 };
@@ -43,6 +43,16 @@ pub(super) fn share_info(share: &ShareRecord) -> api::ShareInfo {
             },
             _ => api::ShareState::Ok,
         },
+    }
+}
+
+/// A share with the links to it, for a node that is at `addresses`.
+pub(super) fn linked_share(share: &ShareRecord, addresses: &[Multiaddr]) -> api::LinkedShare {
+    let link = link(share, addresses);
+    api::LinkedShare {
+        share: share_info(share),
+        link: link.passed_on(),
+        link_long: link.to_string(),
     }
 }
 
@@ -111,7 +121,7 @@ pub(super) fn shared(shared: &Shared, link: &Link, elapsed_ms: u64) -> api::Shar
     });
     api::ShareResult {
         cid: shared.record.root.to_string(),
-        link: link.to_string(),
+        link: link.passed_on(),
         name: shared.record.name.clone(),
         size: shared.record.size,
         files: shared.record.files,
@@ -131,6 +141,10 @@ pub(super) fn link(share: &ShareRecord, addresses: &[Multiaddr]) -> Link {
             .take(PEERS_PRINTED_MAX)
             .map(|address| address.to_string())
             .collect(),
+        marks: Marks {
+            no_announce: !share.announce,
+            ..Marks::default()
+        },
         ..Link::new(share.root.clone())
     }
 }
@@ -292,7 +306,7 @@ pub(super) fn listing(
     api::Listing {
         cid: root.to_string(),
         name: link.name.as_ref().map(|name| name.as_str().to_owned()),
-        size: tree.bytes(),
+        size: tree.bytes_if_known(),
         files: tree.files() as u64,
         entries: bare.into_iter().chain(below).collect(),
     }

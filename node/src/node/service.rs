@@ -3,7 +3,10 @@
 use std::{
     cell::Cell,
     path::PathBuf,
-    sync::atomic::{AtomicU32, Ordering::Relaxed},
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering::Relaxed},
+    },
     time::{Duration, Instant},
 };
 
@@ -21,7 +24,7 @@ use crate::{
     metrics::Numbers,
     net::{NetEvent, Scope},
     share,
-    store::UnshareTarget,
+    store::{ShareRecord, ShareState, UnshareTarget},
 };
 
 /// How long a status waits for the look at shared files that it asks for; less where a disk does not
@@ -118,8 +121,12 @@ impl Service for NodeHandle {
 
     async fn shares(&self) -> Result<api::Shares, ApiError> {
         let shares = self.inner.library.shares();
+        let addresses = self.inner.net.dial_addresses();
+        let linked = shares
+            .iter()
+            .map(|share| answers::linked_share(share, &addresses));
         Ok(api::Shares {
-            shares: shares.iter().map(|it| answers::share_info(it)).collect(),
+            shares: linked.collect(),
         })
     }
 
@@ -346,7 +353,11 @@ impl Service for NodeHandle {
             .fetcher
             .list(link.clone(), &request.peers, timeout);
         let (root, tree) = cancelled_or(&cancel, listing).await?;
-        Ok(answers::listing(&link, &root, &tree))
+        let mut listing = answers::listing(&link, &root, &tree);
+        if listing.size.is_none() {
+            self.fill_in_size(&root, &mut listing);
+        }
+        Ok(listing)
     }
 
     async fn find(
@@ -440,6 +451,18 @@ impl NodeHandle {
         match error.hint.clone().filter(|_| kept) {
             Some(hint) => error.hint(format!("{hint}; it is transfer {id}")),
             None => error,
+        }
+    }
+
+    /// Says how long a file of one chunk is, if it is here: its address does not.
+    fn fill_in_size(&self, root: &Cid, listing: &mut api::Listing) {
+        let shares = self.inner.library.shares_of(root);
+        let whole = |share: &&Arc<ShareRecord>| {
+            share.state == ShareState::Live && share.selection.is_empty() && share.files == 1
+        };
+        if let (Some(share), [file]) = (shares.iter().find(whole), &mut *listing.entries) {
+            file.size = Some(share.size);
+            listing.size = Some(share.size);
         }
     }
 

@@ -2,7 +2,10 @@
 
 use std::{borrow::Cow, fmt, str::FromStr};
 
-use ::cid::{CidGeneric, Error as CidError, Version, multibase};
+use ::cid::{
+    CidGeneric, Error as CidError, Version,
+    multibase::{self, Base},
+};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 use super::{AddressError, Digest, HashFn};
@@ -133,7 +136,7 @@ impl Cid {
     /// [`AddressError`] says whether the bytes are no address or one of an unsupported kind.
     pub fn from_bytes(bytes: &[u8]) -> Result<Cid, AddressError> {
         let mut rest = bytes;
-        let any = AnyCid::read_bytes(&mut rest).map_err(|error| malformed(&error))?;
+        let any = AnyCid::read_bytes(&mut rest).map_err(|error| malformed(bytes, &error))?;
         if !rest.is_empty() {
             return Err(AddressError::Malformed("bytes after its end"));
         }
@@ -160,9 +163,11 @@ impl Cid {
 }
 
 /// Reduces the crate's error to what a person can act on.
-fn malformed(error: &CidError) -> AddressError {
+fn malformed(bytes: &[u8], error: &CidError) -> AddressError {
+    if is_cut(bytes) {
+        return AddressError::Cut;
+    }
     AddressError::Malformed(match error {
-        CidError::InputTooShort | CidError::Io(_) => "it is cut short",
         CidError::InvalidCidVersion => "its version is not 0 or 1",
         CidError::VarIntDecodeError => "a number in it is damaged",
         CidError::ParsingError => "its hash is damaged",
@@ -170,12 +175,49 @@ fn malformed(error: &CidError) -> AddressError {
     })
 }
 
+/// Whether bytes are the beginning of an address: less than they themselves say.
+fn is_cut(bytes: &[u8]) -> bool {
+    let mut rest = bytes;
+    match varint::take(&mut rest) {
+        None => return true,
+        // Version 0 is a SHA2-256 multihash.
+        Some(0x12) => rest = bytes,
+        Some(1) if varint::take(&mut rest).is_none() => return true,
+        Some(1) => {}
+        Some(_) => return false,
+    }
+    let (_hash_fn, length) = (varint::take(&mut rest), varint::take(&mut rest));
+    length.is_none_or(|length| (rest.len() as u64) < length)
+}
+
+/// Whether a text that does not decode is the beginning of an address in base 32 or of version 0,
+/// the ones that people pass on: letters were lost in the middle of a group.
+fn is_cut_text(text: &str) -> bool {
+    if text.starts_with("Qm") {
+        return text.len() < V0_LETTERS && Base::Base58Btc.decode(text).is_ok();
+    }
+    let whole_groups = text.strip_prefix('b').map(|letters| {
+        let whole = letters.len().saturating_sub(letters.len() % BASE32_GROUP);
+        letters
+            .get(..whole)
+            .and_then(|it| Base::Base32Lower.decode(it).ok())
+    });
+    let is_base32 = |c: char| matches!(c, 'a'..='z' | '2'..='7');
+    let decoded = whole_groups
+        .flatten()
+        .filter(|_| text.chars().all(is_base32));
+    decoded.is_some_and(|bytes| is_cut(&bytes))
+}
+
+/// Letters of an address of version 0.
+const V0_LETTERS: usize = 46;
+
+/// Letters of base 32 that stand for five whole bytes.
+const BASE32_GROUP: usize = 8;
+
 impl fmt::Display for Cid {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(&multibase::encode(
-            multibase::Base::Base32Lower,
-            self.to_bytes(),
-        ))
+        f.pad(&multibase::encode(Base::Base32Lower, self.to_bytes()))
     }
 }
 
@@ -192,15 +234,24 @@ impl FromStr for Cid {
         if text.len() > CID_TEXT_BYTES_MAX {
             return Err(AddressError::Malformed("it is too long"));
         }
-        let not_encoded = |_| AddressError::Malformed("its letters are not a known encoding");
-        let bytes = if Version::is_v0_str(text) {
-            multibase::Base::Base58Btc
-                .decode(text)
-                .map_err(not_encoded)?
-        } else {
-            multibase::decode(text).map_err(not_encoded)?.1
+        // Both cases of base 32 and base 16 mean the same; phones begin with a capital, and codes
+        // have nothing else.
+        let text = match text.as_bytes().first() {
+            Some(b'b' | b'B' | b'f' | b'F') => Cow::Owned(text.to_ascii_lowercase()),
+            _ => Cow::Borrowed(text),
         };
-        Cid::from_bytes(&bytes)
+        let decoded = if Version::is_v0_str(&text) {
+            Base::Base58Btc.decode(&*text).ok()
+        } else {
+            multibase::decode(&*text).ok().map(|(_, bytes)| bytes)
+        };
+        match decoded {
+            Some(bytes) => Cid::from_bytes(&bytes),
+            None if is_cut_text(&text) => Err(AddressError::Cut),
+            None => Err(AddressError::Malformed(
+                "its letters are not a known encoding",
+            )),
+        }
     }
 }
 
@@ -288,6 +339,24 @@ mod tests {
     }
 
     #[test]
+    fn an_address_is_read_in_either_case() {
+        let cid: Cid = EMPTY_V1.parse().unwrap();
+        assert_eq!(EMPTY_V1.to_uppercase().parse(), Ok(cid.clone()));
+        assert_eq!(format!("B{}", &EMPTY_V1[1..]).parse(), Ok(cid));
+    }
+
+    #[test]
+    fn an_address_that_was_cut_says_so_wherever_it_was() {
+        let v0 = "QmUNLLsPACCz1vLxQVkXqqLX5R1X345qqfHbsf67hvA3Nn";
+        for (whole, from) in [(EMPTY_V1, 1), (v0, 2)] {
+            for letters in from..whole.len() {
+                let cut = whole[..letters].parse::<Cid>();
+                assert_eq!(cut, Err(AddressError::Cut), "{letters} of {whole}");
+            }
+        }
+    }
+
+    #[test]
     fn refusals_say_what_is_wrong() {
         let check = |hex: &str, expected: &str| {
             let error = format!("f{hex}").parse::<Cid>().unwrap_err();
@@ -318,12 +387,12 @@ mod tests {
             &format!("01551e20{hash}00"),
             "not a content address: bytes after its end",
         );
-        check("01551e20ab", "not a content address: its hash is damaged");
+        check("01551e20ab", "the content address is cut short");
         check(
             "02551e20",
             "not a content address: its version is not 0 or 1",
         );
-        check("", "not a content address: it is cut short");
+        check("", "the content address is cut short");
         assert!("".parse::<Cid>().is_err());
         assert!("readme.txt".parse::<Cid>().is_err());
         assert!(

@@ -172,8 +172,14 @@ impl Digest {
         Ok(Digest::from_hash(hash_fn, hash))
     }
 
+    /// The hash itself, without the prefix that says which it is.
+    pub(crate) fn hash(&self) -> &[u8; HASH_BYTES] {
+        let [_code, _length, hash @ ..] = &self.0;
+        hash
+    }
+
     /// Puts the multihash prefix before a hash.
-    pub(super) fn from_hash(hash_fn: HashFn, hash: &[u8; HASH_BYTES]) -> Digest {
+    pub(crate) fn from_hash(hash_fn: HashFn, hash: &[u8; HASH_BYTES]) -> Digest {
         let mut key = [0; Digest::LEN];
         let [code, length, rest @ ..] = &mut key;
         *code = hash_fn.code();

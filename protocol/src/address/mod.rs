@@ -26,6 +26,9 @@ pub enum AddressError {
     /// The text or bytes are not an address at all.
     #[error("not a content address: {0}")]
     Malformed(&'static str),
+    /// The beginning of an address, whose end is missing.
+    #[error("the content address is cut short")]
+    Cut,
     /// A well-formed address whose hash function Shoal cannot verify.
     #[error("unsupported hash function {name} ({code:#x}); supported are blake3 and sha2-256")]
     UnsupportedHash {

@@ -96,6 +96,12 @@ impl Tree {
         self.file_sizes().flatten().fold(0, u64::saturating_add)
     }
 
+    /// Bytes of content, if those of each file are known.
+    pub fn bytes_if_known(&self) -> Option<u64> {
+        self.file_sizes()
+            .try_fold(0_u64, |sum, size| Some(sum.saturating_add(size?)))
+    }
+
     fn file_sizes(&self) -> impl Iterator<Item = Option<u64>> {
         let kinds = self.entries.iter().map(|entry| &entry.kind);
         kinds.chain([&self.root]).filter_map(|kind| match kind {

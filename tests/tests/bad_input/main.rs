@@ -6,6 +6,7 @@
 mod fetching;
 mod homes;
 mod lines;
+mod links;
 mod sharing;
 mod space;
 

@@ -102,7 +102,7 @@ pub(crate) fn cases() -> Vec<Case> {
     cases
 }
 
-fn cases_of_shares() -> [Case; 4] {
+fn cases_of_shares() -> [Case; 5] {
     [
         case(
             "share",
@@ -110,6 +110,13 @@ fn cases_of_shares() -> [Case; 4] {
             |it| it.node(format!("share {} --qr", it.path("file"))),
             |it| it.node(format!("share {}", it.path("nothing"))),
             NO_PATH,
+        ),
+        case(
+            "link",
+            "Link",
+            |it| it.node("link file --qr"),
+            |it| it.node("link nothing"),
+            (1, "not_shared"),
         ),
         case(
             "ls",

@@ -34,7 +34,7 @@ pub(super) async fn run(app: &App, dir: &Path, args: &LogsArgs) -> Result<(), Ap
             };
             app.output
                 .result(&document, |text| text.line(human::escape_message(&line)));
-            if app.interrupt.is_cancelled() {
+            if app.interrupt.is_cancelled() || app.output.is_closed() {
                 return Ok(());
             }
         }

@@ -71,20 +71,50 @@ async fn a_head_that_is_too_long_is_refused() {
 async fn one_connection_too_many_waits_until_another_ends() {
     let dir = tempfile::tempdir().unwrap();
     let lock = HomeLock::acquire(dir.path()).unwrap();
-    let listener = bind(&lock).unwrap();
+    let mut listener = bind(&lock).unwrap();
     // The system keeps as many waiting as it is told to, which is more than one.
     let mut clients = Vec::new();
     let mut accepted = Vec::new();
     for _ in 0..CONNECTIONS_MAX {
-        clients.push(UnixStream::connect(listener.path()).await.unwrap());
+        let path = listener.path().to_owned();
+        clients.push(UnixStream::connect(path).await.unwrap());
         accepted.push(listener.accept().await);
     }
-    clients.push(UnixStream::connect(listener.path()).await.unwrap());
+    let path = listener.path().to_owned();
+    clients.push(UnixStream::connect(path).await.unwrap());
     let mut next = pin!(listener.accept());
     assert!(poll!(next.as_mut()).is_pending());
     accepted.pop();
     let accepted = tokio::time::timeout(DEADLINE, next).await;
     accepted.expect("there is room");
+}
+
+#[tokio::test]
+async fn requests_that_do_not_come_keep_nobody_away() {
+    // Nothing but giving way ends these connections within the test.
+    let served = Served::with_heads_within(DEADLINE * 10);
+    let mut slow = Vec::new();
+    for _ in 0..CONNECTIONS_MAX * 4 {
+        // The backlog is shorter than that: each waits until the one before it is accepted.
+        let mut stream = UnixStream::connect(&served.socket).await.unwrap();
+        stream
+            .write_all(b"GET /api/v1/status HTTP/1.1\r\nho")
+            .await
+            .unwrap();
+        slow.push(stream);
+    }
+    let asked = served.ask("GET /api/v1/status", "", "");
+    let (status, _) = tokio::time::timeout(DEADLINE, asked).await.unwrap();
+    assert_eq!(status, 200);
+    // The oldest gave way, the newest did not.
+    let mut oldest = slow.remove(0);
+    assert_eq!(rest(&mut oldest).await, "");
+    let mut newest = slow.pop().unwrap();
+    newest
+        .write_all(b"st: localhost\r\nconnection: close\r\n\r\n")
+        .await
+        .unwrap();
+    assert!(rest(&mut newest).await.starts_with("HTTP/1.1 200"));
 }
 
 #[tokio::test]

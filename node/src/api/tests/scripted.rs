@@ -261,7 +261,7 @@ impl Service for Scripted {
         Ok(Listing {
             cid: String::new(),
             name: None,
-            size: 0,
+            size: Some(0),
             files: 0,
             entries: Vec::new(),
         })

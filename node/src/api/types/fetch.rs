@@ -257,8 +257,10 @@ pub struct Listing {
     /// The name in the link, if it has one.
     #[schema(required)]
     pub name: Option<String>,
-    /// Bytes of all files.
-    pub size: u64,
+    /// Bytes of all files; none while nobody knows: a single file of one chunk is named by its content
+    /// alone.
+    #[schema(required)]
+    pub size: Option<u64>,
     /// Files.
     pub files: u64,
     /// Parents before children, siblings by their bytes.

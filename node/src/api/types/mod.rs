@@ -32,8 +32,8 @@ pub use node::{
 };
 pub use scrub::{Damage, Scrub, ScrubState};
 pub use share::{
-    Chunker, Hash, Preserve, ShareInfo, SharePhase, ShareProgress, ShareRequest, ShareResult,
-    ShareState, Shares, Skipped, UnshareRequest, Unshared,
+    Chunker, Hash, LinkedShare, Preserve, ShareInfo, SharePhase, ShareProgress, ShareRequest,
+    ShareResult, ShareState, Shares, Skipped, UnshareRequest, Unshared,
 };
 pub use transfer::{Transfer, TransferChange, TransferState, Transfers};
 pub use upkeep::{

@@ -164,7 +164,19 @@ pub struct Unshared {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Shares {
     /// Each of them, oldest first.
-    pub shares: Vec<ShareInfo>,
+    pub shares: Vec<LinkedShare>,
+}
+
+/// A share, and what to pass on to others.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct LinkedShare {
+    /// The share.
+    #[serde(flatten)]
+    pub share: ShareInfo,
+    /// Its link, in the short form where it has one.
+    pub link: String,
+    /// Its link in the form that can be read and written by hand.
+    pub link_long: String,
 }
 
 /// One root that this node offers on purpose.
