@@ -3,13 +3,13 @@
 //! A link says what is meant, and may say what it is called, who to ask first and which marks its
 //! sharer put on it. It has two forms:
 //!
-//! - the short one that is passed on, [`short`]: `shoal:<token>[/<name>][/<path>]`, with a checksum;
-//! - the long one that can be read and written by hand, [`long`]:
+//! - the short one that is passed on, `short`: `shoal:<token>[/<name>][/<path>]`, with a checksum;
+//! - the long one that can be read and written by hand, `long`:
 //!   `shoal:<cid>[/<path>]?name=<name>&peer=<multiaddr>&peer=…&mark=…`.
 //!
 //! A bare address, `ipfs://<cid>[/<path>]` and `/ipfs/<cid>[/<path>]` are accepted wherever a link
 //! is. What happens to links on their way (line breaks, quotes, HTML, capitals) is undone in one
-//! place, [`pasted`], before anything is parsed. What cannot be undone is told apart: a link that was
+//! place, `pasted`, before anything is parsed. What cannot be undone is told apart: a link that was
 //! cut, one with a mistyped letter, one with a peer that nobody can read.
 //!
 //! What follows a `#` is reserved for keys that are nobody else's business: it is dropped before
