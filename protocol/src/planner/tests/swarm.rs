@@ -543,7 +543,8 @@ fn few_chunks_from_a_slow_source_go_out_about_once() {
         fetchers: 24,
         ..FEW_CHUNKS
     };
-    check("many", many, 1.4);
+    // Six members wait for each chunk that is on its way; some ask for one that is just beginning.
+    check("many", many, 1.8);
 }
 
 #[test]
