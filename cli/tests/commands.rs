@@ -213,9 +213,10 @@ fn a_killed_daemon_leaves_nothing_to_repair() {
 #[test]
 fn a_daemon_that_is_killed_in_mid_command_is_noticed() {
     let home = tempfile::tempdir().unwrap();
+    let place = tempfile::tempdir().unwrap();
     let (mut daemon, _) = Daemon::start(home.path());
     let mut fetch = shoal(home.path(), &format!("fetch {CID} --json"))
-        .current_dir(home.path())
+        .current_dir(place.path())
         .stdout(Stdio::piped())
         .spawn()
         .unwrap();
@@ -270,8 +271,9 @@ fn without_a_daemon_share_serves_until_it_is_interrupted() {
 #[test]
 fn a_fetch_that_is_interrupted_says_how_to_go_on() {
     let home = tempfile::tempdir().unwrap();
+    let place = tempfile::tempdir().unwrap();
     let child = shoal(home.path(), &format!("fetch {CID} --json --timeout 60s"))
-        .current_dir(home.path())
+        .current_dir(place.path())
         .stdout(Stdio::piped())
         .spawn()
         .unwrap();

@@ -10,6 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use shoal_protocol::link::Link;
 use shoal_tests::{
     Daemon, assert_same_file, command, content,
     netns::{self, Machine},
@@ -25,11 +26,9 @@ const BELOW_DIAL_TIMEOUT: Duration = Duration::from_secs(8);
 
 /// The addresses of a link's peers, without the peers' ids.
 fn addresses_of(link: &str) -> Vec<String> {
-    let peers = link
-        .split(['?', '&'])
-        .filter_map(|it| it.strip_prefix("peer="));
-    let address = |peer: &str| peer.split("/p2p/").next().unwrap().to_owned();
-    peers.map(address).collect()
+    let link: Link = link.parse().unwrap();
+    let address = |peer: &String| peer.split("/p2p/").next().unwrap().to_owned();
+    link.peers.iter().map(address).collect()
 }
 
 /// Shares a file on `host`, and has `far` fetch it by the link; gives the addresses in the link.
@@ -157,8 +156,7 @@ fn dead_addresses_in_a_link_hold_nothing_up() {
     let home = dir.path().join("host");
     let daemon = host.daemon(&home, ALONE);
     let shared = host.run(&home, &["share", text(&file)]).ok();
-    let link = shared["link"].as_str().unwrap();
-    let (bare, _) = link.split_once('?').unwrap();
+    let bare = format!("shoal:{}", shared["cid"].as_str().unwrap());
     let good = &daemon.listen[0];
     let (_, id) = good.split_once("/p2p/").unwrap();
     let dead = |n: usize| format!("/ip4/10.1.{n}.1/tcp/4101/p2p/{id}");
@@ -222,7 +220,7 @@ fn two_machines_of_one_network_use_tcp_with_multicast_on() {
     let _daemon = host.daemon(&home, &[]);
     let shared = host.run(&home, &["share", text(&file)]).ok();
     let link = shared["link"].as_str().unwrap();
-    let bare = link.split('?').next().unwrap();
+    let bare = shared["cid"].as_str().unwrap();
     for (n, link) in [link, bare, link].into_iter().enumerate() {
         let before = far.datagrams();
         let got = dir.path().join(format!("got-{n}"));

@@ -218,7 +218,9 @@ fn a_fetch_waits_for_its_provider_says_so_and_goes_on_when_it_is_back() {
     assert_eq!(waiting["state"], "running", "{waiting}");
     // At the same port, where the fetch still knows it.
     let (at, _) = world.a.address.split_once("/p2p/").unwrap();
-    let options = ["--no-mdns", "--listen", at].map(str::to_owned).to_vec();
+    // Slow enough for a report of its progress while it goes on.
+    let options = ["--no-mdns", "--listen", at, "--up", "16mbit"];
+    let options = options.map(str::to_owned).to_vec();
     world.a = Daemon::start_with(&world.at("a"), options);
     let ran = Ran::new(&fetch.wait_with_output().unwrap());
     let stderr = ran.stderr.clone();

@@ -27,7 +27,18 @@ impl World {
         let dir = scratch();
         write_content(&dir.path().join("file"), "resting", FILE_BYTES);
         let fetcher = Daemon::start(&dir.path().join("fetcher"), &[]);
-        let mut provider = Daemon::start(&dir.path().join("provider"), &[&fetcher]);
+        // The two are connected, so the thin line may not be the one that is used.
+        let options = [
+            "--no-mdns",
+            "--listen",
+            "/ip4/127.0.0.1/tcp/0",
+            "--bootstrap",
+            &fetcher.address,
+            "--up",
+            "2MB/s",
+        ];
+        let options = options.map(str::to_owned).to_vec();
+        let mut provider = Daemon::start_with(&dir.path().join("provider"), options);
         let shared = provider.share(&dir.path().join("file"));
         let line = ThinLine::to(&provider.address, BYTES_PER_SECOND);
         // By an address that is nobody's afterwards: what comes back is not there.

@@ -149,11 +149,8 @@ fn cases_of_fetches() -> Vec<Case> {
         case!(
             "POST /api/v1/cat",
             |it| {
-                let (root, tail) = it.link.split_once('?').unwrap();
-                Call::with(
-                    "/api/v1/cat",
-                    json!({ "link": format!("{root}/large?{tail}") }),
-                )
+                let large = format!("{}/large", it.link);
+                Call::with("/api/v1/cat", json!({ "link": large }))
             },
             |it| Call::with("/api/v1/cat", json!({ "link": it.link })),
             "not_a_file"

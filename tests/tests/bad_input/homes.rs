@@ -227,7 +227,7 @@ fn a_damaged_database_is_refused_and_left_alone() {
         let before = files_of(&db);
         for args in [&["daemon"][..], &["daemon", "--detach"], &["share", "."]] {
             let says = ["the database is damaged, nothing was deleted"];
-            let advises = ["from a backup", "move it away"];
+            let advises = ["shoal db check --repair", "puts the damaged database aside"];
             world.check(args, 5, "integrity", &says, &advises);
             assert_eq!(before, files_of(&db), "{args:?}");
         }

@@ -20,7 +20,14 @@ use crate::kill::Running;
 const SHARED_MAX: usize = 6;
 
 /// What a home holds besides its database, whose files are RocksDB's own, and its copies.
-const HOME_FILES: [&str; 5] = ["api.sock", "daemon.lock", "db", "identity.key", "log"];
+const HOME_FILES: [&str; 6] = [
+    "api.sock",
+    "daemon.lock",
+    "db",
+    "identity.key",
+    "log",
+    "shares.register",
+];
 const COPIES: &str = "copies";
 
 /// A node whose daemon dies and comes back, always at the same address.
