@@ -135,7 +135,7 @@ fn a_file_is_written_to_stdout_whole_in_order_and_nowhere_else() {
     // The same without a daemon.
     let alone = pair.dir.path().join("alone");
     let peer = ["--peer", &pair.a.address];
-    let output = cat(&alone, &format!("{cid}/sub/large"), &peer)
+    let output = cat(&alone, &format!("{link}/sub/large"), &peer)
         .output()
         .unwrap();
     assert!(output.stdout == fs::read(tree.join("sub/large")).unwrap());
