@@ -178,11 +178,14 @@ impl Reader {
             rate,
         ];
         let daemon = Daemon::start_with(home, options.map(str::to_owned).to_vec());
-        let out: PathBuf = home.join("out");
-        let fetch = command(daemon.home(), &["fetch", cid, "-o", text(&out)])
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()?;
+        let out: PathBuf = home.with_extension("out");
+        let fetch = command(
+            daemon.home(),
+            &["fetch", cid, "-o", text(&out), "--no-serve"],
+        )
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()?;
         Ok(Self { daemon, fetch })
     }
 }
