@@ -241,12 +241,14 @@ impl Inner {
     /// Reads what comes next, and says what that cost.
     fn step(&self, cost_max: u64) -> Result<u64, StoreError> {
         let from = self.lock().position.clone();
-        let found = self.library.scrub(from, cost_max)?;
+        let mut found = self.library.scrub(from, cost_max)?;
         let finished = found.position.is_none();
         let (save, end) = {
             let mut record = self.lock();
             record.checked_bytes += found.bytes;
             record.position = found.position;
+            // What an earlier pass found is told once.
+            found.damaged.retain(|it| !record.damaged.contains(it));
             record.damaged.extend(found.damaged.iter().cloned());
             let too_many = record.damaged.len().saturating_sub(DAMAGED_MAX);
             record.damaged.drain(..too_many);

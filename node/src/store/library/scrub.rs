@@ -15,7 +15,9 @@ use shoal_protocol::address::{Cid, Digest};
 use super::read::{Candidate, Cut, Miss, ONLY_PATIENCE, below};
 use super::{Library, LibraryEvent};
 use crate::said::said;
-use crate::store::rows::{Change, ChangeKind, FileId, FileRow, FileState, ShareId, ShareRecord};
+use crate::store::rows::{
+    Change, ChangeKind, FileId, FileRow, FileState, Origin, ShareId, ShareRecord,
+};
 use crate::store::{FileChunk, Location, ShareState, StoreError};
 
 /// What a file costs beside its bytes, so that a step over small and empty files ends too: opening
@@ -183,14 +185,34 @@ impl Step<'_> {
             }
             self.found.cost += FILE_COST_BYTES;
             let offset = if row.path == from { offset } else { 0 };
-            if row.state == FileState::Stable
-                && let Some(offset) = self.file(share, id, &row, offset)?
-            {
-                let path = row.path;
-                return Ok(Some(Spot::File { path, offset }));
+            match row.state {
+                FileState::Stable => {
+                    if let Some(offset) = self.file(share, id, &row, offset)? {
+                        let path = row.path;
+                        return Ok(Some(Spot::File { path, offset }));
+                    }
+                }
+                FileState::Changed => self.spoiled_copy(share, &row),
+                FileState::Landing => {}
             }
         }
         Ok(None)
+    }
+
+    /// Nobody edits the copies that this node took: one that is no longer as it was is damaged,
+    /// also where a look at the files was there first and has marked it.
+    fn spoiled_copy(&mut self, share: &ShareRecord, row: &FileRow) {
+        if let ShareState::Changed(change) = &share.state
+            && share.origin == Origin::Copied
+            && change.path == row.path
+        {
+            self.found.damaged.push(Damage {
+                root: share.root.clone(),
+                path: below(&share.base, &row.path),
+                reason: change.kind.to_string(),
+                unreadable: false,
+            });
+        }
     }
 
     /// Looks at a file from `offset` on; the offset at which it stopped, or `None` at its end.
