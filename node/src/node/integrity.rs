@@ -66,8 +66,8 @@ impl Integrity {
         let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         let state = match &*known {
             _ if !damage.is_empty() || !lost.shares.is_empty() => api::DatabaseState::Damaged,
-            Known::Checked(checked) if !checked.is_sound() => api::DatabaseState::Damaged,
-            Known::Checked(_) | Known::Failed(_) => api::DatabaseState::Sound,
+            Known::Checked(checked) if checked.is_sound() => api::DatabaseState::Sound,
+            Known::Checked(_) | Known::Failed(_) => api::DatabaseState::Damaged,
             Known::Checking => api::DatabaseState::Checking,
             Known::Unchecked => api::DatabaseState::Unchecked,
         };
