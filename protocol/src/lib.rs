@@ -24,6 +24,7 @@ pub mod exchange;
 pub mod link;
 pub mod name;
 pub mod planner;
+pub mod replicate;
 pub mod turns;
 pub mod unixfs;
 pub mod walk;

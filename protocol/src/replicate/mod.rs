@@ -1,0 +1,30 @@
+//! Popular content gets copies near those who ask for it: what is said, and what is decided.
+//!
+//! A fetch asks the two near helpers whose [`Position`]s are closest to the root's [`Key`], its
+//! **homes**. They count who asks, name who holds the root, and pull a part of it once enough
+//! distinct askers came. Nobody coordinates, and nothing is pushed: only asks cause pulls.
+//!
+//! This module owns the messages ([`encode`], [`FrameDecoder`]). It reads no clock, rolls no dice
+//! and moves no byte: time comes in as an argument, and answers go out as values.
+
+mod frame;
+mod limits;
+mod message;
+mod near_table;
+mod position;
+mod stripes;
+mod walk;
+
+#[cfg(test)]
+mod wire_format;
+
+pub use frame::{FRAME_BYTES_MAX, FRAME_HEAD_BYTES, FrameDecoder, FrameError, Message, encode};
+pub use limits::{Allowed, PeerLimits, Saying};
+pub use message::{
+    Answer, CLOSER_MAX, HELD_MAX, HELD_RANGES_MAX, HELLO_PEERS_MAX, HOLDERS_MAX, Held, Hello,
+    OFFER_HOLDERS_MAX, Offer, PEER_ADDRESSES_MAX, Peer, RANGES_MAX, Reply, Request, Response, Why,
+};
+pub use near_table::{BUCKET_MAX, NearTable, Neighbour, Placed, TABLE_MAX};
+pub use position::{Distance, Key, PeerKey, Position};
+pub use stripes::{Neighbourhood, RUN_LEAVES, Shape, copies};
+pub use walk::{Candidate, HOMES, STEPS_MAX, Walk};
