@@ -82,7 +82,8 @@ impl Shape {
     }
 
     /// These runs, in order, as leaf ranges.
-    pub(super) fn ranges(self, runs: impl IntoIterator<Item = u64>) -> LeafRanges {
+    #[must_use]
+    pub fn ranges(self, runs: impl IntoIterator<Item = u64>) -> LeafRanges {
         LeafRanges::from_sorted(runs.into_iter().flat_map(|run| self.leaves_of(run)))
     }
 }
@@ -200,7 +201,8 @@ mod tests {
             prop_assert!((0..shape.runs()).all(|run| shape.is_kept_at(run, run % stripes)));
             runs.sort_unstable();
             prop_assert_eq!(&runs, &(0..shape.runs()).collect::<Vec<_>>());
-            prop_assert_eq!(shape.ranges(runs.iter().copied()).iter().collect::<Vec<_>>(), [0..leaves]);
+            let ranges = shape.ranges(runs.iter().copied());
+            prop_assert_eq!(ranges, LeafRanges::from_sorted(0..leaves));
             let bytes: u64 = runs.iter().map(|run| shape.bytes_of(*run)).sum();
             prop_assert!(bytes >= shape.size && bytes <= shape.size + shape.runs());
             for place in 0..3 * stripes {

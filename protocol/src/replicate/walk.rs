@@ -232,7 +232,6 @@ mod tests {
                 first as f64 / f64::from(walks),
                 asks as f64 / f64::from(walks),
             );
-            println!("{count} near nodes: closest found in {share:.3}, {mean:.2} asks");
             assert!(share >= sure, "{count} nodes: closest found in {share}");
             assert!(mean <= asks_max, "{count} nodes: {mean} asks");
         }

@@ -48,6 +48,10 @@ fn ranges(ranges: &[std::ops::Range<u64>]) -> LeafRanges {
     LeafRanges::new(ranges.to_vec()).unwrap()
 }
 
+fn range(range: std::ops::Range<u64>) -> LeafRanges {
+    ranges(std::slice::from_ref(&range))
+}
+
 fn peer() -> Peer {
     Peer {
         peer: vec![0x00, 0x24].try_into().unwrap(),
@@ -129,7 +133,7 @@ fn request_wire_format() {
             held: vec![
                 Held {
                     key: key(),
-                    ranges: ranges(&[0..4]),
+                    ranges: range(0..4),
                     busy: true,
                 },
                 Held {
@@ -168,7 +172,7 @@ fn response_wire_format() {
     );
     check(
         &answer(Answer::Have {
-            ranges: ranges(&[0..1]),
+            ranges: range(0..1),
             wants: false,
         }),
         "00000007    # length: 7
@@ -195,7 +199,7 @@ fn response_wire_format() {
         &Response::Reply {
             id: 7,
             reply: Reply::Accept {
-                ranges: ranges(&[4..8]),
+                ranges: range(4..8),
             },
         },
         "00000006    # length: 6
@@ -331,7 +335,7 @@ fn what_no_one_would_accept_is_not_written() {
         root: root(),
         leaves: 4,
         size: 4,
-        ranges: ranges(&[0..5]),
+        ranges: range(0..5),
         asked: 1,
         holders: List::default(),
     };
@@ -392,7 +396,7 @@ fn the_longest_of_each_kind_fits_a_frame() {
     }));
     let held = || Held {
         key: key(),
-        ranges: ranges(&[1 << 20..2 << 20]),
+        ranges: range(1 << 20..2 << 20),
         busy: true,
     };
     measure(frame(&Request::Holding {
