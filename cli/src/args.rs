@@ -65,7 +65,7 @@ pub(crate) struct Global {
     /// Log more; twice for debugging
     #[arg(long, short, global = true, action = clap::ArgAction::Count)]
     pub(crate) verbose: u8,
-    /// No progress, hints or warnings; only results and errors
+    /// No progress, hints or warnings; only results and errors, and links in their long form
     #[arg(long, short, global = true, conflicts_with = "verbose")]
     pub(crate) quiet: bool,
     /// When to use colour; auto means on terminals, unless NO_COLOR is set

@@ -104,6 +104,11 @@ impl Output {
         (size.0 > 0 && size.1 > 0).then_some(size)
     }
 
+    /// Which of two forms of a result is printed: with `--quiet` the one that a program takes apart.
+    pub(crate) fn for_program<'a>(&self, person: &'a str, program: &'a str) -> &'a str {
+        if self.quiet { program } else { person }
+    }
+
     /// Something worth knowing that is not the result; not with `--quiet`.
     pub(crate) fn note(&self, note: impl Display) {
         if !self.quiet {

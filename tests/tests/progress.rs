@@ -298,10 +298,12 @@ fn a_bar_is_honest_at_10_mb_per_second() {
 #[test]
 #[ignore = "minutes; scripts/soak runs it"]
 fn a_bar_is_honest_at_full_speed() {
-    let world = World::new(8 << 30, &[None]);
+    // So long that there are seconds to look at after the grace, at 1.3 GB/s.
+    let world = World::new(16 << 30, &[None]);
     let mut terminal = world.begin();
-    terminal.wait_for(&["/8.0 GiB"]);
+    terminal.wait_for(&["/16.0 GiB"]);
     check(&world.watch(&mut terminal, 30), 1);
+    // A fast disk takes it all before the interrupt.
     terminal.type_keys(b"\x03");
-    assert_eq!(terminal.end().code, Some(130));
+    assert!(matches!(terminal.end().code, Some(0 | 130)));
 }

@@ -35,7 +35,7 @@ pub(crate) async fn run(app: &App, args: LinkArgs) -> Result<(), ApiError> {
     let link = if args.long {
         &share.link_long
     } else {
-        &share.link
+        app.output.for_program(&share.link, &share.link_long)
     };
     app.output.result(&shown, |text| text.line(text.bold(link)));
     if let Some(code) = &shown.qr {

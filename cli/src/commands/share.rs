@@ -106,7 +106,9 @@ fn show(output: &Output, result: &ShareResult, with_qr: bool, foreground: bool) 
     }
     let qr = with_qr.then(|| qr::shown(output, &result.link)).flatten();
     let shown = Shown { result, qr };
-    output.result(&shown, |text| text.line(text.bold(&result.link)));
+    // A person passes the short form on; a script may want to take the link apart.
+    let link = output.for_program(&result.link, &result.link_long);
+    output.result(&shown, |text| text.line(text.bold(link)));
     output.note(format_args!(
         "Fetch it on another machine with: shoal fetch {}",
         human::shell_quote(&result.link)

@@ -122,6 +122,7 @@ pub(super) fn shared(shared: &Shared, link: &Link, elapsed_ms: u64) -> api::Shar
     api::ShareResult {
         cid: shared.record.root.to_string(),
         link: link.passed_on(),
+        link_long: link.to_string(),
         name: shared.record.name.clone(),
         size: shared.record.size,
         files: shared.record.files,

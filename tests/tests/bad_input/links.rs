@@ -142,6 +142,14 @@ fn each_damaged_link_works_or_says_what_is_wrong_with_it() {
         "{long}"
     );
 
+    // A script can take apart what `--quiet` prints.
+    for command in ["link", "share"] {
+        let path = world.beside("my photos.txt");
+        let mut quiet = world.ground.command(&["--quiet".into(), command.into(), path.into()]);
+        let printed = String::from_utf8(quiet.output().unwrap().stdout).unwrap();
+        assert_eq!(printed.trim_end(), long, "{command}");
+    }
+
     let works = harmless(link, long, cid).into_iter().map(|it| (it, Works));
     let all: Vec<_> = works.chain(harmful(link, long, cid)).collect();
     assert!(all.len() >= 40, "{}", all.len());

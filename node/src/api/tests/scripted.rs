@@ -133,6 +133,7 @@ impl Service for Scripted {
         Ok(ShareResult {
             cid: String::new(),
             link: String::new(),
+            link_long: String::new(),
             name: request.name.unwrap_or_default(),
             size: 0,
             files: request.paths.len() as u64,

@@ -113,8 +113,10 @@ pub enum SharePhase {
 pub struct ShareResult {
     /// The root.
     pub cid: String,
-    /// What to pass on to others.
+    /// What to pass on to others: the short form where there is one.
     pub link: String,
+    /// The same in the form that can be read and written by hand, with all addresses it may have.
+    pub link_long: String,
     /// The share's name.
     pub name: String,
     /// Bytes of all files.
