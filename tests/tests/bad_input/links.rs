@@ -145,7 +145,9 @@ fn each_damaged_link_works_or_says_what_is_wrong_with_it() {
     // A script can take apart what `--quiet` prints.
     for command in ["link", "share"] {
         let path = world.beside("my photos.txt");
-        let mut quiet = world.ground.command(&["--quiet".into(), command.into(), path.into()]);
+        let mut quiet = world
+            .ground
+            .command(&["--quiet".into(), command.into(), path.into()]);
         let printed = String::from_utf8(quiet.output().unwrap().stdout).unwrap();
         assert_eq!(printed.trim_end(), long, "{command}");
     }
