@@ -100,7 +100,8 @@ fn beside_hostile(bench: &Bench, fast: &Path) -> Result<Outcome> {
     let hostile = std::cell::RefCell::new(Vec::new());
     let title = format!("{FAST_MIB} MiB beside {HOSTILE} peers that ask and take nothing");
     let beside = || {
-        for number in hostile.borrow().len()..HOSTILE {
+        let there = hostile.borrow().len();
+        for number in there..HOSTILE {
             let behaviour = match number % 2 {
                 0 => Behaviour::FrozenReader,
                 _ => Behaviour::SlowReader,
