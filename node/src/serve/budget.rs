@@ -33,8 +33,12 @@ const SHARED_BYTES: usize = BUDGET_BYTES - STREAMS_MAX * OWN_BYTES;
 pub(super) const PART_BYTES_MIN: usize = 32 << 10;
 /// The most that is read at a time: a chunk, so that a fast reader costs one look-up for it.
 pub(super) const PART_BYTES_MAX: usize = CHUNK_BYTES;
-/// The most that is read at a time once half of what is shared is taken.
+/// The most that is read at a time when next to nothing is left of what is shared.
 const PART_BYTES_SCARCE: usize = 128 << 10;
+/// A part is at most this part of what is left: a stream has up to three (one is written, one is
+/// ready, one is read), and a peer that comes finds as much again. A small part costs: reading
+/// parts of 128 KiB halves the rate of a fast reader.
+const PARTS_LEFT_MIN: usize = 4;
 /// A part is what its reader takes in this time: it costs what it reads.
 const PART_TIME: Duration = Duration::from_millis(60);
 
@@ -138,10 +142,7 @@ impl Books {
         let free = SHARED_BYTES.saturating_sub(self.shared_taken);
         let fair = SHARED_BYTES / self.peers.len().max(1);
         let taken = self.peers.get(peer).map_or(0, |peer| peer.shared_taken);
-        let most = match free < SHARED_BYTES / 2 {
-            true => PART_BYTES_SCARCE,
-            false => PART_BYTES_MAX,
-        };
+        let most = (free / PARTS_LEFT_MIN).clamp(PART_BYTES_SCARCE, PART_BYTES_MAX);
         fair.saturating_sub(taken).min(free).min(most)
     }
 }
