@@ -7,7 +7,7 @@
 //! what these two know of each other, `disks` the threads on which users' files are touched, `limits`
 //! how much of the line it may use, `api` the local HTTP interface and `client` who asks there,
 //! `clock_gap` notices when this program did not run, `events` the bus of what happens, `metrics` the
-//! numbers, `config` the one typed configuration.
+//! numbers, `units` numbers as people write them, `config` the one typed configuration.
 
 pub mod api;
 mod budgets;
@@ -32,6 +32,7 @@ mod serve;
 pub mod share;
 pub mod store;
 mod swarm;
+pub mod units;
 
 pub use clock_gap::{ClockGaps, Gap};
 pub use node::{HomeChecked, Node, NodeError, NodeHandle, Shared, check_home};

@@ -1,7 +1,10 @@
 //! The flags of the budgets.
 
 use clap::Args;
-use shoal_node::limits::{Flags, Rate, Size};
+use shoal_node::{
+    limits::Flags,
+    units::{Rate, Size},
+};
 
 /// Rates for this start of a daemon.
 #[derive(Clone, Copy, Debug, Args)]

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use clap::Args;
 use shoal_node::{
-    emulation::{Line, Loss, NodeSet, Profile, Reset, Stall, parse_span},
-    limits::Rate,
+    emulation::{Line, Loss, NodeSet, Profile, Reset, Stall},
+    units::{Rate, parse_span},
 };
 
 /// What a new testnet's links are like.

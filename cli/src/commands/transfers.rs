@@ -5,7 +5,7 @@ use shoal_node::{
         ApiError,
         types::{FetchPhase, FetchProgress, Transfer, TransferChange, TransferState},
     },
-    limits::Rate,
+    units::Rate,
 };
 
 use super::interruptible;

@@ -10,7 +10,6 @@ mod layers;
 #[cfg(test)]
 mod reference;
 mod settings;
-mod span;
 mod suggest;
 
 use std::{fmt, str::FromStr, time::Duration};
@@ -20,15 +19,15 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use crate::{
-    limits::{LimitsConfig, Rate},
+    limits::LimitsConfig,
     net::{DEFAULT_PORT, default_listen},
+    units::{Interval, Rate},
 };
 
 pub use edit::Change;
 pub use layers::{ConfigError, FILE_NAME, Overrides};
 pub use libp2p::Multiaddr;
 pub use settings::{Origin, Setting, setting_of};
-pub use span::Interval;
 pub use suggest::closest;
 
 /// The whole configuration of a node.

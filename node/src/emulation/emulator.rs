@@ -17,7 +17,7 @@ use super::{
     path::{Path, Payer},
     timer::LATE,
 };
-use crate::limits::Rate;
+use crate::units::Rate;
 
 /// An emulated network, as far as it is in this process. Cheap to clone; all clones are one.
 ///

@@ -14,7 +14,6 @@
 
 mod emulator;
 mod follow;
-mod humane;
 mod nodes;
 mod path;
 mod pipe;
@@ -27,7 +26,6 @@ mod timer;
 pub use self::{
     emulator::Emulator,
     follow::LinksFile,
-    humane::parse as parse_span,
     nodes::NodeSet,
     plan::{Line, Link, LinkChange, Loss, Plan, Reset, Rule, Stall},
     profile::Profile,

@@ -6,7 +6,7 @@ use super::{
     Emulator, Schedule,
     emulator::{Bucket, Lane},
 };
-use crate::limits::Rate;
+use crate::units::Rate;
 
 /// What a sender may be ahead of the line: more than timers are late by, so that the line never
 /// idles while there is something to send.

@@ -8,8 +8,8 @@ use std::{fmt, net::SocketAddr, str::FromStr, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
-use super::{NodeSet, humane};
-use crate::limits::Rate;
+use super::NodeSet;
+use crate::units::{Rate, span};
 
 /// An emulated network, as of one moment.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -38,10 +38,10 @@ pub struct Line {
     /// What it carries to the node, all links together.
     pub down: Rate,
     /// What it adds to each link of the node, one way.
-    #[serde(with = "humane")]
+    #[serde(with = "span")]
     pub latency: Duration,
     /// By how much that varies: up to so much more or less.
-    #[serde(with = "humane")]
+    #[serde(with = "span")]
     pub jitter: Duration,
     /// Datagrams that are lost on it. Streams lose nothing; that they would be slower for it is not
     /// emulated.
@@ -86,10 +86,10 @@ impl Rule {
 #[serde(deny_unknown_fields, default)]
 pub struct LinkChange {
     /// The whole latency one way, in place of what the lines add up to.
-    #[serde(with = "humane::maybe", skip_serializing_if = "Option::is_none")]
+    #[serde(with = "span::maybe", skip_serializing_if = "Option::is_none")]
     pub latency: Option<Duration>,
     /// The whole jitter, in place of what the lines add up to.
-    #[serde(with = "humane::maybe", skip_serializing_if = "Option::is_none")]
+    #[serde(with = "span::maybe", skip_serializing_if = "Option::is_none")]
     pub jitter: Option<Duration>,
     /// What the link carries, besides what the lines of the two carry.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -278,8 +278,8 @@ impl FromStr for Stall {
             format!("`{text}` is no stall: write how long and how often, like `2s/1m`")
         })?;
         Self::try_from(StallText {
-            every: humane::parse(every.trim())?,
-            lasts: humane::parse(lasts.trim())?,
+            every: span::parse(every.trim())?,
+            lasts: span::parse(lasts.trim())?,
         })
     }
 }
@@ -287,9 +287,9 @@ impl FromStr for Stall {
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct StallText {
-    #[serde(with = "humane")]
+    #[serde(with = "span")]
     every: Duration,
-    #[serde(with = "humane")]
+    #[serde(with = "span")]
     lasts: Duration,
 }
 
@@ -315,7 +315,7 @@ impl From<Stall> for StallText {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Reset {
-    #[serde(with = "humane")]
+    #[serde(with = "span")]
     every: Duration,
 }
 
@@ -341,7 +341,7 @@ impl FromStr for Reset {
         if text.eq_ignore_ascii_case("off") {
             return Ok(Self::new(Duration::ZERO));
         }
-        humane::parse(text).map(Self::new)
+        span::parse(text).map(Self::new)
     }
 }
 

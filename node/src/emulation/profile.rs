@@ -8,7 +8,7 @@ use super::{
     Line,
     plan::{Loss, Reset, Stall},
 };
-use crate::limits::Rate;
+use crate::units::Rate;
 
 /// A line that people know by a name.
 ///

@@ -117,7 +117,7 @@ fn transfer(state: TransferState) -> Transfer {
             asked: 1,
             waiting_ms: None,
         },
-        limit: crate::limits::Rate::OFF,
+        limit: crate::units::Rate::OFF,
         waits_for: None,
     }
 }

@@ -83,11 +83,12 @@ use self::{
     unflushed::Unflushed,
 };
 use crate::{
-    limits::{Limits, Pace, Rate},
+    limits::{Limits, Pace},
     metrics::Numbers,
     net::Net,
     store::{Library, ShareId, Store, StoreError},
     swarm::Swarms,
+    units::Rate,
 };
 
 /// How often one who waits for the end of a transfer looks whether its disk answers.

@@ -20,8 +20,8 @@ use super::{
     progress::{Phase, Snapshot},
     verdict::Deadlines,
 };
-use crate::limits::Rate;
 use crate::store::{FileStat, ShareId, Store, StoreError, TableChange, TableName};
+use crate::units::Rate;
 
 /// The layout that is written.
 const VERSION: u8 = 6;

@@ -5,9 +5,10 @@
 use jiff::{Timestamp, Zoned, civil::Date};
 
 use super::{
-    LimitsConfig, Rate, Size, calendar,
+    LimitsConfig, calendar,
     kept::{Live, Month},
 };
+use crate::units::{Rate, Size};
 
 /// Where a limit comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -6,10 +6,8 @@ use jiff::{
     civil::{Date, DateTime},
 };
 
-use super::{
-    Rate,
-    config::{Period, ResetDay},
-};
+use super::config::{Period, ResetDay};
+use crate::units::Rate;
 
 /// The day on which the budget's month that `today` lies in has begun.
 pub(super) fn month_of(today: Date, reset: ResetDay) -> Date {

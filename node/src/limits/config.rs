@@ -4,7 +4,7 @@ use jiff::civil::Time;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::{Rate, Size, days::Days};
+use crate::units::{Days, Rate, Size};
 
 /// `[limits]`: how much of the line a node may use, of all bytes on its sockets.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]

@@ -3,8 +3,9 @@
 use jiff::civil::Date;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
-use super::{Flags, Rate, Size};
+use super::Flags;
 use crate::store::{StoreError, Table, TableChange};
+use crate::units::{Rate, Size};
 
 const LIVE_KEY: &[u8] = b"limits.live";
 const MONTH_KEY: &[u8] = b"limits.month";

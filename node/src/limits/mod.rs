@@ -16,11 +16,9 @@ mod books;
 mod bucket;
 mod calendar;
 mod config;
-mod days;
 mod gate;
 mod kept;
 mod pace;
-mod units;
 
 use std::{
     sync::{
@@ -34,6 +32,7 @@ use jiff::{Timestamp, Zoned};
 use tokio::sync::Notify;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
+pub use self::config::{Flags, LimitsConfig, Period, ResetDay};
 use self::{books::Books, gate::Gate};
 pub(crate) use self::{
     books::{InForce, Origin, Standing},
@@ -41,14 +40,10 @@ pub(crate) use self::{
     kept::Kept,
     pace::Pace,
 };
-pub use self::{
-    config::{Flags, LimitsConfig, Period, ResetDay},
-    days::Days,
-    units::{RATE_MIN, Rate, Size},
-};
 use crate::{
     net::{Traffic, Way},
     store::StoreError,
+    units::{Rate, Size},
 };
 
 /// How often the books are kept: schedule and months are followed this closely.

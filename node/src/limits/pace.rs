@@ -5,8 +5,9 @@ use std::sync::Arc;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
-use super::{Class, Rate, gate, gate::Gate};
+use super::{Class, gate, gate::Gate};
 use crate::net::{Traffic, Way};
+use crate::units::Rate;
 
 /// What one transfer may receive: payload, for what else moves belongs to no transfer. Cheap to
 /// clone; all clones are one limit.

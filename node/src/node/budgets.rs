@@ -3,7 +3,8 @@
 use super::NodeHandle;
 use crate::{
     api::{ApiError, types as api},
-    limits::{Change, Changes, InForce, Origin, Rate},
+    limits::{Change, Changes, InForce, Origin},
+    units::Rate,
 };
 
 /// From this part of the month's budget on, in percent, a person is warned.

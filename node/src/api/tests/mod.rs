@@ -32,8 +32,8 @@ use super::{
 };
 use crate::{
     events::{Event, EventReader, Events},
-    limits::{Rate, Size},
     metrics::Numbers,
+    units::{Rate, Size},
 };
 
 use self::scripted::Scripted;

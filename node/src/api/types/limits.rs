@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Deserializer, Serialize};
 use utoipa::ToSchema;
 
-use crate::limits::{Rate, Size};
+use crate::units::{Rate, Size};
 
 /// The limits in force, and what is used of them; all bytes on the sockets count.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]

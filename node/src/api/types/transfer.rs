@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::FetchProgress;
-use crate::limits::Rate;
+use crate::units::Rate;
 
 /// The transfers of a home.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]

@@ -47,8 +47,9 @@ use super::{
 };
 use crate::{
     budgets::TRANSFERS_MAX,
-    limits::{Pace, Rate},
+    limits::Pace,
     store::{Store, StoreError},
+    units::Rate,
 };
 
 /// Transfers that are not over, in any state: about 1 KiB each in memory and in the database.

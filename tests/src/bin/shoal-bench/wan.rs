@@ -4,7 +4,7 @@ use std::{fs, net::SocketAddr, path::Path, time::Duration};
 
 use shoal_node::{
     emulation::{Line, Plan},
-    limits::Rate,
+    units::Rate,
 };
 use shoal_tests::{Daemon, assert_same_file, text, write_content};
 

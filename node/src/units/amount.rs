@@ -28,7 +28,8 @@ impl Rate {
     pub const OFF: Self = Self(None);
 
     /// So many bytes per second; 0 is no limit.
-    pub(crate) const fn from_bytes_per_second(bytes: u64) -> Self {
+    #[must_use]
+    pub const fn from_bytes_per_second(bytes: u64) -> Self {
         Self(NonZeroU64::new(bytes))
     }
 
