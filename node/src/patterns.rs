@@ -24,6 +24,10 @@ pub struct PatternError {
 pub(crate) struct Patterns(GlobSet);
 
 impl Patterns {
+    /// Parses patterns; all of them count.
+    ///
+    /// # Errors
+    /// The first pattern that is malformed.
     pub(crate) fn new(patterns: &[String]) -> Result<Self, PatternError> {
         let mut set = GlobSetBuilder::new();
         for pattern in patterns {
@@ -49,10 +53,12 @@ impl Patterns {
         Self(GlobSet::empty())
     }
 
+    /// Whether there is no pattern.
     pub(crate) fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
+    /// Whether one of the patterns matches the path.
     pub(crate) fn matches(&self, path: impl AsRef<Path>) -> bool {
         self.0.is_match(path)
     }

@@ -45,6 +45,7 @@ struct Fetch {
 }
 
 impl Swarms {
+    /// No root yet. Each time more of a root has landed, `on_change` is called with it.
     pub(crate) fn new(on_change: impl Fn(&Cid) + Send + Sync + 'static) -> Arc<Self> {
         Arc::new(Self {
             roots: Mutex::default(),

@@ -55,7 +55,9 @@ struct Inner {
 
 /// A connection that somebody made to a listener.
 pub(crate) struct Arrival {
+    /// The address that the connection comes from.
     pub(crate) from: SocketAddr,
+    /// Its own end of the connection.
     pub(crate) stream: MemoryStream,
 }
 

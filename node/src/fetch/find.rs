@@ -47,7 +47,9 @@ const SILENT_ADDRESSES_MAX: usize = 16;
 /// A peer that was named as a provider, and what it said.
 #[derive(Clone, Debug)]
 pub(crate) struct FoundProvider {
+    /// The peer.
     pub(crate) peer: PeerId,
+    /// Its addresses, as far as they are known.
     pub(crate) addresses: Vec<Multiaddr>,
     /// What it says it has, or why it said nothing.
     pub(crate) answer: Result<Availability, Answer>,

@@ -97,6 +97,7 @@ const STUCK_POLL: Duration = Duration::from_millis(100);
 /// What to fetch, and where to.
 #[derive(Clone, Debug)]
 pub(crate) struct FetchRequest {
+    /// The link to the content.
     pub(crate) link: Link,
     /// Absolute. An existing directory means "into it".
     pub(crate) output: PathBuf,
@@ -106,6 +107,7 @@ pub(crate) struct FetchRequest {
     pub(crate) peers: Vec<Multiaddr>,
     /// What of it.
     pub(crate) only: Only,
+    /// Replace files that are at the destination.
     pub(crate) overwrite: bool,
     /// Give other names to what cannot keep its own.
     pub(crate) rename_unsafe: bool,
@@ -120,20 +122,31 @@ pub(crate) struct FetchRequest {
 /// A fetch that is done.
 #[derive(Clone, Debug)]
 pub(crate) struct Fetched {
+    /// The root.
     pub(crate) cid: Cid,
+    /// The place where it landed.
     pub(crate) path: PathBuf,
+    /// Bytes of all files.
     pub(crate) size: u64,
+    /// Files.
     pub(crate) files: u64,
+    /// The time from the start of this run.
     pub(crate) elapsed: Duration,
+    /// Bytes of chunks that peers sent.
     pub(crate) downloaded_bytes: u64,
+    /// Bytes of chunks that earlier runs had landed.
     pub(crate) resumed_bytes: u64,
+    /// Bytes of chunks that came from files of this node.
     pub(crate) local_bytes: u64,
     /// Files and links that were not asked for.
     pub(crate) left_out: u64,
+    /// What landed under another name.
     pub(crate) renamed: Renamed,
     /// Symlinks that would have led outside and were not made, the first of them.
     pub(crate) skipped: Vec<PathBuf>,
+    /// How many such symlinks there are.
     pub(crate) skipped_total: u64,
+    /// The peers that sent chunks, and how many bytes.
     pub(crate) from: Vec<(PeerId, u64)>,
 }
 
@@ -197,11 +210,17 @@ impl FetchRequest {
 
 /// What a [`Fetcher`] works with.
 pub(crate) struct Deps {
+    /// The database.
     pub(crate) store: Store,
+    /// The view of the shares.
     pub(crate) library: Library,
+    /// The network.
     pub(crate) net: Net,
+    /// The budgets of the line.
     pub(crate) limits: Limits,
+    /// What serving knows of the same roots.
     pub(crate) swarms: Arc<Swarms>,
+    /// The transfers that an earlier run left.
     pub(crate) transfers: Transfers,
     /// Fires when the node is asked to stop.
     pub(crate) stopping: CancellationToken,

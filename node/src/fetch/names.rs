@@ -24,6 +24,7 @@ pub(crate) struct Renamed {
     /// For the first [`RENAMED_LISTED_MAX`]: the path in the tree, escaped for printing, and the one
     /// below the destination.
     pub(crate) listed: Vec<(String, String)>,
+    /// How many there are.
     pub(crate) total: u64,
 }
 

@@ -52,7 +52,9 @@ impl MissingFolders {
 /// The final place of a fetch: an existing parent directory and a name in it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Destination {
+    /// The directory, which exists.
     pub(crate) parent: PathBuf,
+    /// The name in it.
     pub(crate) name: OsString,
 }
 

@@ -66,17 +66,25 @@ struct Measured {
 /// The counters at one moment.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Snapshot {
+    /// The step that the transfer is at.
     pub(crate) phase: Phase,
     /// Providers that have delivered bytes in the last seconds.
     pub(crate) sources: u32,
     /// Peers that were contacted.
     pub(crate) asked: u32,
+    /// Bytes of all files; 0 until the tree is known.
     pub(crate) bytes_total: u64,
+    /// Files; 0 until the tree is known.
     pub(crate) files_total: u64,
+    /// Files that are complete.
     pub(crate) files: u64,
+    /// Bytes of chunks that peers have sent and that are verified.
     pub(crate) downloaded: u64,
+    /// Bytes of DAG nodes that peers have sent.
     pub(crate) dag: u64,
+    /// Bytes of chunks that an earlier run has landed.
     pub(crate) resumed: u64,
+    /// Bytes of chunks that came from files of this node.
     pub(crate) local: u64,
     /// How long no byte came, where the transfer waits for providers.
     pub(crate) waits: Option<Duration>,
@@ -155,6 +163,7 @@ impl Progress {
         self.local.fetch_add(bytes, Relaxed);
     }
 
+    /// The counters now.
     pub(crate) fn snapshot(&self) -> Snapshot {
         Snapshot {
             phase: match self.phase.load(Relaxed) {
@@ -198,9 +207,13 @@ impl Progress {
 /// Chunk payload by where it came from, and DAG nodes from peers, over many runs.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Totals {
+    /// Bytes of chunks that peers have sent and that are verified.
     pub(crate) downloaded: u64,
+    /// Bytes of DAG nodes that peers have sent.
     pub(crate) dag: u64,
+    /// Bytes of chunks that an earlier run has landed.
     pub(crate) resumed: u64,
+    /// Bytes of chunks that came from files of this node.
     pub(crate) local: u64,
 }
 

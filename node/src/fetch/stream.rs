@@ -41,6 +41,7 @@ const WINDOW_LEAVES: usize = 128;
 /// What to stream.
 #[derive(Clone, Debug)]
 pub(crate) struct StreamRequest {
+    /// The link to the file, or to a folder that holds it.
     pub(crate) link: Link,
     /// Which file of the folder that the link leads to; nothing where it leads to a file.
     pub(crate) only: Only,
@@ -53,11 +54,17 @@ pub(crate) struct StreamRequest {
 /// A file that was handed on to its end.
 #[derive(Clone, Debug)]
 pub(crate) struct Streamed {
+    /// The address of the file.
     pub(crate) cid: Cid,
+    /// Its bytes.
     pub(crate) size: u64,
+    /// The time from the request to the last byte.
     pub(crate) elapsed: Duration,
+    /// Bytes that peers sent.
     pub(crate) downloaded_bytes: u64,
+    /// Bytes that came from this node.
     pub(crate) local_bytes: u64,
+    /// The peers that sent bytes, and how many.
     pub(crate) from: Vec<(PeerId, u64)>,
 }
 

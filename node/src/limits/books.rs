@@ -28,15 +28,20 @@ pub(crate) enum Origin {
 /// A limit in force.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct InForce<T> {
+    /// The limit.
     pub(crate) limit: T,
+    /// Where it comes from.
     pub(crate) origin: Origin,
 }
 
 /// How the budgets stand.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Standing {
+    /// On what the node sends.
     pub(crate) up: InForce<Rate>,
+    /// On what it receives.
     pub(crate) down: InForce<Rate>,
+    /// On what it sends and receives in a month.
     pub(crate) monthly: InForce<Size>,
     /// Bytes that this month has sent and received.
     pub(crate) used: (u64, u64),

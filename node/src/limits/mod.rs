@@ -56,6 +56,7 @@ const SAVE_TICKS: u32 = 30;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("this month's traffic budget of {cap} is used up until {resets}")]
 pub(crate) struct Spent {
+    /// The budget.
     pub(crate) cap: Size,
     /// When the next month begins.
     pub(crate) resets: Timestamp,
@@ -86,8 +87,11 @@ impl<T> Change<T> {
 /// What is to be changed of the limits.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Changes {
+    /// Of what the node may send.
     pub(crate) up: Change<Rate>,
+    /// Of what it may receive.
     pub(crate) down: Change<Rate>,
+    /// Of what it may send and receive in a month.
     pub(crate) monthly: Change<Size>,
 }
 

@@ -142,6 +142,7 @@ pub(crate) struct Server {
 }
 
 impl Server {
+    /// A server that has not begun to accept streams.
     pub(crate) fn new(
         library: Library,
         net: Net,
