@@ -1,7 +1,7 @@
 //! A home is used by one node at a time: the lock that says so, and where its socket is.
 //!
-//! Owns the file `daemon.lock` of a home; the socket beside it is [`super::socket`]'s. The lock is held by the
-//! operating system for the life of the process, so that nothing has to be repaired after `kill
+//! Owns the file `daemon.lock` of a home; the socket beside it is `socket.rs`'s. The lock is held by
+//! the operating system for the life of the process, so that nothing has to be repaired after `kill
 //! -9`; its holder alone may replace the socket. Nothing here is ever deleted but a socket that
 //! this process, or a dead holder of the lock, made.
 
@@ -17,10 +17,7 @@ use std::{
     time::Duration,
 };
 
-use super::{
-    ApiError, ErrorCode,
-    socket::{self, Bound},
-};
+use super::{ApiError, ErrorCode};
 
 const LOCK_FILE: &str = "daemon.lock";
 pub(super) const SOCKET_FILE: &str = "api.sock";
@@ -120,15 +117,7 @@ impl HomeLock {
     /// # Errors
     /// [`HomeError::Io`] when the home cannot be written to.
     pub fn remove_outside_socket(&self) -> Result<(), HomeError> {
-        socket::remove_left_behind(&self.home.join(POINTER_FILE))
-    }
-
-    /// Binds the home's API socket with mode 0600, in place of one that a dead process left.
-    ///
-    /// There is no moment at which another user could connect: the socket gets its mode in a folder
-    /// of mode 0700 and is then moved to its place.
-    pub(super) fn bind(&self) -> Result<Bound, HomeError> {
-        socket::bind(&self.home)
+        remove_left_behind(&self.home.join(POINTER_FILE))
     }
 }
 
@@ -153,6 +142,21 @@ pub fn socket_path(home: &Path) -> io::Result<PathBuf> {
         ));
     }
     Ok(target)
+}
+
+/// Removes the socket that a dead node had outside of its home.
+pub(super) fn remove_left_behind(pointer: &Path) -> Result<(), HomeError> {
+    let Some(home) = pointer.parent() else {
+        return Ok(());
+    };
+    if !pointer.exists() {
+        return Ok(());
+    }
+    if let Ok(socket) = socket_path(home) {
+        let _ = fs::remove_file(&socket);
+        let _ = socket.parent().map(fs::remove_dir);
+    }
+    fs::remove_file(pointer).map_err(HomeError::io("remove", pointer))
 }
 
 /// Why a home cannot be used.

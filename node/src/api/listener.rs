@@ -20,7 +20,7 @@ use tokio::{
 
 use super::{
     home::{HomeError, HomeLock},
-    socket::Bound,
+    socket::{self, Bound},
 };
 
 /// Connections at once: the operations there may be, as many short requests beside them, and 32
@@ -39,7 +39,7 @@ const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 /// # Errors
 /// [`HomeError::Io`] when the file system refuses. Needs a tokio runtime.
 pub fn bind(lock: &HomeLock) -> Result<ApiListener, HomeError> {
-    let bound = lock.bind()?;
+    let bound = socket::bind(lock)?;
     let listener = listen(&bound)?;
     Ok(ApiListener {
         listener,

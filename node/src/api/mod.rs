@@ -36,6 +36,7 @@ mod error;
 mod frames;
 mod home;
 mod listener;
+mod operations;
 mod origin;
 mod routes;
 mod server;

@@ -19,7 +19,9 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::home::{HomeError, POINTER_FILE, SOCKET_FILE, socket_path};
+use super::home::{
+    HomeError, HomeLock, POINTER_FILE, SOCKET_FILE, remove_left_behind, socket_path,
+};
 
 /// `sockaddr_un` has 108 bytes for a path and its closing NUL (Linux; 104 on other systems).
 const SOCKET_PATH_BYTES_MAX: usize = if cfg!(target_os = "linux") { 107 } else { 103 };
@@ -36,9 +38,17 @@ pub(super) struct Bound {
     dir: Option<PathBuf>,
 }
 
-/// Binds the socket of a home whose lock this process holds: in the home, or else in the first other
-/// place that takes it.
-pub(super) fn bind(home: &Path) -> Result<Bound, HomeError> {
+/// Binds the socket of a home with mode 0600, in place of one that a dead process left: in the home,
+/// or else in the first other place that takes it.
+///
+/// There is no moment at which another user could connect: the socket gets its mode in a folder of
+/// mode 0700 and is then moved to its place.
+pub(super) fn bind(lock: &HomeLock) -> Result<Bound, HomeError> {
+    bind_in(lock.home())
+}
+
+/// The same for a home whose lock this process holds.
+fn bind_in(home: &Path) -> Result<Bound, HomeError> {
     bind_at(home, &places(|name| std::env::var_os(name)))
 }
 
@@ -136,7 +146,7 @@ impl Bound {
                 return None;
             }
             let same = dir.and_then(|dir| bind_again(&home, path, dir).ok());
-            Some(same.map_or_else(|| bind(&home), Ok))
+            Some(same.map_or_else(|| bind_in(&home), Ok))
         }
     }
 
@@ -183,21 +193,6 @@ fn bind_private(path: &Path) -> io::Result<UnixListener> {
     Ok(listener)
 }
 
-/// Removes the socket that a dead node had outside of its home.
-pub(super) fn remove_left_behind(pointer: &Path) -> Result<(), HomeError> {
-    let Some(home) = pointer.parent() else {
-        return Ok(());
-    };
-    if !pointer.exists() {
-        return Ok(());
-    }
-    if let Ok(socket) = socket_path(home) {
-        let _ = fs::remove_file(&socket);
-        let _ = socket.parent().map(fs::remove_dir);
-    }
-    fs::remove_file(pointer).map_err(HomeError::io("remove", pointer))
-}
-
 fn write_pointer(pointer: &Path, socket: &Path) -> Result<(), HomeError> {
     let new = pointer.with_extension("new");
     fs::write(&new, socket.as_os_str().as_bytes())
@@ -224,7 +219,7 @@ mod tests {
     /// behind.
     fn check_socket(home: &Path, inside: bool) {
         let lock = HomeLock::acquire(home).unwrap();
-        let bound = lock.bind().unwrap();
+        let bound = bind(&lock).unwrap();
         let path = socket_path(home).unwrap();
         assert_eq!(path, bound.path);
         assert_eq!(path.starts_with(lock.home()), inside, "{}", path.display());
@@ -251,11 +246,11 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         for home in [dir.path().join("home"), dir.path().join("h".repeat(120))] {
             let lock = HomeLock::acquire(&home).unwrap();
-            let dead = lock.bind().unwrap();
+            let dead = bind(&lock).unwrap();
             let dead_path = dead.path.clone();
             dead.leave();
             assert!(dead_path.exists());
-            let bound = lock.bind().unwrap();
+            let bound = bind(&lock).unwrap();
             UnixStream::connect(socket_path(&home).unwrap()).unwrap();
             assert!(bound.path == dead_path || !dead_path.exists());
             lock.remove_outside_socket().unwrap();
@@ -318,7 +313,7 @@ mod tests {
         for (home, inside) in [("home".to_owned(), true), ("h".repeat(120), false)] {
             let home = dir.path().join(home);
             let lock = HomeLock::acquire(&home).unwrap();
-            let bound = lock.bind().unwrap();
+            let bound = bind(&lock).unwrap();
             assert!(bound.look()().is_none(), "it is there");
             fs::remove_file(&bound.path).unwrap();
             if let Some(dir) = &bound.dir {

@@ -25,7 +25,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use super::{
     ApiError, ErrorCode,
     frames::{self, FRAMES_TYPE, FrameKind},
-    server::Operations,
+    operations::Operations,
     service::Progress,
     types::StreamEvent,
 };

@@ -29,8 +29,8 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 pub(super) use self::observe::LISTENERS_MAX;
 use super::{
     ApiError, ErrorBody, ErrorCode, Progress, Service, body,
+    operations::{Operations, Room},
     origin::{self, OwnNames},
-    server::{Operations, Room},
     types::{
         CatResult, Collected, Connected, FetchProgress, FetchResult, FetchUpdate, FindProgress,
         Found, GcProgress, ListProgress, Listing, NoProgress, Occurrence, ShareProgress,

@@ -17,7 +17,7 @@ use super::Api;
 use crate::{
     api::{
         ApiError, ErrorBody, ErrorCode, Service,
-        server::stopping,
+        operations::stopping,
         types::{Event, Occurrence},
     },
     events::EventReader,

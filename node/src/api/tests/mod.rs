@@ -343,7 +343,7 @@ async fn operations_have_a_cap_that_leaves_short_requests_alone() {
     let mut served = Served::start();
     let body = fetch("wait").to_string();
     let mut running = Vec::new();
-    for _ in 0..server::OPERATIONS_MAX {
+    for _ in 0..operations::OPERATIONS_MAX {
         running.push(
             served
                 .send("POST /api/v1/fetches", "application/json", &body)

@@ -28,12 +28,12 @@ pub use fetch::{
 pub use limits::{LimitSource, Limits, LimitsChange, MonthlyLimit, RateLimit};
 pub use node::{
     ConnectRequest, Connected, Database, DatabaseState, Direction, Disk, EmulatedLine, Identity,
-    LostShare, Peer, Peers, Rates, Replicas, Scope, Status, Stopping,
+    Peer, Peers, Rates, Replicas, Scope, Status, Stopping,
 };
 pub use scrub::{Damage, Scrub, ScrubState};
 pub use share::{
-    Chunker, Hash, LinkedShare, Preserve, ShareInfo, SharePhase, ShareProgress, ShareRequest,
-    ShareResult, ShareState, Shares, Skipped, UnshareRequest, Unshared,
+    Chunker, Hash, LinkedShare, LostShare, Preserve, ShareInfo, SharePhase, ShareProgress,
+    ShareRequest, ShareResult, ShareState, Shares, Skipped, UnshareRequest, Unshared,
 };
 pub use transfer::{Transfer, TransferChange, TransferState, Transfers};
 pub use upkeep::{

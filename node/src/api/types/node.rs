@@ -6,7 +6,7 @@ use libp2p::{Multiaddr, PeerId};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::{Limits, Scrub, ShareInfo, Transfer};
+use super::{Limits, LostShare, Scrub, ShareInfo, Transfer};
 use crate::units::Rate;
 
 /// Whom to connect to.
@@ -208,18 +208,6 @@ pub enum DatabaseState {
     Sound,
     /// Something cannot be read, or shares are lost.
     Damaged,
-}
-
-/// A share that was acknowledged and that damage to the database took.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-pub struct LostShare {
-    /// Its name.
-    pub name: String,
-    /// Its root.
-    pub cid: String,
-    /// What was shared: one path, or the several that it was made of.
-    #[schema(value_type = Vec<String>)]
-    pub paths: Vec<PathBuf>,
 }
 
 /// The answer to a request to stop.

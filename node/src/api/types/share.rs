@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::{AbsolutePath, LostShare};
+use super::AbsolutePath;
 
 /// What to share and how.
 #[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
@@ -216,4 +216,16 @@ pub enum ShareState {
         /// Which file, and what about it.
         changed: String,
     },
+}
+
+/// A share that was acknowledged and that damage to the database took.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct LostShare {
+    /// Its name.
+    pub name: String,
+    /// Its root.
+    pub cid: String,
+    /// What was shared: one path, or the several that it was made of.
+    #[schema(value_type = Vec<String>)]
+    pub paths: Vec<PathBuf>,
 }
