@@ -6,9 +6,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use serde::Serialize;
 use toml::{Table, Value};
 
-use super::{Config, LogFormat, Multiaddr, Origin, suggest::closest};
+use super::{Config, LogFormat, Multiaddr, suggest::closest};
 use crate::{
     api::{ApiError, ErrorCode},
     limits::Flags,
@@ -37,6 +38,19 @@ pub struct Overrides {
     pub log_format: Option<LogFormat>,
     /// Sets rates.
     pub limits: Flags,
+}
+
+/// The layer that a value comes from.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(tag = "origin", content = "from", rename_all = "lowercase")]
+pub enum Origin {
+    /// Nobody set it.
+    #[default]
+    Default,
+    /// This file.
+    File(PathBuf),
+    /// This variable of the environment.
+    Environment(String),
 }
 
 /// What the layers below the flags make together.

@@ -25,9 +25,9 @@ use crate::{
 };
 
 pub use edit::Change;
-pub use layers::{ConfigError, FILE_NAME, Overrides};
+pub use layers::{ConfigError, FILE_NAME, Origin, Overrides};
 pub use libp2p::Multiaddr;
-pub use settings::{Origin, Setting, setting_of};
+pub use settings::{Setting, setting_of};
 pub use suggest::closest;
 
 /// The whole configuration of a node.

@@ -3,34 +3,18 @@
 //! The texts are the documentation of the fields themselves, and the defaults are those of
 //! `Default`: nothing is written twice.
 
-use std::{
-    collections::BTreeMap,
-    path::{Path, PathBuf},
-};
+use std::{collections::BTreeMap, path::Path};
 
 use serde::Serialize;
 use toml::Value;
 use utoipa::PartialSchema;
 
 use super::{
-    Config, ConfigError, LogConfig, NetworkConfig, ScrubConfig,
+    Config, ConfigError, LogConfig, NetworkConfig, Origin, ScrubConfig,
     layers::{self, Layered},
     suggest::closest,
 };
 use crate::limits::LimitsConfig;
-
-/// The layer that a value comes from.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
-#[serde(tag = "origin", content = "from", rename_all = "lowercase")]
-pub enum Origin {
-    /// Nobody set it.
-    #[default]
-    Default,
-    /// This file.
-    File(PathBuf),
-    /// This variable of the environment.
-    Environment(String),
-}
 
 /// One key with all there is to know about it.
 #[derive(Clone, Debug, PartialEq, Serialize)]
