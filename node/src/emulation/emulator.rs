@@ -12,11 +12,7 @@ use std::{
 
 use tokio::{sync::watch, time::Instant};
 
-use super::{
-    Plan,
-    path::{Path, Payer},
-    timer::LATE,
-};
+use super::Plan;
 use crate::units::Rate;
 
 /// An emulated network, as far as it is in this process. Cheap to clone; all clones are one.
@@ -118,31 +114,9 @@ impl Emulator {
         )
     }
 
-    /// Waits as long as a connection over the link takes to be there: until nothing blocks it, and a
-    /// round trip. Cancel-safe.
-    pub(crate) async fn round_trip(&self, near: Option<usize>, far: Option<usize>) {
-        let mut changes = self.changes();
-        let mut there = self.path(near, far, Payer::Both);
-        let mut back = self.path(far, near, Payer::Both);
-        while there.is_blocked() || back.is_blocked() {
-            // The emulator, which tells, is here.
-            let _ = changes.changed().await;
-            there.refresh();
-            back.refresh();
-        }
-        let arrives = there.send(self.now(), 0).arrives;
-        let arrives = back.send(arrives, 0).arrives;
-        tokio::time::sleep_until(self.instant(arrives.saturating_sub(LATE))).await;
-    }
-
     /// Tells of each plan that comes into force.
     pub(crate) fn changes(&self) -> watch::Receiver<u64> {
         self.inner.changed.subscribe()
-    }
-
-    /// The link from one node to another, as `payer` uses it.
-    pub(crate) fn path(&self, from: Option<usize>, to: Option<usize>, payer: Payer) -> Path {
-        Path::new(self.clone(), from, to, payer)
     }
 
     /// The time now, from the emulator's start on.

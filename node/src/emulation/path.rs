@@ -5,6 +5,7 @@ use std::{sync::Arc, time::Duration};
 use super::{
     Emulator, Schedule,
     emulator::{Bucket, Lane},
+    timer::LATE,
 };
 use crate::units::Rate;
 
@@ -65,6 +66,30 @@ pub(crate) struct Sent {
     pub(crate) leaves: Duration,
     /// When it will be there.
     pub(crate) arrives: Duration,
+}
+
+impl Emulator {
+    /// The link from one node to another, as `payer` uses it.
+    pub(crate) fn path(&self, from: Option<usize>, to: Option<usize>, payer: Payer) -> Path {
+        Path::new(self.clone(), from, to, payer)
+    }
+
+    /// Waits as long as a connection over the link takes to be there: until nothing blocks it, and a
+    /// round trip. Cancel-safe.
+    pub(crate) async fn round_trip(&self, near: Option<usize>, far: Option<usize>) {
+        let mut changes = self.changes();
+        let mut there = self.path(near, far, Payer::Both);
+        let mut back = self.path(far, near, Payer::Both);
+        while there.is_blocked() || back.is_blocked() {
+            // The emulator, which tells, is here.
+            let _ = changes.changed().await;
+            there.refresh();
+            back.refresh();
+        }
+        let arrives = there.send(self.now(), 0).arrives;
+        let arrives = back.send(arrives, 0).arrives;
+        tokio::time::sleep_until(self.instant(arrives.saturating_sub(LATE))).await;
+    }
 }
 
 impl Path {
