@@ -8,7 +8,7 @@ use tokio::io::{AsyncWriteExt as _, BufReader};
 use super::{
     news::{News, Sources},
     outgoing::Outgoing,
-    worker::{Ended, Writer, encode, read_request, write, write_frames},
+    wire::{Ended, Writer, encode, read_request, write, write_frames},
 };
 use crate::net::ExchangeStream;
 

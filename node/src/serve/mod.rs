@@ -17,6 +17,7 @@ mod parts;
 mod pieces;
 mod queue;
 mod slots;
+mod wire;
 mod worker;
 
 use std::{

@@ -11,7 +11,7 @@ use shoal_protocol::{
     exchange::{Missing, WANTS_OUTSTANDING_MAX},
 };
 
-use super::worker::Ended;
+use super::wire::Ended;
 
 /// Wants that are taken at a time: small blocks come together, a full chunk comes alone.
 const WANTS_PER_READ_MAX: usize = 64;

@@ -7,7 +7,6 @@
 //! pieces, so that it ends early when it is cancelled.
 
 use std::{
-    io,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -19,7 +18,7 @@ use shoal_protocol::{
     turns::WANTS_LOOKED_AT_MAX,
 };
 use tokio::{
-    io::{AsyncReadExt as _, AsyncWriteExt as _, BufReader, ReadHalf, WriteHalf},
+    io::{AsyncWriteExt as _, BufReader},
     sync::{Notify, mpsc},
     time::Instant,
 };
@@ -35,11 +34,12 @@ use super::{
     parts::{self, Batch, Part},
     pieces::Pieces,
     queue::{Queue, Want},
+    wire::{Ended, Reader, Writer, deadline, encode, read_request, write, write_frames},
 };
 use crate::{
     deadline::within,
     disks::SILENT_AFTER,
-    limits::{Class, Limits, Spent},
+    limits::{Class, Limits},
     net::ExchangeStream,
     pool::Pool,
     store::Held,
@@ -69,38 +69,6 @@ const IDLE_TIMEOUT: Duration = Duration::from_secs(120);
 
 /// What a look at the files of a changed share may take before its peer is told that it is gone.
 const LOOK_AGAIN_PATIENCE: Duration = Duration::from_secs(2);
-
-/// Why a served stream ended.
-#[derive(Debug, thiserror::Error)]
-pub(super) enum Ended {
-    /// The client said that it is done.
-    #[error("done")]
-    Done,
-    /// This node shuts down.
-    #[error("this node shuts down")]
-    ShuttingDown,
-    /// The root is not served here, or not any more.
-    #[error("the root is not served")]
-    NotServed,
-    /// The client broke the protocol.
-    #[error("the client broke the protocol: {0}")]
-    Protocol(String),
-    /// This month's traffic budget is used up.
-    #[error(transparent)]
-    Spent(#[from] Spent),
-    /// The client was silent or did not read.
-    #[error("the client was too slow")]
-    TooSlow,
-    /// Nothing moved, and others need its place.
-    #[error("nothing moved on it, and others needed its place")]
-    GaveWay,
-    /// The stream broke.
-    #[error("the stream broke")]
-    Lost,
-}
-
-type Reader = BufReader<ReadHalf<ExchangeStream>>;
-pub(super) type Writer = Outgoing<WriteHalf<ExchangeStream>>;
 
 /// Serves one stream.
 pub(super) struct Worker {
@@ -551,50 +519,5 @@ async fn tell(news: &mut News, writer: &mut Writer) -> Result<(), Ended> {
         Ok(())
     } else {
         Err(Ended::NotServed)
-    }
-}
-
-pub(super) async fn read_request(reader: &mut Reader) -> Result<Option<Request>, Ended> {
-    let mut head = [0; 4];
-    match reader.read_exact(&mut head).await {
-        Ok(_) => {}
-        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(None),
-        Err(_) => return Err(Ended::Lost),
-    }
-    let protocol = |error: exchange::WireError| Ended::Protocol(error.to_string());
-    let len = exchange::frame_len(head).map_err(protocol)?;
-    let mut body = vec![0; len];
-    reader
-        .read_exact(&mut body)
-        .await
-        .map_err(|_| Ended::Lost)?;
-    exchange::decode_request(&body).map(Some).map_err(protocol)
-}
-
-pub(super) async fn write(writer: &mut Writer, response: &Response) -> Result<(), Ended> {
-    let mut frame = Vec::new();
-    encode(response, &mut frame);
-    write_frames(writer, &frame).await
-}
-
-/// Writes messages that are not content: a status and a hint, 75 KiB at the most.
-pub(super) async fn write_frames(writer: &mut Writer, frames: &[u8]) -> Result<(), Ended> {
-    deadline(frames.len(), writer.write_all(frames)).await?;
-    deadline(0, writer.flush()).await
-}
-
-pub(super) fn encode(response: &Response, frames: &mut Vec<u8>) {
-    // Only an over-long list can fail, and the server builds none.
-    if let Err(error) = exchange::encode(response, frames) {
-        tracing::error!(%error, "an answer could not be encoded");
-    }
-}
-
-/// Bounds a write of so many bytes by what the slowest line takes for them.
-async fn deadline(bytes: usize, io: impl Future<Output = io::Result<()>>) -> Result<(), Ended> {
-    match within(pace::time_for(bytes as u64), io).await {
-        Some(Ok(())) => Ok(()),
-        Some(Err(_)) => Err(Ended::Lost),
-        None => Err(Ended::TooSlow),
     }
 }
