@@ -23,16 +23,8 @@ const AGENT: &str = concat!("shoal/", env!("CARGO_PKG_VERSION"));
 const PING_INTERVAL: Duration = Duration::from_secs(10);
 
 /// How long an answer counts; a slow line has bulk data queued before it. An answer that is late
-/// closes nothing: only silence does, see [`SILENCE_MAX`].
+/// closes nothing: only silence does, see [`SILENCE_MAX`](super::config::SILENCE_MAX).
 const PING_TIMEOUT: Duration = Duration::from_secs(15);
-
-/// After how long without a single byte from a peer its connection is dead.
-///
-/// Whoever lives asks for a sign, and answers, every [`PING_INTERVAL`]; one that waits for an answer
-/// in vain asks again after [`PING_TIMEOUT`] and an interval, 25 s. This leaves time for another
-/// 20 s in which the line loses packets. A connection that carries anything, however slowly, is
-/// never silent for so long.
-pub(super) const SILENCE_MAX: Duration = Duration::from_secs(45);
 
 /// All protocols of a node. The limits come first: what they refuse, nobody else hears of.
 #[derive(NetworkBehaviour)]

@@ -10,6 +10,14 @@ use super::NetError;
 use super::scope::Scope;
 use crate::emulation::Emulation;
 
+/// After how long without a single byte from a peer its connection is dead.
+///
+/// Whoever lives asks for a sign, and answers, every 10 s (`PING_INTERVAL`); one that waits for an answer
+/// in vain asks again after 15 s (`PING_TIMEOUT`) and an interval, 25 s. This leaves time for another
+/// 20 s in which the line loses packets. A connection that carries anything, however slowly, is
+/// never silent for so long.
+pub(super) const SILENCE_MAX: Duration = Duration::from_secs(45);
+
 /// The port that a node listens on when none is chosen, TCP and QUIC alike. Below the ephemeral
 /// ranges of common systems, and not that of IPFS (4001), which may run beside us.
 pub const DEFAULT_PORT: u16 = 4101;

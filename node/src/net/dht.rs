@@ -21,12 +21,20 @@ use libp2p::swarm::{
 };
 use libp2p::{Multiaddr, PeerId, StreamProtocol};
 
-use super::DhtStatus;
 use super::book::ADDRESSES_MAX;
 use super::config::{DhtConfig, Diversity};
 use super::counters::Counters;
 use super::records::{Key, Records};
 use super::scope::{Scope, Socket, believed, host_of, subnet_of, without_peer};
+
+/// How the DHT stands.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct DhtStatus {
+    /// Peers in the routing table.
+    pub peers: usize,
+    /// Provider records that this node holds for others.
+    pub records: usize,
+}
 
 /// The largest DHT message. 20 providers and 20 nearer peers of 40 bytes and 16 addresses of 40
 /// bytes each are 27 KiB; the 16 KiB of the default would make such answers fail.

@@ -127,3 +127,29 @@ pub enum LookupError {
     #[error("the network has been shut down")]
     Closed,
 }
+
+/// Why a connection was refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+pub enum Refusal {
+    /// The peer is banned for now.
+    #[error("the peer is banned")]
+    Banned,
+    /// As many connections as allowed.
+    #[error("too many connections")]
+    Established,
+    /// As many inbound connections as allowed.
+    #[error("too many inbound connections")]
+    Inbound,
+    /// As many handshakes as allowed.
+    #[error("too many handshakes at once")]
+    Pending,
+    /// As many connections with this peer as allowed.
+    #[error("too many connections with this peer")]
+    Peer,
+    /// As many inbound connections from this host as allowed.
+    #[error("too many connections from this host")]
+    Host,
+    /// As many inbound connections from this subnet as allowed.
+    #[error("too many connections from this subnet")]
+    Subnet,
+}

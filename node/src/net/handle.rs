@@ -10,16 +10,16 @@ use tokio::sync::{broadcast, mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use super::actor::{self, Command, Ends};
+use super::actor::{self, Command, Ends, NetDeps};
 use super::counters::Counters;
 use super::foreign::Foreign;
 use super::heard::Heard;
 use super::lookups::PROVIDERS_PER_LOOKUP_MAX;
 use super::meter::Traffic;
-use super::scope::{Scope, peer_of};
+use super::scope::peer_of;
 use super::{
-    AnnounceState, ConnectError, ExchangeStream, Journal, Key, KvLog, LookupError, Misfit,
-    NetConfig, NetCounters, NetError, OpenError, PeerInfo, ProviderFound,
+    AnnounceState, ConnectError, DhtStatus, ExchangeStream, Key, LookupError, Misfit, NetConfig,
+    NetCounters, NetError, NetEvent, OpenError, OwnAddresses, PeerInfo, ProviderFound,
 };
 use crate::clock_gap::ClockGaps;
 
@@ -43,66 +43,6 @@ const TCP_TIMEOUT: Duration = Duration::from_millis(500);
 /// How long opening a stream on an open connection may take; the protocol's own deadline is
 /// shorter.
 const OPEN_TIMEOUT: Duration = Duration::from_secs(15);
-
-/// What the network needs of the rest of the node.
-pub struct NetDeps {
-    /// Where provider records are kept.
-    pub providers: Arc<dyn KvLog>,
-    /// Where peers are remembered.
-    pub peers: Arc<dyn KvLog>,
-    /// Who writes both: a thread of its own, unless networks of one process share one.
-    pub journal: Option<Journal>,
-}
-
-/// Where this node is.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct OwnAddresses {
-    /// Where it listens, all interfaces.
-    pub listen: Vec<Multiaddr>,
-    /// What it tells others, without `/p2p/…`: what the configuration says, then what leads
-    /// somewhere, TCP before QUIC, then the rest.
-    pub external: Vec<Multiaddr>,
-    /// Those of them that belong into a link: without loopback and this machine's own containers,
-    /// unless there is nothing else.
-    pub linked: Vec<Multiaddr>,
-    /// The widest scope of these; `None` when it listens nowhere.
-    pub scope: Option<Scope>,
-}
-
-/// How the DHT stands.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct DhtStatus {
-    /// Peers in the routing table.
-    pub peers: usize,
-    /// Provider records that this node holds for others.
-    pub records: usize,
-}
-
-/// What happens in the network.
-#[derive(Debug, Clone, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum NetEvent {
-    /// A peer of this network is connected and has said what it speaks.
-    PeerConnected {
-        /// Who.
-        peer: PeerId,
-    },
-    /// The last connection with a peer of this network has ended.
-    PeerDisconnected {
-        /// Who.
-        peer: PeerId,
-    },
-    /// This node listens somewhere else; see [`Net::addresses`].
-    AddressesChanged,
-    /// Peers were sent word that this node provides a key. The DHT has no receipt: it is with them
-    /// within moments.
-    Announced {
-        /// The key.
-        key: Key,
-        /// How many peers.
-        peers: usize,
-    },
-}
 
 /// A running network. Cheap to clone; the network ends with [`Net::shutdown`], or when the last
 /// handle is dropped.

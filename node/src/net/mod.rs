@@ -17,6 +17,7 @@ mod config;
 mod counters;
 mod dht;
 mod error;
+mod event;
 mod exchange;
 mod foreign;
 mod handle;
@@ -36,17 +37,19 @@ mod seeds;
 mod tests;
 mod transport;
 
+pub use self::actor::NetDeps;
 pub use self::announce::AnnounceState;
 pub use self::config::{
     ConnectionLimits, DEFAULT_PORT, DhtConfig, Diversity, NetConfig, default_listen,
 };
 pub use self::counters::NetCounters;
-pub use self::error::{ConnectError, LookupError, NetError, OpenError};
+pub use self::dht::DhtStatus;
+pub use self::error::{ConnectError, LookupError, NetError, OpenError, Refusal};
+pub use self::event::{NetEvent, OwnAddresses};
 pub use self::exchange::ExchangeStream;
 pub use self::foreign::{Foreign, Misfit};
-pub use self::handle::{DhtStatus, Net, NetDeps, NetEvent, OwnAddresses};
+pub use self::handle::Net;
 pub use self::journal::{Change, Journal, KvLog};
-pub use self::limits::Refusal;
 pub use self::lookups::{LookupCost, ProviderFound};
 pub(crate) use self::meter::{Traffic, Way};
 pub use self::peers::{Direction, PeerInfo};

@@ -15,7 +15,7 @@ use libp2p::{Multiaddr, PeerId};
 use tokio::sync::oneshot;
 
 use crate::net::ConnectError;
-use crate::net::limits::Refusal;
+use crate::net::error::Refusal;
 use crate::net::scope::without_peer;
 use crate::net::seeds::SeedId;
 use crate::net::transport::WrongPeer;

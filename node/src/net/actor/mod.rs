@@ -43,6 +43,7 @@ use super::seeds::Seeds;
 use super::{DhtStatus, LookupError, NetEvent, OpenError, OwnAddresses};
 use crate::clock_gap::{ClockGaps, LOOK_INTERVAL};
 
+pub use self::start::NetDeps;
 pub(super) use self::start::{Ends, start};
 
 /// How often the task looks at what is due, and whether it has slept.

@@ -3,6 +3,7 @@
 use std::io;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr, TcpListener, UdpSocket};
 use std::num::NonZeroU8;
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures::StreamExt;
@@ -27,7 +28,7 @@ use crate::net::counters::Counters;
 use crate::net::exchange::ExchangeStream;
 use crate::net::heard::Heard;
 use crate::net::interfaces::Watch;
-use crate::net::journal::Journal;
+use crate::net::journal::{Journal, KvLog};
 use crate::net::lookups::Lookups;
 use crate::net::meter::Traffic;
 use crate::net::peers::Peers;
@@ -35,7 +36,7 @@ use crate::net::records::{Announced, Records, unix_now};
 use crate::net::scope::{Kind, Scope, Socket, without_peer};
 use crate::net::seeds::Seeds;
 use crate::net::transport::{self, Carriers, Links};
-use crate::net::{NetConfig, NetDeps, NetError, OwnAddresses};
+use crate::net::{NetConfig, NetError, OwnAddresses};
 
 /// Addresses of one peer that may be tried at once: all that one dial has. The transport says when
 /// each of them starts.
@@ -51,6 +52,16 @@ const SETTLE: Duration = Duration::from_millis(20);
 /// Events after which waiting for further interfaces ends on a node that is busy from the first
 /// moment.
 const SETTLE_EVENTS_MAX: usize = 256;
+
+/// What the network needs of the rest of the node.
+pub struct NetDeps {
+    /// Where provider records are kept.
+    pub providers: Arc<dyn KvLog>,
+    /// Where peers are remembered.
+    pub peers: Arc<dyn KvLog>,
+    /// Who writes both: a thread of its own, unless networks of one process share one.
+    pub journal: Option<Journal>,
+}
 
 /// How the handle reaches the actor.
 pub(in crate::net) struct Ends {

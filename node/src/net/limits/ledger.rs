@@ -9,9 +9,9 @@ use std::time::{Duration, Instant};
 use libp2p::PeerId;
 use libp2p::swarm::ConnectionId;
 
-use super::Refusal;
 use crate::net::activity::Activity;
 use crate::net::config::{ConnectionLimits, Diversity};
+use crate::net::error::Refusal;
 use crate::net::scope::{host_of, subnet_of};
 
 /// Bans that are remembered; of more, the one that ends first is forgotten. 100 bytes each.

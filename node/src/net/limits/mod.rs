@@ -25,39 +25,13 @@ use libp2p::swarm::{
     THandlerInEvent, THandlerOutEvent, ToSwarm, dummy,
 };
 use libp2p::{Multiaddr, PeerId};
-use thiserror::Error;
 
 use self::ledger::Ledger;
 use super::activity::Activities;
 use super::config::{ConnectionLimits, Diversity};
 use super::counters::Counters;
+use super::error::Refusal;
 use super::scope::Socket;
-
-/// Why a connection was refused.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
-pub enum Refusal {
-    /// The peer is banned for now.
-    #[error("the peer is banned")]
-    Banned,
-    /// As many connections as allowed.
-    #[error("too many connections")]
-    Established,
-    /// As many inbound connections as allowed.
-    #[error("too many inbound connections")]
-    Inbound,
-    /// As many handshakes as allowed.
-    #[error("too many handshakes at once")]
-    Pending,
-    /// As many connections with this peer as allowed.
-    #[error("too many connections with this peer")]
-    Peer,
-    /// As many inbound connections from this host as allowed.
-    #[error("too many connections from this host")]
-    Host,
-    /// As many inbound connections from this subnet as allowed.
-    #[error("too many connections from this subnet")]
-    Subnet,
-}
 
 /// The behaviour that enforces [`ConnectionLimits`] and bans.
 pub(super) struct Limits {

@@ -21,7 +21,7 @@ use libp2p::futures::{AsyncRead, AsyncWrite};
 use tokio::time::{Sleep, sleep, sleep_until};
 
 use crate::clock_gap::{ClockGaps, Gap};
-use crate::net::behaviour::SILENCE_MAX;
+use crate::net::config::SILENCE_MAX;
 
 /// How long closing a connection may take. What is left to be sent then is a goodbye behind data
 /// that the peer does not read.
