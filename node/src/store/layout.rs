@@ -6,7 +6,7 @@ use rocksdb::{
 };
 
 use super::keys;
-use super::shared::PREFIX_BYTES;
+use super::prefix::PREFIX_BYTES;
 
 /// The schema that this build reads and writes. A change of any key or row needs the next number
 /// and a migration from the one before, of which [`SCHEMA_OLDEST`] is the first.

@@ -22,6 +22,7 @@ mod keys;
 mod layout;
 mod library;
 mod open;
+mod prefix;
 mod register;
 mod remove;
 mod repair;
@@ -59,7 +60,8 @@ pub use table::{Table, TableChange, TableName, TableRow};
 
 use ids::Ids;
 use layout::{Family, Layout};
-use shared::{Claim, Prefix};
+use prefix::Prefix;
+use shared::Claim;
 
 /// The folder of the home that holds the copies `share --copy` takes, one folder per share.
 const COPIES_DIR: &str = "copies";

@@ -7,7 +7,7 @@ use std::path::Path;
 use rocksdb::{DB, ErrorKind, Options};
 
 use super::layout::{self, Family, Layout, SCHEMA, SCHEMA_OLDEST};
-use super::shared::Prefix;
+use super::prefix::Prefix;
 use super::{StoreError, keys};
 
 /// The folder of the home that holds the database.

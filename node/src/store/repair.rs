@@ -20,8 +20,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::layout::{Family, Layout};
 use super::open::{self, DB_DIR};
+use super::prefix::Prefix;
 use super::rows::{self, ShareId, ShareRecord, ShareState};
-use super::shared::Prefix;
 use super::{BATCH_BYTES, Batch, Store, StoreError, keys};
 
 /// Where the new database is written.

@@ -6,7 +6,6 @@
 //! the database to itself. The database is closed when its last store and its last [`SharedStore`]
 //! are dropped.
 
-use std::borrow::Cow;
 use std::collections::HashSet;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -14,11 +13,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use rocksdb::DB;
 
 use super::layout::Layout;
-use super::{Inner, Store, StoreError, keys, open};
-
-/// What every key of a store in a shared database begins with: its number, big-endian. The
-/// database's own rows begin with a letter, which no number of 16 bits does.
-pub(super) const PREFIX_BYTES: usize = size_of::<u32>();
+use super::prefix::Prefix;
+use super::{Store, StoreError, open};
 
 /// A database that many stores share. Cheap to clone.
 #[derive(Clone)]
@@ -35,10 +31,6 @@ pub(super) struct Claim {
     number: u16,
     taken: Arc<Taken>,
 }
-
-/// What every key of a store begins with: nothing, for one that has a database to itself.
-#[derive(Clone, Copy, Default)]
-pub(super) struct Prefix(Option<[u8; PREFIX_BYTES]>);
 
 impl SharedStore {
     /// Opens the shared database below `folder`, creating both when they are missing.
@@ -64,7 +56,7 @@ impl SharedStore {
         let claim = Claim::take(number, &self.taken).ok_or_else(|| StoreError::InUse {
             home: home.to_owned(),
         })?;
-        let prefix = Prefix(Some(u32::from(number).to_be_bytes()));
+        let prefix = Prefix::of(number);
         Store::over(Arc::clone(&self.db), prefix, Some(claim), home)
     }
 }
@@ -83,35 +75,5 @@ impl Drop for Claim {
     fn drop(&mut self) {
         let mut numbers = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
         numbers.remove(&self.number);
-    }
-}
-
-impl Prefix {
-    /// A store's key as the database has it.
-    pub(super) fn key<'k>(&self, key: &'k [u8]) -> Cow<'k, [u8]> {
-        match self.0 {
-            None => Cow::Borrowed(key),
-            Some(prefix) => Cow::Owned([&prefix, key].concat()),
-        }
-    }
-
-    /// How much longer a key is in the database.
-    pub(super) fn len(&self) -> usize {
-        self.0.map_or(0, |prefix| prefix.len())
-    }
-
-    /// All keys of the store, from the first to the one behind the last; open ends where it has
-    /// the database to itself.
-    pub(super) fn range(&self) -> (Option<Vec<u8>>, Option<Vec<u8>>) {
-        let first = self.0.map(|prefix| prefix.to_vec());
-        let end = self.0.and_then(|prefix| keys::prefix_end(&prefix));
-        (first, end)
-    }
-}
-
-impl Inner {
-    /// The key of a row as the database has it.
-    pub(super) fn key<'k>(&self, key: &'k [u8]) -> Cow<'k, [u8]> {
-        self.prefix.key(key)
     }
 }
