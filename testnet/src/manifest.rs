@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     Error,
+    numbering::node_name,
     process::{ProcessId, Running},
 };
 
@@ -93,8 +94,8 @@ impl Manifest {
     /// A testnet in `dir` with a node for each address that one is to listen on; none was started.
     pub(crate) fn new(dir: &Path, addresses: Vec<String>, made_dir: bool) -> Self {
         let entry = |(index, listen_first)| NodeEntry {
-            name: name(index),
-            home: dir.join(name(index)),
+            name: node_name(index),
+            home: dir.join(node_name(index)),
             process: None,
             peer_id: None,
             listen: Vec::new(),
@@ -154,7 +155,7 @@ impl Manifest {
             ));
         }
         for (index, node) in self.nodes.iter().enumerate() {
-            if node.name != name(index) || node.home != dir.join(&node.name) {
+            if node.name != node_name(index) || node.home != dir.join(&node.name) {
                 let home = node.home.display();
                 return Err(format!("{home} is not node {index} of this folder"));
             }
@@ -169,11 +170,6 @@ pub(crate) fn is_absent(error: &io::Error) -> bool {
         error.kind(),
         io::ErrorKind::NotFound | io::ErrorKind::NotADirectory
     )
-}
-
-/// `node-07`: two digits, or as many as it takes.
-pub(crate) fn name(index: usize) -> String {
-    format!("node-{index:02}")
 }
 
 #[cfg(test)]

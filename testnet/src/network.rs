@@ -1,5 +1,7 @@
 //! A testnet as a whole: up, down, and its nodes one by one.
 
+mod links;
+
 use std::{
     ffi::OsStr,
     fs::DirBuilder,
@@ -20,7 +22,7 @@ use shoal_node::{
 use tokio::time::{Instant, sleep};
 
 use crate::{
-    Error, capacity, command,
+    Error, NODES_MAX, capacity, command,
     end::{End, KILL, end_node, remove_node},
     error::log_tail,
     folder::Folder,
@@ -30,8 +32,7 @@ use crate::{
     transport::Transport,
 };
 
-/// What the manifest has room for; what a machine has room for is less.
-pub const NODES_MAX: usize = 10_000;
+pub use self::links::LinksChanged;
 
 /// A testnet is ready when each node sees so many others, or all there are: fewer and one that
 /// leaves may cut another off.

@@ -68,7 +68,7 @@ pub trait Driver: Send + Sync {
 }
 
 /// A network that was started for a run, and ends with it.
-pub(super) trait Network: Driver + Sized {
+pub(crate) trait Network: Driver + Sized {
     /// Ends all nodes, and removes their homes and all files of the run.
     ///
     /// # Errors

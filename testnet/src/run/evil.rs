@@ -14,7 +14,7 @@ use crate::{
 };
 
 /// All of them, while they run; they are cut off when dropped.
-pub(super) struct Evils {
+pub(crate) struct Evils {
     /// With its number.
     running: Vec<(usize, Evil)>,
 }
@@ -24,7 +24,7 @@ impl Evils {
     ///
     /// # Errors
     /// [`Error::Evil`] with the first that does not start; nothing is left running then.
-    pub(super) async fn start<D: Driver>(
+    pub(crate) async fn start<D: Driver>(
         driver: &D,
         scenario: &Scenario,
         originals: &[Original],
@@ -61,7 +61,7 @@ impl Evils {
     }
 
     /// What each has done so far.
-    pub(super) fn deeds(&self) -> impl Iterator<Item = (usize, Deeds)> {
+    pub(crate) fn deeds(&self) -> impl Iterator<Item = (usize, Deeds)> {
         self.running
             .iter()
             .map(|(node, evil)| (*node, evil.deeds()))
@@ -71,7 +71,7 @@ impl Evils {
     ///
     /// # Errors
     /// [`Error::Evil`] with the first that had panicked.
-    pub(super) async fn end(self, scenario: &Scenario) -> Result<(), Error> {
+    pub(crate) async fn end(self, scenario: &Scenario) -> Result<(), Error> {
         let ends = self.running.into_iter().map(|(node, evil)| async move {
             let ended = evil.shutdown().await;
             ended.map_err(|source| failed(scenario, node, source.to_string()))

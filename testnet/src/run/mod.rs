@@ -1,20 +1,17 @@
 //! Running a scenario: what it is going to do is drawn up front ([`Script`]), carried out on a
 //! network ([`Driver`]), written down ([`Record`]) and judged ([`verdicts`]).
 
-mod conduct;
-pub(crate) mod dice;
 mod driver;
-mod engine;
-mod evil;
-mod files;
+pub(crate) mod engine;
+pub(crate) mod evil;
+pub(crate) mod files;
 mod in_process;
 mod process;
 mod record;
 mod requests;
 mod script;
-mod verdict;
+pub(crate) mod verdict;
 
-pub use conduct::{Options, conduct};
 pub use driver::{Counters, Driver, Fetched, LookedUp};
 pub use engine::{Live, Told};
 pub use in_process::InProcess;
@@ -23,4 +20,5 @@ pub use record::{Change, Fetch, Happening, Lookup, Outcome, Record, Sample};
 pub use script::{Action, Item, Script, Step};
 pub use verdict::{Verdict, check, verdicts};
 
+pub(crate) use driver::Network;
 pub(crate) use verdict::quantile;

@@ -10,7 +10,10 @@ use super::{
     fields::{At, Fields},
     values::{self, Amount},
 };
-use crate::{NODES_MAX, evil::Behaviour, manifest};
+use crate::{
+    evil::Behaviour,
+    numbering::{NODES_MAX, node_name},
+};
 
 /// Of a scenario that does not say it: enough for a swarm, and little enough for any machine.
 const NODES_DEFAULT: usize = 5;
@@ -143,7 +146,7 @@ impl Members {
             }
         }
         for (index, node) in nodes.iter_mut().enumerate() {
-            node.name = manifest::name(index);
+            node.name = node_name(index);
         }
         Ok(Self { groups, nodes })
     }

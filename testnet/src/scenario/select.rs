@@ -7,7 +7,7 @@ use super::{
     members::Members,
     values::{self, Amount},
 };
-use crate::run::dice::Dice;
+use crate::dice::Dice;
 
 /// A set of nodes, before it is known which nodes there are.
 #[derive(Clone, Debug, PartialEq)]

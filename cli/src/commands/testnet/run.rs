@@ -11,8 +11,8 @@ use serde::Serialize;
 use shoal_node::api::{ApiError, ErrorCode};
 use shoal_testnet::{
     Error,
+    conduct::{Options, conduct},
     report::{Assertion, REPORT_HTML, REPORT_JSON, Report, Totals},
-    run::{Options, conduct},
     scenario::{FILE_BYTES_MAX, Overrides, SHIPPED, Scenario, Shipped},
 };
 

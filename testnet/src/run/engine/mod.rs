@@ -112,7 +112,7 @@ type Root = Result<String, ()>;
 ///
 /// # Errors
 /// When copies cannot be compared. What nodes fail at is in the record.
-pub(super) async fn run<D: Driver>(
+pub(crate) async fn run<D: Driver>(
     driver: &D,
     scenario: &Scenario,
     script: &Script,

@@ -1,7 +1,8 @@
 //! Which things there are, and which of them somebody wants.
 
 use crate::{
-    run::{dice::Dice, script::Item},
+    dice::Dice,
+    run::script::Item,
     scenario::{Content, Scenario, ScenarioError},
 };
 

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use shoal_node::emulation::{Line, LinkChange, NodeSet, Plan, Rule};
 
 use crate::{
-    run::dice::Dice,
+    dice::Dice,
     scenario::{At, Scenario, ScenarioError, Selection, What},
 };
 

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use super::{Action, Item, Step, choices, network::Network};
 use crate::{
-    run::dice::Dice,
+    dice::Dice,
     scenario::{At, Event, Place, Scenario, ScenarioError, Selection, What, Wish},
 };
 

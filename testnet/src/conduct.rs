@@ -5,17 +5,15 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::{
-    Driver, InProcess, Processes, Script, Told,
-    driver::Network,
-    engine,
-    evil::Evils,
-    files::{self, Original},
-    verdict,
-};
 use crate::{
     Error, Setup, Testnet, Transport, capacity,
     report::Report,
+    run::{
+        Action, Driver, InProcess, Network, Processes, Script, Told, engine,
+        evil::Evils,
+        files::{self, Original},
+        verdict,
+    },
     scenario::{Mode, Scenario},
 };
 
@@ -164,7 +162,7 @@ impl Run<'_> {
 /// one that is there.
 fn check_space(script: &Script, dir: &Path) -> Result<(), Error> {
     let copies = script.steps.iter().filter_map(|step| match step.action {
-        super::Action::Fetch { item, .. } => Some(script.items[item].bytes),
+        Action::Fetch { item, .. } => Some(script.items[item].bytes),
         _ => None,
     });
     let originals = script.items.iter().map(|item| item.bytes);
