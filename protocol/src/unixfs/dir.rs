@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, btree_map};
 use super::{
     Attributes, Block, BuildError, Built, dagpb,
     data::{Data, Kind},
-    hamt,
+    hamt::{self, Target},
 };
 use crate::{
     address::{Cid, HashFn},
@@ -26,13 +26,6 @@ pub struct DirBuilder {
     /// Length of the links of the plain block.
     links_bytes: u64,
     size: u64,
-}
-
-/// What an entry links to.
-#[derive(Debug)]
-pub(super) struct Target {
-    pub(super) cid: Cid,
-    pub(super) tsize: u64,
 }
 
 impl DirBuilder {

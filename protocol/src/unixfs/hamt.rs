@@ -10,7 +10,6 @@ use std::collections::BTreeMap;
 use super::{
     Attributes, Block, BuildError, dagpb,
     data::{Data, Kind},
-    dir::Target,
 };
 use crate::{
     address::{Cid, HashFn},
@@ -28,6 +27,13 @@ pub(crate) const DIGITS: usize = 8;
 
 /// Bytes of a bitfield with a bit for each slot.
 const BITFIELD_BYTES: usize = 32;
+
+/// What an entry links to.
+#[derive(Debug)]
+pub(super) struct Target {
+    pub(super) cid: Cid,
+    pub(super) tsize: u64,
+}
 
 /// The digits of a name: the first 64 bits of its murmur3-x64-128 hash, big-endian.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]

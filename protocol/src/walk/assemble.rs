@@ -8,7 +8,7 @@ use std::{collections::BTreeMap, vec};
 
 use super::{
     Entry, EntryKind, Tree,
-    tree_walk::{Name, NamedLink, ShardSlot, Summary, check_totals, refused_name},
+    summary::{Name, NamedLink, ShardSlot, Summary, check_totals, refused_name},
 };
 use crate::{
     address::{BLOCK_BYTES_MAX, Cid, Codec},

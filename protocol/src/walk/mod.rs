@@ -12,10 +12,12 @@
 mod assemble;
 mod file;
 mod path;
+mod summary;
 mod tree;
 mod tree_walk;
 
 pub use file::{FileWalk, Step};
 pub use path::{PathError, PathStep, PathWalk};
+pub use summary::TREE_TEXT_BYTES_MAX;
 pub use tree::{Entry, EntryKind, Tree, joined, symlink_stays_inside};
-pub use tree_walk::{TREE_NODES_MAX, TREE_TEXT_BYTES_MAX, Totals, TreeWalk};
+pub use tree_walk::{TREE_NODES_MAX, Totals, TreeWalk};
