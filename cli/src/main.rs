@@ -7,6 +7,7 @@ mod app;
 mod args;
 mod commands;
 mod daemon;
+mod dispatch;
 mod host;
 mod human;
 mod interrupt;
@@ -24,7 +25,7 @@ use clap::Parser as _;
 fn main() -> ExitCode {
     limits::set_up();
     match args::Cli::try_parse() {
-        Ok(cli) => app::run(cli),
+        Ok(cli) => dispatch::run(cli),
         Err(error) => output::usage_error(&error),
     }
 }

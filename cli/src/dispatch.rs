@@ -1,0 +1,96 @@
+//! From parsed arguments to an exit code: which command runs.
+
+use std::{path::PathBuf, process::ExitCode, time::Duration};
+
+use etcetera::BaseStrategy as _;
+use shoal_node::api::{ApiError, ErrorCode, types::AbsolutePath};
+
+use crate::{
+    app::{App, absolute},
+    args::{Cli, Command, DbCommand, Global},
+    commands,
+    interrupt::{self, Signals},
+    logging,
+    output::Output,
+};
+
+/// Work on blocking threads that is still running when the command is over gets this long.
+const RUNTIME_GRACE: Duration = Duration::from_secs(1);
+
+/// Runs the command and says how it went.
+pub(crate) fn run(cli: Cli) -> ExitCode {
+    let output = Output::new(&cli.global);
+    match run_command(cli, output) {
+        Ok(code) => output.ended(code),
+        Err(error) => output.error(&error),
+    }
+}
+
+fn run_command(cli: Cli, output: Output) -> Result<ExitCode, ApiError> {
+    let home = home(&cli.global)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| ApiError::from_io(&error, format!("cannot start: {error}")))?;
+    let result = runtime.block_on(async {
+        let Signals { interrupt, hangup } = interrupt::watch()?;
+        let app = App {
+            home,
+            output,
+            interrupt,
+            hangup,
+        };
+        dispatch(&app, cli.global, cli.command).await
+    });
+    runtime.shutdown_timeout(RUNTIME_GRACE);
+    result
+}
+
+async fn dispatch(app: &App, global: Global, command: Command) -> Result<ExitCode, ApiError> {
+    if let Command::Daemon(args) = command {
+        commands::daemon::run(app, &global, args).await?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    logging::for_command(&global);
+    match command {
+        Command::Verify(args) => return commands::verify::run(app, args).await,
+        Command::Db(DbCommand::Check(args)) => return commands::db::check(app, &args).await,
+        Command::Testnet(args) => return commands::testnet::run(app, args).await,
+        Command::Daemon(_) => Ok(()),
+        Command::Stop => commands::stop::run(app).await,
+        Command::Status => commands::status::run(app).await,
+        Command::Share(args) => commands::share::run(app, args).await,
+        Command::Fetch(args) => commands::fetch::run(app, args).await,
+        Command::Transfers => commands::transfers::list(app).await,
+        Command::Pause(args) => commands::transfers::pause(app, args).await,
+        Command::Resume(args) => commands::transfers::resume(app, args).await,
+        Command::Cancel(args) => commands::transfers::cancel(app, args).await,
+        Command::Ls(args) => commands::ls::run(app, args).await,
+        Command::Link(args) => commands::link::run(app, args).await,
+        Command::Unshare(args) => commands::unshare::run(app, args).await,
+        Command::Find(args) => commands::find::run(app, args).await,
+        Command::Peers => commands::peers::list(app).await,
+        Command::Connect(args) => commands::peers::connect(app, args).await,
+        Command::Limits(args) => commands::limits::run(app, args).await,
+        Command::Id => commands::peers::id(app).await,
+        Command::Service(command) => commands::service::run(app, command).await,
+        Command::Gc(args) => commands::gc::run(app, args).await,
+        Command::Config(args) => commands::config::run(app, args).await,
+        Command::Completions(args) => commands::definition::completions(app, &args),
+        Command::Man(args) => commands::definition::man(app, &args),
+    }?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The home that was asked for, or the platform's place for it.
+fn home(global: &Global) -> Result<PathBuf, ApiError> {
+    match &global.home {
+        Some(home) => absolute(home).map(AbsolutePath::into_path_buf),
+        None => etcetera::choose_base_strategy()
+            .map(|dirs| dirs.data_dir().join("shoal"))
+            .map_err(|_| {
+                ApiError::new(ErrorCode::Usage, "there is no home directory for this user")
+                    .hint("choose a folder with --home or SHOAL_HOME")
+            }),
+    }
+}
