@@ -1,19 +1,19 @@
 //! The disk that a transfer writes to, and whether it answers.
 //!
-//! Nothing is done on a disk before it has answered ([`Job::answering_disk`]): until then a transfer
+//! Nothing is done on a disk before it has answered ([`DiskWatch::answered`]): until then a transfer
 //! waits without a thread. Later calls are noted, so that a transfer whose disk hangs says so, and
 //! holds up nobody else's.
 
 use std::{
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
     time::Duration,
 };
 
 use tokio_util::sync::CancellationToken;
 
-use super::{FetchError, job::Job};
-use crate::disks::{Calls, Disk, NoAnswer, SLOW_AFTER, Touch};
+use super::FetchError;
+use crate::disks::{Calls, Disk, Disks, NoAnswer, SLOW_AFTER, Touch};
 
 /// How long a disk may take to answer before its transfer says that it waits.
 const ANSWER_PATIENCE: Duration = Duration::from_secs(1);
@@ -46,32 +46,26 @@ impl DiskWatch {
         self.disk.get().map(|disk| disk.at().to_owned())
     }
 
-    fn waiting(&self) -> MutexGuard<'_, Option<PathBuf>> {
-        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Job {
-    /// Waits until the disk of the destination answers.
-    pub(super) async fn answering_disk(
+    /// Waits until the disk of a destination answers, which is the run's from then on.
+    pub(super) async fn answered(
         &self,
+        disks: &Disks,
+        destination: &Path,
         cancel: &CancellationToken,
     ) -> Result<(), FetchError> {
-        let disks = self.inner.library.disks();
-        let watch = &self.progress.disk;
         loop {
-            let resolving = disks.resolve(&self.request.output, ANSWER_PATIENCE);
+            let resolving = disks.resolve(destination, ANSWER_PATIENCE);
             let Some(resolved) = cancel.run_until_cancelled(resolving).await else {
                 return Err(FetchError::Cancelled);
             };
             match resolved {
                 Ok((_, disk)) => {
-                    *watch.waiting() = None;
-                    let _ = watch.disk.set(disk);
+                    *self.waiting() = None;
+                    let _ = self.disk.set(disk);
                     return Ok(());
                 }
                 Err(NoAnswer::Silent(at) | NoAnswer::Busy(at) | NoAnswer::Panicked(at)) => {
-                    *watch.waiting() = Some(at);
+                    *self.waiting() = Some(at);
                 }
             }
             let resting = tokio::time::sleep(ASK_INTERVAL);
@@ -79,5 +73,9 @@ impl Job {
                 return Err(FetchError::Cancelled);
             }
         }
+    }
+
+    fn waiting(&self) -> MutexGuard<'_, Option<PathBuf>> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

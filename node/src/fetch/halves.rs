@@ -18,13 +18,10 @@ use super::{
     progress::Progress,
     span,
     supply::Supply,
-    transfer::{Setup, Transfer},
+    transfer::{NEEDS_QUEUED_MAX, Setup, Transfer},
     verdict::Deadlines,
 };
 use crate::limits::Pace;
-
-/// Needs waiting for the planner to have room.
-pub(super) const NEEDS_QUEUED_MAX: usize = 256;
 
 /// What is fetched.
 pub(super) struct Sought<'a> {

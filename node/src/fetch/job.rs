@@ -4,6 +4,8 @@
 //! publish -> commit. Each blocking step runs on a blocking thread. Whatever ends a fetch early
 //! leaves the journal and the part for the next run, unless nothing had been verified.
 
+mod finish;
+
 use std::{sync::Arc, time::Instant};
 
 use libp2p::PeerId;
@@ -14,9 +16,9 @@ use shoal_protocol::{
 use tokio::{sync::mpsc, task::JoinHandle};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
+use self::finish::Landed;
 use super::{
     FetchError, FetchRequest, Fetched, Inner,
-    finish::Landed,
     halves::{Halves, Sought},
     journal::Journal,
     only::Chosen,
@@ -70,7 +72,9 @@ impl Job {
     /// landed, it is too late to cancel.
     pub(super) async fn run(self, cancel: CancellationToken) -> Result<Fetched, FetchError> {
         let job = Arc::new(self);
-        job.answering_disk(&cancel).await?;
+        let disks = job.inner.library.disks();
+        let disk = &job.progress.disk;
+        disk.answered(disks, &job.request.output, &cancel).await?;
         let missing = job.step(|job| Ok(job.missing_folders())).await?;
         let result = job.run_to_end(cancel).await;
         if result.is_err() {

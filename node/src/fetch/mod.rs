@@ -17,9 +17,7 @@ mod contacts;
 mod discovery;
 mod disk;
 mod error;
-mod feeder;
 mod find;
-mod finish;
 mod halves;
 mod job;
 mod journal;
@@ -28,6 +26,7 @@ mod look;
 mod names;
 mod offer;
 mod only;
+mod pause;
 mod place;
 mod progress;
 mod record;
@@ -63,9 +62,10 @@ pub(crate) use self::{
     find::FoundProvider,
     names::Renamed,
     only::Only,
+    pause::Pause,
     progress::{Estimate, Phase, Snapshot, Totals},
     stream::{StreamRequest, Streamed},
-    transfers::{ControlError, FetchEvent, Pause, TransferInfo, TransferState, Transfers},
+    transfers::{ControlError, FetchEvent, TransferInfo, TransferState, Transfers},
     verdict::Deadlines,
 };
 use self::{

@@ -6,6 +6,8 @@
 //! [`Need`] for the network side. It never talks to a peer and never blocks the swarm. Both halves
 //! end early with [`FetchError::Cancelled`] when the transfer drops its end of the channels.
 
+mod feeder;
+
 use std::{
     collections::HashMap,
     path::PathBuf,
@@ -19,9 +21,9 @@ use shoal_protocol::{
 };
 use tokio::sync::mpsc;
 
+use self::feeder::Feeder;
 use super::{
     FetchError,
-    feeder::Feeder,
     journal::Journal,
     landing::{Landing, Target},
     names::Renamed,

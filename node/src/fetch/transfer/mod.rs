@@ -43,7 +43,6 @@ use super::{
     buffers::Buffers,
     contacts::{Contacted, Contacts},
     discovery::Found,
-    halves::NEEDS_QUEUED_MAX,
     journal::Journal,
     landing::{LandError, Landing, Target},
     progress::Progress,
@@ -54,6 +53,8 @@ use super::{
 };
 use crate::{budgets::Share, limits::Limits, net::Net};
 
+/// Needs waiting for the planner to have room.
+pub(super) const NEEDS_QUEUED_MAX: usize = 256;
 /// Events of sessions waiting for the transfer; each block among them counts in the buffer budget.
 const EVENTS_QUEUED_MAX: usize = 256;
 /// Events handled in one turn, so that small blocks are landed together.

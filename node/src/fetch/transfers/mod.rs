@@ -15,13 +15,13 @@
 //! they block, and by [`Transfers::flush`] after all others. Running a transfer and cleaning up
 //! after it are its owner's, the [`Fetcher`](super::Fetcher).
 
+mod event;
+mod numbers;
 mod outbox;
-mod pause;
 mod resting;
 mod table;
 #[cfg(test)]
 mod tests;
-mod told;
 
 use std::{
     path::PathBuf,
@@ -32,15 +32,15 @@ use shoal_protocol::address::Cid;
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
+pub(crate) use self::event::FetchEvent;
 pub(super) use self::table::now_ms;
 use self::{
+    event::Tell,
     outbox::Outbox,
     table::{Ending, Entry, Run, State, Table},
-    told::Tell,
 };
-pub(crate) use self::{pause::Pause, told::FetchEvent};
 use super::{
-    FetchError, FetchRequest, Fetched, Outcome,
+    FetchError, FetchRequest, Fetched, Outcome, Pause,
     progress::{Estimate, Progress, Snapshot},
     record::{Fate, Place, Records, TransferRecord},
     unflushed::Unflushed,

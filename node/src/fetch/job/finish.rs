@@ -11,9 +11,9 @@ use shoal_protocol::{
     walk::{EntryKind, Tree},
 };
 
-use super::{
+use super::{Begun, Job};
+use crate::fetch::{
     FetchError, Fetched, Inner,
-    job::{Begun, Job},
     landing::Landing,
     names::{self, Renamed},
     place::Part,
@@ -223,7 +223,7 @@ impl Job {
 impl Inner {
     /// Takes away the part of a transfer and its rows. What is there already under the final name
     /// is left alone, unless it is the part itself on its way. Blocking.
-    pub(super) fn take_away(&self, place: Option<Place>) -> Result<(), FetchError> {
+    pub(in crate::fetch) fn take_away(&self, place: Option<Place>) -> Result<(), FetchError> {
         let Some(place) = place else {
             return Ok(());
         };
@@ -240,7 +240,7 @@ impl Inner {
 impl Place {
     /// Gives a part back its hidden name that was about to be published when its process ended: it
     /// is finished like any other then.
-    pub(super) fn take_back(&self) -> io::Result<()> {
+    pub(in crate::fetch) fn take_back(&self) -> io::Result<()> {
         let there = self.destination.path().symlink_metadata();
         let is_part = |moving: FileStat| {
             let there = there.map(|it| FileStat::of(&it));
@@ -262,7 +262,7 @@ impl Place {
     }
 
     /// The part, if it has its hidden name.
-    pub(super) fn existing_part(&self) -> io::Result<Option<Part>> {
+    pub(in crate::fetch) fn existing_part(&self) -> io::Result<Option<Part>> {
         let path = self.destination.parent.join(&self.part);
         let there = match path.symlink_metadata() {
             Ok(there) => there,

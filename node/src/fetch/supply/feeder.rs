@@ -17,10 +17,10 @@ use shoal_protocol::{
     walk::{EntryKind, FileWalk, Step, joined, symlink_stays_inside},
 };
 
-use super::{
+use super::{Fed, Need, Resume, SKIPPED_LISTED_MAX, Supply};
+use crate::fetch::{
     FetchError,
     landing::{LandError, Landing, LandingFile, Target},
-    supply::{Fed, Need, Resume, SKIPPED_LISTED_MAX, Supply},
 };
 use crate::store::{BATCH_BYTES, FileId, FileRow, FileStat, FileState};
 

@@ -1,39 +1,9 @@
-//! What others are told of transfers: events as they happen, numbers when they ask.
+//! The numbers of transfers, told when somebody asks.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::collections::BTreeMap;
 
-use shoal_protocol::address::Cid;
-
-use super::{
-    super::{FetchError, Fetched, progress::Totals},
-    TransferInfo, Transfers,
-    table::Entry,
-};
+use super::{super::progress::Totals, Transfers, table::Entry};
 use crate::metrics::Numbers;
-
-/// What is told of transfers: on the thread that moves one, under the lock of the table, before
-/// anybody learns of it otherwise. Whoever is told must not wait or call back.
-pub(crate) enum FetchEvent<'a> {
-    /// A transfer is in another state.
-    Changed(Box<TransferInfo>),
-    /// A transfer is ended for good; what it left is being taken away.
-    Removed {
-        /// Its number.
-        id: u64,
-        /// Its root.
-        root: &'a Cid,
-    },
-    /// A run has come to its end.
-    Ended {
-        /// The number of its transfer.
-        id: u64,
-        /// What came of it.
-        result: &'a Result<Fetched, FetchError>,
-    },
-}
-
-/// Who is told.
-pub(super) type Tell = Arc<dyn Fn(FetchEvent<'_>) + Send + Sync>;
 
 impl Transfers {
     /// Chunk payload that was verified since the process started.
