@@ -174,6 +174,8 @@ fn udp_address(address: &str) -> Option<SocketAddr> {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
+
     use super::*;
 
     #[test]

@@ -22,7 +22,7 @@ use std::{
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 use libp2p::{Multiaddr, PeerId};
 use shoal_node::{
-    Node, NodeHandle, Shared,
+    Node, NodeError, NodeHandle, Shared,
     api::{ApiError, ErrorCode, Progress, Service},
     config::Config,
     emulation::{Emulation, Plan, Switch},
@@ -133,7 +133,7 @@ impl InProcess {
         let files = dir.join("files");
         fs::create_dir(&files).map_err(Error::io("make the folder", &files))?;
         let store = SharedStore::open(dir);
-        let store = store.map_err(|error| start_failed("the database", error))?;
+        let store = store.map_err(|error| start_failed("the database", NodeError::from(error)))?;
         let journal = Journal::shared().map_err(Error::io("start a thread for", dir))?;
         let slot = |index: usize| {
             let name = format!("node-{index:03}");

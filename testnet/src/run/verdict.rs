@@ -7,11 +7,13 @@ use std::{
 };
 
 use super::{
-    dice::Dice,
     record::{Fetch, Lookup, Outcome, Record},
     script::Script,
 };
-use crate::scenario::{Assertion, Metric, Scenario, ScenarioError, values::bytes_as_f64};
+use crate::{
+    dice::Dice,
+    scenario::{Assertion, Metric, Scenario, ScenarioError, values::bytes_as_f64},
+};
 
 /// Logs to read, of a failed assertion: the first ones lead to the others.
 const NODES_NAMED_MAX: usize = 8;
