@@ -9,6 +9,7 @@ use std::{fmt, io};
 use axum::http::StatusCode;
 use serde::{Deserialize, Serialize};
 use shoal_protocol::{
+    address::AddressError,
     link::{Link, LinkError},
     name::escaped,
 };
@@ -198,6 +199,43 @@ impl ApiError {
     pub fn hint(mut self, hint: impl Into<String>) -> Self {
         self.hint = Some(hint.into());
         self
+    }
+}
+
+impl From<LinkError> for ApiError {
+    fn from(error: LinkError) -> Self {
+        let message = error.to_string();
+        match error {
+            LinkError::Address(AddressError::UnsupportedHash { .. }) => {
+                Self::new(ErrorCode::UnsupportedHash, message)
+                    .hint("shoal reads blake3 and sha2-256 addresses")
+            }
+            error => Self::new(ErrorCode::Usage, message).hint(link_hint(&error)),
+        }
+    }
+}
+
+/// What to do with a text that is no link.
+fn link_hint(error: &LinkError) -> &'static str {
+    match error {
+        LinkError::Cut { .. } | LinkError::Address(AddressError::Cut) => {
+            "copy the whole link again; a line break or a `…` in what was copied loses the rest"
+        }
+        LinkError::Letter { .. } | LinkError::Mistyped { .. } | LinkError::Attached(_) => {
+            "compare it with the original, or copy it again"
+        }
+        LinkError::NameChanged => {
+            "copy the whole link again, or leave the name out: what stands before it works alone"
+        }
+        LinkError::Peer(_) => {
+            "copy the whole link again, in quotes, or leave this peer out: the network may find \
+             others"
+        }
+        LinkError::Newer => {
+            "use a newer version of shoal, or ask for the long form: `shoal link --long`"
+        }
+        LinkError::Several => "give one link at a time",
+        _ => "a link looks like shoal:S00AY4T9… or shoal:<cid>?name=…; a bare CID works too",
     }
 }
 

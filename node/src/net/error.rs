@@ -77,7 +77,7 @@ pub enum ConnectError {
     Myself(Multiaddr),
     /// A limit or a ban of this node is in the way.
     #[error("refused by this node: {0}")]
-    Refused(super::limits::Refusal),
+    Refused(Refusal),
     /// The dial was given up, for the peer was disconnected or banned meanwhile.
     #[error("given up")]
     Aborted,

@@ -16,7 +16,7 @@ use super::foreign::Foreign;
 use super::heard::Heard;
 use super::lookups::PROVIDERS_PER_LOOKUP_MAX;
 use super::meter::Traffic;
-use super::scope::peer_of;
+use super::scope::{Scope, peer_of};
 use super::{
     AnnounceState, ConnectError, DhtStatus, ExchangeStream, Key, LookupError, Misfit, NetConfig,
     NetCounters, NetError, NetEvent, OpenError, OwnAddresses, PeerInfo, ProviderFound,

@@ -1,6 +1,6 @@
 //! The budgets in the words of the API.
 
-use super::NodeHandle;
+use super::{NodeHandle, errors::IntoApi};
 use crate::{
     api::{ApiError, types as api},
     limits::{Change, Changes, InForce, Origin},
@@ -42,7 +42,11 @@ impl NodeHandle {
             down: change_of(change.down),
             monthly: change_of(change.monthly),
         };
-        self.inner.limits.change(changes).await?;
+        self.inner
+            .limits
+            .change(changes)
+            .await
+            .map_err(IntoApi::into_api)?;
         Ok(self.limits_now())
     }
 }

@@ -1,8 +1,6 @@
 //! Failures of the parts, as people and programs are told of them: a code, what failed, what to do.
 
-use shoal_protocol::{
-    address::AddressError, link::LinkError, name::NameError, unixfs::DagError, walk::PathError,
-};
+use shoal_protocol::{address::AddressError, name::NameError, unixfs::DagError, walk::PathError};
 
 use super::NodeError;
 use crate::{
@@ -18,272 +16,241 @@ use crate::{
 const RENAME_HINT: &str = "nothing was written; `shoal fetch --rename-unsafe` gives other names, or \
                            ask the sharer to share it again with safe names";
 
+/// A failure of a part, in the words of the API.
+pub(super) trait IntoApi {
+    /// The same failure as people and programs are told of it.
+    fn into_api(self) -> ApiError;
+}
+
 impl From<NodeError> for ApiError {
     fn from(error: NodeError) -> Self {
         match error {
             NodeError::Home(error) => error.into(),
-            NodeError::Store(error) => error.into(),
-            NodeError::Net(error) => error.into(),
+            NodeError::Store(error) => error.into_api(),
+            NodeError::Net(error) => error.into_api(),
             NodeError::Identity(why) => Self::new(ErrorCode::Internal, why)
                 .hint("restore identity.key from a backup, or move it away to get a new identity"),
         }
     }
 }
 
-impl From<StoreError> for ApiError {
-    fn from(error: StoreError) -> Self {
-        Self::from(&error)
+impl IntoApi for StoreError {
+    fn into_api(self) -> ApiError {
+        (&self).into_api()
     }
 }
 
-impl From<&StoreError> for ApiError {
-    fn from(error: &StoreError) -> Self {
-        let message = error.to_string();
-        match error {
-            StoreError::InUse { .. } => Self::new(ErrorCode::AlreadyRunning, message)
+impl IntoApi for &StoreError {
+    fn into_api(self) -> ApiError {
+        let message = self.to_string();
+        match self {
+            StoreError::InUse { .. } => ApiError::new(ErrorCode::AlreadyRunning, message)
                 .hint("stop the other one with `shoal stop`, or choose another --home"),
-            StoreError::NewerSchema { .. } => Self::new(ErrorCode::NewerSchema, message)
+            StoreError::NewerSchema { .. } => ApiError::new(ErrorCode::NewerSchema, message)
                 .hint("use the newer version of shoal, or another --home"),
-            StoreError::Damaged { .. } => Self::new(ErrorCode::Integrity, message)
+            StoreError::Damaged { .. } => ApiError::new(ErrorCode::Integrity, message)
                 .hint("run `shoal db check --repair`: it keeps what can be read, puts the damaged database \
                        aside and says what has to be shared again"),
-            StoreError::NoSpace => Self::new(ErrorCode::NoSpace, message)
+            StoreError::NoSpace => ApiError::new(ErrorCode::NoSpace, message)
                 .hint("free some space on the disk of the home"),
-            StoreError::NoPermission { .. } => Self::new(ErrorCode::NoPermission, message)
+            StoreError::NoPermission { .. } => ApiError::new(ErrorCode::NoPermission, message)
                 .hint("make the home writable for this user"),
             StoreError::Io { .. } | StoreError::Database { .. } => {
-                Self::new(ErrorCode::Internal, message)
+                ApiError::new(ErrorCode::Internal, message)
                     .hint("check the home and its disk, or choose another with --home")
             }
         }
     }
 }
 
-impl From<NoAnswer> for ApiError {
-    fn from(error: NoAnswer) -> Self {
-        Self::new(ErrorCode::Busy, error.to_string())
+impl IntoApi for NoAnswer {
+    fn into_api(self) -> ApiError {
+        ApiError::new(ErrorCode::Busy, self.to_string())
             .hint("check its device, server or mount, and try again when it answers")
     }
 }
 
-impl From<NetError> for ApiError {
-    fn from(error: NetError) -> Self {
-        let message = error.to_string();
-        match error {
-            NetError::PortInUse { .. } => Self::new(ErrorCode::PortInUse, message)
+impl IntoApi for NetError {
+    fn into_api(self) -> ApiError {
+        let message = self.to_string();
+        match self {
+            NetError::PortInUse { .. } => ApiError::new(ErrorCode::PortInUse, message)
                 .hint("choose another port with --listen, or port 0 for any free one"),
-            NetError::Listen { .. } => Self::new(ErrorCode::Config, message)
+            NetError::Listen { .. } => ApiError::new(ErrorCode::Config, message)
                 .hint("choose an address of this machine with --listen"),
-            NetError::External { .. } => Self::new(ErrorCode::Config, message).hint(
+            NetError::External { .. } => ApiError::new(ErrorCode::Config, message).hint(
                 "give --external an address like /ip4/203.0.113.7/tcp/4101 or /dns/example.org/tcp/4101",
             ),
-            NetError::NetworkName { .. } => Self::new(ErrorCode::Config, message),
-            _ => Self::new(ErrorCode::Internal, message),
+            NetError::NetworkName { .. } => ApiError::new(ErrorCode::Config, message),
+            _ => ApiError::new(ErrorCode::Internal, message),
         }
     }
 }
 
-impl From<LinkError> for ApiError {
-    fn from(error: LinkError) -> Self {
-        let message = error.to_string();
-        match error {
-            LinkError::Address(AddressError::UnsupportedHash { .. }) => {
-                Self::new(ErrorCode::UnsupportedHash, message)
-                    .hint("shoal reads blake3 and sha2-256 addresses")
-            }
-            error => Self::new(ErrorCode::Usage, message).hint(link_hint(&error)),
-        }
-    }
-}
-
-/// What to do with a text that is no link.
-fn link_hint(error: &LinkError) -> &'static str {
-    match error {
-        LinkError::Cut { .. } | LinkError::Address(AddressError::Cut) => {
-            "copy the whole link again; a line break or a `…` in what was copied loses the rest"
-        }
-        LinkError::Letter { .. } | LinkError::Mistyped { .. } | LinkError::Attached(_) => {
-            "compare it with the original, or copy it again"
-        }
-        LinkError::NameChanged => {
-            "copy the whole link again, or leave the name out: what stands before it works alone"
-        }
-        LinkError::Peer(_) => {
-            "copy the whole link again, in quotes, or leave this peer out: the network may find \
-             others"
-        }
-        LinkError::Newer => {
-            "use a newer version of shoal, or ask for the long form: `shoal link --long`"
-        }
-        LinkError::Several => "give one link at a time",
-        _ => "a link looks like shoal:S00AY4T9… or shoal:<cid>?name=…; a bare CID works too",
-    }
-}
-
-impl From<ShareError> for ApiError {
-    fn from(error: ShareError) -> Self {
-        let message = error.to_string();
-        match error {
-            ShareError::NoPath => Self::new(ErrorCode::Usage, message).hint("name a path"),
-            ShareError::Pattern(_) => Self::new(ErrorCode::Usage, message)
+impl IntoApi for ShareError {
+    fn into_api(self) -> ApiError {
+        let message = self.to_string();
+        match self {
+            ShareError::NoPath => ApiError::new(ErrorCode::Usage, message).hint("name a path"),
+            ShareError::Pattern(_) => ApiError::new(ErrorCode::Usage, message)
                 .hint("patterns look like *.o, target/ or **/cache"),
             ShareError::NotFound(_) => {
-                Self::new(ErrorCode::PathNotFound, message).hint("check the path")
+                ApiError::new(ErrorCode::PathNotFound, message).hint("check the path")
             }
-            ShareError::PermissionDenied(_) => Self::new(ErrorCode::NoPermission, message)
+            ShareError::PermissionDenied(_) => ApiError::new(ErrorCode::NoPermission, message)
                 .hint("make it readable for the user that runs the daemon, or --exclude it"),
             ShareError::WrongSize(_) | ShareError::Endless(_) => {
-                Self::new(ErrorCode::BadName, message)
+                ApiError::new(ErrorCode::BadName, message)
                     .hint("copy what it says into a file and share that, or --exclude it")
             }
             ShareError::NotShareable(_) => {
-                Self::new(ErrorCode::BadName, message).hint("share a file or a folder")
+                ApiError::new(ErrorCode::BadName, message).hint("share a file or a folder")
             }
-            ShareError::OwnHome { .. } => Self::new(ErrorCode::BadName, message)
+            ShareError::OwnHome { .. } => ApiError::new(ErrorCode::BadName, message)
                 .hint("share a folder beside it, or move the home with --home"),
             ShareError::ShareName { .. } => {
-                Self::new(ErrorCode::BadName, message).hint("choose another name with --name")
+                ApiError::new(ErrorCode::BadName, message).hint("choose another name with --name")
             }
-            ShareError::DuplicateName(_) => Self::new(ErrorCode::BadName, message)
+            ShareError::DuplicateName(_) => ApiError::new(ErrorCode::BadName, message)
                 .hint("share them one by one, or rename one of them"),
             ShareError::Names { ref names, .. } => {
                 let hint = format!("rename or --exclude them: {}", names.join(", "));
-                Self::new(ErrorCode::BadName, message).hint(hint)
+                ApiError::new(ErrorCode::BadName, message).hint(hint)
             }
             ShareError::ChangedWhileSharing(_) => {
-                Self::new(ErrorCode::ChangedWhileSharing, message)
+                ApiError::new(ErrorCode::ChangedWhileSharing, message)
                     .hint("share again when it is at rest, or use --copy")
             }
-            ShareError::NoSpace => Self::new(ErrorCode::NoSpace, message)
+            ShareError::NoSpace => ApiError::new(ErrorCode::NoSpace, message)
                 .hint("free some space, or share without --copy"),
-            ShareError::Cancelled => Self::new(ErrorCode::Interrupted, message),
-            ShareError::Store(error) => error.into(),
-            ShareError::Io { ref cause, .. } => Self::from_io(cause, message)
+            ShareError::Cancelled => ApiError::new(ErrorCode::Interrupted, message),
+            ShareError::Store(error) => error.into_api(),
+            ShareError::Io { ref cause, .. } => ApiError::from_io(cause, message)
                 .hint("check the disk and the file, or leave it out with --exclude"),
             ShareError::TooLarge { .. } | ShareError::Unbuildable { .. } => {
-                Self::new(ErrorCode::BadName, message).hint("share its parts one by one")
+                ApiError::new(ErrorCode::BadName, message).hint("share its parts one by one")
             }
-            ShareError::Panicked => Self::new(ErrorCode::Internal, message),
+            ShareError::Panicked => ApiError::new(ErrorCode::Internal, message),
         }
     }
 }
 
-impl From<UnshareError> for ApiError {
-    fn from(error: UnshareError) -> Self {
-        let message = error.to_string();
-        match error {
+impl IntoApi for UnshareError {
+    fn into_api(self) -> ApiError {
+        let message = self.to_string();
+        match self {
             UnshareError::NotShared { .. } => {
-                Self::new(ErrorCode::NotShared, message).hint("`shoal ls` lists what is shared")
+                ApiError::new(ErrorCode::NotShared, message).hint("`shoal ls` lists what is shared")
             }
-            UnshareError::PartOf { .. } => Self::new(ErrorCode::NotShared, message),
-            UnshareError::Store(error) => error.into(),
+            UnshareError::PartOf { .. } => ApiError::new(ErrorCode::NotShared, message),
+            UnshareError::Store(error) => error.into_api(),
         }
     }
 }
 
-impl From<ConnectError> for ApiError {
-    fn from(error: ConnectError) -> Self {
-        Self::new(ErrorCode::Unreachable, error.to_string())
+impl IntoApi for ConnectError {
+    fn into_api(self) -> ApiError {
+        ApiError::new(ErrorCode::Unreachable, self.to_string())
             .hint("check the address, and that the other node runs and listens there")
     }
 }
 
-impl From<&FetchError> for ApiError {
-    fn from(error: &FetchError) -> Self {
-        let message = error.to_string();
-        match error {
+impl IntoApi for &FetchError {
+    fn into_api(self) -> ApiError {
+        let message = self.to_string();
+        match self {
             FetchError::NotFound { asked, .. }
             | FetchError::Denied { asked, .. }
             | FetchError::NoProgress { asked, .. }
                 if asked.iter().any(|(_, it)| it.is_wrong_bytes()) =>
             {
-                Self::new(ErrorCode::Integrity, message)
+                ApiError::new(ErrorCode::Integrity, message)
                     .hint("the only providers serve damaged content; ask for another source")
             }
             FetchError::NotFound { .. }
             | FetchError::Denied { .. }
             | FetchError::NoProgress { .. } => {
-                Self::new(ErrorCode::NotFound, message).hint(nobody(error))
+                ApiError::new(ErrorCode::NotFound, message).hint(nobody(self))
             }
-            FetchError::DestinationExists(_) => Self::new(ErrorCode::DestinationExists, message)
-                .hint("choose another place with -o, or replace it with --overwrite"),
-            FetchError::NoDestination { cause, .. } => Self::from_io(cause, message)
+            FetchError::DestinationExists(_) => {
+                ApiError::new(ErrorCode::DestinationExists, message)
+                    .hint("choose another place with -o, or replace it with --overwrite")
+            }
+            FetchError::NoDestination { cause, .. } => ApiError::from_io(cause, message)
                 .hint("choose a folder that exists and is yours with -o"),
-            FetchError::OtherKind(_) => Self::new(ErrorCode::DestinationExists, message)
+            FetchError::OtherKind(_) => ApiError::new(ErrorCode::DestinationExists, message)
                 .hint("choose another place with -o, or move what is there away"),
-            FetchError::Destination(error) => Self::from_io(error, message)
+            FetchError::Destination(error) => ApiError::from_io(error, message)
                 .hint("what was fetched is kept: mend it, and run the same fetch again to go on"),
-            FetchError::NoSpace { .. } => Self::new(ErrorCode::NoSpace, message)
+            FetchError::NoSpace { .. } => ApiError::new(ErrorCode::NoSpace, message)
                 .hint("free some space, or choose another disk with -o"),
             FetchError::Refused(error) | FetchError::Path(PathError::Dag(error)) => {
                 refused(error, message)
             }
-            FetchError::Misfits(_) => Self::new(ErrorCode::BadName, message)
+            FetchError::Misfits(_) => ApiError::new(ErrorCode::BadName, message)
                 .hint("choose another disk with -o, or other names with --rename-unsafe"),
-            FetchError::Path(_) => {
-                Self::new(ErrorCode::NotFound, message).hint("`shoal ls LINK` shows what there is")
-            }
+            FetchError::Path(_) => ApiError::new(ErrorCode::NotFound, message)
+                .hint("`shoal ls LINK` shows what there is"),
             FetchError::Name(_) => {
-                Self::new(ErrorCode::BadName, message).hint("choose a name of your own with -o")
+                ApiError::new(ErrorCode::BadName, message).hint("choose a name of your own with -o")
             }
-            FetchError::Busy(_) => Self::new(ErrorCode::Busy, message)
+            FetchError::Busy(_) => ApiError::new(ErrorCode::Busy, message)
                 .hint("`shoal transfers` lists them; `shoal cancel ID` ends one for good"),
-            FetchError::Spent(_) => Self::new(ErrorCode::BudgetSpent, message).hint(
+            FetchError::Spent(_) => ApiError::new(ErrorCode::BudgetSpent, message).hint(
                 "what was fetched is kept; raise the budget with `shoal limits --monthly SIZE|off`",
             ),
             FetchError::Streams(_) => {
-                Self::new(ErrorCode::Busy, message).hint("try again when one of them is done")
+                ApiError::new(ErrorCode::Busy, message).hint("try again when one of them is done")
             }
-            FetchError::NotAFile => Self::new(ErrorCode::NotAFile, message).hint(
+            FetchError::NotAFile => ApiError::new(ErrorCode::NotAFile, message).hint(
                 "name a file in it, like LINK/PATH or with --only GLOB; `shoal ls LINK` shows what \
                  there is",
             ),
-            FetchError::SeveralFiles { .. } => {
-                Self::new(ErrorCode::NotAFile, message).hint("choose one of them with --only PATH")
-            }
-            FetchError::Pattern(_) => Self::new(ErrorCode::Usage, message)
+            FetchError::SeveralFiles { .. } => ApiError::new(ErrorCode::NotAFile, message)
+                .hint("choose one of them with --only PATH"),
+            FetchError::Pattern(_) => ApiError::new(ErrorCode::Usage, message)
                 .hint("patterns look like summer/*.raw, summer/ or **/*.md"),
-            FetchError::Patterns(_) => Self::new(ErrorCode::Usage, message)
+            FetchError::Patterns(_) => ApiError::new(ErrorCode::Usage, message)
                 .hint("alternatives fit into one pattern, like *.{jpg,raw}"),
             FetchError::OneFile => {
-                Self::new(ErrorCode::Usage, message).hint("fetch it without --only")
+                ApiError::new(ErrorCode::Usage, message).hint("fetch it without --only")
             }
             FetchError::NothingMatches { there, .. } => {
-                Self::new(ErrorCode::NothingMatches, message).hint(nothing_matches(there))
+                ApiError::new(ErrorCode::NothingMatches, message).hint(nothing_matches(there))
             }
             FetchError::BareSymlink => {
-                Self::new(ErrorCode::BadName, message).hint("fetch the folder that it is in")
+                ApiError::new(ErrorCode::BadName, message).hint("fetch the folder that it is in")
             }
-            FetchError::Store(error) => error.into(),
+            FetchError::Store(error) => error.into_api(),
             FetchError::Internal(_) => {
-                Self::new(ErrorCode::Internal, message).hint("the daemon's log says more")
+                ApiError::new(ErrorCode::Internal, message).hint("the daemon's log says more")
             }
-            FetchError::Paused => Self::new(ErrorCode::Interrupted, message)
+            FetchError::Paused => ApiError::new(ErrorCode::Interrupted, message)
                 .hint("`shoal resume` or the same fetch goes on"),
-            FetchError::Removed => Self::new(ErrorCode::Interrupted, message)
+            FetchError::Removed => ApiError::new(ErrorCode::Interrupted, message)
                 .hint("nothing of it is left; the same fetch begins anew"),
-            FetchError::Cancelled => Self::new(ErrorCode::Interrupted, message)
+            FetchError::Cancelled => ApiError::new(ErrorCode::Interrupted, message)
                 .hint("run the same command again to go on where it stopped"),
         }
     }
 }
 
-impl From<ControlError> for ApiError {
-    fn from(error: ControlError) -> Self {
-        let message = error.to_string();
-        let hint = match error {
+impl IntoApi for ControlError {
+    fn into_api(self) -> ApiError {
+        let message = self.to_string();
+        let hint = match self {
             ControlError::Silent { .. } => {
-                return Self::new(ErrorCode::Busy, message)
+                return ApiError::new(ErrorCode::Busy, message)
                     .hint("it is told, and does so when the disk answers again");
             }
             ControlError::Unknown(_) => "`shoal transfers` lists them with their numbers",
             ControlError::Ambiguous { .. } => "name one of them by its number",
             ControlError::Done(_) => "it is shared from where it landed; `shoal unshare` ends that",
             ControlError::Failed(_) => "`shoal resume` tries again, `shoal cancel` clears it away",
-            ControlError::Removal(error) => return Self::from(error.as_ref()),
-            ControlError::Store(error) => return error.into(),
+            ControlError::Removal(error) => return error.as_ref().into_api(),
+            ControlError::Store(error) => return error.into_api(),
         };
-        Self::new(ErrorCode::NoTransfer, message).hint(hint)
+        ApiError::new(ErrorCode::NoTransfer, message).hint(hint)
     }
 }
 

@@ -12,9 +12,8 @@ use std::{
 use tokio::sync::broadcast::error::RecvError;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use super::{answers, offers::Offers};
+use super::{answers, errors::IntoApi as _, offers::Offers};
 use crate::{
-    api::ApiError,
     events::{Event, Events},
     fetch::{FetchError, FetchEvent, Fetched, Fetcher, Snapshot, TransferState},
     metrics::Numbers,
@@ -74,7 +73,7 @@ impl Observer {
     fn ended(&self, id: u64, result: &Result<Fetched, FetchError>) {
         let outcome = match result {
             Ok(_) => "finished".to_owned(),
-            Err(error) => ApiError::from(error).code.to_string(),
+            Err(error) => error.into_api().code.to_string(),
         };
         *self.lock().entry(outcome).or_default() += 1;
         if let Ok(fetched) = result {

@@ -14,7 +14,7 @@ use shoal_protocol::{address::Cid, link::Link};
 use tokio::{sync::mpsc, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
 
-use super::{NodeHandle, answers, integrity, warnings};
+use super::{NodeHandle, answers, errors::IntoApi, integrity, warnings};
 use crate::{
     api::{ApiError, ErrorCode, Progress, Service, types as api},
     disks::{SILENT_AFTER, SLOW_AFTER},
@@ -147,7 +147,8 @@ impl Service for NodeHandle {
         let peer_id = cancel
             .run_until_cancelled(connecting)
             .await
-            .ok_or_else(interrupted)??;
+            .ok_or_else(interrupted)?
+            .map_err(IntoApi::into_api)?;
         Ok(api::Connected {
             peer_id,
             address: request.address,
@@ -165,7 +166,9 @@ impl Service for NodeHandle {
         for path in &request.paths {
             let answering = library.disks().resolve(path.as_path(), SILENT_AFTER);
             let answering = cancel.run_until_cancelled(answering).await;
-            answering.ok_or_else(interrupted)??;
+            answering
+                .ok_or_else(interrupted)?
+                .map_err(IntoApi::into_api)?;
         }
         let wanted = share::ShareRequest {
             recipe: answers::recipe(&request),
@@ -189,7 +192,10 @@ impl Service for NodeHandle {
             };
             share::share(&library, &wanted, &on_progress, &stop)
         });
-        let shared = self.unless_stuck(&cancel, sharing).await??;
+        let shared = self
+            .unless_stuck(&cancel, sharing)
+            .await?
+            .map_err(IntoApi::into_api)?;
         let elapsed_ms = answers::millis(started.elapsed());
         let link = answers::link(&shared.record, &self.inner.net.link_addresses());
         let mut result = answers::shared(&shared, &link, elapsed_ms);
@@ -217,7 +223,10 @@ impl Service for NodeHandle {
         };
         let library = self.inner.library.clone();
         let unsharing = tokio::task::spawn_blocking(move || library.unshare(&target));
-        let removed = unsharing.await.map_err(|panic| internal(&panic))??;
+        let removed = unsharing
+            .await
+            .map_err(|panic| internal(&panic))?
+            .map_err(IntoApi::into_api)?;
         Ok(api::Unshared {
             removed: removed
                 .shares
@@ -259,7 +268,7 @@ impl Service for NodeHandle {
             .fetcher
             .fetch(request)
             .await
-            .map_err(|error| ApiError::from(&error))?;
+            .map_err(|error| error.into_api())?;
         let mut ticks = tokio::time::interval(PROGRESS_INTERVAL);
         let outcome = loop {
             tokio::select! {
@@ -285,7 +294,7 @@ impl Service for NodeHandle {
         };
         match outcome {
             Ok(fetched) => Ok(answers::fetched(&fetched)),
-            Err(error) => Err(self.kept_as(attached.id(), error.as_ref().into())),
+            Err(error) => Err(self.kept_as(attached.id(), error.as_ref().into_api())),
         }
     }
 
@@ -316,7 +325,12 @@ impl Service for NodeHandle {
     }
 
     async fn pause(&self, target: String) -> Result<api::Transfer, ApiError> {
-        let paused = self.inner.fetcher.pause(&target).await?;
+        let paused = self
+            .inner
+            .fetcher
+            .pause(&target)
+            .await
+            .map_err(IntoApi::into_api)?;
         Ok(answers::transfer(&paused))
     }
 
@@ -325,18 +339,33 @@ impl Service for NodeHandle {
         target: String,
         change: api::TransferChange,
     ) -> Result<api::Transfer, ApiError> {
-        let changed = self.inner.fetcher.limit(&target, change.limit).await?;
+        let changed = self
+            .inner
+            .fetcher
+            .limit(&target, change.limit)
+            .await
+            .map_err(IntoApi::into_api)?;
         Ok(answers::transfer(&changed))
     }
 
     async fn resume(&self, target: String) -> Result<api::Transfer, ApiError> {
         Ok(answers::transfer(
-            &self.inner.fetcher.resume(&target).await?,
+            &self
+                .inner
+                .fetcher
+                .resume(&target)
+                .await
+                .map_err(IntoApi::into_api)?,
         ))
     }
 
     async fn cancel(&self, target: String) -> Result<api::Transfer, ApiError> {
-        let cancelled = self.inner.fetcher.cancel(&target).await?;
+        let cancelled = self
+            .inner
+            .fetcher
+            .cancel(&target)
+            .await
+            .map_err(IntoApi::into_api)?;
         Ok(answers::transfer(&cancelled))
     }
 
@@ -502,7 +531,7 @@ impl NodeHandle {
 }
 
 fn only(patterns: Vec<String>) -> Result<fetch::Only, ApiError> {
-    fetch::Only::new(patterns).map_err(|error| ApiError::from(&error))
+    fetch::Only::new(patterns).map_err(|error| error.into_api())
 }
 
 async fn cancelled_or<T>(
@@ -511,13 +540,13 @@ async fn cancelled_or<T>(
 ) -> Result<T, ApiError> {
     match cancel.run_until_cancelled(work).await {
         Some(Ok(done)) => Ok(done),
-        Some(Err(error)) => Err((&error).into()),
+        Some(Err(error)) => Err(error.into_api()),
         None => Err(interrupted()),
     }
 }
 
 pub(super) fn interrupted() -> ApiError {
-    ApiError::from(&FetchError::Cancelled)
+    FetchError::Cancelled.into_api()
 }
 
 pub(super) fn internal(panic: &tokio::task::JoinError) -> ApiError {

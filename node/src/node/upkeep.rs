@@ -11,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     NodeHandle, answers,
+    errors::IntoApi,
     scrub::Scrub,
     service::{internal, interrupted},
 };
@@ -48,7 +49,11 @@ impl NodeHandle {
             Ok::<_, StoreError>((verification, complete))
         };
         let verifying = tokio::task::spawn_blocking(work);
-        match self.unless_stuck(&cancel, verifying).await?? {
+        match self
+            .unless_stuck(&cancel, verifying)
+            .await?
+            .map_err(IntoApi::into_api)?
+        {
             (verification, true) => Ok(verification.result()),
             (_, false) => {
                 Err(interrupted()
@@ -77,7 +82,8 @@ impl NodeHandle {
         };
         let collected = tokio::task::spawn_blocking(work).await;
         let garbage = collected
-            .map_err(|panic| internal(&panic))??
+            .map_err(|panic| internal(&panic))?
+            .map_err(IntoApi::into_api)?
             .ok_or_else(|| interrupted().hint("what was taken out stays out; run it again"))?;
         Ok(answer(request.dry_run, &garbage, started.elapsed()))
     }
