@@ -20,8 +20,11 @@ pub(crate) enum FetchError {
     /// Nobody who has the root was found in time.
     #[error("{root} was not found within {}: {}", time(*timeout), nobody(asked, *was_alone))]
     NotFound {
+        /// The root.
         root: Cid,
+        /// How long it was looked for.
         timeout: Duration,
+        /// The peers that were asked.
         asked: Asked,
         /// This node knew no other node that it could have asked.
         was_alone: bool,
@@ -33,14 +36,21 @@ pub(crate) enum FetchError {
         AskedText(asked)
     )]
     Denied {
+        /// The root.
         root: Cid,
+        /// The peers that were asked.
         asked: Asked,
         /// Something of it was fetched.
         has_begun: bool,
     },
     /// Something was fetched, and then nobody gave more.
     #[error("no provider delivered anything for {}: {}", time(*patience), nobody(asked, false))]
-    NoProgress { patience: Duration, asked: Asked },
+    NoProgress {
+        /// How long no byte came.
+        patience: Duration,
+        /// The peers that were asked.
+        asked: Asked,
+    },
     /// Something is at the destination.
     #[error("{} exists already", .0.display())]
     DestinationExists(PathBuf),
@@ -61,7 +71,12 @@ pub(crate) enum FetchError {
     Destination(#[from] io::Error),
     /// The destination's file system is too full.
     #[error("{} are needed and {} are free", size(*needed), size(*free))]
-    NoSpace { needed: u64, free: u64 },
+    NoSpace {
+        /// Bytes that are needed.
+        needed: u64,
+        /// Bytes that are free.
+        free: u64,
+    },
     /// The tree behind the root is not acceptable.
     #[error("the content is refused: {0}")]
     Refused(#[from] DagError),
@@ -95,12 +110,19 @@ pub(crate) enum FetchError {
     /// Nothing is as it was asked for; what there is instead, its beginning.
     #[error("nothing in it matches {}", quoted(patterns))]
     NothingMatches {
+        /// The patterns of what was asked for.
         patterns: Vec<String>,
+        /// The first names that are there.
         there: Vec<String>,
     },
     /// The bytes of one file were asked for; the first of those that are as asked for.
     #[error("{total} files match, and one can be written: {}", first.join(", "))]
-    SeveralFiles { total: usize, first: Vec<String> },
+    SeveralFiles {
+        /// How many match.
+        total: usize,
+        /// The first of them.
+        first: Vec<String>,
+    },
     /// Bytes were asked for, and the link leads to a folder.
     #[error("the link leads to a folder, which has no bytes of its own")]
     NotAFile,

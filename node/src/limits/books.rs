@@ -45,8 +45,9 @@ pub(crate) struct Standing {
     pub(crate) monthly: InForce<Size>,
     /// Bytes that this month has sent and received.
     pub(crate) used: (u64, u64),
-    /// When this month began, and when the next one begins.
+    /// When this month began.
     pub(crate) since: Timestamp,
+    /// When the next one begins.
     pub(crate) resets: Timestamp,
     /// Whether this month's budget is used up.
     pub(crate) spent: bool,

@@ -6,7 +6,6 @@ use super::{Key, Scope};
 
 /// What happens in the network.
 #[derive(Debug, Clone, PartialEq, Eq)]
-#[non_exhaustive]
 pub enum NetEvent {
     /// A peer of this network is connected and has said what it speaks.
     PeerConnected {

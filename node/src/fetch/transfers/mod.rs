@@ -15,6 +15,7 @@
 //! they block, and by [`Transfers::flush`] after all others. Running a transfer and cleaning up
 //! after it are its owner's, the [`Fetcher`](super::Fetcher).
 
+mod error;
 mod event;
 mod numbers;
 mod outbox;
@@ -32,8 +33,8 @@ use shoal_protocol::address::Cid;
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
-pub(crate) use self::event::FetchEvent;
 pub(super) use self::table::now_ms;
+pub(crate) use self::{error::ControlError, event::FetchEvent};
 use self::{
     event::Tell,
     outbox::Outbox,
@@ -61,61 +62,41 @@ const FINISHED_MAX: usize = 64;
 /// The state of a transfer as it is listed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum TransferState {
+    /// It waits for its turn.
     Queued,
+    /// It is on its way.
     Running,
+    /// It rests for this reason.
     Paused(Pause),
+    /// It is done.
     Done,
+    /// It failed for this reason.
     Failed(String),
 }
 
 /// A transfer as it is listed.
 #[derive(Clone, Debug)]
 pub(crate) struct TransferInfo {
+    /// Its number.
     pub(crate) id: u64,
+    /// The root.
     pub(crate) root: Cid,
     /// Where it lands, or landed; what was asked for until that is decided.
     pub(crate) path: PathBuf,
+    /// When it was asked for, in milliseconds of Unix time.
     pub(crate) created_ms: u64,
+    /// The state that it is in.
     pub(crate) state: TransferState,
     /// Whether nothing of it is left to go on with or to clean up.
     pub(crate) over: bool,
+    /// How far it is.
     pub(crate) progress: Snapshot,
+    /// How fast it is.
     pub(crate) estimate: Estimate,
     /// What it may receive.
     pub(crate) limit: Rate,
     /// The disk that does not answer, by where it is mounted, while the transfer waits for one.
     pub(crate) waits_for: Option<PathBuf>,
-}
-
-/// Why a transfer did not do as it was told.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum ControlError {
-    /// No transfer has this number, or a root that begins so.
-    #[error("there is no transfer {0:?}")]
-    Unknown(String),
-    /// Its disk does not answer, so that it cannot come to rest now.
-    #[error("transfer {id} waits for the disk at {}, which does not answer", at.display())]
-    Silent { id: u64, at: PathBuf },
-    /// Several transfers have a root that begins so.
-    #[error("{target:?} may be any of the transfers {}", numbers(ids))]
-    Ambiguous { target: String, ids: Vec<u64> },
-    /// It has come to its end.
-    #[error("transfer {0} is done already")]
-    Done(u64),
-    /// It has failed, and does nothing that could be paused.
-    #[error("transfer {0} has failed already")]
-    Failed(u64),
-    /// What it left could not be taken away.
-    #[error("{0}")]
-    Removal(Arc<FetchError>),
-    /// The index failed.
-    #[error("the store failed: {0}")]
-    Store(#[from] StoreError),
-}
-
-fn numbers(ids: &[u64]) -> String {
-    let ids: Vec<_> = ids.iter().map(u64::to_string).collect();
-    ids.join(", ")
 }
 
 /// What [`Transfers::pause`] and [`Transfers::remove`] leave to be waited for.
