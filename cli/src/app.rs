@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use shoal_node::api::{ApiError, ErrorCode, types::AbsolutePath};
+use shoal_api::{ApiError, ErrorCode, types::AbsolutePath};
 use tokio_util::sync::CancellationToken;
 
 use crate::{human, output::Output};

@@ -14,10 +14,8 @@ mod transfers;
 use std::{path::PathBuf, time::Duration};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use shoal_node::{
-    api::types::{Chunker, Hash, PATIENCE_MS_DEFAULT, TIMEOUT_MS_DEFAULT},
-    config::{LogFormat, Multiaddr},
-};
+use shoal_api::types::{Chunker, Hash, PATIENCE_MS_DEFAULT, TIMEOUT_MS_DEFAULT};
+use shoal_node::config::{LogFormat, Multiaddr};
 
 pub(crate) use self::addresses::{CommandAddresses, DaemonAddresses};
 pub(crate) use self::config::{ConfigArgs, ConfigCommand};

@@ -3,8 +3,8 @@
 
 use std::fs;
 
-use shoal_node::{
-    api::{ApiError, HomeLock},
+use shoal_api::{
+    ApiError, HomeLock,
     client::{Client, Silence},
 };
 

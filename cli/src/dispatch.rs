@@ -3,7 +3,7 @@
 use std::{path::PathBuf, process::ExitCode, time::Duration};
 
 use etcetera::BaseStrategy as _;
-use shoal_node::api::{ApiError, ErrorCode, types::AbsolutePath};
+use shoal_api::{ApiError, ErrorCode, types::AbsolutePath};
 
 use crate::{
     app::{App, absolute},

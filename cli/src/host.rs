@@ -7,12 +7,9 @@ use std::{
     time::Duration,
 };
 
-use shoal_node::{
-    Node, NodeHandle,
-    api::{self, ApiError},
-    config::Config,
-    emulation::{Emulation, LinksFile},
-};
+use shoal_api::ApiError;
+use shoal_net::emulation::{Emulation, LinksFile};
+use shoal_node::{Node, NodeHandle, config::Config};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
@@ -31,7 +28,7 @@ impl Host {
     /// Starts on a home that no other node uses; in a testnet its links may be emulated.
     ///
     /// # Errors
-    /// [`api::ErrorCode::AlreadyRunning`] when one does, and whatever keeps the node from starting.
+    /// [`shoal_api::ErrorCode::AlreadyRunning`] when one does, and whatever keeps the node from starting.
     pub(crate) async fn start(
         home: &Path,
         config: Config,
@@ -49,7 +46,7 @@ impl Host {
     }
 
     async fn with(node: NodeHandle) -> Result<Self, ApiError> {
-        let listener = match api::bind(node.home_lock()) {
+        let listener = match shoal_api::bind(node.home_lock()) {
             Ok(listener) => listener,
             Err(error) => {
                 node.shutdown().await;
@@ -59,7 +56,7 @@ impl Host {
         let socket = listener.path().to_owned();
         let shutdown = node.stopping_token();
         let service = Arc::new(node.clone());
-        let server = tokio::spawn(api::serve(listener, service, shutdown.clone()));
+        let server = tokio::spawn(shoal_api::serve(listener, service, shutdown.clone()));
         Ok(Self {
             node,
             server,

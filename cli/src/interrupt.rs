@@ -3,7 +3,7 @@
 
 use std::fs;
 
-use shoal_node::api::{ApiError, ErrorCode};
+use shoal_api::{ApiError, ErrorCode};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 

@@ -63,10 +63,8 @@ fn filter(global: &Global, base: u8) -> EnvFilter {
     } else {
         others
     };
-    let default = format!(
-        "{others},libp2p_mdns={mdns},shoal={own},shoal_node={own},shoal_protocol={own},\
-         shoal_testnet={own}"
-    );
+    // A directive is for all targets that begin with its name: `shoal` is every package of Shoal.
+    let default = format!("{others},libp2p_mdns={mdns},shoal={own}");
     EnvFilter::try_from_env(FILTER_VARIABLE).unwrap_or_else(|_| EnvFilter::new(default))
 }
 

@@ -15,7 +15,7 @@ use std::{
 
 use clap::builder::styling::{AnsiColor, Style};
 use serde::Serialize;
-use shoal_node::api::{ApiError, ErrorBody, ErrorCode};
+use shoal_api::{ApiError, ErrorBody, ErrorCode};
 
 use crate::{
     args::{Color, Global},

@@ -7,7 +7,7 @@
 
 use std::{cell::Cell, io};
 
-use shoal_node::api::types::{
+use shoal_api::types::{
     FetchPhase, FetchProgress, FindProgress, GcPhase, GcProgress, ListProgress, SharePhase,
     ShareProgress, VerifyProgress,
 };

@@ -5,11 +5,8 @@
 
 use std::time::Duration;
 
-use shoal_node::{
-    api::{ApiError, ErrorCode},
-    client::Client,
-    config::Config,
-};
+use shoal_api::{ApiError, ErrorCode, client::Client};
+use shoal_node::config::Config;
 use tokio::time::{Instant, sleep};
 
 use crate::{app::App, args::CommandAddresses, daemon, host::Host};

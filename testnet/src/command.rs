@@ -7,7 +7,7 @@ use std::{
 };
 
 use serde::de::DeserializeOwned;
-use shoal_node::api::{ApiError, ErrorBody, ErrorCode};
+use shoal_api::{ApiError, ErrorBody, ErrorCode};
 use tokio::process::Command;
 
 use crate::launch::shoal;

@@ -3,7 +3,7 @@
 use std::{fs, path::Path, time::Duration};
 
 use rustix::process::Signal;
-use shoal_node::api::HomeLock;
+use shoal_api::HomeLock;
 
 use crate::{Error, manifest::NodeEntry};
 

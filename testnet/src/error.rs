@@ -5,7 +5,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use shoal_node::api::{ApiError, ErrorCode, HomeError};
+use shoal_api::{ApiError, ErrorCode, HomeError};
 
 use crate::{capacity::Shortage, launch::log_path, scenario::ScenarioError};
 

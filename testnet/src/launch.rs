@@ -15,7 +15,7 @@ use std::{
 };
 
 use serde::Deserialize;
-use shoal_node::api::{ApiError, ErrorBody, ErrorCode};
+use shoal_api::{ApiError, ErrorBody, ErrorCode};
 use tokio::{
     io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader},
     process::{Child, ChildStdout},

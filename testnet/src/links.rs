@@ -8,7 +8,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use shoal_node::emulation::Plan;
+use shoal_net::emulation::Plan;
 
 use crate::{Error, manifest::is_absent};
 

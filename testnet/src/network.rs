@@ -15,10 +15,8 @@ use std::{
 
 use futures::{StreamExt as _, TryStreamExt as _, future::join_all, stream};
 use serde::{Serialize, de::DeserializeOwned};
-use shoal_node::{
-    api::{ApiError, ErrorCode, types},
-    emulation::Plan,
-};
+use shoal_api::{ApiError, ErrorCode, types};
+use shoal_net::emulation::Plan;
 use tokio::time::{Instant, sleep};
 
 use crate::{

@@ -14,7 +14,7 @@ use std::{
 };
 
 use libp2p::identity::Keypair;
-use shoal_node::net::{Change, ExchangeStream, KvLog, Net, NetDeps};
+use shoal_net::{Change, ExchangeStream, KvLog, Net, NetDeps};
 use shoal_protocol::{
     address::{Cid, Digest, HashFn},
     exchange::{self, Availability, Request, Response},

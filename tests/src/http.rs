@@ -10,7 +10,7 @@ use std::{
 };
 
 use serde_json::Value;
-use shoal_node::api::{FRAME_HEAD_BYTES, FrameKind, read_head};
+use shoal_api::{FRAME_HEAD_BYTES, FrameKind, read_head};
 
 use crate::DEADLINE;
 

@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use libp2p::identity::Keypair;
-use shoal_node::net::NetConfig;
+use shoal_net::NetConfig;
 use shoal_testnet::evil::Provider;
 use tokio::{runtime::Runtime, sync::Semaphore};
 

@@ -1,10 +1,8 @@
 //! The flags of the budgets.
 
 use clap::Args;
-use shoal_node::{
-    limits::Flags,
-    units::{Rate, Size},
-};
+use shoal_ground::units::{Rate, Size};
+use shoal_transfer::limits::Flags;
 
 /// Rates for this start of a daemon.
 #[derive(Clone, Copy, Debug, Args)]

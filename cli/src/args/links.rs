@@ -3,10 +3,8 @@
 use std::time::Duration;
 
 use clap::Args;
-use shoal_node::{
-    emulation::{Line, Loss, NodeSet, Profile, Reset, Stall},
-    units::{Rate, parse_span},
-};
+use shoal_ground::units::{Rate, parse_span};
+use shoal_net::emulation::{Line, Loss, NodeSet, Profile, Reset, Stall};
 
 /// What a new testnet's links are like.
 #[derive(Debug, Args)]

@@ -4,12 +4,10 @@
 
 use std::io;
 
-use shoal_node::{
-    api::{
-        ApiError,
-        types::{CatRequest, CatResult, FetchProgress},
-    },
+use shoal_api::{
+    ApiError,
     client::{ByteStream, Part},
+    types::{CatRequest, CatResult, FetchProgress},
 };
 
 use super::interruptible;

@@ -6,11 +6,8 @@
 use std::path::PathBuf;
 
 use serde::Serialize;
-use shoal_node::{
-    api::{ApiError, ErrorCode},
-    client::Client,
-    config::{self, Change, Config, ConfigError, FILE_NAME, Origin, Setting},
-};
+use shoal_api::{ApiError, ErrorCode, client::Client};
+use shoal_node::config::{self, Change, Config, ConfigError, FILE_NAME, Origin, Setting};
 
 use crate::{
     app::{self, App},

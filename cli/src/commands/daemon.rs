@@ -1,12 +1,9 @@
 //! `shoal daemon`: a node in the foreground, or detached from the terminal.
 
 use serde::Serialize;
-use shoal_node::{
-    api::ApiError,
-    client::Client,
-    config::{Config, Overrides},
-    emulation::{Emulation, LinksFile},
-};
+use shoal_api::{ApiError, client::Client};
+use shoal_net::emulation::{Emulation, LinksFile};
+use shoal_node::config::{Config, Overrides};
 
 use super::detach;
 use crate::{

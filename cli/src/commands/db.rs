@@ -3,13 +3,11 @@
 use std::{path::PathBuf, process::ExitCode};
 
 use serde::Serialize;
-use shoal_node::{
-    HomeChecked,
-    api::{
-        ApiError, ErrorCode,
-        types::{DatabaseState, LostShare},
-    },
+use shoal_api::{
+    ApiError, ErrorCode,
+    types::{DatabaseState, LostShare},
 };
+use shoal_node::HomeChecked;
 
 use crate::{app::App, args::DbCheckArgs, human, output::Text};
 

@@ -10,7 +10,7 @@ use std::{
 use clap::{Command, CommandFactory as _};
 use clap_mangen::Man;
 use serde::Serialize;
-use shoal_node::api::{ApiError, ErrorCode};
+use shoal_api::{ApiError, ErrorCode};
 
 use crate::{
     app::{self, App},

@@ -8,7 +8,7 @@
 use std::{ffi::OsString, process::Stdio, time::Duration};
 
 use serde_json::Value;
-use shoal_node::api::{ApiError, ErrorBody, ErrorCode};
+use shoal_api::{ApiError, ErrorBody, ErrorCode};
 use tokio::{
     io::{AsyncBufReadExt as _, AsyncReadExt as _, BufReader},
     process::{Child, Command},

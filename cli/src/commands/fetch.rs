@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use shoal_node::api::{
+use shoal_api::{
     ApiError, ErrorCode,
     types::{Destination, FetchRequest, FetchResult},
 };

@@ -1,6 +1,6 @@
 //! `shoal find`: who provides a link, how complete, how far away.
 
-use shoal_node::api::{
+use shoal_api::{
     ApiError,
     types::{FindRequest, Provider},
 };

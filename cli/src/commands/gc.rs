@@ -1,6 +1,6 @@
 //! `shoal gc`: takes out what nothing needs, and says what that was.
 
-use shoal_node::api::{
+use shoal_api::{
     ApiError,
     types::{Collected, GcRequest},
 };

@@ -1,6 +1,6 @@
 //! The link that a command was given: one argument, or the pieces that a shell made of it.
 
-use shoal_node::api::{ApiError, ErrorCode};
+use shoal_api::{ApiError, ErrorCode};
 use shoal_protocol::link::{Link, PEERS_PRINTED_MAX};
 
 use crate::{app::App, human};

@@ -1,6 +1,6 @@
 //! `shoal limits`: shows the budgets of the running node and their use, or changes them.
 
-use shoal_node::api::{
+use shoal_api::{
     ApiError,
     types::{LimitSource, Limits, LimitsChange, MonthlyLimit, RateLimit},
 };

@@ -3,7 +3,7 @@
 use std::{fs, path::Path};
 
 use serde::Serialize;
-use shoal_node::api::{ApiError, ErrorCode, types::LinkedShare};
+use shoal_api::{ApiError, ErrorCode, types::LinkedShare};
 
 use super::{interruptible, unshare::is_link};
 use crate::{
@@ -97,7 +97,7 @@ fn ambiguous(shares: &[&LinkedShare], target: &str) -> ApiError {
 mod tests {
     #![allow(clippy::unwrap_used)]
 
-    use shoal_node::api::types::{ShareInfo, ShareState};
+    use shoal_api::types::{ShareInfo, ShareState};
 
     use super::*;
 

@@ -1,13 +1,11 @@
 //! `shoal ls`: the shares of the daemon, or the tree behind a link.
 
 use serde::Serialize;
-use shoal_node::{
-    api::{
-        ApiError,
-        types::{EntryKind, LinkedShare, ListEntry, ListRequest, ShareInfo, ShareState},
-    },
-    config::Multiaddr,
+use shoal_api::{
+    ApiError,
+    types::{EntryKind, LinkedShare, ListEntry, ListRequest, ShareInfo, ShareState},
 };
+use shoal_node::config::Multiaddr;
 
 use super::{given, interruptible};
 use crate::{

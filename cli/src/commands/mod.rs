@@ -25,7 +25,7 @@ pub(crate) mod verify;
 mod detach;
 mod given;
 
-use shoal_node::api::{ApiError, ErrorCode};
+use shoal_api::{ApiError, ErrorCode};
 
 use crate::{app::App, human, output::Output};
 

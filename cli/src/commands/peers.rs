@@ -1,6 +1,6 @@
 //! `shoal peers`, `shoal connect` and `shoal id`: who is connected, and who this node is.
 
-use shoal_node::api::{
+use shoal_api::{
     ApiError,
     types::{ConnectRequest, Direction, Peer},
 };

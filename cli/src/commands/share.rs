@@ -1,7 +1,7 @@
 //! `shoal share`: hashes files where they are and prints the link.
 
 use serde::Serialize;
-use shoal_node::api::{
+use shoal_api::{
     ApiError, ErrorCode,
     types::{Preserve, ShareRequest, ShareResult},
 };

@@ -1,6 +1,6 @@
 //! `shoal status`: how the daemon is doing, and what needs a look.
 
-use shoal_node::api::{
+use shoal_api::{
     ApiError,
     types::{Scope, Scrub, ScrubState, Status},
 };

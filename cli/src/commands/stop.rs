@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use serde::Serialize;
-use shoal_node::api::{ApiError, ErrorCode, HomeLock};
+use shoal_api::{ApiError, ErrorCode, HomeLock};
 use tokio::time::{Instant, sleep};
 
 use super::interruptible;

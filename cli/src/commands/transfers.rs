@@ -1,12 +1,10 @@
 //! `shoal transfers`, `pause`, `resume` and `cancel`: the daemon's fetches as things.
 
-use shoal_node::{
-    api::{
-        ApiError,
-        types::{FetchPhase, FetchProgress, Transfer, TransferChange, TransferState},
-    },
-    units::Rate,
+use shoal_api::{
+    ApiError,
+    types::{FetchPhase, FetchProgress, Transfer, TransferChange, TransferState},
 };
+use shoal_ground::units::Rate;
 
 use super::interruptible;
 use crate::{

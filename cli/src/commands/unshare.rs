@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use shoal_node::api::{ApiError, ErrorCode, types::UnshareRequest};
+use shoal_api::{ApiError, ErrorCode, types::UnshareRequest};
 
 use super::interruptible;
 use crate::{

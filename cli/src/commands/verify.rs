@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use shoal_node::api::{
+use shoal_api::{
     ApiError, ErrorCode,
     types::{FileVerdict, Verified, VerifiedFile, VerifiedShare, VerifyRequest},
 };

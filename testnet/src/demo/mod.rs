@@ -17,7 +17,7 @@ use std::{
 
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 use serde::Serialize;
-use shoal_node::api::types::{FetchResult, ShareResult};
+use shoal_api::types::{FetchResult, ShareResult};
 
 use crate::{Error, NodeEntry, Testnet};
 

@@ -4,7 +4,7 @@ use std::{collections::VecDeque, io, sync::Arc, time::Duration};
 
 use libp2p::PeerId;
 use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
-use shoal_node::net::{ExchangeStream, Net};
+use shoal_net::{ExchangeStream, Net};
 use shoal_protocol::{
     address::{Cid, Digest, HashFn},
     exchange::{self, Request, WANTS_OUTSTANDING_MAX, WANTS_PER_MESSAGE_MAX, Wants},

@@ -18,7 +18,7 @@ use libp2p::{
     swarm::{self, NetworkBehaviour, SwarmEvent},
 };
 use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
-use shoal_node::net::{NetConfig, swarm_transport};
+use shoal_net::{NetConfig, swarm_transport};
 use tokio::{
     sync::watch,
     task::JoinHandle,

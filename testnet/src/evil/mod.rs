@@ -22,7 +22,7 @@ mod spam;
 use std::sync::Arc;
 
 use libp2p::{Multiaddr, PeerId, identity::Keypair};
-use shoal_node::net::{NetConfig, NetError};
+use shoal_net::{NetConfig, NetError};
 use shoal_protocol::{address::Cid, exchange::WANTS_PER_MESSAGE_MAX};
 use tokio::sync::Semaphore;
 

@@ -8,7 +8,7 @@ use std::{io, sync::Arc, time::Duration};
 
 use libp2p::{Multiaddr, PeerId, identity::Keypair};
 use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
-use shoal_node::net::{Change, ExchangeStream, KvLog, Net, NetConfig, NetDeps, NetError};
+use shoal_net::{Change, ExchangeStream, KvLog, Net, NetConfig, NetDeps, NetError};
 use shoal_protocol::{
     address::{Cid, Digest},
     dht,

@@ -9,7 +9,7 @@ use std::{collections::VecDeque, io, sync::Arc, time::Duration};
 use futures::StreamExt as _;
 use libp2p::{PeerId, identity::Keypair};
 use rand::{RngExt as _, SeedableRng as _, rngs::StdRng, seq::SliceRandom as _};
-use shoal_node::net::{ExchangeStream, Net, NetConfig, PeerInfo};
+use shoal_net::{ExchangeStream, Net, NetConfig, PeerInfo};
 use shoal_protocol::{
     address::{Cid, Digest},
     exchange::{self, Request, WANTS_PER_MESSAGE_MAX, Wants},

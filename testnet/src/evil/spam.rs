@@ -1,7 +1,7 @@
 //! Announcing what nobody shares.
 
 use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
-use shoal_node::net::{Key, NetEvent};
+use shoal_net::{Key, NetEvent};
 use tokio::sync::broadcast::error::RecvError;
 
 use super::Provider;

@@ -11,10 +11,8 @@ use std::{
 
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 use serde::Serialize;
-use shoal_node::{
-    api::types::Status,
-    emulation::{NodeSet, Plan},
-};
+use shoal_api::types::Status;
+use shoal_net::emulation::{NodeSet, Plan};
 use tokio::time::{Instant, sleep};
 
 use super::{Testnet, at_once};

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use libp2p::PeerId;
-use shoal_node::{emulation::Plan, net::NetConfig};
+use shoal_net::{NetConfig, emulation::Plan};
 
 use crate::Error;
 

@@ -21,15 +21,14 @@ use std::{
 
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 use libp2p::{Multiaddr, PeerId};
-use shoal_node::{
-    Node, NodeError, NodeHandle, Shared,
-    api::{ApiError, ErrorCode, Progress, Service},
-    config::Config,
+use shoal_api::{ApiError, ErrorCode, Progress, Service};
+use shoal_net::{
+    AnnounceState, Journal, LookupError, NetConfig, NetEvent,
     emulation::{Emulation, Plan, Switch},
-    net::{AnnounceState, Journal, LookupError, NetConfig, NetEvent},
-    store::SharedStore,
 };
+use shoal_node::{Node, NodeError, NodeHandle, Shared, config::Config};
 use shoal_protocol::{address::Cid, dht};
+use shoal_store::SharedStore;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 

@@ -9,14 +9,14 @@ use std::{
 };
 
 use libp2p::{PeerId, multiaddr::multiaddr};
-use shoal_node::{
-    api::{
-        ApiError, HEARTBEAT_INTERVAL,
-        types::{FetchUpdate, FindRequest},
-    },
+use shoal_api::{
+    ApiError, HEARTBEAT_INTERVAL,
     client::Client,
+    types::{FetchUpdate, FindRequest},
+};
+use shoal_net::{
+    NetConfig,
     emulation::{Emulation, Emulator, Plan},
-    net::NetConfig,
 };
 
 use super::{

@@ -2,7 +2,7 @@
 
 use std::{path::Path, time::Duration};
 
-use shoal_node::api::{
+use shoal_api::{
     ApiError, ErrorCode,
     types::{AbsolutePath, Chunker, Destination, FetchRequest, Hash, Preserve, ShareRequest},
 };

@@ -12,7 +12,7 @@ mod tests;
 
 use std::{fmt, time::Duration};
 
-use shoal_node::emulation::{Plan, decisions};
+use shoal_net::emulation::{Plan, decisions};
 
 use crate::scenario::{Members, Scenario, ScenarioError};
 

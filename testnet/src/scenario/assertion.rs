@@ -2,7 +2,7 @@
 
 use std::{fmt, str::FromStr, time::Duration};
 
-use shoal_node::config::closest;
+use shoal_ground::suggest::closest;
 
 use super::{
     error::{Place, ScenarioError},

@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use shoal_node::{config::closest, emulation::Line};
+use shoal_ground::suggest::closest;
+use shoal_net::emulation::Line;
 
 use super::{
     error::{Place, ScenarioError},

@@ -5,7 +5,7 @@
 
 use std::{borrow::Cow, ops::Range};
 
-use shoal_node::config::closest;
+use shoal_ground::suggest::closest;
 use toml::{
     Spanned,
     de::{DeTable, DeValue},

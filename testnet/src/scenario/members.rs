@@ -1,9 +1,7 @@
 //! The nodes of a scenario: groups of them, counted, with their lines.
 
-use shoal_node::{
-    config::closest,
-    emulation::{Line, Profile},
-};
+use shoal_ground::suggest::closest;
+use shoal_net::emulation::{Line, Profile};
 
 use super::{
     error::{Place, ScenarioError},

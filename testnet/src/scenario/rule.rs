@@ -1,6 +1,6 @@
 //! What differs on the links between some nodes: `[[link]]`.
 
-use shoal_node::emulation::LinkChange;
+use shoal_net::emulation::LinkChange;
 
 use super::{
     error::ScenarioError,

@@ -2,7 +2,7 @@
 
 use std::{ops::RangeInclusive, time::Duration};
 
-use shoal_node::units::Size;
+use shoal_ground::units::Size;
 
 /// A day: longer than anybody waits for a testnet, and short enough for all arithmetic.
 const SPAN_MAX: Duration = Duration::from_secs(24 * 60 * 60);

@@ -13,10 +13,7 @@ use std::{
 };
 
 use serde::Serialize;
-use shoal_node::{
-    api::{self, ApiError, ErrorCode, HomeLock},
-    client::Client,
-};
+use shoal_api::{ApiError, ErrorCode, HomeLock, client::Client};
 use tokio::{
     net::UnixStream,
     process::Command,
@@ -180,7 +177,7 @@ async fn is_service(home: &Path) -> Result<bool, ApiError> {
 
 /// The process that serves the home's socket; none while it is starting or ending.
 async fn process_on(home: &Path) -> Option<i32> {
-    let socket = UnixStream::connect(api::socket_path(home).ok()?).await;
+    let socket = UnixStream::connect(shoal_api::socket_path(home).ok()?).await;
     socket.ok()?.peer_cred().ok()?.pid()
 }
 

@@ -11,7 +11,7 @@ use std::{
 };
 
 use etcetera::BaseStrategy as _;
-use shoal_node::api::{ApiError, ErrorCode};
+use shoal_api::{ApiError, ErrorCode};
 
 /// The unit's name.
 pub(super) const NAME: &str = "shoal.service";

@@ -8,7 +8,7 @@ use std::{
 };
 
 use serde::Serialize;
-use shoal_node::api::ApiError;
+use shoal_api::ApiError;
 use shoal_testnet::{DemoFetch, DemoReport, DemoStep, Error, Testnet, demo};
 
 use super::{dir_option, millis, program};

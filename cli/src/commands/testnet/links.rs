@@ -3,10 +3,8 @@
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
-use shoal_node::{
-    api::ApiError,
-    emulation::{Line, LinkChange, NodeSet, Plan, Rule},
-};
+use shoal_api::ApiError;
+use shoal_net::emulation::{Line, LinkChange, NodeSet, Plan, Rule};
 use shoal_testnet::{Error, LinksChanged, Testnet};
 
 use super::{super::interruptible, open};

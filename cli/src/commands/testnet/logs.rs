@@ -3,7 +3,7 @@
 use std::{path::Path, time::Duration};
 
 use serde::Serialize;
-use shoal_node::api::ApiError;
+use shoal_api::ApiError;
 use shoal_testnet::{Error, LogLines, NodeEntry};
 use tokio::time::sleep;
 

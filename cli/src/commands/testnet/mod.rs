@@ -17,10 +17,8 @@ use std::{
 
 use etcetera::BaseStrategy as _;
 use serde::Serialize;
-use shoal_node::{
-    api::{ApiError, ErrorCode},
-    emulation::Plan,
-};
+use shoal_api::{ApiError, ErrorCode};
+use shoal_net::emulation::Plan;
 use shoal_testnet::{Down, Error, NodeEntry, Setup, Testnet, plan_in};
 
 use crate::{

@@ -8,7 +8,7 @@ use std::{
 
 use futures::FutureExt as _;
 use serde::Serialize;
-use shoal_node::api::{ApiError, ErrorCode};
+use shoal_api::{ApiError, ErrorCode};
 use shoal_testnet::{
     Error,
     conduct::{Options, conduct},

@@ -7,11 +7,8 @@ use std::{
 
 use futures::future::join_all;
 use serde::Serialize;
-use shoal_node::{
-    api::{ApiError, types::Status},
-    client::Client,
-    emulation::{NodeSet, Plan},
-};
+use shoal_api::{ApiError, client::Client, types::Status};
+use shoal_net::emulation::{NodeSet, Plan};
 use shoal_testnet::{NodeEntry, plan_in};
 
 use super::links::words;

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use shoal_node::emulation::{Line, LinkChange, NodeSet, Plan, Rule};
+use shoal_net::emulation::{Line, LinkChange, NodeSet, Plan, Rule};
 
 use crate::{
     dice::Dice,

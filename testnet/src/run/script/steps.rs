@@ -439,7 +439,7 @@ impl<'a> Drawing<'a> {
                 format!("{} and {}", members.name(*one), members.name(*other))
             }
             more => {
-                let set: shoal_node::emulation::NodeSet = more.iter().copied().collect();
+                let set: shoal_net::emulation::NodeSet = more.iter().copied().collect();
                 format!("nodes {set}")
             }
         }

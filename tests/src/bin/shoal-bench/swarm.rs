@@ -8,8 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use shoal_node::emulation::{Line, Plan};
-
+use shoal_net::emulation::{Line, Plan};
 use shoal_tests::{Daemon, Ran, assert_same_file, command, text, write_content};
 
 use crate::{

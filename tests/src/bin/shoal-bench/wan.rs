@@ -2,10 +2,8 @@
 
 use std::{fs, net::SocketAddr, path::Path, time::Duration};
 
-use shoal_node::{
-    emulation::{Line, Plan},
-    units::Rate,
-};
+use shoal_ground::units::Rate;
+use shoal_net::emulation::{Line, Plan};
 use shoal_tests::{Daemon, assert_same_file, text, write_content};
 
 use crate::{

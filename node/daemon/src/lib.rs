@@ -1,0 +1,504 @@
+//! The node: store, library, network, serving and fetching, put together and taken down in order.
+//!
+//! [`Node::spawn`] returns when the node serves. A [`NodeHandle`] is cheap to clone and answers
+//! everything that people can ask of it ([`Service`](shoal_api::Service)).
+//! [`NodeHandle::shutdown`] ends every task in order: no new work, then transfers and served
+//! streams, then the network, then the store; the next start needs no repair.
+
+mod answers;
+mod budgets;
+pub mod config;
+mod errors;
+mod integrity;
+mod measure;
+mod observe;
+mod offers;
+mod scrub;
+mod service;
+mod tables;
+mod upkeep;
+mod warnings;
+mod watch;
+
+use std::{
+    path::{Path, PathBuf},
+    sync::{
+        Arc, Once,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
+    time::{Duration, Instant},
+};
+
+use libp2p::{PeerId, identity::Keypair};
+use shoal_api::{
+    HomeError, HomeLock,
+    events::{Event, Events},
+};
+use shoal_net::{
+    DhtConfig, ExchangeStream, Journal, Net, NetConfig, NetDeps, NetError,
+    emulation::{Emulation, LinksFile},
+};
+use shoal_store::{Library, SharedStore, Store, StoreError, TableName};
+use shoal_transfer::{
+    fetch::{self, Fetcher, Transfers},
+    limits::{Flags, Kept, Limits},
+    serve::{ServeStats, Server, Withdrawn},
+    swarm::Swarms,
+};
+use tokio::sync::{Mutex, mpsc};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+pub use self::integrity::{HomeChecked, check_home};
+use self::{
+    observe::Observer,
+    offers::{Announces, Offers},
+    tables::TableLog,
+};
+use crate::config::Config;
+
+/// A disk that has not answered for this long is not waited for when the node ends.
+const STUCK_GRACE: Duration = Duration::from_secs(2);
+const STUCK_POLL: Duration = Duration::from_millis(100);
+/// What each part may take to end: the last chunks to a slow disk, and one synced commit. What is
+/// left behind is taken up by the next start, as after `kill -9`.
+const END_DEADLINE: Duration = Duration::from_secs(30);
+
+/// Why a node did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum NodeError {
+    /// The home is in use or cannot be used.
+    #[error(transparent)]
+    Home(#[from] HomeError),
+    /// The database cannot be opened.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The network did not start.
+    #[error(transparent)]
+    Net(#[from] NetError),
+    /// The identity key cannot be read or made.
+    #[error("the identity key: {0}")]
+    Identity(String),
+}
+
+/// Starts nodes.
+#[derive(Debug)]
+pub struct Node;
+
+/// What the nodes of one process share, for a process that runs hundreds of them.
+#[derive(Clone)]
+pub struct Shared {
+    /// The database of all of them.
+    pub store: SharedStore,
+    /// The thread that writes what their networks remember.
+    pub journal: Journal,
+    /// How many connections each keeps although nothing uses them, and for how long one stays open
+    /// that is not among these.
+    pub idle: (u32, Duration),
+}
+
+/// A running node. Cheap to clone; the node runs until [`NodeHandle::shutdown`].
+#[derive(Clone)]
+pub struct NodeHandle {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    home: PathBuf,
+    lock: HomeLock,
+    config: Config,
+    /// Of a node of a test network.
+    emulation: Option<Emulation>,
+    started: Instant,
+    library: Library,
+    net: Net,
+    fetcher: Fetcher,
+    limits: Limits,
+    served: Arc<ServeStats>,
+    rates: watch::Rates,
+    recheck: watch::Recheck,
+    scrub: scrub::Scrub,
+    integrity: integrity::Integrity,
+    events: Events,
+    observed: Arc<Observer>,
+    /// Listeners are told of the end once.
+    told_end: Once,
+    tasks: TaskTracker,
+    /// Fires when the node is asked to stop: nothing new begins any more.
+    stopping: CancellationToken,
+    shutdown: CancellationToken,
+    /// Something was not waited for that hangs in the kernel.
+    left_behind: AtomicBool,
+    /// Held while shutting down, so that a second call waits for the first.
+    ended: Mutex<bool>,
+}
+
+impl Node {
+    /// Starts a node on `home` and returns when it serves.
+    ///
+    /// # Errors
+    /// [`NodeError`] says which part refused; nothing is left running then.
+    pub async fn spawn(config: Config, home: &Path) -> Result<NodeHandle, NodeError> {
+        Self::start(config, home, Announces::Everything, None, None).await
+    }
+
+    /// The same, for a node that ends with the fetch that it is started for: it announces only
+    /// what is shared through it while it runs, and answers nobody in the DHT, for records of it and
+    /// entries in routing tables would outlive it.
+    ///
+    /// # Errors
+    /// As for [`Node::spawn`].
+    pub async fn spawn_for_fetch(config: Config, home: &Path) -> Result<NodeHandle, NodeError> {
+        Self::start(config, home, Announces::OnlyNewShares, None, None).await
+    }
+
+    /// The same, with links that are emulated: a node of a test network.
+    ///
+    /// # Errors
+    /// As for [`Node::spawn`].
+    pub async fn spawn_emulated(
+        config: Config,
+        home: &Path,
+        emulation: Option<Emulation>,
+    ) -> Result<NodeHandle, NodeError> {
+        Self::start(config, home, Announces::Everything, emulation, None).await
+    }
+
+    /// The same, as one of many in this process, with whom it shares what it can. Its store is the
+    /// one with this number; no other node may use it at the same time.
+    ///
+    /// # Errors
+    /// As for [`Node::spawn`]; [`StoreError::InUse`] while a node with this number has not ended.
+    pub async fn spawn_among(
+        config: Config,
+        home: &Path,
+        emulation: Option<Emulation>,
+        shared: &Shared,
+        number: u16,
+    ) -> Result<NodeHandle, NodeError> {
+        let place = Place {
+            shared: shared.clone(),
+            number,
+        };
+        let announces = Announces::Everything;
+        Self::start(config, home, announces, emulation, Some(place)).await
+    }
+
+    async fn start(
+        config: Config,
+        home: &Path,
+        announces: Announces,
+        emulation: Option<Emulation>,
+        place: Option<Place>,
+    ) -> Result<NodeHandle, NodeError> {
+        let lock = HomeLock::acquire(home)?;
+        let home = lock.home().to_owned();
+        let offers = Arc::new(Offers::new(announces));
+        let doubts = Arc::<watch::DoubtSignal>::default();
+        let events = Events::default();
+        let observed = Arc::new(Observer::new(events.clone()));
+        let (stopping, shutdown) = (CancellationToken::new(), CancellationToken::new());
+        let opened = {
+            let (home, offers, doubts) = (home.clone(), Arc::clone(&offers), Arc::clone(&doubts));
+            let (observed, shutdown) = (Arc::clone(&observed), shutdown.clone());
+            let (flags, place) = (config.limits.flags, place.clone());
+            tokio::task::spawn_blocking(move || {
+                let store = match place {
+                    Some(Place { shared, number }) => shared.store.store(number, &home)?,
+                    None => Store::open(&home)?,
+                };
+                open(store, (offers, doubts), observed, flags, shutdown)
+            })
+            .await
+        };
+        let opened = opened.map_err(|it| NodeError::Identity(it.to_string()))??;
+        let Opened {
+            library,
+            transfers,
+            keypair,
+            kept,
+        } = opened;
+        let mut net_config = net_config(&config, announces, emulation.clone());
+        let journal = place.map(|Place { shared, .. }| {
+            (net_config.limits.neighbours_max, net_config.idle_timeout) = shared.idle;
+            shared.journal
+        });
+        let (net, streams) = start_net(net_config, &keypair, &library, &offers, journal).await?;
+
+        let tasks = TaskTracker::new();
+        let limits = Limits::new(config.limits.clone(), kept, net.traffic());
+        limits.start(&tasks, &shutdown);
+        let recheck = watch::Recheck::start(&tasks, library.clone(), doubts, shutdown.clone());
+        let (served, withdrawn) = (Arc::<ServeStats>::default(), Arc::<Withdrawn>::default());
+        let swarms = {
+            let offers = Arc::clone(&offers);
+            Swarms::new(move |root| offers.part_changed(root))
+        };
+        let server = Server::new(
+            library.clone(),
+            net.clone(),
+            Arc::clone(&swarms),
+            Arc::clone(&withdrawn),
+            Arc::clone(&served),
+            limits.clone(),
+            shutdown.clone(),
+        );
+        tasks.spawn(server.run(streams));
+        let following = Arc::clone(&offers);
+        let (followed, known) = (library.clone(), Arc::clone(&swarms));
+        tasks.spawn(following.follow(followed, net.clone(), known, withdrawn, shutdown.clone()));
+        let fetcher = Fetcher::new(fetch::Deps {
+            store: library.store().clone(),
+            library: library.clone(),
+            net: net.clone(),
+            limits: limits.clone(),
+            swarms,
+            transfers,
+            stopping: stopping.clone(),
+            shutdown: shutdown.clone(),
+        });
+        observe::start(&tasks, &events, (&net, &offers), &fetcher, &shutdown);
+        let rates = watch::Rates::start(&tasks, net.traffic(), shutdown.clone());
+        let scrub = scrub::Scrub::new(library.clone(), events.clone(), config.scrub);
+        let inner = Inner {
+            home,
+            lock,
+            config,
+            emulation,
+            started: Instant::now(),
+            integrity: integrity::Integrity::new(library.clone()),
+            library,
+            net,
+            fetcher,
+            limits,
+            served,
+            rates,
+            recheck,
+            scrub,
+            events,
+            observed,
+            told_end: Once::new(),
+            tasks,
+            stopping,
+            shutdown,
+            left_behind: AtomicBool::new(false),
+            ended: Mutex::new(false),
+        };
+        inner.tell_ready();
+        let node = NodeHandle {
+            inner: Arc::new(inner),
+        };
+        warnings::start(&node);
+        Ok(node)
+    }
+}
+
+impl NodeHandle {
+    /// This node's peer id.
+    pub fn peer_id(&self) -> PeerId {
+        self.inner.net.peer_id()
+    }
+
+    /// Its network, for a process that runs many nodes and looks into them.
+    pub fn net(&self) -> &Net {
+        &self.inner.net
+    }
+
+    /// Chunk payload sent to peers and received from them since the start, in bytes.
+    pub fn payload(&self) -> (u64, u64) {
+        let inner = &self.inner;
+        let received = inner.fetcher.totals().downloaded;
+        (inner.served.uploaded_bytes(), received)
+    }
+
+    /// The lock on this node's home, for binding the API socket.
+    pub fn home_lock(&self) -> &HomeLock {
+        &self.inner.lock
+    }
+
+    /// Goes on with the transfers that an earlier process did not finish, and leaves what this one
+    /// does not finish to the next: what a daemon does, and a node that lasts as long as one
+    /// command does not.
+    pub fn resume_transfers(&self) {
+        self.inner.fetcher.resume_stopped();
+    }
+
+    /// Re-hashes what is shared in the background, as configured: another thing for a daemon alone.
+    pub fn start_scrub(&self) {
+        let inner = &self.inner;
+        let (rates, shutdown) = (inner.rates.clone(), inner.shutdown.clone());
+        inner.scrub.start(&inner.tasks, rates, shutdown);
+    }
+
+    /// Reads the whole database once, so that damage is known before something is missed: for a
+    /// daemon alone, too.
+    pub fn start_check(&self) {
+        let inner = &self.inner;
+        inner.integrity.start(&inner.tasks, inner.shutdown.clone());
+    }
+
+    /// Follows the file that says what this node's links are like.
+    pub fn follow_links(&self, file: LinksFile) {
+        let inner = &self.inner;
+        inner.tasks.spawn(file.follow(inner.shutdown.clone()));
+    }
+
+    /// To be cancelled when the node is asked to stop, before [`NodeHandle::shutdown`]: whoever
+    /// stops to wait for a transfer from then on does so because the node ends.
+    pub fn stopping_token(&self) -> CancellationToken {
+        self.inner.stopping.clone()
+    }
+
+    /// Fires when the node begins to shut down.
+    pub fn shutdown_token(&self) -> CancellationToken {
+        self.inner.shutdown.clone()
+    }
+
+    /// Ends the node in order and waits until nothing of it runs. Calling it again waits too.
+    pub async fn shutdown(&self) {
+        let inner = &self.inner;
+        inner.stopping.cancel();
+        inner.shutdown.cancel();
+        let mut ended = inner.ended.lock().await;
+        if *ended {
+            return;
+        }
+        inner.unless_stuck("transfers", inner.fetcher.ended()).await;
+        inner.tell_stopping();
+        if let Err(error) = inner.net.shutdown().await {
+            tracing::error!(%error, "the network did not end in order");
+        }
+        inner.tasks.close();
+        inner.unless_stuck("tasks", inner.tasks.wait()).await;
+        *ended = true;
+    }
+
+    /// Gives up what this process has of the home although threads of it may hang in the kernel, so
+    /// that another node can use it before the system has taken them away: to be called after
+    /// [`NodeHandle::shutdown`], last of all. Blocking.
+    pub fn release(&self) {
+        let inner = &self.inner;
+        if !inner.left_behind.load(Relaxed) {
+            return;
+        }
+        if let Err(error) = inner.library.store().release() {
+            tracing::error!(%error, "the database was not closed");
+        }
+        inner.lock.release();
+    }
+}
+
+impl Inner {
+    /// Waits for a part to end; no longer than [`STUCK_GRACE`] once a disk does not answer, whose
+    /// calls nothing can end, and [`END_DEADLINE`] in any case.
+    async fn unless_stuck<T>(&self, what: &str, ending: impl Future<Output = T>) -> Option<T> {
+        let disks = self.library.disks();
+        let stuck = async {
+            let began = Instant::now();
+            let is_stuck = || !disks.unanswering(STUCK_GRACE).is_empty();
+            while began.elapsed() < END_DEADLINE && !is_stuck() {
+                tokio::time::sleep(STUCK_POLL).await;
+            }
+        };
+        tokio::select! {
+            biased;
+            ended = ending => return Some(ended),
+            () = stuck => {}
+        }
+        for disk in disks.unanswering(STUCK_GRACE) {
+            let at = disk.at.display();
+            tracing::warn!(%at, "the disk does not answer: {what} that wait for it are left behind");
+        }
+        self.left_behind.store(true, Relaxed);
+        None
+    }
+
+    fn tell_ready(&self) {
+        self.events.publish(Event::NodeReady {
+            peer_id: self.net.peer_id(),
+            addresses: self.net.dial_addresses(),
+        });
+    }
+
+    fn tell_stopping(&self) {
+        self.told_end
+            .call_once(|| self.events.publish(Event::NodeStopping));
+    }
+}
+
+/// Where a node is among those of its process.
+#[derive(Clone)]
+struct Place {
+    shared: Shared,
+    number: u16,
+}
+
+/// What lies on disk.
+struct Opened {
+    library: Library,
+    transfers: Transfers,
+    keypair: Keypair,
+    kept: Kept,
+}
+
+/// Opens what lies on disk. Blocking.
+fn open(
+    store: Store,
+    (offers, doubts): (Arc<Offers>, Arc<watch::DoubtSignal>),
+    observed: Arc<Observer>,
+    flags: Flags,
+    shutdown: CancellationToken,
+) -> Result<Opened, NodeError> {
+    let home = store.home().to_owned();
+    let kept = Kept::open(store.table(TableName::Node), flags)?;
+    let on_fetch = Arc::clone(&observed);
+    let transfers = Transfers::load(&store, move |event| on_fetch.fetcher(&event), shutdown)?;
+    let library = Library::open(store, move |event| {
+        offers.note(&event);
+        doubts.note(&event);
+        observed.library(&event);
+    })?;
+    let keypair = shoal_net::identity::load_or_create(&home)
+        .map_err(|error| NodeError::Identity(error.to_string()))?;
+    Ok(Opened {
+        library,
+        transfers,
+        keypair,
+        kept,
+    })
+}
+
+fn net_config(config: &Config, announces: Announces, emulation: Option<Emulation>) -> NetConfig {
+    let dht = DhtConfig {
+        serves: announces == Announces::Everything,
+        ..DhtConfig::default()
+    };
+    NetConfig {
+        dht,
+        network: config.network.name.to_string(),
+        listen: config.network.listen.clone(),
+        external: config.network.external.clone(),
+        port_fallback: config.network.port_fallback,
+        bootstrap: config.network.bootstrap.clone(),
+        mdns: config.network.mdns,
+        emulation,
+        ..NetConfig::default()
+    }
+}
+
+async fn start_net(
+    config: NetConfig,
+    keypair: &Keypair,
+    library: &Library,
+    offers: &Offers,
+    journal: Option<Journal>,
+) -> Result<(Net, mpsc::Receiver<ExchangeStream>), NodeError> {
+    let keys = offers.keys(&library.shares());
+    let deps = NetDeps {
+        providers: Arc::new(TableLog::new(library.store().table(TableName::Providers))),
+        peers: Arc::new(TableLog::new(library.store().table(TableName::Peers))),
+        journal,
+    };
+    let (net, streams) = Net::spawn(config, keypair, deps).await?;
+    net.announce_all(keys).await;
+    Ok((net, streams))
+}

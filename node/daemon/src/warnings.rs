@@ -1,0 +1,155 @@
+//! What the person should look after: told by every status, and as an event when it begins.
+
+use std::{
+    collections::HashSet,
+    path::PathBuf,
+    sync::{Arc, Weak},
+    time::Duration,
+};
+
+use libp2p::PeerId;
+use shoal_api::{events::Event, types as api};
+use shoal_net::Foreign;
+use shoal_protocol::name::escaped;
+use shoal_store::{
+    ShareId, ShareRecord,
+    disks::{SLOW_AFTER, Unanswering},
+};
+
+use super::{Inner, NodeHandle, answers, budgets, integrity, scrub};
+
+/// Between two looks for what has become worth a warning; a look asks the network for its peers and
+/// reads no file.
+const LOOK_INTERVAL: Duration = Duration::from_secs(5);
+
+/// Peers that this node does not understand of which a person is told at a time: one says it all.
+const FOREIGN_MAX: usize = 4;
+
+/// Something worth a warning.
+pub(super) struct Warning {
+    about: About,
+    /// One sentence. It may change while what it is about stays the same.
+    pub(super) message: String,
+}
+
+/// What a warning is about; as long as that is there, it is the same warning.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+enum About {
+    ChangedShare(ShareId),
+    /// A disk that does not answer, by where it is mounted.
+    Disk(PathBuf),
+    NoPeers,
+    /// Whether the month's budget is used up, or will be soon.
+    Budget {
+        spent: bool,
+    },
+    Damage,
+    /// What the sentence says of the database.
+    Database(String),
+    /// A peer that this node does not understand.
+    Foreign(PeerId),
+}
+
+/// What warnings are made of.
+pub(super) struct Facts<'a> {
+    pub(super) shares: &'a [Arc<ShareRecord>],
+    /// How many peers are connected.
+    pub(super) peers: usize,
+    pub(super) limits: &'a api::Limits,
+    pub(super) scrub: &'a api::Scrub,
+    /// Peers that this node does not understand.
+    pub(super) foreign: &'a [Foreign],
+    pub(super) database: &'a api::Database,
+    /// Disks that do not answer.
+    pub(super) disks: &'a [Unanswering],
+}
+
+/// All warnings there are.
+pub(super) fn of(facts: &Facts<'_>) -> Vec<Warning> {
+    let warning = |about, message| Warning { about, message };
+    let silent = facts.disks.iter().map(|disk| {
+        let message = silent_disk(disk);
+        warning(About::Disk(disk.at.clone()), message)
+    });
+    let changed = facts.shares.iter().filter_map(|share| {
+        let message = answers::changed_warning(share)?;
+        Some(warning(About::ChangedShare(share.id), message))
+    });
+    let no_peers = (facts.peers == 0).then(|| {
+        let message = "no peer is connected: add one with `shoal connect` or --bootstrap, or fetch \
+             a link that names peers";
+        warning(About::NoPeers, message.to_owned())
+    });
+    let spent = facts.limits.monthly.spent;
+    let budget = budgets::warning(facts.limits);
+    let budget = budget.map(|message| warning(About::Budget { spent }, message));
+    let damage = scrub::warning(facts.scrub).map(|message| warning(About::Damage, message));
+    let database = integrity::warnings(facts.database)
+        .map(|message| warning(About::Database(message.clone()), message));
+    let foreign = facts.foreign.iter().take(FOREIGN_MAX);
+    let foreign = foreign.map(|it| warning(About::Foreign(it.peer), it.to_string()));
+    silent
+        .chain(changed)
+        .chain(database)
+        .chain(no_peers)
+        .chain(budget)
+        .chain(damage)
+        .chain(foreign)
+        .collect()
+}
+
+fn silent_disk(disk: &Unanswering) -> String {
+    let at = disk.at.to_string_lossy();
+    let seconds = disk.since.as_secs().max(1);
+    format!(
+        "the disk at {at} has not answered for {seconds} s; what is on it waits and goes on by itself \
+         when it answers: check its device, server or mount",
+        at = escaped(&at),
+    )
+}
+
+/// Has warnings published when they begin, until the node shuts down or is gone.
+pub(super) fn start(node: &NodeHandle) {
+    let shutdown = node.inner.shutdown.clone();
+    // The task must not keep alive what it looks at.
+    let looking = look_again(Arc::downgrade(&node.inner));
+    let until_shutdown = async move { shutdown.run_until_cancelled(looking).await };
+    node.inner.tasks.spawn(until_shutdown);
+}
+
+async fn look_again(node: Weak<Inner>) {
+    let mut known = HashSet::new();
+    loop {
+        // Peers have to be found first; and nothing that begins is over so soon.
+        tokio::time::sleep(LOOK_INTERVAL).await;
+        let Some(inner) = node.upgrade() else {
+            return;
+        };
+        let node = NodeHandle { inner };
+        let there = node.warnings().await;
+        for warning in &there {
+            if !known.contains(&warning.about) {
+                let message = warning.message.clone();
+                node.inner.events.publish(Event::Warning { message });
+            }
+        }
+        known = there.into_iter().map(|warning| warning.about).collect();
+    }
+}
+
+impl NodeHandle {
+    async fn warnings(&self) -> Vec<Warning> {
+        let inner = &self.inner;
+        let disks = inner.library.disks();
+        let disks = disks.unanswering(SLOW_AFTER.max(LOOK_INTERVAL));
+        of(&Facts {
+            shares: &inner.library.shares(),
+            peers: inner.net.peers().await.len(),
+            limits: &self.limits_now(),
+            scrub: &inner.scrub.status(),
+            foreign: &inner.net.foreign().await,
+            database: &inner.integrity.status(),
+            disks: &disks,
+        })
+    }
+}

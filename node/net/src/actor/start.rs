@@ -1,0 +1,356 @@
+//! How the network comes up: identity, transport and store, then listeners, then the task.
+
+use std::io;
+use std::net::{IpAddr, Ipv6Addr, SocketAddr, TcpListener, UdpSocket};
+use std::num::NonZeroU8;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::StreamExt;
+use libp2p::core::transport::ListenerId;
+use libp2p::identity::Keypair;
+use libp2p::multiaddr::Protocol;
+use libp2p::swarm::{Swarm, SwarmEvent};
+use libp2p::{Multiaddr, PeerId, core::upgrade::Version, swarm};
+use shoal_ground::clock_gap::ClockGaps;
+use tokio::sync::{broadcast, mpsc, watch};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::connections::DIAL_ADDRESSES_MAX;
+use super::dials::root_cause;
+use super::{Actor, Command, Dials, Foreigners, Upgrades, Waking};
+use crate::announce::Announcer;
+use crate::behaviour::Behaviour;
+use crate::book::Book;
+use crate::counters::Counters;
+use crate::emulation::Emulation;
+use crate::exchange::ExchangeStream;
+use crate::heard::Heard;
+use crate::interfaces::Watch;
+use crate::journal::{Journal, KvLog};
+use crate::lookups::Lookups;
+use crate::meter::Traffic;
+use crate::peers::Peers;
+use crate::records::{Announced, Records, unix_now};
+use crate::scope::{Kind, Scope, Socket, without_peer};
+use crate::seeds::Seeds;
+use crate::transport::{self, Carriers, Links};
+use crate::{NetConfig, NetError, OwnAddresses};
+
+/// Addresses of one peer that may be tried at once: all that one dial has. The transport says when
+/// each of them starts.
+const ATTEMPTS_AT_ONCE: NonZeroU8 = NonZeroU8::new(32).unwrap();
+const _: () = assert!(ATTEMPTS_AT_ONCE.get() as usize == DIAL_ADDRESSES_MAX);
+
+/// How long listeners may take to report where they listen.
+const LISTEN_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How long after the last report a wildcard may still report further interfaces.
+const SETTLE: Duration = Duration::from_millis(20);
+
+/// Events after which waiting for further interfaces ends on a node that is busy from the first
+/// moment.
+const SETTLE_EVENTS_MAX: usize = 256;
+
+/// What the network needs of the rest of the node.
+pub struct NetDeps {
+    /// Where provider records are kept.
+    pub providers: Arc<dyn KvLog>,
+    /// Where peers are remembered.
+    pub peers: Arc<dyn KvLog>,
+    /// Who writes both: a thread of its own, unless networks of one process share one.
+    pub journal: Option<Journal>,
+}
+
+/// How the handle reaches the actor.
+pub(crate) struct Ends {
+    pub(crate) inbox: mpsc::Receiver<Command>,
+    pub(crate) shutdown: CancellationToken,
+    pub(crate) events: broadcast::Sender<crate::NetEvent>,
+    pub(crate) addresses: watch::Sender<OwnAddresses>,
+    pub(crate) counters: Counters,
+    pub(crate) traffic: Traffic,
+    pub(crate) heard: Heard,
+    pub(crate) gaps: ClockGaps,
+}
+
+/// Builds an actor that listens; it only has to be run.
+pub(crate) async fn start(
+    config: NetConfig,
+    keypair: &Keypair,
+    deps: NetDeps,
+    ends: Ends,
+) -> Result<(Actor, mpsc::Receiver<ExchangeStream>), NetError> {
+    let protocols = config.protocols()?;
+    check_external(&config.external)?;
+    let tasks = TaskTracker::new();
+    let carriers = Carriers {
+        tasks: tasks.clone(),
+        end: CancellationToken::new(),
+    };
+    let end = carriers.end.clone();
+    let links_end = end.clone().drop_guard();
+    let interfaces = match config.emulation {
+        Some(Emulation::Memory { .. }) => Watch::none(),
+        _ => Watch::start(&tasks, end).await,
+    };
+    let links = Links::of(&config, carriers);
+    let transport = transport::build(keypair, &config.limits, &ends.traffic, &ends.gaps, &links)?;
+    let local = keypair.public().to_peer_id();
+    let remembered = remembered(&config, local, deps, &ends.counters).await?;
+    let Remembered {
+        records,
+        seeds,
+        announced,
+        journal,
+    } = remembered;
+    let (behaviour, incoming) =
+        Behaviour::new(keypair, &config, &protocols, records, &ends.counters);
+    let tracker = tasks.clone();
+    let swarm_config = swarm::Config::with_executor(move |task| {
+        tracker.spawn(task);
+    })
+    .with_idle_connection_timeout(config.idle_timeout)
+    .with_dial_concurrency_factor(ATTEMPTS_AT_ONCE)
+    // A stream offers one protocol, so what it is opened for goes along with the offer: a round trip
+    // less for every request to the DHT and every exchange.
+    .with_substream_upgrade_protocol_override(Version::V1Lazy);
+    if seeds.is_empty() {
+        tracing::info!(
+            mdns = config.mdns,
+            "no bootstrap peers: this node joins by the peers in links and by the local network"
+        );
+    }
+    let mut actor = Actor {
+        swarm: Swarm::new(transport, behaviour, local, swarm_config),
+        protocols,
+        inbox: ends.inbox,
+        shutdown: ends.shutdown,
+        events: ends.events,
+        addresses: ends.addresses,
+        external: config.external.iter().map(without_peer).collect(),
+        book: Book::default(),
+        peers: Peers::default(),
+        seeds,
+        dials: Dials::default(),
+        upgrades: Upgrades::default(),
+        interfaces,
+        lookups: Lookups::default(),
+        announcer: Announcer::new(config.dht.announce_interval),
+        announced,
+        foreigners: Foreigners::default(),
+        gaps: ends.gaps,
+        waking: Waking::default(),
+        counters: ends.counters,
+        heard: ends.heard,
+        tasks,
+        links_end,
+        journal,
+        ticks: 0,
+    };
+    actor.listen(&config).await?;
+    Ok((actor, incoming))
+}
+
+/// Refuses configured addresses that nobody could dial.
+fn check_external(external: &[Multiaddr]) -> Result<(), NetError> {
+    let is_dialled = |address: &Multiaddr| {
+        let parts: Vec<Protocol<'_>> = address.iter().collect();
+        let host = match parts.as_slice() {
+            [host, Protocol::Tcp(port)] if *port > 0 => host,
+            [host, Protocol::Udp(port), Protocol::QuicV1] if *port > 0 => host,
+            _ => return false,
+        };
+        match host {
+            Protocol::Ip4(ip) => Scope::of_ip((*ip).into()).is_some(),
+            Protocol::Ip6(ip) => Scope::of_ip((*ip).into()).is_some(),
+            Protocol::Dns(_) | Protocol::Dns4(_) | Protocol::Dns6(_) => true,
+            _ => false,
+        }
+    };
+    match external
+        .iter()
+        .find(|address| !is_dialled(&without_peer(address)))
+    {
+        Some(address) => Err(NetError::External {
+            addr: address.clone(),
+        }),
+        None => Ok(()),
+    }
+}
+
+/// What earlier runs left, and the thread that will write what this one leaves.
+struct Remembered {
+    records: Records,
+    seeds: Seeds,
+    announced: Announced,
+    journal: Journal,
+}
+
+async fn remembered(
+    config: &NetConfig,
+    local: PeerId,
+    deps: NetDeps,
+    counters: &Counters,
+) -> Result<Remembered, NetError> {
+    let (dht, bootstrap, counters) = (
+        config.dht.clone(),
+        config.bootstrap.clone(),
+        counters.clone(),
+    );
+    let load = move || {
+        let failed = |what| {
+            move |error: io::Error| NetError::Load {
+                what,
+                why: error.to_string(),
+            }
+        };
+        let NetDeps {
+            providers,
+            peers,
+            journal,
+        } = deps;
+        let journal = match journal {
+            Some(shared) => shared,
+            None => Journal::own().map_err(failed("records"))?,
+        };
+        let record_writer = journal.writer("records", providers.clone(), &counters);
+        let peer_writer = journal.writer("peers", peers.clone(), &counters);
+        let mut records = Records::new(
+            local,
+            dht.records_max,
+            dht.record_ttl,
+            record_writer,
+            counters,
+        );
+        let announced = records
+            .load(providers.as_ref())
+            .map_err(failed("records"))?;
+        let mut seeds = Seeds::new(&bootstrap, peer_writer);
+        seeds
+            .load(peers.as_ref(), unix_now())
+            .map_err(failed("peers"))?;
+        Ok(Remembered {
+            records,
+            seeds,
+            announced,
+            journal,
+        })
+    };
+    let loaded = tokio::task::spawn_blocking(load).await;
+    loaded.unwrap_or_else(|error| Err(NetError::Panicked(error.to_string())))
+}
+
+impl Actor {
+    /// Listens everywhere it should, and waits until every listener has said where that is.
+    async fn listen(&mut self, config: &NetConfig) -> Result<(), NetError> {
+        let mut silent: Vec<ListenerId> = Vec::new();
+        let mut refused = None;
+        for address in &config.listen {
+            match self.listen_on(address, config) {
+                Ok(listener) => silent.push(listener),
+                Err(error @ NetError::PortInUse { .. }) => return Err(error),
+                // A machine without IPv6, for instance, still listens by IPv4.
+                Err(error) => {
+                    tracing::warn!(%error, "not listening there");
+                    refused = Some(error);
+                }
+            }
+        }
+        if silent.is_empty()
+            && let Some(error) = refused
+        {
+            return Err(error);
+        }
+        let reported = tokio::time::timeout(LISTEN_TIMEOUT, async {
+            while !silent.is_empty() {
+                let event = self.swarm.select_next_some().await;
+                match &event {
+                    SwarmEvent::NewListenAddr { listener_id, .. }
+                    | SwarmEvent::ListenerClosed { listener_id, .. } => {
+                        silent.retain(|listener| listener != listener_id);
+                    }
+                    _ => {}
+                }
+                self.handle_event(event);
+            }
+            for _ in 0..SETTLE_EVENTS_MAX {
+                let Ok(event) = tokio::time::timeout(SETTLE, self.swarm.select_next_some()).await
+                else {
+                    break;
+                };
+                self.handle_event(event);
+            }
+        });
+        if reported.await.is_err() {
+            tracing::warn!("a listener has not said where it listens");
+        }
+        self.publish_addresses();
+        Ok(())
+    }
+
+    fn listen_on(
+        &mut self,
+        address: &Multiaddr,
+        config: &NetConfig,
+    ) -> Result<ListenerId, NetError> {
+        let failed = |why: String| NetError::Listen {
+            addr: address.clone(),
+            why,
+        };
+        // The ports of this machine are nothing to a node that has no sockets.
+        let in_memory = matches!(config.emulation, Some(Emulation::Memory { .. }));
+        let taken = |socket| !in_memory && is_taken(socket);
+        let address = match Socket::parse(address).map(taken) {
+            Some(true) if config.port_fallback => {
+                let free = with_any_port(address);
+                tracing::warn!(%address, %free, "port in use, taking a free one");
+                free
+            }
+            Some(true) => {
+                return Err(NetError::PortInUse {
+                    addr: address.clone(),
+                });
+            }
+            Some(false) => address.clone(),
+            None => {
+                return Err(failed(
+                    "only IP addresses with tcp or udp/quic-v1 work".to_owned(),
+                ));
+            }
+        };
+        self.swarm
+            .listen_on(address)
+            .map_err(|error| failed(root_cause(&error)))
+    }
+}
+
+/// Whether another program has this port.
+///
+/// Tried out, for the transport shares ports on purpose (`SO_REUSEPORT`, to dial from the port it
+/// listens on) and would share with a second daemon of the same user without a word.
+fn is_taken(socket: Socket) -> bool {
+    // The wildcard of IPv6 would cover IPv4 here; the transport's does not.
+    let ip = if socket.ip == IpAddr::V6(Ipv6Addr::UNSPECIFIED) {
+        IpAddr::V6(Ipv6Addr::LOCALHOST)
+    } else {
+        socket.ip
+    };
+    let tried = match socket.kind {
+        Kind::Tcp => TcpListener::bind(SocketAddr::new(ip, socket.port)).map(drop),
+        Kind::Quic => UdpSocket::bind(SocketAddr::new(ip, socket.port)).map(drop),
+    };
+    socket.port != 0 && tried.is_err_and(|error| error.kind() == io::ErrorKind::AddrInUse)
+}
+
+fn with_any_port(address: &Multiaddr) -> Multiaddr {
+    address
+        .iter()
+        .map(|part| match part {
+            Protocol::Tcp(_) => Protocol::Tcp(0),
+            Protocol::Udp(_) => Protocol::Udp(0),
+            other => other,
+        })
+        .collect()
+}

@@ -1,0 +1,190 @@
+//! What a transfer still needs, found out on a blocking thread.
+//!
+//! A [`Supply`] runs the two blocking halves of a fetch: [`Supply::list`] reads the tree of names
+//! from the root down, and [`Supply::feed`] walks the files of that tree in order. Whatever is on
+//! this disk already is used from there (a resumed part, another share); only the rest becomes a
+//! [`Need`] for the network side. It never talks to a peer and never blocks the swarm. Both halves
+//! end early with [`FetchError::Cancelled`] when the transfer drops its end of the channels.
+
+mod feeder;
+
+use std::{
+    collections::HashMap,
+    path::PathBuf,
+    sync::{Arc, mpsc as blocking},
+};
+
+use shoal_protocol::{
+    address::{Cid, Digest},
+    link::Link,
+    walk::{PathStep, PathWalk, Tree, TreeWalk},
+};
+use shoal_store::{Library, ShareId, Store};
+use tokio::sync::mpsc;
+
+use self::feeder::Feeder;
+use super::{
+    FetchError,
+    journal::Journal,
+    landing::{Landing, Target},
+    names::Renamed,
+    progress::Progress,
+};
+
+/// Nodes asked for ahead while listing: enough to fill a long link, little enough to stay small
+/// (64 directories of at most 256 KiB each).
+const NODES_ASKED_MAX: usize = 64;
+
+/// Symlinks named to the person that were not made; more of them say nothing new.
+pub(super) const SKIPPED_LISTED_MAX: usize = 64;
+
+/// Something that is not on this disk.
+pub(super) enum Need {
+    /// A DAG node; its bytes come back through the channel of verified nodes.
+    Node(Digest),
+    /// A leaf of a file that is streamed; its bytes come back like a node's.
+    Leaf { digest: Digest, len: Option<u32> },
+    /// A chunk and where it goes. `len` is exact when the parent block states it, `claimed` what
+    /// somebody may have made up.
+    Chunk {
+        digest: Digest,
+        len: Option<u32>,
+        claimed: Option<u32>,
+        target: Target,
+    },
+}
+
+/// What [`Supply::feed`] found a tree to hold.
+#[derive(Debug, Default)]
+pub(super) struct Fed {
+    pub(super) bytes: u64,
+    pub(super) files: u64,
+    pub(super) chunks: u64,
+    /// Files and links that were not asked for.
+    pub(super) left_out: u64,
+    pub(super) renamed: Renamed,
+    /// Symlinks that lead outside and were not made: the first [`SKIPPED_LISTED_MAX`] of them.
+    pub(super) skipped: Vec<PathBuf>,
+    pub(super) skipped_total: u64,
+}
+
+/// The blocking side of a transfer.
+pub(super) struct Supply {
+    pub(super) store: Store,
+    pub(super) library: Library,
+    pub(super) progress: Arc<Progress>,
+    /// Keeps what is found for the share in the making; a listing makes none.
+    pub(super) journal: Option<Arc<Journal>>,
+    /// Whether all of the root is fetched, and not a part of it.
+    pub(super) is_whole: bool,
+    pub(super) needs: mpsc::Sender<Need>,
+    pub(super) nodes: blocking::Receiver<(Digest, Vec<u8>)>,
+}
+
+/// What a resumed transfer knows of its earlier run.
+pub(super) struct Resume {
+    pub(super) share: ShareId,
+    /// Whether the journal vouches for the bytes: false after another boot.
+    pub(super) trusted: bool,
+    /// Whether there was an earlier run at all.
+    pub(super) resumed: bool,
+}
+
+impl Supply {
+    /// Follows the link's path, and reads every name below what it leads to. Nothing has been
+    /// written when this returns, and a tree that breaks a limit, or holds an unsafe name unless
+    /// that `renames`, is refused whole.
+    pub(super) fn list(&self, link: &Link, renames: bool) -> Result<(Cid, Tree), FetchError> {
+        let root = self.follow(link)?;
+        let mut walk = match renames {
+            true => TreeWalk::renaming(root.clone())?,
+            false => TreeWalk::new(root.clone())?,
+        };
+        let mut asked: HashMap<Digest, Cid> = HashMap::new();
+        while !walk.is_done() {
+            for cid in walk.wants(NODES_ASKED_MAX.saturating_sub(asked.len())) {
+                // A walk reads inline nodes by itself.
+                let Some(digest) = cid.digest() else { continue };
+                match self.stored(&digest)? {
+                    Some(bytes) => walk.feed(&cid, &bytes)?,
+                    None => {
+                        self.need(Need::Node(digest))?;
+                        asked.insert(digest, cid);
+                    }
+                }
+            }
+            if !asked.is_empty() {
+                let (digest, bytes) = self.nodes.recv().map_err(|_| FetchError::Cancelled)?;
+                if let Some(cid) = asked.remove(&digest) {
+                    walk.feed(&cid, &bytes)?;
+                }
+            }
+        }
+        Ok((root, walk.finish()?))
+    }
+
+    /// The address of what the link's path leads to; the root itself without a path.
+    pub(super) fn follow(&self, link: &Link) -> Result<Cid, FetchError> {
+        let mut walk = PathWalk::new(link.root.clone(), link.path.clone());
+        loop {
+            match walk.step()? {
+                PathStep::Need(cid) => {
+                    let bytes = self.node(&cid)?;
+                    walk.feed(&cid, &bytes)?;
+                }
+                PathStep::Found(cid) => return Ok(cid),
+            }
+        }
+    }
+
+    /// Walks all files of `tree`, lands what is on this disk, and emits the rest as needs. Returns
+    /// when everything was emitted; what is in flight then is the transfer's.
+    pub(super) fn feed(
+        &self,
+        tree: &Tree,
+        landing: &Landing,
+        resume: &Resume,
+    ) -> Result<Fed, FetchError> {
+        let mut feeder = Feeder::new(self, landing, resume);
+        feeder.entry(&[], &tree.root)?;
+        for (index, entry) in (0..).zip(&tree.entries) {
+            feeder.entry(&tree.path(index), &entry.kind)?;
+        }
+        Ok(feeder.done())
+    }
+
+    pub(super) fn need(&self, need: Need) -> Result<(), FetchError> {
+        self.needs
+            .blocking_send(need)
+            .map_err(|_| FetchError::Cancelled)
+    }
+
+    /// A DAG node from the store, kept for this fetch from then on.
+    fn stored(&self, digest: &Digest) -> Result<Option<Vec<u8>>, FetchError> {
+        let found = self.store.sound_block(digest)?;
+        if let (Some(bytes), Some(journal)) = (&found, &self.journal) {
+            journal.keep(digest, bytes)?;
+        }
+        Ok(found)
+    }
+
+    /// A DAG node from the store, or from the network by way of the transfer.
+    pub(super) fn node(&self, cid: &Cid) -> Result<Vec<u8>, FetchError> {
+        if let Some(inline) = cid.inline() {
+            return Ok(inline.to_vec());
+        }
+        let Some(wanted) = cid.digest() else {
+            return Ok(Vec::new());
+        };
+        if let Some(bytes) = self.stored(&wanted)? {
+            return Ok(bytes);
+        }
+        self.need(Need::Node(wanted))?;
+        loop {
+            let (digest, bytes) = self.nodes.recv().map_err(|_| FetchError::Cancelled)?;
+            if digest == wanted {
+                return Ok(bytes);
+            }
+        }
+    }
+}

@@ -1,0 +1,438 @@
+//! The files of one tree, one after the other: what is here is landed, the rest becomes needs.
+
+use std::{
+    collections::HashMap,
+    io,
+    os::fd::AsFd as _,
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex},
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use rustix::fs::SeekFrom;
+use shoal_protocol::{
+    address::{BLOCK_BYTES_MAX, Cid, Codec, Digest, HashFn},
+    name::SafeName,
+    unixfs::{Attributes, DagError},
+    walk::{EntryKind, FileWalk, Step, joined, symlink_stays_inside},
+};
+use shoal_store::{BATCH_BYTES, FileId, FileRow, FileStat, FileState};
+
+use super::{Fed, Need, Resume, SKIPPED_LISTED_MAX, Supply};
+use crate::fetch::{
+    FetchError,
+    landing::{LandError, Landing, LandingFile, Target},
+};
+
+/// File ids taken from the store at a time; what is not used is lost, and there are 2^64.
+const FILE_IDS_TAKEN: u64 = 1024;
+
+/// Feeds the files of one tree.
+pub(super) struct Feeder<'a> {
+    supply: &'a Supply,
+    landing: &'a Landing,
+    resume: &'a Resume,
+    fed: Fed,
+    ids: Box<dyn Iterator<Item = FileId> + 'a>,
+    /// One chunk, read from another share.
+    buffer: Vec<u8>,
+}
+
+/// What the journal of an earlier run says of one file: the chunks that are in place.
+type Journalled = HashMap<u64, Digest>;
+
+impl<'a> Feeder<'a> {
+    pub(super) fn new(supply: &'a Supply, landing: &'a Landing, resume: &'a Resume) -> Self {
+        let (fed, ids) = (Fed::default(), Box::new(std::iter::empty()));
+        Self {
+            supply,
+            landing,
+            resume,
+            fed,
+            ids,
+            buffer: Vec::new(),
+        }
+    }
+
+    pub(super) fn done(self) -> Fed {
+        self.fed
+    }
+
+    /// Lands or asks for one entry; `path` are its names from the root down.
+    pub(super) fn entry(&mut self, path: &[&SafeName], kind: &EntryKind) -> Result<(), FetchError> {
+        if self.supply.needs.is_closed() {
+            return Err(FetchError::Cancelled);
+        }
+        let text = joined(path);
+        match kind {
+            // The root of a tree is the part itself.
+            EntryKind::Dir { .. } if path.is_empty() => Ok(()),
+            EntryKind::Dir { .. } => {
+                let _touch = self.supply.progress.disk.touch();
+                let part = self.landing.part();
+                let made = part.make_directory(Path::new(&text));
+                Ok(made.map_err(|error| part.about(&text, &error))?)
+            }
+            EntryKind::Symlink { target, .. } => {
+                if symlink_stays_inside(path, target) {
+                    let _touch = self.supply.progress.disk.touch();
+                    let part = self.landing.part();
+                    let made = part.make_symlink(Path::new(&text), target);
+                    Ok(made.map_err(|error| part.about(&text, &error))?)
+                } else {
+                    self.fed.skipped_total += 1;
+                    if self.fed.skipped.len() < SKIPPED_LISTED_MAX {
+                        self.fed.skipped.push(PathBuf::from(text));
+                    }
+                    Ok(())
+                }
+            }
+            EntryKind::File {
+                cid,
+                size,
+                attributes,
+            } => self.file(text, cid, *size, attributes),
+        }
+    }
+
+    fn file(
+        &mut self,
+        path: String,
+        cid: &Cid,
+        size: Option<u64>,
+        attributes: &Attributes,
+    ) -> Result<(), FetchError> {
+        self.fed.files += 1;
+        let known = self.known(&path)?;
+        if let Some((id, row)) = &known
+            && self.is_complete(row)
+        {
+            return self.complete(*id, row);
+        }
+        let id = match &known {
+            Some((id, _)) => *id,
+            None => self.next_id()?,
+        };
+        let exact = size.filter(|_| cid.codec() == Codec::DagPb);
+        let file = Arc::new(LandingFile {
+            id,
+            path,
+            size: exact,
+            mode: attributes.mode,
+            mtime: attributes
+                .mtime
+                .and_then(|it| system_time(it.secs(), it.nanos())),
+            landed: Mutex::new(0),
+            writing: Mutex::default(),
+        });
+        if let Some(bytes) = whole(cid) {
+            self.fed.bytes += bytes.len() as u64;
+            return self.landing.write_whole(&file, &bytes).map_err(refused);
+        }
+        let journalled = match &known {
+            Some((id, row)) if self.is_same_file(row) => self.journalled(*id)?,
+            Some((id, _)) => self.forget_chunks(*id)?,
+            None => Journalled::new(),
+        };
+        match cid.codec() {
+            Codec::Raw => {
+                let Some(digest) = cid.digest() else {
+                    return Ok(());
+                };
+                // How many bytes it has is known when it has landed.
+                let claimed = size.and_then(|size| u32::try_from(size).ok());
+                self.chunk(&file, (0, digest), (None, claimed), &journalled)
+            }
+            Codec::DagPb => self.chunks(&file, cid, &journalled),
+        }
+    }
+
+    /// Walks the leaves of a file that has nodes.
+    fn chunks(
+        &mut self,
+        file: &Arc<LandingFile>,
+        cid: &Cid,
+        journalled: &Journalled,
+    ) -> Result<(), FetchError> {
+        self.landing.begin(file).map_err(refused)?;
+        let mut walk = FileWalk::new(cid.clone());
+        loop {
+            match walk.step()? {
+                Step::Need(node) => {
+                    let bytes = self.supply.node(&node)?;
+                    walk.feed(&node, &bytes)?;
+                }
+                Step::Leaf { offset, len, cid } => {
+                    let Some(digest) = cid.digest() else { continue };
+                    let len = len.map(block_len).transpose()?;
+                    self.chunk(file, (offset, digest), (len, len), journalled)?;
+                }
+                Step::Inline { offset, data } => self.inline(file, offset, &data)?,
+                Step::Done { size } => {
+                    let size = size.unwrap_or(0);
+                    self.fed.bytes += size;
+                    return match size {
+                        0 => self.landing.write_whole(file, &[]).map_err(refused),
+                        _ => Ok(()),
+                    };
+                }
+            }
+        }
+    }
+}
+
+impl Feeder<'_> {
+    /// One chunk at its offset, as long as is known and as is claimed: from the part, from another
+    /// share on this disk, or from the network.
+    fn chunk(
+        &mut self,
+        file: &Arc<LandingFile>,
+        (offset, digest): (u64, Digest),
+        (len, claimed): (Option<u32>, Option<u32>),
+        journalled: &Journalled,
+    ) -> Result<(), FetchError> {
+        if self.supply.needs.is_closed() {
+            return Err(FetchError::Cancelled);
+        }
+        let target = Target {
+            file: Arc::clone(file),
+            offset,
+            leaf: self.next_leaf(),
+            len,
+        };
+        let resumed = self.resume.resumed
+            && match len {
+                Some(len) => self.resume_chunk(&target, digest, len, journalled)?,
+                None => self.resume_leaf(&target, digest)?,
+            };
+        if resumed || self.copy_chunk(&target, digest)? {
+            return Ok(());
+        }
+        self.supply.need(Need::Chunk {
+            digest,
+            len,
+            claimed,
+            target,
+        })
+    }
+
+    /// Takes a chunk from the part. What the journal vouches for counts as it is; whatever else
+    /// lies there counts if it hashes to what belongs there.
+    fn resume_chunk(
+        &self,
+        target: &Target,
+        digest: Digest,
+        len: u32,
+        journalled: &Journalled,
+    ) -> Result<bool, FetchError> {
+        let vouched = self.resume.trusted && journalled.get(&target.offset) == Some(&digest);
+        if !vouched && !self.is_there(target, digest, len)? {
+            return Ok(false);
+        }
+        self.landing.landed(target, digest, len).map_err(refused)?;
+        self.supply.progress.resumed(u64::from(len));
+        Ok(true)
+    }
+
+    /// Takes a file of one leaf from the part, if it hashes to what belongs there.
+    fn resume_leaf(&self, target: &Target, digest: Digest) -> Result<bool, FetchError> {
+        let path = Path::new(&target.file.path);
+        let touch = self.supply.progress.disk.touch();
+        // What is not there, or cannot be read, is fetched.
+        let Ok(file) = self.landing.part().open_existing(path) else {
+            return Ok(false);
+        };
+        let len = file.metadata()?.len();
+        drop(touch);
+        match u32::try_from(len) {
+            Ok(len) if len as usize <= BLOCK_BYTES_MAX => {
+                self.resume_chunk(target, digest, len, &Journalled::new())
+            }
+            _ => Ok(false),
+        }
+    }
+
+    fn is_there(&self, target: &Target, digest: Digest, len: u32) -> Result<bool, FetchError> {
+        let handle = self.landing.handle(&target.file)?;
+        // A hole holds nothing worth hashing. Files without that notion say "data" everywhere.
+        match rustix::fs::seek(handle.as_fd(), SeekFrom::Data(target.offset)) {
+            Ok(data) if data < target.offset + u64::from(len) => {}
+            _ => return Ok(false),
+        }
+        match self.landing.read(&target.file, target.offset, len) {
+            Ok(bytes) => Ok(digest.matches(&bytes)),
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(false),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Copies a chunk from another share. What turns out to be wrong there is asked for elsewhere.
+    fn copy_chunk(&mut self, target: &Target, digest: Digest) -> Result<bool, FetchError> {
+        if self
+            .supply
+            .library
+            .read(&digest, None, &mut self.buffer)
+            .is_err()
+        {
+            return Ok(false);
+        }
+        match self
+            .landing
+            .land(&digest, &self.buffer, std::slice::from_ref(target))
+        {
+            Ok(()) => {
+                self.supply.progress.local(self.buffer.len() as u64);
+                Ok(true)
+            }
+            Err(LandError::Mismatch) => Ok(false),
+            Err(error) => Err(refused(error)),
+        }
+    }
+
+    /// Bytes that stand in a node or an address.
+    fn inline(
+        &mut self,
+        file: &Arc<LandingFile>,
+        offset: u64,
+        bytes: &[u8],
+    ) -> Result<(), FetchError> {
+        let target = Target {
+            file: Arc::clone(file),
+            offset,
+            leaf: self.next_leaf(),
+            len: None,
+        };
+        self.supply.progress.local(bytes.len() as u64);
+        // Addressed here so that they can be found in the file when it is served.
+        let digest = Digest::of(HashFn::Blake3, bytes);
+        self.landing
+            .land(&digest, bytes, std::slice::from_ref(&target))
+            .map_err(refused)
+    }
+
+    /// The number of the next leaf; leaves are counted in the order of the whole DAG, so there is
+    /// none where only a part of that is fetched.
+    fn next_leaf(&mut self) -> Option<u64> {
+        let leaf = self.fed.chunks;
+        self.fed.chunks += 1;
+        self.supply.is_whole.then_some(leaf)
+    }
+
+    /// The row that an earlier run left for a file.
+    fn known(&self, path: &str) -> Result<Option<(FileId, FileRow)>, FetchError> {
+        if !self.resume.resumed {
+            return Ok(None);
+        }
+        Ok(self.supply.store.file_by_path(self.resume.share, path)?)
+    }
+
+    /// Whether an earlier run finished a file and nobody touched it since.
+    fn is_complete(&self, row: &FileRow) -> bool {
+        let whole = self.resume.trusted && row.state == FileState::Stable;
+        whole && self.stat(row).is_ok_and(|stat| stat == row.stat)
+    }
+
+    /// Whether what lies in the part is the file that the journal speaks of. The part may have been
+    /// moved, merged or deleted since; a file made anew in its place holds nothing.
+    fn is_same_file(&self, row: &FileRow) -> bool {
+        let written = |stat: FileStat| (stat.dev, stat.ino, stat.size);
+        row.state == FileState::Landing
+            && self
+                .stat(row)
+                .is_ok_and(|stat| written(stat) == written(row.stat))
+    }
+
+    fn stat(&self, row: &FileRow) -> io::Result<FileStat> {
+        let _touch = self.supply.progress.disk.touch();
+        let file = self.landing.part().open_existing(Path::new(&row.path))?;
+        Ok(FileStat::of(&file.metadata()?))
+    }
+
+    fn complete(&mut self, id: FileId, row: &FileRow) -> Result<(), FetchError> {
+        let first = self.fed.chunks;
+        for chunk in self.supply.store.chunks_of(id) {
+            chunk?;
+            self.fed.chunks += 1;
+        }
+        if let Some(journal) = self
+            .supply
+            .journal
+            .as_ref()
+            .filter(|_| self.supply.is_whole)
+        {
+            journal.are_written(first..self.fed.chunks);
+        }
+        self.fed.bytes += row.stat.size;
+        self.supply.progress.resumed(row.stat.size);
+        self.supply.progress.file_done();
+        Ok(())
+    }
+
+    fn journalled(&self, id: FileId) -> Result<Journalled, FetchError> {
+        let chunks = self.supply.store.chunks_of(id);
+        Ok(chunks
+            .map(|it| it.map(|it| (it.offset, it.digest)))
+            .collect::<Result<_, _>>()?)
+    }
+
+    /// Takes out what is journalled of a file that is not there any more, before another one in its
+    /// place is: a later run would take the old rows for the new file's.
+    fn forget_chunks(&self, id: FileId) -> Result<Journalled, FetchError> {
+        let store = &self.supply.store;
+        let mut batch = store.batch();
+        for chunk in store.chunks_of(id) {
+            let chunk = chunk?;
+            batch.remove_chunk(id, chunk.offset, &chunk.digest);
+            if batch.bytes() >= BATCH_BYTES {
+                std::mem::replace(&mut batch, store.batch()).commit(false)?;
+            }
+        }
+        batch.commit(false)?;
+        Ok(Journalled::new())
+    }
+
+    fn next_id(&mut self) -> Result<FileId, FetchError> {
+        if let Some(id) = self.ids.next() {
+            return Ok(id);
+        }
+        self.ids = Box::new(self.supply.store.new_file_ids(FILE_IDS_TAKEN)?);
+        self.ids
+            .next()
+            .ok_or_else(|| FetchError::Internal("no file ids are left".to_owned()))
+    }
+}
+
+/// The length of a leaf, as the exchange counts it.
+fn block_len(len: u64) -> Result<u32, FetchError> {
+    u32::try_from(len)
+        .map_err(|_| DagError::Malformed("a leaf is longer than a block may be").into())
+}
+
+/// The bytes of a file that nobody has to be asked for.
+fn whole(cid: &Cid) -> Option<Vec<u8>> {
+    if cid.codec() != Codec::Raw {
+        return None;
+    }
+    match cid.digest() {
+        Some(digest) => digest.matches(&[]).then(Vec::new),
+        None => cid.inline().map(<[u8]>::to_vec),
+    }
+}
+
+fn system_time(secs: i64, nanos: u32) -> Option<SystemTime> {
+    let whole = Duration::from_secs(secs.unsigned_abs());
+    let whole = match secs {
+        0.. => UNIX_EPOCH.checked_add(whole),
+        _ => UNIX_EPOCH.checked_sub(whole),
+    };
+    whole?.checked_add(Duration::from_nanos(u64::from(nanos)))
+}
+
+fn refused(error: LandError) -> FetchError {
+    match error {
+        LandError::Mismatch => FetchError::Internal("own bytes do not match".to_owned()),
+        LandError::Tree(error) => FetchError::Refused(error),
+        LandError::Io(error) => FetchError::Destination(error),
+        LandError::Store(error) => FetchError::Store(error),
+    }
+}

@@ -1,0 +1,209 @@
+//! Serving: one worker task per exchange stream that a peer opened.
+//!
+//! The [`Server`] accepts streams from the network, bounds how many run at a time in total and per
+//! peer ([`slots`]), how much is read ahead for them ([`budget`]), and who has the line while it is
+//! slow ([`mod@line`]), and gives each stream to a worker that owns it to its end. A worker reads requests, has the bytes
+//! read on blocking threads, and writes the answers; it serves what the library vouches for and
+//! nothing else: whole shares, and of a root that is fetched here what has landed so far. A peer
+//! hears who else deals with its root, and one stream too many is told when to come back. It never
+//! touches the swarm, and a slow or silent peer meets a deadline.
+
+mod budget;
+mod busy;
+mod line;
+mod news;
+mod outgoing;
+mod parts;
+mod pieces;
+mod queue;
+mod slots;
+mod wire;
+mod worker;
+
+use std::{
+    collections::VecDeque,
+    sync::{
+        Arc, Mutex, OnceLock, PoisonError,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+};
+
+use shoal_ground::{metrics::Numbers, pool::Pool};
+use shoal_net::{ExchangeStream, Net};
+use shoal_protocol::{address::Cid, exchange::Availability};
+use shoal_store::{BlockKind, Held, Library};
+use tokio::sync::{Semaphore, mpsc};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use self::{
+    budget::Budget,
+    line::Line,
+    news::Sources,
+    slots::{STREAMS_MAX, Slot, Slots},
+};
+use crate::{limits::Limits, swarm::Swarms};
+
+/// Streams beyond these that are told so at a time, each for [`busy::TIMEOUT`] at the most; more
+/// are reset.
+const REFUSALS_MAX: usize = 32;
+/// Withdrawn roots that are answered with `Gone`; older ones are `Absent`. About 40 KiB.
+const WITHDRAWN_REMEMBERED_MAX: usize = 1024;
+
+/// Counters of what was served, since the start of the process.
+#[derive(Default)]
+pub struct ServeStats {
+    uploaded_bytes: AtomicU64,
+    dag_bytes: AtomicU64,
+    slots: Slots,
+    budget: Budget,
+    line: OnceLock<Line>,
+}
+
+impl ServeStats {
+    /// Chunk payload written to peers.
+    pub fn uploaded_bytes(&self) -> u64 {
+        self.uploaded_bytes.load(Relaxed)
+    }
+
+    /// DAG nodes written to peers.
+    pub fn dag_bytes(&self) -> u64 {
+        self.dag_bytes.load(Relaxed)
+    }
+
+    /// A block was written to a peer.
+    fn count(&self, kind: BlockKind, bytes: usize) {
+        let counter = match kind {
+            BlockKind::Chunk => &self.uploaded_bytes,
+            BlockKind::Node => &self.dag_bytes,
+        };
+        counter.fetch_add(bytes as u64, Relaxed);
+    }
+
+    /// Adds its numbers, but for the bytes.
+    pub fn measure(&self, numbers: &mut Numbers) {
+        self.slots.measure(numbers);
+        self.budget.measure(numbers);
+        if let Some(line) = self.line.get() {
+            line.measure(numbers);
+        }
+    }
+}
+
+/// Roots that this node offered in this run and does not any more.
+#[derive(Debug, Default)]
+pub struct Withdrawn {
+    roots: Mutex<VecDeque<Cid>>,
+}
+
+impl Withdrawn {
+    /// Notes that a root was withdrawn; the oldest is forgotten when there are too many.
+    pub fn note(&self, root: &Cid) {
+        let mut roots = self.roots.lock().unwrap_or_else(PoisonError::into_inner);
+        if roots.contains(root) {
+            return;
+        }
+        if roots.len() >= WITHDRAWN_REMEMBERED_MAX {
+            roots.pop_front();
+        }
+        roots.push_back(root.clone());
+    }
+
+    /// What a peer that asks for `root` is told.
+    fn availability(&self, library: &Library, root: &Cid) -> Availability {
+        match library.held(root) {
+            Held::Complete => Availability::Complete,
+            Held::Changed => Availability::Gone,
+            Held::Landing | Held::Absent => {
+                let roots = self.roots.lock().unwrap_or_else(PoisonError::into_inner);
+                if roots.contains(root) {
+                    Availability::Gone
+                } else {
+                    Availability::Absent
+                }
+            }
+        }
+    }
+}
+
+/// Accepts exchange streams until the token is cancelled.
+pub struct Server {
+    sources: Arc<Sources>,
+    stats: Arc<ServeStats>,
+    limits: Limits,
+    line: Line,
+    pool: Pool,
+    /// Room for telling peers that there is none.
+    refusals: Arc<Semaphore>,
+    workers: TaskTracker,
+    shutdown: CancellationToken,
+}
+
+impl Server {
+    /// A server that has not begun to accept streams.
+    pub fn new(
+        library: Library,
+        net: Net,
+        swarms: Arc<Swarms>,
+        withdrawn: Arc<Withdrawn>,
+        stats: Arc<ServeStats>,
+        limits: Limits,
+        shutdown: CancellationToken,
+    ) -> Self {
+        let sources = Sources {
+            library,
+            withdrawn,
+            swarms,
+            net,
+        };
+        let line = stats.line.get_or_init(|| Line::new(limits.clone())).clone();
+        Self {
+            sources: Arc::new(sources),
+            stats,
+            limits,
+            line,
+            refusals: Arc::new(Semaphore::new(REFUSALS_MAX)),
+            pool: Pool::default(),
+            workers: TaskTracker::new(),
+            shutdown,
+        }
+    }
+
+    /// Runs until shutdown or until the network is gone; every worker has ended when it returns.
+    pub async fn run(self, mut incoming: mpsc::Receiver<ExchangeStream>) {
+        let server = Arc::new(self);
+        loop {
+            let stream = tokio::select! {
+                biased;
+                () = server.shutdown.cancelled() => break,
+                stream = incoming.recv() => match stream {
+                    Some(stream) => stream,
+                    None => break,
+                },
+            };
+            server.accept(stream);
+        }
+        server.workers.close();
+        server.workers.wait().await;
+    }
+
+    fn accept(self: &Arc<Self>, stream: ExchangeStream) {
+        let peer = stream.peer();
+        let Some(slot) = self.stats.slots.take(peer) else {
+            tracing::debug!(%peer, "exchange stream refused: too many streams");
+            // Without room for a word, dropping the stream resets it; the peer comes back by itself.
+            if let Ok(room) = Arc::clone(&self.refusals).try_acquire_owned() {
+                let sources = Arc::clone(&self.sources);
+                self.workers.spawn(async move {
+                    busy::turn_away(&sources, stream).await;
+                    drop(room);
+                });
+            }
+            return;
+        };
+        let worker = worker::Worker::new(self, slot);
+        self.workers.spawn(async move {
+            let ended = worker.run(stream).await;
+            tracing::debug!(%peer, %ended, "exchange stream served");
+        });
+    }
+}

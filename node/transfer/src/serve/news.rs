@@ -1,0 +1,163 @@
+//! What a served peer is told beside the blocks: what there is of the root, and who else has it.
+//!
+//! Of a root that is fetched here, the peer hears of the growing part, at intervals that bound what
+//! this takes of the line. Of other peers that deal with the root it hears once each, with
+//! addresses that reach as far as the peer itself does.
+
+use std::{collections::HashSet, sync::Arc, time::Duration};
+
+use libp2p::PeerId;
+use shoal_net::Net;
+use shoal_protocol::{
+    address::Cid,
+    exchange::{
+        Availability, HINT_ADDRESSES_MAX, HINT_PEERS_MAX, LeafRanges, List, PeerHint, Response,
+    },
+};
+use shoal_store::Library;
+use tokio::{sync::watch, time::Instant};
+
+use super::Withdrawn;
+use crate::swarm::{Guest, Swarms};
+
+/// Between two messages on one stream at the least. Updates that come sooner are merged: each says
+/// all.
+const NEWS_INTERVAL: Duration = Duration::from_millis(250);
+/// What updates may take of the line: 256 bytes more of them wait 10 ms longer, 25 KB/s. The
+/// longest, of 41 KiB, come 1.6 s apart.
+const NEWS_BYTES_PER_10_MS: usize = 256;
+/// Peers that are named on one stream. Far more than one fetch deals with.
+const PEERS_TOLD_MAX: usize = 128;
+
+/// Where a stream finds out what to tell.
+pub(super) struct Sources {
+    pub(super) library: Library,
+    pub(super) withdrawn: Arc<Withdrawn>,
+    pub(super) swarms: Arc<Swarms>,
+    pub(super) net: Net,
+}
+
+/// What one stream's peer was told, and is to be told next.
+pub(super) struct News {
+    sources: Arc<Sources>,
+    root: Cid,
+    peer: PeerId,
+    guest: Guest,
+    /// What of the root has landed here, while it is fetched.
+    landed: Option<watch::Receiver<Arc<LeafRanges>>>,
+    /// The last word on what there is.
+    said: Option<Availability>,
+    told: HashSet<PeerId>,
+    /// Nothing is told before this.
+    next_at: Instant,
+}
+
+impl News {
+    /// Takes note that `peer` is interested in `root`.
+    pub(super) fn new(sources: &Arc<Sources>, root: Cid, peer: PeerId) -> Self {
+        Self {
+            guest: sources.swarms.welcome(&root, peer),
+            sources: Arc::clone(sources),
+            root,
+            peer,
+            landed: None,
+            said: None,
+            told: HashSet::new(),
+            next_at: Instant::now(),
+        }
+    }
+
+    /// What is to be said now.
+    pub(super) async fn next(&mut self) -> Vec<Response> {
+        let availability = self.availability();
+        let mut messages = Vec::new();
+        if self.said.as_ref() != Some(&availability) {
+            self.said = Some(availability.clone());
+            messages.push(Response::Status(availability));
+        }
+        if self.is_served() {
+            messages.extend(self.hint().await);
+        }
+        messages
+    }
+
+    /// What was said last of what there is: said again, it tells a client that its wants wait.
+    pub(super) fn again(&self) -> Option<Response> {
+        self.said.clone().map(Response::Status)
+    }
+
+    /// Whether there is anything of the root, as far as was said.
+    pub(super) fn is_served(&self) -> bool {
+        let said = self.said.as_ref();
+        said.is_some_and(|it| matches!(it, Availability::Complete | Availability::Partial { .. }))
+    }
+
+    /// What there is of the root; later changes of that are news.
+    fn availability(&mut self) -> Availability {
+        let sources = &self.sources;
+        self.landed = None;
+        let whole = sources.withdrawn.availability(&sources.library, &self.root);
+        if whole == Availability::Complete {
+            return whole;
+        }
+        self.landed = sources.swarms.landed(&self.root);
+        match &mut self.landed {
+            Some(landed) => Availability::Partial {
+                ranges: LeafRanges::clone(&landed.borrow_and_update()),
+            },
+            None => whole,
+        }
+    }
+
+    /// Other peers that deal with the root, if there are any that this one was not told of.
+    pub(super) async fn hint(&mut self) -> Option<Response> {
+        let room = PEERS_TOLD_MAX.saturating_sub(self.told.len());
+        let mut others = self.guest.others();
+        others.retain(|peer| !self.told.contains(peer));
+        others.truncate(room.min(HINT_PEERS_MAX));
+        if others.is_empty() {
+            return None;
+        }
+        // Whose addresses are not known yet is named later.
+        let known = self.sources.net.introduce(others, self.peer).await;
+        self.told.extend(known.iter().map(|(peer, _)| *peer));
+        let peers: Vec<PeerHint> = known
+            .into_iter()
+            .filter_map(|(peer, addresses)| {
+                let addresses = addresses
+                    .iter()
+                    .filter_map(|address| List::try_from(address.to_vec()).ok())
+                    .take(HINT_ADDRESSES_MAX);
+                Some(PeerHint {
+                    peer: List::try_from(peer.to_bytes()).ok()?,
+                    addresses: List::first_of(addresses),
+                })
+            })
+            .collect();
+        let peers = List::first_of(peers);
+        (!peers.is_empty()).then_some(Response::Hint { peers })
+    }
+
+    /// Waits until there is something new to tell. Cancel-safe: it is told the next time then.
+    pub(super) async fn changed(&mut self) {
+        tokio::time::sleep_until(self.next_at).await;
+        let landed = async {
+            match &mut self.landed {
+                // An error says that the fetch is over, which is news, too.
+                Some(landed) => drop(landed.changed().await),
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            () = landed => {}
+            () = self.guest.others_change() => {}
+        }
+    }
+
+    /// Takes note of what was sent, so that the next news wait their time.
+    pub(super) fn sent(&mut self, bytes: usize) {
+        let share = u32::try_from(bytes / NEWS_BYTES_PER_10_MS).unwrap_or(u32::MAX);
+        let wait = Duration::from_millis(10).saturating_mul(share);
+        self.next_at = Instant::now() + wait.max(NEWS_INTERVAL);
+    }
+}
