@@ -122,6 +122,8 @@ pub(crate) enum Command {
     Cancel(TransferArgs),
     /// List my shares, or the tree behind a link without fetching it
     Ls(LsArgs),
+    /// Show one share: its name, size, address and place, and the link to pass on
+    Show(ShowArgs),
     /// Print the link of a share again
     Link(LinkArgs),
     /// Stop serving a share; the files stay where they are
@@ -374,6 +376,13 @@ pub(crate) struct LsArgs {
     pub(crate) peer: Vec<Multiaddr>,
     #[command(flatten)]
     pub(crate) timeout: Timeout,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ShowArgs {
+    /// The CID of a share, or a link to it
+    #[arg(value_name = "LINK", required = true)]
+    pub(crate) link: Vec<String>,
 }
 
 #[derive(Debug, Args)]

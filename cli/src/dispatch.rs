@@ -66,6 +66,7 @@ async fn dispatch(app: &App, global: Global, command: Command) -> Result<ExitCod
         Command::Resume(args) => commands::transfers::resume(app, args).await,
         Command::Cancel(args) => commands::transfers::cancel(app, args).await,
         Command::Ls(args) => commands::ls::run(app, args).await,
+        Command::Show(args) => commands::ls::show(app, args).await,
         Command::Link(args) => commands::link::run(app, args).await,
         Command::Unshare(args) => commands::unshare::run(app, args).await,
         Command::Find(args) => commands::find::run(app, args).await,

@@ -1,4 +1,4 @@
-//! `shoal ls`: the shares of the daemon, or the tree behind a link.
+//! `shoal ls`: the shares of the daemon, or the tree behind a link; `shoal show`: one of the shares.
 
 use serde::Serialize;
 use shoal_api::{
@@ -10,7 +10,7 @@ use shoal_node::config::Multiaddr;
 use super::{given, interruptible};
 use crate::{
     app::App,
-    args::{LsArgs, Timeout},
+    args::{LsArgs, ShowArgs, Timeout},
     daemon, human,
     output::Text,
     progress::Bar,
@@ -44,6 +44,18 @@ async fn my_shares(app: &App) -> Result<(), ApiError> {
         for linked in &shares.entries {
             share_lines(text, &linked.share, "");
         }
+    });
+    Ok(())
+}
+
+/// `shoal show`: one share, and what to pass on.
+pub(crate) async fn show(app: &App, args: ShowArgs) -> Result<(), ApiError> {
+    let target = given::link(app, &args.link)?;
+    let client = daemon::connect(app).await?;
+    let shown = interruptible(app, client.shared(&target)).await?;
+    app.output.result(&shown, |text| {
+        share_lines(text, &shown.share, "");
+        text.line(format_args!("  {}", shown.link));
     });
     Ok(())
 }

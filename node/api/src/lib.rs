@@ -18,6 +18,7 @@
 //! | `POST /api/v1/peers` | [`types::ConnectRequest`] | events, [`types::Connected`] |
 //! | `GET /api/v1/shares` | | [`types::Shares`] |
 //! | `POST /api/v1/shares` | [`types::ShareRequest`] | events, [`types::ShareResult`] |
+//! | `GET /api/v1/shares/{cid}` | | [`types::LinkedShare`] |
 //! | `DELETE /api/v1/shares/{cid}`, `…/shares?path=` | | events, [`types::Unshared`] |
 //! | `POST /api/v1/fetches` | [`types::FetchRequest`] | events, [`types::FetchResult`] |
 //! | `POST /api/v1/cat` | [`types::CatRequest`] | bytes and events in frames, [`types::CatResult`] |
@@ -49,6 +50,7 @@ mod server;
 mod service;
 mod socket;
 mod stream;
+mod table;
 #[cfg(test)]
 mod tests;
 pub mod types;

@@ -7,17 +7,62 @@ use shoal_ground::metrics::Numbers;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
-use super::{
-    ApiError,
-    types::{
-        CatRequest, CatResult, Collected, ConnectRequest, Connected, FetchProgress, FetchRequest,
-        FetchResult, FetchUpdate, FindProgress, FindRequest, Found, GcProgress, GcRequest,
-        Identity, Limits, LimitsChange, ListProgress, ListRequest, Listing, Peers, ShareProgress,
-        ShareRequest, ShareResult, Shares, Status, Transfer, TransferChange, Transfers,
-        UnshareRequest, Unshared, Verified, VerifyProgress, VerifyRequest,
-    },
-};
-use crate::events::EventReader;
+use super::{ApiError, types::*};
+use crate::{events::EventReader, table::operations};
+
+/// The methods of all operations that [`crate::table`] defines.
+macro_rules! service_methods {
+    (
+        plain { $(
+            $(#[doc = $plain_doc:tt])*
+            $plain_method:ident $plain_path:tt $plain:ident -> $plain_answer:ident, $plain_says:tt;
+        )* }
+        named { $(
+            $(#[doc = $named_doc:tt])*
+            $named_method:ident $named_path:tt $named:ident($param:tt, $param_says:tt)
+                -> $named_answer:ident, $named_says:tt;
+        )* }
+        sent { $(
+            $(#[doc = $sent_doc:tt])*
+            $sent_method:ident $sent_path:tt $sent:ident($sent_request:ident)
+                -> $sent_answer:ident, $sent_says:tt;
+        )* }
+        streamed { $(
+            $(#[doc = $streamed_doc:tt])*
+            $streamed_method:ident $streamed_path:tt
+                $streamed:ident($streamed_request:ident, $streamed_progress:ident)
+                -> $streamed_answer:ident, $streamed_says:tt;
+        )* }
+    ) => {
+        $(
+            $(#[doc = $plain_doc])*
+            fn $plain(&self) -> impl Future<Output = Result<$plain_answer, ApiError>> + Send;
+        )*
+        $(
+            $(#[doc = $named_doc])*
+            fn $named(
+                &self,
+                target: String,
+            ) -> impl Future<Output = Result<$named_answer, ApiError>> + Send;
+        )*
+        $(
+            $(#[doc = $sent_doc])*
+            fn $sent(
+                &self,
+                request: $sent_request,
+            ) -> impl Future<Output = Result<$sent_answer, ApiError>> + Send;
+        )*
+        $(
+            $(#[doc = $streamed_doc])*
+            fn $streamed(
+                &self,
+                request: $streamed_request,
+                progress: Progress<$streamed_progress>,
+                cancel: CancellationToken,
+            ) -> impl Future<Output = Result<$streamed_answer, ApiError>> + Send;
+        )*
+    };
+}
 
 /// The operations of a node that people and programs can ask for.
 ///
@@ -25,11 +70,7 @@ use crate::events::EventReader;
 /// the node shuts down) they end soon, with what they have kept on disk for the next try. The
 /// others may be dropped at any await point.
 pub trait Service: Send + Sync + 'static {
-    /// Who this node is.
-    fn id(&self) -> impl Future<Output = Result<Identity, ApiError>> + Send;
-
-    /// How it is doing.
-    fn status(&self) -> impl Future<Output = Result<Status, ApiError>> + Send;
+    operations!(service_methods);
 
     /// What happens from now on, or after the event with the number `after`.
     fn events(&self, after: Option<u64>) -> EventReader;
@@ -39,21 +80,6 @@ pub trait Service: Send + Sync + 'static {
 
     /// The API has ended its operations and is going to end: tells those who listen to events.
     fn stopping(&self);
-
-    /// Whom it is connected to.
-    fn peers(&self) -> impl Future<Output = Result<Peers, ApiError>> + Send;
-
-    /// What it offers.
-    fn shares(&self) -> impl Future<Output = Result<Shares, ApiError>> + Send;
-
-    /// The budgets and their use.
-    fn limits(&self) -> impl Future<Output = Result<Limits, ApiError>> + Send;
-
-    /// Changes the budgets, now and for later runs; says what holds then.
-    fn change_limits(
-        &self,
-        change: LimitsChange,
-    ) -> impl Future<Output = Result<Limits, ApiError>> + Send;
 
     /// Dials a peer and says who it is; succeeds at once when already connected.
     fn connect(
@@ -76,14 +102,6 @@ pub trait Service: Send + Sync + 'static {
         request: UnshareRequest,
     ) -> impl Future<Output = Result<Unshared, ApiError>> + Send;
 
-    /// Fetches, verifies and lands; cancelled, it is paused and the same request resumes it.
-    fn fetch(
-        &self,
-        request: FetchRequest,
-        progress: Progress<FetchUpdate>,
-        cancel: CancellationToken,
-    ) -> impl Future<Output = Result<FetchResult, ApiError>> + Send;
-
     /// Sends the bytes of one file to `out`, in order and verified; lands and keeps nothing. It ends
     /// soon when nobody takes them any more.
     fn cat(
@@ -93,9 +111,6 @@ pub trait Service: Send + Sync + 'static {
         progress: Progress<FetchProgress>,
         cancel: CancellationToken,
     ) -> impl Future<Output = Result<CatResult, ApiError>> + Send;
-
-    /// The fetches that are not over, and the last of those that are.
-    fn transfers(&self) -> impl Future<Output = Result<Transfers, ApiError>> + Send;
 
     /// Has a transfer rest, its progress kept; runs until it does. `target` is its number, or the
     /// beginning of its root.
@@ -113,38 +128,6 @@ pub trait Service: Send + Sync + 'static {
 
     /// Ends a transfer and takes away what it left; answers with what it was. Runs to its end.
     fn cancel(&self, target: String) -> impl Future<Output = Result<Transfer, ApiError>> + Send;
-
-    /// Reads the tree behind a link, without the bytes of its files.
-    fn list(
-        &self,
-        request: ListRequest,
-        progress: Progress<ListProgress>,
-        cancel: CancellationToken,
-    ) -> impl Future<Output = Result<Listing, ApiError>> + Send;
-
-    /// Looks for providers of a root; [`super::ErrorCode::NotFound`] when there is none.
-    fn find(
-        &self,
-        request: FindRequest,
-        progress: Progress<FindProgress>,
-        cancel: CancellationToken,
-    ) -> impl Future<Output = Result<Found, ApiError>> + Send;
-
-    /// Reads and hashes what is shared; cancelled, what was found until then counts.
-    fn verify(
-        &self,
-        request: VerifyRequest,
-        progress: Progress<VerifyProgress>,
-        cancel: CancellationToken,
-    ) -> impl Future<Output = Result<Verified, ApiError>> + Send;
-
-    /// Takes out what nothing needs; cancelled, what was taken out until then stays out.
-    fn gc(
-        &self,
-        request: GcRequest,
-        progress: Progress<GcProgress>,
-        cancel: CancellationToken,
-    ) -> impl Future<Output = Result<Collected, ApiError>> + Send;
 }
 
 /// Where an operation says how far it is; cheap, never waits, keeps only the latest.

@@ -128,6 +128,19 @@ impl Service for NodeHandle {
         })
     }
 
+    async fn shared(&self, target: String) -> Result<api::LinkedShare, ApiError> {
+        let root = target.parse::<Link>()?.root;
+        let shares = self.inner.library.shares_of(&root);
+        let share = shares.first().ok_or_else(|| {
+            ApiError::new(ErrorCode::NotShared, format!("{root} is not shared"))
+                .hint("`shoal ls` lists what is shared")
+        })?;
+        Ok(answers::linked_share(
+            share,
+            &self.inner.net.dial_addresses(),
+        ))
+    }
+
     async fn limits(&self) -> Result<api::Limits, ApiError> {
         Ok(self.limits_now())
     }

@@ -98,7 +98,7 @@ pub(crate) fn cases() -> Vec<Case> {
     cases
 }
 
-fn cases_of_shares() -> [Case; 4] {
+fn cases_of_shares() -> [Case; 5] {
     [
         case!(
             "POST /api/v1/shares",
@@ -113,6 +113,16 @@ fn cases_of_shares() -> [Case; 4] {
             "usage"
         ),
         case!("GET /api/v1/shares", "/api/v1/shares"),
+        case!(
+            "GET /api/v1/shares/{cid}",
+            |it| {
+                let shares = ask(it.node.home(), "GET", "/api/v1/shares", None).json();
+                let cid = shares["shares"][0]["cid"].as_str().unwrap().to_owned();
+                Call::get(format!("/api/v1/shares/{cid}"))
+            },
+            |_| Call::get(format!("/api/v1/shares/{ABSENT}")),
+            "not_shared"
+        ),
         case!(
             "DELETE /api/v1/shares",
             |it| Call::get(format!("/api/v1/shares?path={}", it.path("first"))),

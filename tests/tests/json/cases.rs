@@ -102,7 +102,7 @@ pub(crate) fn cases() -> Vec<Case> {
     cases
 }
 
-fn cases_of_shares() -> [Case; 5] {
+fn cases_of_shares() -> [Case; 6] {
     [
         case(
             "share",
@@ -110,6 +110,13 @@ fn cases_of_shares() -> [Case; 5] {
             |it| it.node(format!("share {} --qr", it.path("file"))),
             |it| it.node(format!("share {}", it.path("nothing"))),
             NO_PATH,
+        ),
+        case(
+            "show",
+            "LinkedShare",
+            |it| it.node(format!("show {}", it.shared())),
+            |it| it.node(format!("show {ABSENT}")),
+            (1, "not_shared"),
         ),
         case(
             "link",

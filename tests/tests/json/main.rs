@@ -115,6 +115,12 @@ impl World {
         wait_for("a fetch that waits", || self.transfer("running"))
     }
 
+    /// The address of the first share.
+    fn shared(&self) -> String {
+        let listed = ask(self.node.home(), "GET", "/api/v1/shares", None).json();
+        listed["shares"][0]["cid"].as_str().unwrap().to_owned()
+    }
+
     /// The number of the transfer in this state.
     fn transfer(&self, state: &str) -> Option<u64> {
         let listed = ask(self.node.home(), "GET", "/api/v1/transfers", None).json();

@@ -1,4 +1,4 @@
-//! The client of the daemon's API: one method per operation.
+//! The client of the daemon's API: one method per operation, most of them made of [`crate::table`].
 //!
 //! A daemon whose process ends in the middle of an operation is an error at once: the system closes
 //! the connection. One that is only silent is waited for: it may be stopped, wait for a disk, or run
@@ -26,14 +26,7 @@ use tokio::net::UnixStream;
 
 pub use self::bytes::{ByteStream, Part};
 use crate::{
-    ApiError, ErrorBody, ErrorCode, HEARTBEAT_INTERVAL, HomeLock,
-    types::{
-        CatRequest, CatResult, Collected, ConnectRequest, Connected, FetchProgress, FetchRequest,
-        FetchResult, FetchUpdate, FindProgress, FindRequest, Found, GcProgress, GcRequest,
-        Identity, Limits, LimitsChange, ListProgress, ListRequest, Listing, Peers, ShareProgress,
-        ShareRequest, ShareResult, Shares, Status, Stopping, StreamEvent, Transfer, TransferChange,
-        Transfers, UnshareRequest, Unshared, Verified, VerifyProgress, VerifyRequest,
-    },
+    ApiError, ErrorBody, ErrorCode, HEARTBEAT_INTERVAL, HomeLock, table::operations, types::*,
 };
 
 /// Four missed heartbeats: a person is told within 5 s that the daemon does not answer.
@@ -88,7 +81,76 @@ impl fmt::Debug for Patience {
     }
 }
 
+/// The methods of all operations that [`crate::table`] defines.
+macro_rules! client_methods {
+    (
+        plain { $(
+            $(#[doc = $plain_doc:tt])*
+            $plain_method:ident $plain_path:tt $plain:ident -> $plain_answer:ident, $plain_says:tt;
+        )* }
+        named { $(
+            $(#[doc = $named_doc:tt])*
+            $named_method:ident $named_path:tt $named:ident($param:tt, $param_says:tt)
+                -> $named_answer:ident, $named_says:tt;
+        )* }
+        sent { $(
+            $(#[doc = $sent_doc:tt])*
+            $sent_method:ident $sent_path:tt $sent:ident($sent_request:ident)
+                -> $sent_answer:ident, $sent_says:tt;
+        )* }
+        streamed { $(
+            $(#[doc = $streamed_doc:tt])*
+            $streamed_method:ident $streamed_path:tt
+                $streamed:ident($streamed_request:ident, $streamed_progress:ident)
+                -> $streamed_answer:ident, $streamed_says:tt;
+        )* }
+    ) => {
+        $(
+            $(#[doc = $plain_doc])*
+            pub async fn $plain(&self) -> Result<$plain_answer, ApiError> {
+                let url = self.url(&segments($plain_path));
+                self.patience.unary(self.http.$plain_method(url)).await
+            }
+        )*
+        $(
+            $(#[doc = $named_doc])*
+            pub async fn $named(&self, target: &str) -> Result<$named_answer, ApiError> {
+                let mut path = segments($named_path);
+                if let Some(last) = path.last_mut() {
+                    *last = target;
+                }
+                let url = self.url(&path);
+                self.patience.unary(self.http.$named_method(url)).await
+            }
+        )*
+        $(
+            $(#[doc = $sent_doc])*
+            pub async fn $sent(&self, request: &$sent_request) -> Result<$sent_answer, ApiError> {
+                let url = self.url(&segments($sent_path));
+                self.patience
+                    .unary(self.http.$sent_method(url).json(request))
+                    .await
+            }
+        )*
+        $(
+            $(#[doc = $streamed_doc])*
+            pub async fn $streamed(
+                &self,
+                request: &$streamed_request,
+                on_progress: impl FnMut($streamed_progress),
+            ) -> Result<$streamed_answer, ApiError> {
+                let url = self.url(&segments($streamed_path));
+                self.patience
+                    .events(self.http.$streamed_method(url).json(request), on_progress)
+                    .await
+            }
+        )*
+    };
+}
+
 impl Client {
+    operations!(client_methods);
+
     /// The daemon of a home.
     ///
     /// # Errors
@@ -141,38 +203,6 @@ impl Client {
         self
     }
 
-    /// Who it is.
-    pub async fn id(&self) -> Result<Identity, ApiError> {
-        self.get("id").await
-    }
-
-    /// How it is.
-    pub async fn status(&self) -> Result<Status, ApiError> {
-        self.get("status").await
-    }
-
-    /// Whom it is connected to.
-    pub async fn peers(&self) -> Result<Peers, ApiError> {
-        self.get("peers").await
-    }
-
-    /// What it shares.
-    pub async fn shares(&self) -> Result<Shares, ApiError> {
-        self.get("shares").await
-    }
-
-    /// What it may use of the line.
-    pub async fn limits(&self) -> Result<Limits, ApiError> {
-        self.get("limits").await
-    }
-
-    /// Changes what it may use of the line, at once.
-    pub async fn change_limits(&self, change: &LimitsChange) -> Result<Limits, ApiError> {
-        self.patience
-            .unary(self.http.patch(self.url(&["limits"])).json(change))
-            .await
-    }
-
     /// Has it stop in order; it has begun to when this returns.
     pub async fn stop(&self) -> Result<Stopping, ApiError> {
         self.patience
@@ -210,15 +240,6 @@ impl Client {
             .await
     }
 
-    /// Has it fetch a link to its place.
-    pub async fn fetch(
-        &self,
-        request: &FetchRequest,
-        on_progress: impl FnMut(FetchUpdate),
-    ) -> Result<FetchResult, ApiError> {
-        self.post("fetches", request, on_progress).await
-    }
-
     /// The bytes of a file as they come.
     pub async fn cat(
         &self,
@@ -229,11 +250,6 @@ impl Client {
             self.patience.answer(request).await?,
             self.patience.clone(),
         ))
-    }
-
-    /// What it fetches and has fetched.
-    pub async fn transfers(&self) -> Result<Transfers, ApiError> {
-        self.get("transfers").await
     }
 
     /// Has a transfer pause, resume or be cancelled: `what` is the last part of the path.
@@ -252,46 +268,6 @@ impl Client {
         self.patience
             .unary(self.http.patch(url).json(&change))
             .await
-    }
-
-    /// What is below a link.
-    pub async fn list(
-        &self,
-        request: &ListRequest,
-        on_progress: impl FnMut(ListProgress),
-    ) -> Result<Listing, ApiError> {
-        self.post("ls", request, on_progress).await
-    }
-
-    /// Who has a link.
-    pub async fn find(
-        &self,
-        request: &FindRequest,
-        on_progress: impl FnMut(FindProgress),
-    ) -> Result<Found, ApiError> {
-        self.post("find", request, on_progress).await
-    }
-
-    /// Has it read again what it shares.
-    pub async fn verify(
-        &self,
-        request: &VerifyRequest,
-        on_progress: impl FnMut(VerifyProgress),
-    ) -> Result<Verified, ApiError> {
-        self.post("verify", request, on_progress).await
-    }
-
-    /// Has it remove what nothing needs.
-    pub async fn gc(
-        &self,
-        request: &GcRequest,
-        on_progress: impl FnMut(GcProgress),
-    ) -> Result<Collected, ApiError> {
-        self.post("gc", request, on_progress).await
-    }
-
-    async fn get<R: DeserializeOwned>(&self, path: &str) -> Result<R, ApiError> {
-        self.patience.unary(self.http.get(self.url(&[path]))).await
     }
 
     async fn post<Q: Serialize, P: DeserializeOwned, R: DeserializeOwned>(
@@ -410,6 +386,11 @@ impl Patience {
             "it may be stopped, or wait for a disk; see its log, and repeat the command when it goes on",
         )
     }
+}
+
+/// The parts of a path as the table of operations writes it.
+fn segments(path: &str) -> Vec<&str> {
+    path.split('/').skip(1).collect()
 }
 
 /// The lines of a body as they arrive.

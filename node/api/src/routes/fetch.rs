@@ -1,4 +1,4 @@
-//! Fetching, and looking at what could be fetched.
+//! Fetching to a reader.
 
 use axum::{extract::State, response::Response};
 
@@ -7,33 +7,8 @@ use crate::{
     ApiError, ErrorBody, Service,
     body::JsonBody,
     stream,
-    types::{
-        CatRequest, CatResult, FetchProgress, FetchRequest, FetchResult, FetchUpdate, FindProgress,
-        FindRequest, Found, ListProgress, ListRequest, Listing, StreamEvent,
-    },
+    types::{CatRequest, CatResult, FetchProgress, StreamEvent},
 };
-
-/// Fetches, verifies and lands.
-///
-/// Ended early, by its client or by the node, it keeps what was verified; the same request goes on
-/// from there.
-#[utoipa::path(post, path = "/fetches", request_body = FetchRequest, responses(
-    (
-        status = 200,
-        description = "Its progress, then what came of it",
-        content_type = "application/x-ndjson",
-        item_schema = StreamEvent<FetchUpdate, FetchResult>,
-    ),
-    (status = "default", description = "The failure", body = ErrorBody),
-))]
-pub(super) async fn fetch<S: Service>(
-    State(api): State<Api<S>>,
-    JsonBody(request): JsonBody<FetchRequest>,
-) -> Result<Response, ApiError> {
-    stream::respond(&api.operations, |progress, cancel| async move {
-        api.service.fetch(request, progress, cancel).await
-    })
-}
 
 /// Sends the bytes of one file, in order and verified; lands and keeps nothing.
 ///
@@ -55,43 +30,5 @@ pub(super) async fn cat<S: Service>(
 ) -> Result<Response, ApiError> {
     stream::respond_bytes(&api.operations, |out, progress, cancel| async move {
         api.service.cat(request, out, progress, cancel).await
-    })
-}
-
-/// Reads the tree behind a link, without the bytes of its files.
-#[utoipa::path(post, path = "/ls", request_body = ListRequest, responses(
-    (
-        status = 200,
-        description = "Its progress, then the tree",
-        content_type = "application/x-ndjson",
-        item_schema = StreamEvent<ListProgress, Listing>,
-    ),
-    (status = "default", description = "The failure", body = ErrorBody),
-))]
-pub(super) async fn list<S: Service>(
-    State(api): State<Api<S>>,
-    JsonBody(request): JsonBody<ListRequest>,
-) -> Result<Response, ApiError> {
-    stream::respond(&api.operations, |progress, cancel| async move {
-        api.service.list(request, progress, cancel).await
-    })
-}
-
-/// Looks for providers of a root.
-#[utoipa::path(post, path = "/find", request_body = FindRequest, responses(
-    (
-        status = 200,
-        description = "Its progress, then the providers",
-        content_type = "application/x-ndjson",
-        item_schema = StreamEvent<FindProgress, Found>,
-    ),
-    (status = "default", description = "The failure", body = ErrorBody),
-))]
-pub(super) async fn find<S: Service>(
-    State(api): State<Api<S>>,
-    JsonBody(request): JsonBody<FindRequest>,
-) -> Result<Response, ApiError> {
-    stream::respond(&api.operations, |progress, cancel| async move {
-        api.service.find(request, progress, cancel).await
     })
 }

@@ -1,16 +1,16 @@
 //! The routes of the API and the document that describes them, from one table: what is not
 //! documented is not served.
 //!
-//! [`routes()`] is the table. A handler carries its own documentation (`utoipa::path`), reads a
-//! request, calls the [`Service`] and answers; it decides nothing else.
+//! [`routes()`] is the table of what is served. A handler carries its own documentation
+//! (`utoipa::path`), reads a request, calls the [`Service`] and answers; it decides nothing else. Most
+//! handlers are made of [`crate::table`]; this folder has the others.
 
 mod fetch;
-mod limits;
 mod node;
 mod observe;
 mod share;
+mod table;
 mod transfer;
-mod upkeep;
 
 use std::sync::Arc;
 
@@ -74,25 +74,16 @@ use super::{
 struct Description;
 
 fn routes<S: Service>() -> OpenApiRouter<Api<S>> {
-    let v1 = OpenApiRouter::default()
-        .routes(routes!(node::id))
-        .routes(routes!(node::status))
-        .routes(routes!(node::peers, node::connect))
+    let v1 = table::table()
+        .routes(routes!(node::connect))
         .routes(routes!(node::stop))
-        .routes(routes!(share::shares, share::share, share::unshare_path))
+        .routes(routes!(share::share, share::unshare_path))
         .routes(routes!(share::unshare_cid))
-        .routes(routes!(fetch::fetch))
         .routes(routes!(fetch::cat))
-        .routes(routes!(transfer::transfers))
         .routes(routes!(transfer::change))
         .routes(routes!(transfer::pause))
         .routes(routes!(transfer::resume))
         .routes(routes!(transfer::cancel))
-        .routes(routes!(fetch::list))
-        .routes(routes!(fetch::find))
-        .routes(routes!(limits::limits, limits::change_limits))
-        .routes(routes!(upkeep::verify))
-        .routes(routes!(upkeep::gc))
         .routes(routes!(observe::events))
         .routes(routes!(observe::document));
     OpenApiRouter::with_openapi(Description::openapi())

@@ -1,4 +1,4 @@
-//! The node itself: who it is, how it is doing, whom it knows, and its end.
+//! The node itself: connecting it with a peer, and its end.
 
 use axum::{
     extract::State,
@@ -10,39 +10,8 @@ use crate::{
     ApiError, ErrorBody, Service,
     body::JsonBody,
     stream,
-    types::{
-        ConnectRequest, Connected, Identity, NoProgress, Peers, Status, Stopping, StreamEvent,
-    },
+    types::{ConnectRequest, Connected, NoProgress, Stopping, StreamEvent},
 };
-
-/// Who this node is.
-#[utoipa::path(get, path = "/id", responses(
-    (status = 200, description = "Its identity", body = Identity),
-    (status = "default", description = "The failure", body = ErrorBody),
-))]
-pub(super) async fn id<S: Service>(State(api): State<Api<S>>) -> impl IntoResponse {
-    Answer(api.service.id().await)
-}
-
-/// How it is doing.
-///
-/// Looks at shared files first, for two seconds at the most.
-#[utoipa::path(get, path = "/status", responses(
-    (status = 200, description = "Its state", body = Status),
-    (status = "default", description = "The failure", body = ErrorBody),
-))]
-pub(super) async fn status<S: Service>(State(api): State<Api<S>>) -> impl IntoResponse {
-    Answer(api.service.status().await)
-}
-
-/// Whom it is connected to.
-#[utoipa::path(get, path = "/peers", responses(
-    (status = 200, description = "The peers, nearest first", body = Peers),
-    (status = "default", description = "The failure", body = ErrorBody),
-))]
-pub(super) async fn peers<S: Service>(State(api): State<Api<S>>) -> impl IntoResponse {
-    Answer(api.service.peers().await)
-}
 
 /// Connects with a peer.
 #[utoipa::path(post, path = "/peers", request_body = ConnectRequest, responses(

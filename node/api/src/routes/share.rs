@@ -1,33 +1,24 @@
-//! Sharing, unsharing, and what is shared.
+//! Sharing and unsharing.
 
 use std::sync::Arc;
 
 use axum::{
     extract::{Query, State, rejection::QueryRejection},
-    response::{IntoResponse, Response},
+    response::Response,
 };
 use serde::Deserialize;
 use utoipa::IntoParams;
 
-use super::{Answer, Api, Quiet, Target};
+use super::{Api, Quiet, Target};
 use crate::{
     ApiError, ErrorBody, ErrorCode, Service,
     body::JsonBody,
     stream,
     types::{
-        AbsolutePath, NoProgress, ShareProgress, ShareRequest, ShareResult, Shares, StreamEvent,
+        AbsolutePath, NoProgress, ShareProgress, ShareRequest, ShareResult, StreamEvent,
         UnshareRequest, Unshared,
     },
 };
-
-/// What it offers.
-#[utoipa::path(get, path = "/shares", responses(
-    (status = 200, description = "The shares, oldest first", body = Shares),
-    (status = "default", description = "The failure", body = ErrorBody),
-))]
-pub(super) async fn shares<S: Service>(State(api): State<Api<S>>) -> impl IntoResponse {
-    Answer(api.service.shares().await)
-}
 
 /// Hashes files in place and serves them.
 #[utoipa::path(post, path = "/shares", request_body = ShareRequest, responses(

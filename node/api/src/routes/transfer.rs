@@ -1,4 +1,4 @@
-//! Fetches as things: listed, paused, resumed, cancelled.
+//! Fetches as things: changed, paused, resumed, cancelled.
 
 use axum::{
     extract::State,
@@ -10,21 +10,8 @@ use crate::{
     ApiError, ErrorBody, Service,
     body::JsonBody,
     stream,
-    types::{NoProgress, StreamEvent, Transfer, TransferChange, Transfers},
+    types::{NoProgress, StreamEvent, Transfer, TransferChange},
 };
-
-/// The fetches of this home.
-#[utoipa::path(get, path = "/transfers", responses(
-    (
-        status = 200,
-        description = "Those that are not over, and the last of those that are; oldest first",
-        body = Transfers,
-    ),
-    (status = "default", description = "The failure", body = ErrorBody),
-))]
-pub(super) async fn transfers<S: Service>(State(api): State<Api<S>>) -> impl IntoResponse {
-    Answer(api.service.transfers().await)
-}
 
 /// Changes what a transfer may receive, at once and for the times it goes on.
 #[utoipa::path(

@@ -113,6 +113,11 @@ impl Service for Scripted {
         Ok(Shares { shares: Vec::new() })
     }
 
+    async fn shared(&self, target: String) -> Result<LinkedShare, ApiError> {
+        let message = format!("{target} is not shared");
+        Err(ApiError::new(ErrorCode::NotShared, message))
+    }
+
     async fn connect(
         &self,
         request: ConnectRequest,
