@@ -7,17 +7,28 @@
 //! This module owns the messages ([`encode`], [`FrameDecoder`]). It reads no clock, rolls no dice
 //! and moves no byte: time comes in as an argument, and answers go out as values.
 
+mod asker;
+pub mod cache;
+mod credit;
+mod demand;
 mod frame;
+pub mod helper;
 mod limits;
 mod message;
 mod near_table;
 mod position;
+mod sketch;
 mod stripes;
 mod walk;
 
 #[cfg(test)]
+mod simulation;
+#[cfg(test)]
 mod wire_format;
 
+pub use asker::{Asker, Mark, Origin, Salt};
+pub use credit::{Credit, CreditConfig};
+pub use demand::{Demand, DemandConfig, KEYS_MAX, PARTS, SAVED_MAX, Standing, Told};
 pub use frame::{FRAME_BYTES_MAX, FRAME_HEAD_BYTES, FrameDecoder, FrameError, Message, encode};
 pub use limits::{Allowed, PeerLimits, Saying};
 pub use message::{
