@@ -11,6 +11,11 @@ use shoal_protocol::{
     chunker::Chunker,
     exchange::{self, Request, Response, Wants},
     planner::{Action, Part, Planner, PlannerConfig, ProviderId, WantId},
+    replicate::{
+        Asker, Key, Origin, Position, RUN_LEAVES, Salt, Shape,
+        cache::{Queue, RunId, Standing},
+        helper::{Helper, HelperConfig},
+    },
     unixfs::{Attributes, FileBuilder},
 };
 
@@ -135,5 +140,45 @@ fn wire(c: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(parts, chunks, dag, planning, wire);
+/// What serving a MiB of a replica costs in books: a helper with 2 GiB in runs of 4 MiB, and readers
+/// that read all of it, one after the other.
+fn replicas(c: &mut Criterion) {
+    const RUNS: u64 = 512;
+    let (key, now) = (Key([7; 32]), Duration::from_secs(1));
+    let shape = Shape {
+        leaves: RUNS * RUN_LEAVES,
+        size: RUNS * RUN_LEAVES << 20,
+    };
+    let mut helper = Helper::new(HelperConfig::default(), Salt([1; 32]), now);
+    for run in 0..RUNS {
+        let standing = Standing {
+            bytes: RUN_LEAVES << 20,
+            queue: Queue::Main,
+            order: run,
+            reads: 0,
+            used: now,
+        };
+        helper.restore_run(RunId { key, run }, standing, shape);
+    }
+    let reader = |n: u64| {
+        helper.mark(&Asker {
+            position: Position::of_peer(&n.to_le_bytes()),
+            origin: Origin::Lan,
+        })
+    };
+    let readers: Vec<_> = (0..64).map(reader).collect();
+    let mut group = c.benchmark_group("replicas");
+    group.throughput(Throughput::Elements(RUN_LEAVES));
+    let mut served = 0_u64;
+    group.bench_function("serve a run, elements are MiB", |b| {
+        b.iter(|| {
+            served += 1;
+            let reader = readers[(served / RUNS % 64) as usize];
+            helper.served(key, served % RUNS, RUN_LEAVES << 20, reader, now);
+        });
+    });
+    group.finish();
+}
+
+criterion_group!(parts, chunks, dag, planning, wire, replicas);
 criterion_main!(parts);

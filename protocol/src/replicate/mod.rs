@@ -4,8 +4,11 @@
 //! **homes**. They count who asks, name who holds the root, and pull a part of it once enough
 //! distinct askers came. Nobody coordinates, and nothing is pushed: only asks cause pulls.
 //!
-//! This module owns the messages ([`encode`], [`FrameDecoder`]). It reads no clock, rolls no dice
-//! and moves no byte: time comes in as an argument, and answers go out as values.
+//! This module owns the messages ([`encode`], [`FrameDecoder`]) and the decisions: whom to ask
+//! ([`NearTable`], [`Walk`]), what a helper answers and pulls ([`helper::Helper`]), what it lets go
+//! ([`cache::Cache`]), whom a holder tells ([`Tellings`]) and how much one peer may say
+//! ([`PeerLimits`]). It reads no clock, rolls no dice and moves no byte: time comes in as an
+//! argument, and answers go out as values.
 
 mod asker;
 pub mod cache;
@@ -19,6 +22,7 @@ mod near_table;
 mod position;
 mod sketch;
 mod stripes;
+mod telling;
 mod walk;
 
 #[cfg(test)]
@@ -38,4 +42,5 @@ pub use message::{
 pub use near_table::{BUCKET_MAX, NearTable, Neighbour, Placed, TABLE_MAX};
 pub use position::{Distance, Key, PeerKey, Position};
 pub use stripes::{Neighbourhood, RUN_LEAVES, Shape, copies};
+pub use telling::{Telling, Tellings};
 pub use walk::{Candidate, HOMES, STEPS_MAX, Walk};

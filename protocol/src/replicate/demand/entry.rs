@@ -35,6 +35,8 @@ pub(super) struct Entry {
     causes: [Option<Mark>; CAUSES],
     /// Distinct asks since the last pull.
     unspent: u8,
+    /// Askers of more than one group have asked.
+    is_diverse: bool,
     /// The root, where an offer told.
     leaves: u64,
     size: u64,
@@ -89,6 +91,7 @@ impl Entry {
             long: 0.0,
             causes: [None; CAUSES],
             unspent: 0,
+            is_diverse: false,
             leaves: 0,
             size: 0,
             parts: [0; 32],
@@ -120,6 +123,8 @@ impl Entry {
         self.short += 1.0;
         self.long += 1.0;
         self.unspent = self.unspent.saturating_add(1).min(UNSPENT_MAX);
+        let mut others = self.causes.iter().flatten();
+        self.is_diverse |= others.any(|it| it.group != by.group);
         self.causes.rotate_right(1);
         if let Some(first) = self.causes.first_mut() {
             *first = Some(by);
@@ -128,6 +133,10 @@ impl Entry {
 
     pub(super) fn unspent(&self) -> u8 {
         self.unspent
+    }
+
+    pub(super) fn is_diverse(&self) -> bool {
+        self.is_diverse
     }
 
     /// The last askers of those that are not spent, at most [`CAUSES`].

@@ -84,6 +84,8 @@ pub struct Standing {
     pub unspent: u8,
     /// The last askers among these.
     pub causes: Vec<Mark>,
+    /// Whether askers of more than one group have asked.
+    pub is_diverse: bool,
     /// The root's shape, if an offer told it.
     pub shape: Option<Shape>,
 }
@@ -152,6 +154,7 @@ impl Demand {
             long,
             unspent: entry.unspent(),
             causes: entry.causes().collect(),
+            is_diverse: entry.is_diverse(),
             shape: entry.shape(),
         }
     }

@@ -11,25 +11,26 @@
 //! 2. What is held fits the quota.
 //! 3. A key that is denied is neither wanted, accepted nor named as held.
 
+mod admission;
 mod pulls;
 #[cfg(test)]
 mod tests;
+mod types;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use self::pulls::{Pull, Pulls};
+use self::pulls::Pulls;
+pub use self::types::{Accepted, Around, Ask, Counters, Declined, HelperConfig, Offered, Said};
 use super::asker::{Asker, Mark, Salt};
 use super::cache::{Cache, Change, RunId, Standing};
-use super::credit::{Credit, CreditConfig};
-use super::demand::{Demand, DemandConfig};
+use super::credit::Credit;
+use super::demand::Demand;
 use super::message::{CLOSER_MAX, RANGES_MAX, Why};
-use super::near_table::NearTable;
 use super::position::{Key, PeerKey};
-use super::stripes::{Neighbourhood, Shape, copies};
+use super::stripes::Shape;
 use super::walk::HOMES;
-use crate::address::BLOCK_BYTES_MAX;
-use crate::exchange::{LEAF_END_MAX, LeafRanges};
+use crate::exchange::LeafRanges;
 
 /// The most invitations to offer that are remembered, 60 bytes each; the oldest goes first.
 const INVITED_MAX: usize = 1024;
@@ -39,146 +40,6 @@ const INVITED_TIME: Duration = Duration::from_mins(1);
 
 /// When it is of use to ask again, where nothing better is known.
 const RETRY: Duration = Duration::from_mins(1);
-
-/// The numbers of a [`Helper`]; `Default` is their only source.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct HelperConfig {
-    /// How many bytes of others it holds at most.
-    pub quota: u64,
-    /// How many distinct askers a root needs within the long half-life of the demand.
-    pub need: u8,
-    /// Whether one asker is enough while more than half of the quota is free.
-    pub eager: bool,
-    /// How many pulls run at a time, at most.
-    pub pulls_max: usize,
-    /// How many of these were caused by offers that nobody asked for.
-    pub pulls_offered_max: usize,
-    /// How many roots are pulled in an hour, at most.
-    pub roots_hourly: usize,
-    /// The credit.
-    pub credit: CreditConfig,
-    /// The demand.
-    pub demand: DemandConfig,
-}
-
-impl Default for HelperConfig {
-    fn default() -> Self {
-        Self {
-            quota: 2 << 30,
-            need: 2,
-            eager: false,
-            pulls_max: 4,
-            pulls_offered_max: 2,
-            roots_hourly: 120,
-            credit: CreditConfig::default(),
-            demand: DemandConfig::default(),
-        }
-    }
-}
-
-/// What a helper has done; every number only grows.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Counters {
-    /// Asks that were answered.
-    pub asks: u64,
-    /// Of these, the first by their asker within a day or two.
-    pub asks_distinct: u64,
-    /// Distinct asks that pulls were made for.
-    pub asks_spent: u64,
-    /// Pulls that asks caused.
-    pub pulls_for_asks: u64,
-    /// Offers that nobody asked for and that were accepted: each is a pull.
-    pub offers_accepted: u64,
-    /// Asks and offers that were turned down, by the reason.
-    pub declined: BTreeMap<Why, u64>,
-    /// Bytes that were pulled.
-    pub bytes_pulled: u64,
-    /// Bytes that distinct readers read from replicas here.
-    pub bytes_served: u64,
-}
-
-/// An ask.
-#[derive(Clone, Copy, Debug)]
-pub struct Ask {
-    /// For which root.
-    pub key: Key,
-    /// Who asks.
-    pub peer: PeerKey,
-    /// As who it counts.
-    pub by: Asker,
-    /// Whether its own copy will be near.
-    pub stays: bool,
-}
-
-/// An offer.
-#[derive(Clone, Debug)]
-pub struct Offered {
-    /// The root's key, which the caller has computed from the root.
-    pub key: Key,
-    /// Who offers.
-    pub peer: PeerKey,
-    /// As who it counts.
-    pub by: Asker,
-    /// Whether what it fetches stays.
-    pub stays: bool,
-    /// What the root is like, as the sender says.
-    pub shape: Shape,
-    /// Which leaves are worth a copy.
-    pub ranges: LeafRanges,
-    /// How many distinct askers it knows of.
-    pub asked: u32,
-}
-
-/// The neighbourhood in which an ask or an offer comes.
-#[derive(Clone, Copy, Debug)]
-pub struct Around<'a> {
-    /// The helpers there.
-    pub table: &'a NearTable,
-    /// Whether it is the LAN.
-    pub is_lan: bool,
-}
-
-/// What is answered to an ask.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Said {
-    /// It is held.
-    Have {
-        /// Which leaves, at most so many ranges as a message carries.
-        ranges: LeafRanges,
-        /// Whether more would be pulled.
-        wants: bool,
-    },
-    /// It is being pulled.
-    Pulling,
-    /// It would be pulled.
-    Want,
-    /// Others hold it, or are closer.
-    Elsewhere {
-        /// The holders.
-        holders: Vec<PeerKey>,
-        /// The closer nodes, the closest first.
-        closer: Vec<PeerKey>,
-    },
-    /// No.
-    No {
-        /// Why.
-        why: Why,
-        /// When to ask again.
-        retry: Duration,
-    },
-}
-
-/// What is to be pulled.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Accepted {
-    /// The runs, in order.
-    pub runs: Vec<u64>,
-    /// Their leaves.
-    pub ranges: LeafRanges,
-}
-
-/// Why not, and when to come again.
-pub type Declined = (Why, Duration);
 
 /// A node that helps; see the module's head.
 pub struct Helper {
@@ -238,7 +99,7 @@ impl Helper {
             return self.no(Why::Refused, Duration::from_hours(24));
         }
         self.counters.asks = self.counters.asks.saturating_add(1);
-        let by = ask.by.mark(self.demand.salt());
+        let by = self.mark(&ask.by);
         if self.demand.ask(key, by, now) {
             self.counters.asks_distinct = self.counters.asks_distinct.saturating_add(1);
         }
@@ -353,9 +214,14 @@ impl Helper {
         self.forget(changes)
     }
 
+    /// What is kept of an asker or reader: made once for each stream.
+    #[must_use]
+    pub fn mark(&self, of: &Asker) -> Mark {
+        of.mark(self.demand.salt())
+    }
+
     /// A run of a replica was served to a reader.
-    pub fn served(&mut self, key: Key, run: u64, bytes: u64, to: &Asker, now: Duration) {
-        let by = to.mark(self.demand.salt());
+    pub fn served(&mut self, key: Key, run: u64, bytes: u64, by: Mark, now: Duration) {
         self.cache.read(RunId { key, run }, by, now);
         let Some(shape) = self.shapes.get(&key).copied() else {
             return;
@@ -380,7 +246,8 @@ impl Helper {
     }
 
     /// Whom this home offers a stripe next, and with which runs: the helpers of the places that no
-    /// ask reaches. Each place is named once an hour.
+    /// ask reaches. Each place is named once an hour. What one group alone asks for stays where it
+    /// is: a helper books what a home offers to the home, not to those who asked there.
     pub fn next_place(
         &mut self,
         key: Key,
@@ -388,7 +255,8 @@ impl Helper {
         now: Duration,
     ) -> Option<(PeerKey, Accepted)> {
         let shape = self.shapes.get(&key).copied()?;
-        if !self.is_on || around.table.rank(key, None) >= HOMES {
+        let is_home = around.table.rank(key, None) < HOMES;
+        if !self.is_on || !is_home || !self.demand.standing(key, now).is_diverse {
             return None;
         }
         let wanted = u64::from(self.copies(key, around, now)).saturating_mul(shape.stripes());
@@ -465,184 +333,6 @@ impl Helper {
         (!ranges.is_empty()).then_some(ranges)
     }
 
-    /// How many asks this node would spend on a pull, or why it makes none.
-    fn would_pull(
-        &mut self,
-        key: Key,
-        rank: usize,
-        stays: bool,
-        around: Around<'_>,
-        now: Duration,
-    ) -> Result<u8, Declined> {
-        if self.config.quota == 0 || !self.is_on {
-            return Err((Why::Off, RETRY));
-        }
-        if rank >= HOMES {
-            return Err((Why::Place, RETRY));
-        }
-        let standing = self.demand.standing(key, now);
-        let need = self.need(stays, around.is_lan);
-        // Any `need` askers within one half-life have a count of at least this.
-        let long_enough = 1.0 + f32::from(need.saturating_sub(1)) / 2.0;
-        if standing.unspent < need || standing.long < long_enough {
-            return Err((Why::Demand, RETRY));
-        }
-        if let Some(shape) = standing.shape {
-            if self.missing_runs(key, rank, shape).next().is_none() {
-                return Err((Why::Place, Duration::from_hours(1)));
-            }
-            let whole = self
-                .demand
-                .holders(key, now)
-                .iter()
-                .filter(|it| it.is_whole)
-                .count();
-            if whole >= usize::from(self.copies(key, around, now)) {
-                return Err((Why::Enough, RETRY));
-            }
-        }
-        self.pulls.room(&self.config, false, now)?;
-        let groups: Vec<_> = standing.causes.iter().map(|it| it.group).collect();
-        match self.credit.affordable(&groups, now) {
-            0 => Err((Why::Budget, Duration::from_hours(1))),
-            _ => Ok(need),
-        }
-    }
-
-    fn weigh(
-        &mut self,
-        offer: &Offered,
-        around: Around<'_>,
-        now: Duration,
-    ) -> Result<Accepted, Declined> {
-        let (key, shape) = (offer.key, offer.shape);
-        let is_invited = self
-            .invited
-            .remove(&(offer.peer, key))
-            .is_some_and(|until| now <= until);
-        if self.denied.contains(&key) {
-            return Err((Why::Refused, Duration::from_hours(24)));
-        }
-        if !is_possible(shape) {
-            return Err((Why::Untrue, Duration::from_hours(24)));
-        }
-        if self.pulls.is_pulling(key) {
-            return Err((Why::Enough, RETRY));
-        }
-        if !self.is_on || self.config.quota == 0 {
-            return Err((Why::Off, RETRY));
-        }
-        let rank = around.table.rank(key, Some(offer.peer));
-        let (causes, asks) = if is_invited {
-            self.demand.set_shape(key, shape);
-            let need = self.would_pull(key, rank, offer.stays, around, now)?;
-            (self.demand.standing(key, now).causes, need)
-        } else {
-            if offer.asked < u32::from(self.config.need) {
-                return Err((Why::Unasked, RETRY));
-            }
-            self.pulls.room(&self.config, true, now)?;
-            (vec![offer.by.mark(self.demand.salt())], 0)
-        };
-        let missing: Vec<u64> = if is_invited {
-            self.missing_runs(key, rank, shape).collect()
-        } else {
-            (0..shape.runs().min(LEAF_END_MAX))
-                .filter(|run| !self.holds(key, *run))
-                .take(RANGES_MAX)
-                .collect()
-        };
-        let is_offered = |run: &u64| {
-            let leaves = shape.leaves_of(*run);
-            offer.ranges.contains(leaves.start)
-                && offer.ranges.contains(leaves.end.saturating_sub(1))
-        };
-        let runs = missing.into_iter().filter(is_offered);
-        self.begin(key, shape, runs, causes, asks, now)
-    }
-
-    /// Begins a pull of as many of these runs as are affordable and fit a message.
-    fn begin(
-        &mut self,
-        key: Key,
-        shape: Shape,
-        wanted: impl Iterator<Item = u64>,
-        causes: Vec<Mark>,
-        asks: u8,
-        now: Duration,
-    ) -> Result<Accepted, Declined> {
-        let groups: Vec<_> = causes.iter().map(|it| it.group).collect();
-        let affordable = self.credit.affordable(&groups, now).min(self.config.quota);
-        let (mut runs, mut bytes, mut is_short) = (Vec::new(), 0_u64, false);
-        for run in wanted.take(RANGES_MAX) {
-            let with = bytes.saturating_add(shape.bytes_of(run));
-            if with > affordable {
-                is_short = true;
-                break;
-            }
-            bytes = with;
-            runs.push(run);
-        }
-        if runs.is_empty() {
-            return Err(match is_short {
-                true => (Why::Budget, Duration::from_hours(1)),
-                false => (Why::Place, Duration::from_hours(1)),
-            });
-        }
-        self.credit.take(bytes, &groups, now);
-        self.demand.spend(key, asks);
-        self.shapes.insert(key, shape);
-        let counters = &mut self.counters;
-        counters.asks_spent = counters.asks_spent.saturating_add(asks.into());
-        let by_kind = match asks {
-            0 => &mut counters.offers_accepted,
-            _ => &mut counters.pulls_for_asks,
-        };
-        *by_kind = by_kind.saturating_add(1);
-        let ranges = shape.ranges(runs.iter().copied());
-        let pull = Pull {
-            runs: runs.iter().copied().collect(),
-            reserved: bytes,
-            causes,
-            is_offered: asks == 0,
-        };
-        self.pulls.begin(key, pull, now);
-        Ok(Accepted { runs, ranges })
-    }
-
-    /// How many distinct askers it takes: one, where it keeps nothing on a LAN, or while there is
-    /// much room and the node is eager.
-    fn need(&self, stays: bool, is_lan: bool) -> u8 {
-        let has_room = self.cache.used() < self.config.quota >> 1;
-        if is_lan && !stays || self.config.eager && has_room {
-            return self.config.need.min(1);
-        }
-        self.config.need
-    }
-
-    fn copies(&mut self, key: Key, around: Around<'_>, now: Duration) -> u8 {
-        let holders = self.demand.holders(key, now);
-        let neighbourhood = Neighbourhood {
-            helpers: around.table.len(),
-            is_lan: around.is_lan,
-            is_busy: holders.iter().any(|it| it.is_busy),
-        };
-        copies(self.demand.standing(key, now).short, neighbourhood)
-    }
-
-    fn missing_runs(&self, key: Key, rank: usize, shape: Shape) -> impl Iterator<Item = u64> {
-        let place = u64::try_from(rank).unwrap_or(u64::MAX);
-        let held: BTreeSet<_> = self.cache.runs_of(key).collect();
-        shape
-            .runs_at(place)
-            .filter(move |run| !held.contains(run))
-            .take(RANGES_MAX)
-    }
-
-    fn holds(&self, key: Key, run: u64) -> bool {
-        self.cache.standing(RunId { key, run }).is_some()
-    }
-
     fn invite(&mut self, peer: PeerKey, key: Key, now: Duration) -> bool {
         self.invited.retain(|_, until| *until >= now);
         if self.invited.len() >= INVITED_MAX {
@@ -677,10 +367,4 @@ impl Helper {
         }
         changes
     }
-}
-
-/// Whether there may be such a root: it has leaves, not too many, and none longer than a block.
-fn is_possible(shape: Shape) -> bool {
-    let most = u128::from(shape.leaves).saturating_mul(BLOCK_BYTES_MAX as u128);
-    (1..=LEAF_END_MAX).contains(&shape.leaves) && u128::from(shape.size) <= most
 }

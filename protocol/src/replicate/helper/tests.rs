@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use proptest::prelude::*;
 
 use super::*;
-use crate::replicate::{Neighbour, Origin, Position};
+use crate::replicate::{NearTable, Neighbour, Origin, Position};
 
 const MIB: u64 = 1 << 20;
 const NOW: Duration = Duration::from_hours(1);
@@ -402,29 +402,64 @@ fn what_is_off_says_so_and_counts_nobody() {
 
 #[test]
 fn homes_offer_further_copies_to_places_that_no_ask_reaches() {
+    // Nobody is closer to the key than the node.
+    let key = Key(*position(0).bytes());
     let mut it = helper();
-    it.neighbours(key(1), 0, 12);
+    it.neighbours(key, 0, 12);
     let shape = file(4);
     for n in 1..=12 {
-        if it.ask(n, key(1), true) == Said::Want {
-            let accepted = it.offer(n, key(1), shape).unwrap();
-            it.pull(key(1), &accepted, shape);
+        if it.ask(n, key, true) == Said::Want {
+            let accepted = it.offer(n, key, shape).unwrap();
+            it.pull(key, &accepted, shape);
         }
     }
     let around = Around {
         table: &it.table,
         is_lan: false,
     };
-    let closest = it.table.closest(key(1), None);
-    let (to, accepted) = it.helper.next_place(key(1), around, NOW).unwrap();
+    let closest = it.table.closest(key, None);
+    let (to, accepted) = it.helper.next_place(key, around, NOW).unwrap();
     assert_eq!(
         (to, accepted.runs),
         (closest[1].peer, vec![0]),
         "place 2, the first of a second copy"
     );
-    let (to, _) = it.helper.next_place(key(1), around, NOW).unwrap();
+    let (to, _) = it.helper.next_place(key, around, NOW).unwrap();
     assert_eq!(to, closest[3].peer, "12 askers are worth three copies");
-    assert_eq!(it.helper.next_place(key(1), around, NOW), None);
+    assert_eq!(it.helper.next_place(key, around, NOW), None);
+}
+
+#[test]
+fn what_one_prefix_asks_for_is_not_passed_on() {
+    let key = Key(*position(0).bytes());
+    let mut it = helper();
+    it.neighbours(key, 0, 12);
+    let ask = |n: u32| Ask {
+        key,
+        peer: PeerKey(n),
+        by: Asker {
+            origin: elsewhere(1).origin,
+            ..elsewhere(n)
+        },
+        stays: true,
+    };
+    for n in 1..40 {
+        let around = Around {
+            table: &it.table,
+            is_lan: false,
+        };
+        if it.helper.asked(&ask(n), around, NOW) == Said::Want {
+            let accepted = it.offer(n, key, file(4)).unwrap();
+            it.pull(key, &accepted, file(4));
+        }
+    }
+    assert_eq!(it.helper.counters().asks_distinct, 4);
+    assert_eq!(it.helper.counters().pulls_for_asks, 1);
+    let around = Around {
+        table: &it.table,
+        is_lan: false,
+    };
+    assert_eq!(it.helper.next_place(key, around, NOW), None);
 }
 
 proptest! {
@@ -458,7 +493,8 @@ proptest! {
                     helper.pull_ended(key, now);
                 }
                 6 => {
-                    helper.served(key, 0, 4 * MIB, &by, now);
+                    let by = helper.mark(&by);
+                    helper.served(key, 0, 4 * MIB, by, now);
                 }
                 _ => helper.told(key, peer, u64::from(n), false, now),
             }

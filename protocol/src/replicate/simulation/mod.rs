@@ -219,7 +219,8 @@ impl World {
         holders.retain(|n| self.region(*n) == self.region(from));
         if let Some(n) = holders.first() {
             found.is_near = true;
-            self.helpers[*n].served(key, 0, FILE_BYTES, &by, now);
+            let helper = &mut self.helpers[*n];
+            helper.served(key, 0, FILE_BYTES, helper.mark(&by), now);
             found.passed_on += self.pass_on(*n, file, now);
         }
         found

@@ -90,9 +90,9 @@ impl Setup {
             .collect();
         at.sort_by(f64::total_cmp);
         let fetch = |at: f64| {
-            let rank = upto
-                .partition_point(|it| *it < dice.part() * sum)
-                .min(self.files - 1);
+            let drawn = dice.part() * sum;
+            let rank = upto.partition_point(|it| *it < drawn);
+            let rank = rank.min(self.files - 1);
             let set = usize::from(self.change_at.is_some_and(|change| at >= change));
             let node = dice.below(self.regions * self.per_region);
             Fetch {
