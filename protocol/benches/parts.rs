@@ -147,7 +147,7 @@ fn replicas(c: &mut Criterion) {
     let (key, now) = (Key([7; 32]), Duration::from_secs(1));
     let shape = Shape {
         leaves: RUNS * RUN_LEAVES,
-        size: RUNS * RUN_LEAVES << 20,
+        size: (RUNS * RUN_LEAVES) << 20,
     };
     let mut helper = Helper::new(HelperConfig::default(), Salt([1; 32]), now);
     for run in 0..RUNS {

@@ -20,6 +20,7 @@ mod limits;
 mod message;
 mod near_table;
 mod position;
+pub mod seal;
 mod sketch;
 mod stripes;
 mod telling;

@@ -1,13 +1,14 @@
 //! Whether a helper pulls, and how much: what it answers "want" to, and which offers it accepts.
 
 use std::collections::BTreeSet;
+use std::ops::Range;
 use std::time::Duration;
 
 use super::super::asker::Mark;
 use super::super::cache::RunId;
 use super::super::message::{RANGES_MAX, Why};
 use super::super::position::Key;
-use super::super::stripes::{Neighbourhood, Shape, copies};
+use super::super::stripes::{Neighbourhood, RUN_LEAVES, Shape, copies};
 use super::super::walk::HOMES;
 use super::pulls::Pull;
 use super::{Accepted, Around, Declined, Helper, Offered, RETRY};
@@ -94,20 +95,14 @@ impl Helper {
             self.pulls.room(&self.config, true, now)?;
             (vec![self.mark(&offer.by)], 0)
         };
-        let missing: Vec<u64> = if is_invited {
-            self.missing_runs(key, rank, shape).collect()
-        } else {
-            (0..shape.runs().min(LEAF_END_MAX))
-                .filter(|run| !self.holds(key, *run))
-                .take(RANGES_MAX)
-                .collect()
-        };
-        let is_offered = |run: &u64| {
-            let leaves = shape.leaves_of(*run);
-            offer.ranges.contains(leaves.start)
-                && offer.ranges.contains(leaves.end.saturating_sub(1))
-        };
-        let runs = missing.into_iter().filter(is_offered);
+        let place = u64::try_from(rank).unwrap_or(u64::MAX);
+        let is_mine = |run: &u64| !is_invited || shape.is_kept_at(*run, place);
+        let runs = offer
+            .ranges
+            .iter()
+            .flat_map(|range| whole_runs(&range, shape));
+        let missing = runs.filter(|run| is_mine(run) && !self.holds(key, *run));
+        let runs: Vec<u64> = missing.take(RANGES_MAX).collect();
         self.begin(key, shape, runs, causes, asks, now)
     }
 
@@ -116,7 +111,7 @@ impl Helper {
         &mut self,
         key: Key,
         shape: Shape,
-        wanted: impl Iterator<Item = u64>,
+        wanted: Vec<u64>,
         causes: Vec<Mark>,
         asks: u8,
         now: Duration,
@@ -124,7 +119,7 @@ impl Helper {
         let groups: Vec<_> = causes.iter().map(|it| it.group).collect();
         let affordable = self.credit.affordable(&groups, now).min(self.config.quota);
         let (mut runs, mut bytes, mut is_short) = (Vec::new(), 0_u64, false);
-        for run in wanted.take(RANGES_MAX) {
+        for run in wanted {
             let with = bytes.saturating_add(shape.bytes_of(run));
             if with > affordable {
                 is_short = true;
@@ -192,6 +187,15 @@ impl Helper {
     fn holds(&self, key: Key, run: u64) -> bool {
         self.cache.standing(RunId { key, run }).is_some()
     }
+}
+
+/// The runs of which all leaves are in a range.
+fn whole_runs(range: &Range<u64>, shape: Shape) -> Range<u64> {
+    let end = match range.end >= shape.leaves {
+        true => shape.runs(),
+        false => range.end >> RUN_LEAVES.trailing_zeros(),
+    };
+    range.start.div_ceil(RUN_LEAVES)..end
 }
 
 /// Whether there may be such a root: it has leaves, not too many, and none longer than a block.

@@ -84,8 +84,8 @@ impl Helper {
     /// Denies a key for good, and lets go of what is held of it.
     pub fn deny(&mut self, key: Key, now: Duration) -> Vec<Change> {
         self.denied.insert(key);
-        self.pull_ended(key, now);
-        let changes = self.cache.remove_root(key);
+        let mut changes = self.pull_ended(key, now);
+        changes.extend(self.cache.remove_root(key));
         self.forget(changes)
     }
 
@@ -106,7 +106,10 @@ impl Helper {
         let rank = around.table.rank(key, Some(ask.peer));
         let would_pull = self.would_pull(key, rank, ask.stays, around, now);
         if let Some(ranges) = self.held(key) {
-            let wants = would_pull.is_ok() && self.invite(ask.peer, key, now);
+            let wants = would_pull.is_ok() && !self.pulls.is_pulling(key);
+            if wants {
+                self.invite(ask.peer, key, now);
+            }
             return Said::Have { ranges, wants };
         }
         if self.pulls.is_pulling(key) {
@@ -302,8 +305,8 @@ impl Helper {
 
     /// Lets go of a root that a person drops.
     pub fn drop_root(&mut self, key: Key, now: Duration) -> Vec<Change> {
-        self.pull_ended(key, now);
-        let changes = self.cache.remove_root(key);
+        let mut changes = self.pull_ended(key, now);
+        changes.extend(self.cache.remove_root(key));
         self.forget(changes)
     }
 
@@ -333,7 +336,7 @@ impl Helper {
         (!ranges.is_empty()).then_some(ranges)
     }
 
-    fn invite(&mut self, peer: PeerKey, key: Key, now: Duration) -> bool {
+    fn invite(&mut self, peer: PeerKey, key: Key, now: Duration) {
         self.invited.retain(|_, until| *until >= now);
         if self.invited.len() >= INVITED_MAX {
             let oldest = self.invited.iter().min_by_key(|(_, until)| **until);
@@ -343,7 +346,6 @@ impl Helper {
         }
         self.invited
             .insert((peer, key), now.saturating_add(INVITED_TIME));
-        true
     }
 
     fn no(&mut self, why: Why, retry: Duration) -> Said {

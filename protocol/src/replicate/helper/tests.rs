@@ -168,6 +168,55 @@ fn a_second_distinct_asker_makes_it_want_and_an_offer_makes_it_pull() {
 }
 
 #[test]
+fn only_whole_runs_that_are_offered_are_pulled() {
+    let mut it = helper();
+    let shape = file(30);
+    let offer = |leaves: std::ops::Range<u64>, peer, asked| Offered {
+        key: key(1),
+        peer: PeerKey(peer),
+        by: elsewhere(peer),
+        stays: false,
+        shape,
+        ranges: LeafRanges::from_sorted(leaves),
+        asked,
+    };
+    let table = NearTable::new(position(0));
+    let around = Around {
+        table: &table,
+        is_lan: false,
+    };
+    let mut pull = |offer: Offered| {
+        let accepted = it.helper.offered(&offer, around, NOW).map_err(|it| it.0);
+        it.helper.pull_ended(key(1), NOW);
+        accepted.map(|it| it.runs)
+    };
+    assert_eq!(
+        pull(offer(2..13, 1, 2)),
+        Ok(vec![1, 2]),
+        "unasked, and any stripe"
+    );
+    assert_eq!(
+        pull(offer(25..30, 2, 2)),
+        Ok(vec![7]),
+        "the last run is short"
+    );
+    assert_eq!(pull(offer(1..4, 3, 2)), Err(Why::Place));
+    assert_eq!(
+        pull(offer(0..30, 4, 1)),
+        Err(Why::Unasked),
+        "one asker is not enough"
+    );
+    it.ask(1, key(1), true);
+    it.ask(2, key(1), true);
+    let accepted = it.helper.offered(&offer(12..30, 2, 1), around, NOW);
+    assert_eq!(
+        accepted.map(|it| it.runs),
+        Ok(vec![4, 6]),
+        "of the stripe of place 0"
+    );
+}
+
+#[test]
 fn need_is_one_for_a_lan_asker_that_keeps_nothing_and_for_the_eager() {
     let mut it = helper();
     it.is_lan = true;
@@ -363,6 +412,21 @@ fn a_root_that_is_larger_than_it_was_said_to_be_costs_what_it_costs() {
     );
     it.helper.pull_ended(key(1), NOW);
     assert_eq!(it.helper.run_arrived(key(1), 0, 1, NOW), Err(Why::Unasked));
+}
+
+#[test]
+fn a_root_that_is_dropped_in_mid_pull_leaves_nothing_behind() {
+    let mut it = helper();
+    it.ask(1, key(1), true);
+    it.ask(2, key(1), true);
+    let accepted = it.offer(2, key(1), file(10)).unwrap();
+    it.helper.nodes_arrived(key(1), MIB, NOW).unwrap();
+    assert_eq!(it.helper.cache().used(), MIB);
+    assert_eq!(it.helper.drop_root(key(1), NOW), [Change::RootGone(key(1))]);
+    assert_eq!(it.helper.cache().used(), 0);
+    let late = it.helper.run_arrived(key(1), accepted.runs[0], MIB, NOW);
+    assert_eq!(late, Err(Why::Unasked));
+    assert!(it.helper.drop_root(key(1), NOW).is_empty());
 }
 
 #[test]
