@@ -23,6 +23,7 @@ pub mod dht;
 pub mod exchange;
 pub mod link;
 pub mod name;
+pub mod near;
 pub mod planner;
 pub mod replicate;
 pub mod turns;

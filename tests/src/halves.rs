@@ -157,7 +157,7 @@ async fn serve(state: Arc<State>, mut stream: ExchangeStream) -> io::Result<()> 
         true => Availability::Absent,
         false => Availability::Complete,
     };
-    send(&mut stream, &Response::Status(has), &[]).await?;
+    send(&mut stream, &Response::status(has), &[]).await?;
     loop {
         match read(&mut stream).await? {
             Request::Want { id, blocks } => {

@@ -276,7 +276,8 @@ pub(super) fn deadlines(timeout_ms: u64, patience_ms: u64) -> Deadlines {
 pub(super) fn found(provider: &FoundProvider) -> api::Provider {
     let (complete, ranges) = match &provider.answer {
         Ok(Availability::Complete) => (Some(true), Vec::new()),
-        Ok(Availability::Partial { ranges }) => (
+        Ok(Availability::Held { ranges }) if ranges.is_all() => (Some(true), Vec::new()),
+        Ok(Availability::Partial { ranges } | Availability::Held { ranges }) => (
             Some(false),
             ranges.iter().map(|it| (it.start, it.end)).collect(),
         ),

@@ -91,7 +91,7 @@ impl NetConfig {
         };
         Ok(Protocols {
             kad: protocol("kad/1")?,
-            exchange: protocol("exchange/2")?,
+            exchange: protocol("exchange/3")?,
             id: format!("/shoal/{name}/id/1"),
         })
     }
@@ -246,7 +246,7 @@ mod tests {
         };
         let protocols = named("main").protocols().unwrap();
         assert_eq!(protocols.kad.as_ref(), "/shoal/main/kad/1");
-        assert_eq!(protocols.exchange.as_ref(), "/shoal/main/exchange/2");
+        assert_eq!(protocols.exchange.as_ref(), "/shoal/main/exchange/3");
         assert_eq!(protocols.id, "/shoal/main/id/1");
         let long = "a".repeat(33);
         for bad in ["", "Main", "a/b", "a b", "ä", long.as_str()] {

@@ -5,9 +5,10 @@
 
 use std::num::NonZeroU32;
 
-use serde::{Deserialize, Serialize, de};
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 use crate::address::{BLOCK_BYTES_MAX, Cid, Digest};
+use crate::link::Marks;
 
 use super::{LeafRanges, List};
 
@@ -22,7 +23,7 @@ pub const WANTS_OUTSTANDING_MAX: usize = 4096;
 pub const HINT_PEERS_MAX: usize = 16;
 
 /// The most addresses one hint gives per peer. With all limits used a hint takes
-/// 16 x (66 + 8 x 258) bytes = 34 KiB, which fits a frame.
+/// 16 x (67 + 8 x 258) bytes = 34 KiB, which fits a frame.
 pub const HINT_ADDRESSES_MAX: usize = 8;
 
 /// The longest peer id, in bytes: an inline Ed25519 key takes 38, a hash 34.
@@ -77,7 +78,12 @@ pub enum Request {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Response {
     /// What the server has of the root: its first answer, and again whenever it changes.
-    Status(Availability),
+    Status {
+        /// What it has.
+        availability: Availability,
+        /// What the root's sharer asks of those who have it.
+        marks: Marks,
+    },
     /// A block, or the rest of one. Its payload follows the frame in pieces: each a `u32` big-endian
     /// length and so many bytes. It ends with the last of `len` bytes, or early with a piece of no
     /// bytes; the bytes before that are good.
@@ -125,6 +131,36 @@ pub enum Availability {
         /// When to come back, in milliseconds.
         retry_after_ms: u32,
     },
+    /// A copy of some leaves, and the nodes above them, that does not grow: the server fetches
+    /// nothing of the root. [`LeafRanges::all`] says that it has all of it.
+    Held {
+        /// Which leaves, numbered in the order of the whole DAG.
+        ranges: LeafRanges,
+    },
+}
+
+impl Response {
+    /// The answer that says what there is of a root without marks.
+    #[must_use]
+    pub fn status(availability: Availability) -> Self {
+        Self::Status {
+            availability,
+            marks: Marks::default(),
+        }
+    }
+}
+
+/// What a peer is for those who fetch a root. It says so itself: whoever is told otherwise loses a
+/// moment.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum PeerClass {
+    /// It has the root by itself and serves everybody.
+    #[default]
+    Owner,
+    /// It keeps a copy of the root or of a part, which does not grow.
+    Holder,
+    /// It fetches the root.
+    Member,
 }
 
 /// Why a server can't send a block.
@@ -162,11 +198,36 @@ pub enum Reason {
 pub struct PeerHint {
     /// The peer id's bytes.
     pub peer: List<u8, PEER_ID_BYTES_MAX>,
-    /// Its addresses, as binary multiaddrs.
+    /// What it is.
+    pub class: PeerClass,
+    /// Its addresses, as binary multiaddrs. None where the server knows none that the client can
+    /// dial: a colleague behind the same router may know some.
     pub addresses: List<List<u8, ADDRESS_BYTES_MAX>, HINT_ADDRESSES_MAX>,
 }
 
-fn offset<'de, D: de::Deserializer<'de>>(deserializer: D) -> Result<NonZeroU32, D::Error> {
+/// On the wire, marks are a byte: 1 for those that are not to be announced, 2 for those that are not
+/// to be replicated, and 3 for both.
+impl Serialize for Marks {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let bits = u8::from(self.no_announce) | u8::from(self.no_replicate) << 1;
+        bits.serialize(serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for Marks {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let bits = u8::deserialize(deserializer)?;
+        match bits {
+            0..=3 => Ok(Self {
+                no_announce: bits & 1 != 0,
+                no_replicate: bits & 2 != 0,
+            }),
+            _ => Err(de::Error::custom("a mark that this version does not know")),
+        }
+    }
+}
+
+fn offset<'de, D: Deserializer<'de>>(deserializer: D) -> Result<NonZeroU32, D::Error> {
     let offset = NonZeroU32::deserialize(deserializer)?;
     match usize::try_from(offset.get()) {
         Ok(bytes) if bytes < BLOCK_BYTES_MAX => Ok(offset),
@@ -174,7 +235,7 @@ fn offset<'de, D: de::Deserializer<'de>>(deserializer: D) -> Result<NonZeroU32, 
     }
 }
 
-fn block_len<'de, D: de::Deserializer<'de>>(deserializer: D) -> Result<u32, D::Error> {
+fn block_len<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u32, D::Error> {
     let len = u32::deserialize(deserializer)?;
     match usize::try_from(len) {
         Ok(bytes) if bytes <= BLOCK_BYTES_MAX => Ok(len),

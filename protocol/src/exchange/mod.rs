@@ -1,4 +1,4 @@
-//! The exchange protocol's messages, version 2: `/shoal/<network>/exchange/2`.
+//! The exchange protocol's messages, version 3: `/shoal/<network>/exchange/3`.
 //!
 //! A client opens a stream, says which [root](Request::Open) it is about, and asks for blocks; the
 //! server says what it has and answers every want by a block or by why there is none. Both may
@@ -21,6 +21,8 @@ mod ranges;
 
 #[cfg(test)]
 mod wire_format;
+#[cfg(test)]
+mod wire_properties;
 
 pub use frame::{
     Event, FRAME_BYTES_MAX, FRAME_HEAD_BYTES, FrameDecoder, Message, PIECE_HEAD_BYTES, WireError,
@@ -30,7 +32,7 @@ pub use leaf_set::LeafSet;
 pub use list::{List, TooLong};
 pub use message::{
     ADDRESS_BYTES_MAX, Availability, HINT_ADDRESSES_MAX, HINT_PEERS_MAX, Missing,
-    PEER_ID_BYTES_MAX, PeerHint, Reason, Request, Response, WANTS_OUTSTANDING_MAX,
+    PEER_ID_BYTES_MAX, PeerClass, PeerHint, Reason, Request, Response, WANTS_OUTSTANDING_MAX,
     WANTS_PER_MESSAGE_MAX, Wants,
 };
 pub use ranges::{LEAF_END_MAX, LeafRanges, RANGES_MAX, RangesError};

@@ -91,6 +91,18 @@ impl LeafRanges {
         Self(ranges)
     }
 
+    /// Every leaf that there can be, however many a root has.
+    #[must_use]
+    pub fn all() -> Self {
+        Self(vec![0..LEAF_END_MAX])
+    }
+
+    /// Whether every leaf of every root is in the set.
+    #[must_use]
+    pub fn is_all(&self) -> bool {
+        matches!(self.0.as_slice(), [only] if *only == (0..LEAF_END_MAX))
+    }
+
     /// Whether the leaf is in the set.
     pub fn contains(&self, leaf: u64) -> bool {
         let after = self.0.partition_point(|range| range.start <= leaf);
@@ -184,6 +196,15 @@ mod tests {
         check(&most, Ok(()));
         let more: Vec<_> = (0..=RANGES_MAX as u64).map(|n| 2 * n..2 * n + 1).collect();
         check(&more, Err(RangesError::TooMany));
+    }
+
+    #[test]
+    fn all_leaves_are_one_range() {
+        let all = LeafRanges::all();
+        assert_eq!(LeafRanges::new(all.0.clone()), Ok(all.clone()));
+        assert!(all.is_all() && all.contains(0) && all.contains(LEAF_END_MAX - 1));
+        let less = LeafRanges::new(vec![0..LEAF_END_MAX - 1]).unwrap();
+        assert!(!less.is_all() && !LeafRanges::default().is_all());
     }
 
     #[test]

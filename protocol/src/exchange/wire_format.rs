@@ -4,10 +4,9 @@
 
 use std::num::NonZeroU32;
 
-use proptest::prelude::*;
-
 use super::*;
-use crate::address::{BLOCK_BYTES_MAX, Cid, Digest, HashFn};
+use crate::address::{Cid, Digest, HashFn};
+use crate::link::Marks;
 
 /// `1e 20` and the BLAKE3 hash of nothing.
 const NOTHING_BLAKE3: &str =
@@ -110,28 +109,58 @@ fn response_wire_format() {
     let ranges = LeafRanges::new(vec![0..1, 5..7, 300..1000]).unwrap();
     let hint = PeerHint {
         peer: vec![0x00, 0x24].try_into().unwrap(),
+        class: PeerClass::Member,
         addresses: vec![vec![4, 127, 0, 0, 1].try_into().unwrap(), List::default()]
             .try_into()
             .unwrap(),
     };
-    check(&Response::Status(Availability::Complete), "00000002 00 00");
+    check(&Response::status(Availability::Complete), "00000003 00 00 00");
     check(
-        &Response::Status(Availability::Partial { ranges }),
-        "0000000b   # length: 11
+        &Response::status(Availability::Partial {
+            ranges: ranges.clone(),
+        }),
+        "0000000c   # length: 12
          00 01      # Status, Partial
          03         # three ranges, as gap and length
          00 01      # 0..1
          04 02      # 5..7
-         a502 bc05  # 300..1000: gap 293, length 700",
+         a502 bc05  # 300..1000: gap 293, length 700
+         00         # no marks",
     );
-    check(&Response::Status(Availability::Absent), "00000002 00 02");
-    check(&Response::Status(Availability::Gone), "00000002 00 03");
+    check(&Response::status(Availability::Absent), "00000003 00 02 00");
+    check(&Response::status(Availability::Gone), "00000003 00 03 00");
     check(
-        &Response::Status(Availability::Busy {
+        &Response::status(Availability::Busy {
             retry_after_ms: 1000,
         }),
-        "00000004 00 04 e807  # Status, Busy, 1000 ms",
+        "00000005 00 04 e807 00  # Status, Busy, 1000 ms",
     );
+    check(
+        &Response::status(Availability::Held { ranges }),
+        "0000000c 00 05 03 0001 0402 a502bc05 00  # Status, Held, as above",
+    );
+    check(
+        &Response::status(Availability::Held {
+            ranges: LeafRanges::all(),
+        }),
+        "0000000c               # length: 12
+         00 05                  # Status, Held
+         01                     # one range
+         00 808080808080 01     # 0..2^42
+         00                     # no marks",
+    );
+    for (bits, no_announce, no_replicate) in
+        [(0, false, false), (1, true, false), (2, false, true), (3, true, true)]
+    {
+        let marked = Response::Status {
+            availability: Availability::Complete,
+            marks: Marks {
+                no_announce,
+                no_replicate,
+            },
+        };
+        check(&marked, &format!("00000003 00 00 {bits:02x}"));
+    }
     check(
         &Response::Block {
             id: 7,
@@ -171,9 +200,10 @@ fn response_wire_format() {
         &Response::Hint {
             peers: vec![hint].try_into().unwrap(),
         },
-        "0000000d       # length: 13
+        "0000000e       # length: 14
          03 01          # Hint, one peer
          02 0024        # its id: 2 bytes
+         02             # Member
          02             # two addresses
          05 047f000001  # 5 bytes
          00             # 0 bytes",
@@ -247,20 +277,24 @@ fn what_is_not_allowed_is_refused() {
 
     response("05 # no such response", false);
     response("02 00 04 # no such reason", false);
-    response("00 05 # no such availability", false);
+    response("00 06 00 # no such availability", false);
+    response("00 00 # no marks", false);
+    response("00 00 03", true);
+    response("00 00 04 # no such mark", false);
     response("01 00 80808001 # 2 MiB", true);
     response("01 00 81808001 # 2 MiB and a byte", false);
     response("01 00 ffffffff0f # 4 GiB", false);
     response("01 00 ffffffff1f # beyond u32", false);
-    response("00 01 01 00 00 # an empty range", false);
-    response(&format!("03 10 {}", "00 00".repeat(16)), true);
-    response(&format!("03 11 {}", "00 00".repeat(17)), false);
-    response(&format!("03 01 40 {} 00", "aa".repeat(64)), true);
-    response(&format!("03 01 41 {} 00", "aa".repeat(65)), false);
-    response(&format!("03 01 00 08 {}", "00".repeat(8)), true);
-    response(&format!("03 01 00 09 {}", "00".repeat(9)), false);
-    response(&format!("03 01 00 01 8002 {}", "aa".repeat(256)), true);
-    response(&format!("03 01 00 01 8102 {}", "aa".repeat(257)), false);
+    response("00 01 01 00 00 00 # an empty range", false);
+    response(&format!("03 10 {}", "00 00 00".repeat(16)), true);
+    response(&format!("03 11 {}", "00 00 00".repeat(17)), false);
+    response("03 01 00 03 00 # no such class", false);
+    response(&format!("03 01 40 {} 01 00", "aa".repeat(64)), true);
+    response(&format!("03 01 41 {} 01 00", "aa".repeat(65)), false);
+    response(&format!("03 01 00 00 08 {}", "00".repeat(8)), true);
+    response(&format!("03 01 00 00 09 {}", "00".repeat(9)), false);
+    response(&format!("03 01 00 00 01 8002 {}", "aa".repeat(256)), true);
+    response(&format!("03 01 00 00 01 8102 {}", "aa".repeat(257)), false);
     response(
         "03 ffffffffffffffffff01 # as many peers as can be said",
         false,
@@ -310,6 +344,7 @@ fn the_longest_hint_fits_a_frame() {
     let address = || List::first_of(std::iter::repeat_n(0xaa, ADDRESS_BYTES_MAX));
     let peer = || PeerHint {
         peer: List::first_of(std::iter::repeat_n(0xaa, PEER_ID_BYTES_MAX)),
+        class: PeerClass::Member,
         addresses: List::first_of(std::iter::repeat_with(address)),
     };
     let peers = List::first_of(std::iter::repeat_with(peer));
@@ -411,175 +446,4 @@ fn a_payload_comes_in_pieces_and_may_end_early() {
         left: 257,
     };
     assert_eq!(piece_len([0, 0, 1, 2], 257), Err(error));
-}
-
-/// All that a decoder finds, payload pieces joined.
-fn decode_pieces(pieces: &[&[u8]]) -> Result<(Vec<Response>, Vec<Vec<u8>>), WireError> {
-    let mut decoder = FrameDecoder::<Response>::default();
-    let (mut messages, mut payloads, mut payload) = (Vec::new(), Vec::new(), Vec::new());
-    for piece in pieces {
-        let mut input = *piece;
-        while let Some(event) = decoder.next(&mut input)? {
-            match event {
-                Event::Message(message) => messages.push(message),
-                Event::Payload { bytes, last, .. } => {
-                    payload.extend_from_slice(bytes);
-                    if last {
-                        payloads.push(std::mem::take(&mut payload));
-                    }
-                }
-                Event::Cut { .. } => payloads.push(std::mem::take(&mut payload)),
-            }
-        }
-    }
-    Ok((messages, payloads))
-}
-
-fn any_digest() -> impl Strategy<Value = Digest> {
-    (any::<bool>(), any::<[u8; 8]>()).prop_map(|(sha2, content)| {
-        Digest::of(
-            if sha2 {
-                HashFn::Sha2_256
-            } else {
-                HashFn::Blake3
-            },
-            &content,
-        )
-    })
-}
-
-fn any_request() -> impl Strategy<Value = Request> {
-    prop_oneof![
-        any_digest().prop_map(|digest| Request::Open {
-            root: Cid::raw(digest)
-        }),
-        any_digest().prop_map(|digest| Request::Open {
-            root: Cid::dag_pb(digest)
-        }),
-        (
-            0..1_u32 << 31,
-            proptest::collection::vec(any_digest(), 1..20)
-        )
-            .prop_map(|(id, blocks)| Request::Want {
-                id,
-                blocks: blocks.try_into().unwrap()
-            }),
-        (0..1_u32 << 31, 1..1_u32 << 31).prop_map(|(id, count)| Request::Cancel { id, count }),
-        Just(Request::Close),
-        (any::<u32>(), any_digest(), 1..BLOCK_BYTES_MAX as u32).prop_map(|(id, block, offset)| {
-            let offset = NonZeroU32::new(offset).unwrap();
-            Request::Rest { id, block, offset }
-        }),
-    ]
-}
-
-fn any_response() -> impl Strategy<Value = Response> {
-    let leaves = proptest::collection::btree_set(0..LEAF_END_MAX, 0..50);
-    let hint = (
-        any::<[u8; 38]>(),
-        proptest::collection::vec(any::<[u8; 8]>(), 0..9),
-    )
-        .prop_map(|(peer, addresses)| PeerHint {
-            peer: peer.to_vec().try_into().unwrap(),
-            addresses: List::first_of(
-                addresses
-                    .iter()
-                    .map(|address| address.to_vec().try_into().unwrap()),
-            ),
-        });
-    prop_oneof![
-        Just(Response::Status(Availability::Complete)),
-        leaves.prop_map(|leaves| {
-            let ranges = LeafRanges::from_sorted(leaves);
-            Response::Status(Availability::Partial { ranges })
-        }),
-        any::<u32>()
-            .prop_map(|retry_after_ms| Response::Status(Availability::Busy { retry_after_ms })),
-        (any::<u32>(), 0..3000_u32).prop_map(|(id, len)| Response::Block { id, len }),
-        any::<u32>().prop_map(|id| Response::Missing {
-            id,
-            why: Missing::Changed
-        }),
-        proptest::collection::vec(hint, 0..17).prop_map(|peers| Response::Hint {
-            peers: peers.try_into().unwrap()
-        }),
-        Just(Response::Close(Reason::ShuttingDown)),
-    ]
-}
-
-proptest! {
-    #[test]
-    fn requests_come_back(request in any_request()) {
-        let mut frame = Vec::new();
-        encode(&request, &mut frame).unwrap();
-        let (head, body) = frame.split_first_chunk().unwrap();
-        prop_assert_eq!(frame_len(*head), Ok(body.len()));
-        prop_assert_eq!(decode_request(body), Ok(request));
-    }
-
-    #[test]
-    fn responses_and_payloads_come_back_in_any_pieces(
-        responses in proptest::collection::vec(any_response(), 1..10),
-        cuts in proptest::collection::vec(1..5000_usize, 1..20),
-        (piece, early) in (1..2000_usize, any::<bool>()),
-    ) {
-        let (mut stream, mut payloads) = (Vec::new(), Vec::new());
-        for (at, response) in responses.iter().enumerate() {
-            encode(response, &mut stream).unwrap();
-            if let Response::Block { len, .. } = response {
-                let mut payload = vec![at as u8; *len as usize];
-                let ends_early = early && at % 2 == 0 && !payload.is_empty();
-                if ends_early {
-                    payload.truncate(payload.len() / 2);
-                }
-                for piece in payload.chunks(piece) {
-                    stream.extend_from_slice(&piece_head(piece.len() as u32));
-                    stream.extend_from_slice(piece);
-                }
-                if ends_early {
-                    stream.extend_from_slice(&piece_head(0));
-                }
-                payloads.push(payload);
-            }
-        }
-        let (mut pieces, mut rest) = (Vec::new(), stream.as_slice());
-        for cut in cuts.iter().cycle() {
-            let (piece, after) = rest.split_at((*cut).min(rest.len()));
-            pieces.push(piece);
-            rest = after;
-            if rest.is_empty() {
-                break;
-            }
-        }
-        prop_assert_eq!(decode_pieces(&pieces), Ok((responses, payloads)));
-    }
-
-    #[test]
-    fn arbitrary_bytes_are_refused_or_mean_what_they_say(body: Vec<u8>) {
-        let _ = decode_pieces(&[&body]);
-        if let Ok(request) = decode_request(&body) {
-            let mut again = Vec::new();
-            encode(&request, &mut again).unwrap();
-            prop_assert_eq!(decode_request(&again[FRAME_HEAD_BYTES..]), Ok(request));
-        }
-        if let Ok(response) = decode_response(&body) {
-            if let Response::Block { len, .. } = response {
-                prop_assert!(len as usize <= BLOCK_BYTES_MAX);
-            }
-            let mut again = Vec::new();
-            encode(&response, &mut again).unwrap();
-            prop_assert_eq!(decode_response(&again[FRAME_HEAD_BYTES..]), Ok(response));
-        }
-    }
-
-    #[test]
-    fn a_damaged_message_never_panics(
-        response in any_response(), at: prop::sample::Index, byte: u8,
-    ) {
-        let mut frame = Vec::new();
-        encode(&response, &mut frame).unwrap();
-        let at = at.index(frame.len());
-        frame[at] = byte;
-        let _ = decode_pieces(&[&frame]);
-    }
 }

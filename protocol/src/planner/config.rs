@@ -25,6 +25,14 @@ pub const WITHDRAWN_MAX: usize = 2 * WANTS_OUTSTANDING_MAX;
 /// How many of one provider's requests are looked at for moving or doubling in one poll.
 pub const SCAN_MAX: usize = 64;
 
+/// How many leaves of unknown number a provider of a part is asked for at a time, at first. Every one
+/// that is there doubles it, every one that is not takes it back to 1: a miss costs a round trip.
+pub const GUESSES_FIRST: usize = 2;
+
+/// How many such leaves in a row may be missing: then it is asked for none until it says that it has
+/// other leaves.
+pub const GUESSES_MISSED_MAX: u32 = 16;
+
 /// Leaves that are fetched one after the other where the order is free: of a large file 4 MiB, so
 /// that a disk seeks once for several chunks, and a swarm of eight shares 64 MiB out in 16 runs.
 pub const RUN_LEAVES: u64 = 4;
@@ -68,6 +76,15 @@ pub struct PlannerConfig {
     /// How many times sooner an idle provider must be expected to deliver what a slow one was
     /// asked for, to be asked for it.
     pub relief_factor: u32,
+    /// How many times sooner a far provider must be expected to deliver what a near one has, to be
+    /// asked for it.
+    pub far_factor: u32,
+    /// Whether a dearer provider is never asked for what a cheaper one has, as long as that one is to
+    /// be relied on: for lines that cost money.
+    pub strict: bool,
+    /// How long a provider that has delivered nothing yet may be silent and still have its leaves
+    /// left to it.
+    pub credit: Duration,
     /// How long a provider that was too slow is asked for one want at a time only.
     pub suspect_time: Duration,
     /// How often slow providers are looked at while several work.
@@ -106,6 +123,9 @@ impl Default for PlannerConfig {
             want_deadline_min: Duration::from_secs(5),
             want_deadline_factor: 4,
             relief_factor: 2,
+            far_factor: 4,
+            strict: false,
+            credit: Duration::from_secs(1),
             suspect_time: Duration::from_secs(5),
             tick: Duration::from_millis(100),
             rest: (Duration::from_millis(100), Duration::from_secs(60)),

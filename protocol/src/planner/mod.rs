@@ -24,6 +24,7 @@ mod rank;
 mod schedule;
 mod status;
 mod swarm;
+mod tier;
 mod types;
 mod want;
 
@@ -36,18 +37,19 @@ use std::time::Duration;
 use crate::address::BLOCK_BYTES_MAX;
 
 pub use config::{
-    BARRED_MAX, CHARGE_MIN, CHARGE_UNKNOWN, HORIZON_WANTS, PROVIDERS_MAX, PlannerConfig,
+    BARRED_MAX, CHARGE_MIN, CHARGE_UNKNOWN, GUESSES_FIRST, GUESSES_MISSED_MAX, HORIZON_WANTS, PROVIDERS_MAX, PlannerConfig,
     RUN_LEAVES, SCAN_MAX, WITHDRAWN_MAX,
 };
 pub use provider::Tally;
 pub use status::{Progress, ProviderStatus, Status, Totals};
 pub use types::{
-    Action, Arrival, Blame, Holdings, Order, Part, ProviderId, Refused, Removal, WantId,
+    Action, Arrival, Blame, Class, Holdings, Order, Part, ProviderId, Refused, Removal, WantId,
 };
 
 use provider::Provider;
 use rank::Rank;
 use swarm::Inflow;
+use tier::{QueuedBytes, Tier};
 use want::{Want, WantState};
 
 /// What a provider may be asked at present.
@@ -76,12 +78,12 @@ pub struct Planner {
     config: PlannerConfig,
     wants: BTreeMap<WantId, Want>,
     queue: BTreeSet<Rank>,
-    /// What is in the queue, by its charge, and what of that other fetchers have.
-    queued_bytes: u64,
-    shared_bytes: u64,
+    queued: QueuedBytes,
     providers: BTreeMap<ProviderId, Provider>,
     /// The keys of those that fetch, too.
     members: Vec<u64>,
+    /// The near holders and members, by slot.
+    near_slots: u64,
     inflow: Inflow,
     /// Those that are out for this transfer; they are not in `providers`.
     barred: BTreeMap<ProviderId, Blame>,
@@ -112,10 +114,10 @@ impl Planner {
             config,
             wants: BTreeMap::new(),
             queue: BTreeSet::new(),
-            queued_bytes: 0,
-            shared_bytes: 0,
+            queued: QueuedBytes::default(),
             providers: BTreeMap::new(),
             members: Vec::new(),
+            near_slots: 0,
             inflow: Inflow::default(),
             barred: BTreeMap::new(),
             held_bytes: 0,
@@ -191,12 +193,15 @@ impl Planner {
             part,
             lacking: 0,
             held: 0,
+            tier: Tier::default(),
             rank: Rank::default(),
             charge,
             moves: 0,
+            is_taken_over: false,
         };
         want.held = self.holders_of(&want);
-        let held = want.held.count_ones();
+        let held = swarm::held_by(&want, self.near_slots);
+        want.tier = held.tier;
         want.rank = Rank::new(self.config.order, (id, part), held, &self.members);
         self.wants.insert(id, want);
         self.enqueue(id);
@@ -244,6 +249,9 @@ impl Planner {
         }
         if let Some(provider) = self.providers.get_mut(&from) {
             provider.delivered(self.now);
+            if self.wants.get(&id).is_some_and(|want| provider.guesses(want)) {
+                provider.guessed();
+            }
         }
         if !self
             .wants
@@ -312,13 +320,19 @@ impl Planner {
         }
         let mut rests = false;
         if let Some(provider) = self.providers.get_mut(&from) {
-            provider.tally.missing = provider.tally.missing.saturating_add(1);
+            let mut is_guess = false;
             if let Some(want) = self.wants.get_mut(&id) {
                 want.lacking |= provider.bit();
+                is_guess = provider.guesses(want);
             }
             if was_in_flight {
                 provider.link.unanswered(id);
-                rests = provider.denied(self.now, &self.config);
+            }
+            if is_guess {
+                provider.missed(self.now);
+            } else {
+                provider.tally.missing = provider.tally.missing.saturating_add(1);
+                rests = was_in_flight && provider.denied(self.now, &self.config);
             }
         }
         self.rank_anew(id);
@@ -384,26 +398,21 @@ impl Planner {
         };
         let rank = want.rank;
         if self.queue.insert(rank) {
-            let charge = u64::from(want.charge);
-            self.queued_bytes = self.queued_bytes.saturating_add(charge);
-            if rank.band.is_shared() {
-                self.shared_bytes = self.shared_bytes.saturating_add(charge);
-            }
+            self.queued.add(want.tier, want.charge);
         }
         for provider in self.providers.values_mut() {
             provider.cursor = provider.cursor.min(rank);
         }
     }
 
-    /// Takes a want out of the queue, where it is at `rank`, if it is there.
-    fn dequeue(&mut self, rank: Rank, id: WantId) {
-        let charge = self.wants.get(&id).map_or(0, |want| u64::from(want.charge));
-        if self.queue.remove(&rank) {
-            self.queued_bytes = self.queued_bytes.saturating_sub(charge);
-            if rank.band.is_shared() {
-                self.shared_bytes = self.shared_bytes.saturating_sub(charge);
-            }
+    /// Takes a want out of the queue; `false` where it is not in it.
+    fn dequeue(&mut self, id: WantId) -> bool {
+        let want = self.wants.get(&id);
+        let queued = want.filter(|want| self.queue.remove(&want.rank));
+        if let Some(want) = queued {
+            self.queued.take(want.tier, want.charge);
         }
+        queued.is_some()
     }
 
     /// A block is no longer in the caller's hands.
@@ -473,7 +482,7 @@ impl Planner {
         let Some(want) = self.wants.get(&id) else {
             return;
         };
-        let (rank, flights) = (want.rank, want.flights());
+        let flights = want.flights();
         if let WantState::Verifying { bytes, .. } = want.state {
             self.not_verifying(bytes);
             if ending == Ending::Verified {
@@ -493,7 +502,7 @@ impl Planner {
                 }
             }
         }
-        self.dequeue(rank, id);
+        self.dequeue(id);
         self.wants.remove(&id);
     }
 
@@ -557,9 +566,7 @@ impl Planner {
                 unheld.push(*id);
             }
         }
-        if provider.member.is_some() {
-            self.members_changed();
-        }
+        self.tiers_changed();
         for id in unheld {
             self.rank_anew(id);
         }

@@ -3,10 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
-use super::config::WITHDRAWN_MAX;
+use super::config::{GUESSES_FIRST, GUESSES_MISSED_MAX, WITHDRAWN_MAX};
 use super::link::LinkEstimate;
 use super::rank::Rank;
-use super::types::{Holdings, WantId};
+use super::tier::Tier;
+use super::types::{Class, Holdings, WantId};
 use super::want::{Asked, Want};
 use super::{PlannerConfig, Standing};
 use crate::exchange::pace;
@@ -22,8 +23,9 @@ pub(super) struct Provider {
     pub(super) slot: u8,
     pub(super) standing: Standing,
     pub(super) holdings: Holdings,
-    /// Its key, if it fetches the root itself.
-    pub(super) member: Option<u64>,
+    pub(super) class: Class,
+    pub(super) is_near: bool,
+    pub(super) trust: Trust,
     pub(super) link: LinkEstimate,
     /// Queued wants below this were looked at and are nothing for it.
     pub(super) cursor: Rank,
@@ -46,6 +48,37 @@ pub(super) struct Provider {
     arriving: BTreeMap<WantId, Arriving>,
     /// The bytes in flight that are here: part of `in_flight_bytes`.
     here_bytes: u64,
+    guesses: Guesses,
+}
+
+/// How far leaves are left to a provider.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Trust {
+    /// It has delivered no block yet.
+    #[default]
+    New,
+    /// It has delivered, and nothing was taken away from it since.
+    Proven,
+    /// It was too slow or too busy, and has delivered nothing since.
+    Lost,
+}
+
+/// How asking for leaves of unknown number goes.
+#[derive(Clone, Copy, Debug)]
+struct Guesses {
+    /// How many are asked for at a time.
+    at_once: usize,
+    /// How many in a row were missing.
+    missed: u32,
+}
+
+impl Default for Guesses {
+    fn default() -> Self {
+        Self {
+            at_once: GUESSES_FIRST,
+            missed: 0,
+        }
+    }
 }
 
 /// What there is of a block at one provider's request.
@@ -89,7 +122,9 @@ impl Provider {
             slot,
             standing: Standing::Ready,
             holdings: Holdings::Everything,
-            member: None,
+            class: Class::Owner,
+            is_near: false,
+            trust: Trust::New,
             link: LinkEstimate::default(),
             cursor: Rank::default(),
             in_flight: BTreeSet::new(),
@@ -104,6 +139,19 @@ impl Provider {
             last_sign: now,
             arriving: BTreeMap::new(),
             here_bytes: 0,
+            guesses: Guesses::default(),
+        }
+    }
+
+    pub(super) fn tier(&self) -> Tier {
+        Tier::of(self.class, self.is_near)
+    }
+
+    /// Its key, if it fetches the root itself.
+    pub(super) fn member(&self) -> Option<u64> {
+        match self.class {
+            Class::Member { key } => Some(key),
+            Class::Owner | Class::Holder => None,
         }
     }
 
@@ -111,16 +159,56 @@ impl Provider {
         1_u64.checked_shl(u32::from(self.slot)).unwrap_or_default()
     }
 
-    /// Whether it may have the block.
-    pub(super) fn may_have(&self, want: &Want) -> bool {
+    /// Whether it says that it has the block.
+    pub(super) fn says_it_has(&self, want: &Want) -> bool {
         want.lacking & self.bit() == 0 && self.holdings.has(want.part)
     }
 
+    /// Whether it may be asked for the block.
+    pub(super) fn may_have(&self, want: &Want) -> bool {
+        self.says_it_has(want)
+            || self.guesses(want)
+                && want.lacking & self.bit() == 0
+                && self.guesses.missed < GUESSES_MISSED_MAX
+    }
+
+    /// Whether a request for the block is a guess: a miss is no fault then.
+    pub(super) fn guesses(&self, want: &Want) -> bool {
+        self.holdings.may_include(want.part)
+    }
+
     /// Whether one more request fits; a first one always does.
-    pub(super) fn takes(&self, charge: u32, config: &PlannerConfig) -> bool {
-        let bytes = self.in_flight_bytes.saturating_add(u64::from(charge));
+    pub(super) fn takes(&self, want: &Want, config: &PlannerConfig) -> bool {
+        let bytes = self.in_flight_bytes.saturating_add(u64::from(want.charge));
         let fits = self.in_flight.is_empty() || bytes <= self.link.window(config);
-        self.in_flight.len() < self.wants_max(config) && fits
+        let most = match self.guesses(want) {
+            true => self.guesses.at_once.min(self.wants_max(config)),
+            false => self.wants_max(config),
+        };
+        self.in_flight.len() < most && fits
+    }
+
+    /// A guess was right.
+    pub(super) fn guessed(&mut self) {
+        self.guesses = Guesses {
+            at_once: self.guesses.at_once.saturating_mul(2),
+            missed: 0,
+        };
+    }
+
+    /// A guess was wrong.
+    pub(super) fn missed(&mut self, now: Duration) {
+        self.last_sign = now;
+        self.watch.reset(now);
+        self.guesses = Guesses {
+            at_once: 1,
+            missed: self.guesses.missed.saturating_add(1),
+        };
+    }
+
+    /// It has other leaves than before: what it was asked for in vain says nothing of these.
+    pub(super) fn guess_anew(&mut self) {
+        self.guesses = Guesses::default();
     }
 
     /// Whether at least half of the window is free, so that requests go out in batches.
@@ -148,6 +236,11 @@ impl Provider {
         self.in_flight_bytes = self.in_flight_bytes.saturating_add(u64::from(charge));
     }
 
+    /// How many bytes of a block are here.
+    pub(super) fn bytes_here(&self, id: WantId) -> u64 {
+        self.arriving.get(&id).map_or(0, |arriving| arriving.bytes)
+    }
+
     /// A request ends, in whatever way.
     pub(super) fn land(&mut self, asked: Asked, charge: u32, now: Duration) {
         self.in_flight.remove(&asked);
@@ -169,6 +262,7 @@ impl Provider {
         self.missing_in_row = 0;
         self.trips = 0;
         self.put_off_since = None;
+        self.trust = Trust::Proven;
         if matches!(self.standing, Standing::Suspect { .. } | Standing::Probing) {
             self.standing = Standing::Ready;
         }
@@ -200,6 +294,7 @@ impl Provider {
     /// It was too slow for a request: one at a time for a while, or until it answers. One that was
     /// on probation rests again.
     pub(super) fn suspect(&mut self, now: Duration, config: &PlannerConfig) {
+        self.trust = Trust::Lost;
         match self.standing {
             Standing::Ready => {
                 let until = now.saturating_add(config.suspect_time);
@@ -212,6 +307,7 @@ impl Provider {
 
     /// Leaves it alone for a time, twice as long as before where nothing came in between.
     pub(super) fn rest(&mut self, time: Duration, now: Duration, config: &PlannerConfig) {
+        self.trust = Trust::Lost;
         let (least, most) = config.rest;
         let factor = 1_u32.checked_shl(self.trips).unwrap_or(u32::MAX);
         let time = time.max(least).saturating_mul(factor).min(most);
@@ -329,6 +425,20 @@ impl Provider {
     pub(super) fn time_to_get(&self, charge: u32, config: &PlannerConfig) -> Duration {
         let bytes = self.owed_bytes().saturating_add(u64::from(charge));
         self.link.time_at_best(bytes, config)
+    }
+
+    /// How long one more block is expected to take, as [`time_to_get`](Self::time_to_get) has it, and
+    /// at least as long again as the oldest request has taken already: a trickle is no answer.
+    pub(super) fn expected_for(&self, charge: u32, now: Duration, cfg: &PlannerConfig) -> Duration {
+        let oldest = self.in_flight.first();
+        let taken = oldest.map_or(Duration::ZERO, |(asked, _)| now.saturating_sub(*asked));
+        self.time_to_get(charge, cfg).max(taken)
+    }
+
+    /// For how long it has owed a block and delivered nothing.
+    pub(super) fn silence(&self, now: Duration) -> Duration {
+        let oldest = self.in_flight.first();
+        oldest.map_or(Duration::ZERO, |(asked, _)| self.silent_since(*asked, now))
     }
 
     /// For how long it has delivered nothing while this request was in flight.

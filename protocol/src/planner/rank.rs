@@ -1,7 +1,8 @@
 //! The order of the queue.
 //!
 //! By [`Order::ById`] it is that of the ids. By [`Order::Swarm`] nodes come first, since they say
-//! what else there is to want; then leaves by how few other fetchers have them. Among these, each
+//! what else there is to want; then leaves that no holder and no other fetcher has, those that only
+//! far ones have, and those that a near one has; of the latter two, those that the fewest have. Among these, each
 //! leaf belongs to one fetcher, its home, by rendezvous hashing over the keys of those that know
 //! each other: a fetcher takes its own leaves first, then those it would be next in line for. So a
 //! swarm asks a source for every leaf about once without a word of agreement, and whoever sees
@@ -11,6 +12,7 @@
 //! Leaves go by runs of [`RUN_LEAVES`], so that they are read and written in order for a while.
 
 use super::config::RUN_LEAVES;
+use super::tier::Tier;
 use super::types::{Order, Part, WantId};
 
 /// A want's place in the queue; less is sooner.
@@ -23,46 +25,66 @@ pub(super) struct Rank {
     pub(super) id: WantId,
 }
 
-/// What kind of want it is, and how many other fetchers have it.
+/// What kind of want it is, and which holders and members have it: how near the nearest of them is,
+/// and how many they are.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Band(u8);
+
+/// The holders and members that have a want.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Held {
+    pub(super) count: u32,
+    /// The cheapest of them; owners, where there is none.
+    pub(super) tier: Tier,
+}
 
 impl Band {
     /// DAG nodes.
     pub(super) const NODES: Self = Self(0);
-    /// Leaves that no other fetcher has.
+    /// Leaves that only owners have.
     pub(super) const UNSHARED: Self = Self(1);
-    /// Leaves that one other fetcher has; those that more have follow.
-    pub(super) const SHARED: Self = Self(2);
+    /// Leaves that one far holder or member has; those that more have follow.
+    pub(super) const FAR: Self = Self(2);
+    /// The same where one of them is near.
+    pub(super) const NEAR: Self = Self(128);
 
-    fn of(part: Part, holders: u32) -> Self {
-        match part {
-            Part::Node => Self::NODES,
-            Part::Leaf(_) | Part::Unnumbered => {
-                let holders = u8::try_from(holders).unwrap_or(u8::MAX);
-                Self(Self::UNSHARED.0.saturating_add(holders))
-            }
-        }
+    fn of(part: Part, held: Held) -> Self {
+        let first = match (part, held.tier) {
+            (Part::Node, _) => return Self::NODES,
+            (_, Tier::Owner) => return Self::UNSHARED,
+            (_, Tier::Far) => Self::FAR,
+            (_, Tier::Near) => Self::NEAR,
+        };
+        let others = held.count.saturating_sub(1).min(COUNT_MAX);
+        Self(first.0.saturating_add(u8::try_from(others).unwrap_or(u8::MAX)))
     }
 
-    pub(super) fn is_shared(self) -> bool {
-        self >= Self::SHARED
+    /// The first band with wants that a provider of that tier may have.
+    pub(super) fn first_of(tier: Tier) -> Self {
+        match tier {
+            Tier::Near => Self::NEAR,
+            Tier::Far => Self::FAR,
+            Tier::Owner => Self::UNSHARED,
+        }
     }
 }
 
+/// More holders than this are not told apart; there are never more than
+/// [`PROVIDERS_MAX`](super::PROVIDERS_MAX).
+const COUNT_MAX: u32 = 100;
+
 impl Rank {
-    /// The rank of a want that `holders` other fetchers have, where `members` are the keys of the
-    /// fetchers that are known.
+    /// The rank of a want, where `members` are the keys of the fetchers that are known.
     pub(super) fn new(
         order: Order,
         (id, part): (WantId, Part),
-        holders: u32,
+        held: Held,
         members: &[u64],
     ) -> Self {
         let Order::Swarm { key } = order else {
             return Self {
                 id,
-                ..Self::start_of(Band::SHARED)
+                ..Self::start_of(Band::NEAR)
             };
         };
         let number = match part {
@@ -81,7 +103,7 @@ impl Rank {
         let place = number.checked_rem(RUN_LEAVES).unwrap_or_default();
         let turn = greatest << 32 | place;
         Self {
-            band: Band::of(part, holders),
+            band: Band::of(part, held),
             home,
             turn: if home == 0 { turn } else { !turn },
             id,
@@ -98,6 +120,16 @@ impl Rank {
         }
     }
 
+    /// The next rank that a provider of that tier has to look at, when it does not have the leaf at
+    /// this one. What a holder or member says it has is in a band of its tier or of a cheaper one.
+    pub(super) fn next_for(self, tier: Tier, part: Part) -> Self {
+        let first = Self::start_of(Band::first_of(tier));
+        match part {
+            Part::Leaf(_) if self.band > Band::NODES && self < first => first,
+            _ => self.next(),
+        }
+    }
+
     /// The rank right behind this one.
     pub(super) fn next(self) -> Self {
         Self {
@@ -107,7 +139,15 @@ impl Rank {
     }
 }
 
-/// How much a fetcher is a run's home: the one with the greatest claim is.
+/// How much a fetcher is the home of a leaf: the one with the greatest claim is.
+pub(super) fn claim_on(part: Part, key: u64) -> u64 {
+    let run = match part {
+        Part::Leaf(leaf) => leaf.checked_div(RUN_LEAVES).unwrap_or_default(),
+        Part::Node | Part::Unnumbered => 0,
+    };
+    claim(key, run)
+}
+
 fn claim(key: u64, run: u64) -> u64 {
     mix(key ^ mix(run))
 }
@@ -126,9 +166,14 @@ mod tests {
 
     use super::*;
 
-    fn rank(key: u64, leaf: u64, holders: u32, members: &[u64]) -> Rank {
+    fn rank(key: u64, leaf: u64, count: u32, members: &[u64]) -> Rank {
+        let tier = if count == 0 { Tier::Owner } else { Tier::Far };
+        ranked(key, leaf, Held { count, tier }, members)
+    }
+
+    fn ranked(key: u64, leaf: u64, held: Held, members: &[u64]) -> Rank {
         let want = (WantId(leaf), Part::Leaf(leaf));
-        Rank::new(Order::Swarm { key }, want, holders, members)
+        Rank::new(Order::Swarm { key }, want, held, members)
     }
 
     #[test]
@@ -158,9 +203,15 @@ mod tests {
 
     #[test]
     fn nodes_come_first_and_what_many_have_last() {
+        let near = |count| Held {
+            count,
+            tier: Tier::Near,
+        };
         let node = (WantId(9), Part::Node);
-        let node = Rank::new(Order::Swarm { key: 1 }, node, 0, &[2]);
+        let node = Rank::new(Order::Swarm { key: 1 }, node, near(1), &[2]);
         let mut ranks = [
+            ranked(1, 2, near(300), &[2]),
+            ranked(1, 6, near(1), &[2]),
             rank(1, 7, 300, &[2]),
             rank(1, 3, 1, &[2]),
             rank(1, 5, 0, &[2]),
@@ -169,7 +220,7 @@ mod tests {
         ];
         ranks.sort_unstable();
         let ids: Vec<u64> = ranks.iter().map(|rank| rank.id.0).collect();
-        assert_eq!(ids, [9, 5, 3, 8, 7]);
+        assert_eq!(ids, [9, 5, 3, 8, 7, 6, 2]);
     }
 
     #[test]

@@ -12,9 +12,10 @@ use crate::exchange::WANTS_PER_MESSAGE_MAX;
 
 use super::config::SCAN_MAX;
 use super::provider::Provider;
-use super::rank::{Band, Rank};
+use super::rank::Rank;
+use super::tier::Tier;
 use super::want::{Flight, WantState};
-use super::{Action, Blame, Planner, ProviderId, Standing, WantId};
+use super::{Action, Blame, Order, Planner, ProviderId, Standing, WantId};
 
 /// After this many moves a want's time grows no further: it is 64 times then.
 const MOVES_MAX: u8 = 6;
@@ -62,8 +63,9 @@ impl Planner {
             return Some(self.now);
         }
         let several = self.providers.len() > 1 && self.wants_in_flight() > 0;
-        // What is left to other fetchers is not left to them for ever.
-        let left = !self.members.is_empty() && !self.queue.is_empty();
+        // What is left to others is not left to them for ever.
+        let others = |it: &Provider| it.tier() < Tier::Owner;
+        let left = !self.queue.is_empty() && self.providers.values().any(others);
         let tick = (several || left).then(|| self.polled.saturating_add(self.config.tick));
         let of_providers = self.providers.values().filter_map(|provider| {
             let wakes_at = match provider.standing {
@@ -175,15 +177,15 @@ impl Planner {
                 **other != holder
                     && provider.standing == Standing::Ready
                     && provider.may_have(want)
-                    && provider.takes(want.charge, &self.config)
+                    && provider.takes(want, &self.config)
             })
             .min_by_key(|(_, provider)| provider.time_to_get(want.charge, &self.config))
             .map(|(other, _)| *other)
     }
 
-    /// Fills the windows from the queue: those of other fetchers before those of sources, which are
-    /// to be spared; providers not measured yet, which have to be; then the fastest first, so that
-    /// the earliest wants come soonest; suspect ones last.
+    /// Fills the windows from the queue: those of near holders and members, of far ones, of owners,
+    /// which are to be spared; of each, providers not measured yet, which have to be; then the
+    /// fastest first, so that the earliest wants come soonest; suspect ones last.
     fn refill(&mut self) {
         if self.queue.is_empty() || self.is_behind() {
             return;
@@ -194,10 +196,9 @@ impl Planner {
             .filter(|(_, provider)| provider.wants_refill(&self.config))
             .map(|(id, provider)| {
                 let is_suspect = provider.standing != Standing::Ready;
-                let is_source = provider.member.is_none();
                 (
                     is_suspect,
-                    is_source,
+                    provider.tier(),
                     provider.link.rate().map(Reverse),
                     *id,
                 )
@@ -210,31 +211,38 @@ impl Planner {
     }
 
     fn fill(&mut self, taker: ProviderId) {
+        // Wants that are left to others, and the place behind the last of them.
+        let (mut left, mut from) = (0, Rank::default());
         while let Some(provider) = self.providers.get_mut(&taker) {
-            let Some(rank) = self.queue.range(provider.cursor..).next().copied() else {
+            let start = provider.cursor.max(from);
+            let Some(rank) = self.queue.range(start..).next().copied() else {
                 return;
             };
             let Some(want) = self.wants.get(&rank.id) else {
                 return;
             };
             if !provider.may_have(want) {
-                // What a fetcher has is shared by that.
-                let skips = rank.band == Band::UNSHARED && provider.member.is_some();
-                provider.cursor = match skips {
-                    true => Rank::start_of(Band::SHARED),
-                    false => rank.next(),
-                };
+                let next = rank.next_for(provider.tier(), want.part);
+                match left {
+                    0 => provider.cursor = next,
+                    _ => from = next,
+                }
                 continue;
             }
-            let charge = want.charge;
-            if !provider.takes(charge, &self.config) || !self.budget_takes(charge) {
+            if !provider.takes(want, &self.config) || !self.budget_takes(want.charge) {
                 return;
             }
-            if !self.is_for(taker, rank) {
-                // Nor is anything behind it: the order is by how much a source is to be spared.
+            if self.is_for(taker, rank) {
+                self.launch(rank.id, taker);
+                continue;
+            }
+            // By the order of a swarm nothing behind it is for this one either: the dearer a provider
+            // is, the farther behind is what it is spared.
+            left += 1;
+            if matches!(self.config.order, Order::Swarm { .. }) || left == SCAN_MAX {
                 return;
             }
-            self.launch(rank.id, taker);
+            from = rank.next();
         }
     }
 
@@ -255,7 +263,7 @@ impl Planner {
             .filter(|(_, provider)| {
                 provider.standing == Standing::Ready && provider.wants_refill(&self.config)
             })
-            .map(|(id, provider)| (Reverse(provider.link.rate()), *id))
+            .map(|(id, it)| (it.tier(), Reverse(it.link.rate()), *id))
             .collect();
         if idle.is_empty() {
             return;
@@ -263,30 +271,36 @@ impl Planner {
         self.relieve_at = self.now.saturating_add(self.config.tick);
         idle.sort_unstable();
         let waits = self.longest_waits();
-        for (_, helper) in idle {
+        for (.., helper) in idle {
             for wait in &waits {
-                if !self.is_much_sooner(helper, wait) {
-                    break;
-                }
                 self.relieve(helper, wait);
             }
         }
     }
 
     fn relieve(&mut self, helper: ProviderId, wait: &Wait) {
-        let (Some(want), Some(provider)) =
-            (self.wants.get(&wait.want), self.providers.get(&helper))
-        else {
+        let (Some(want), Some(provider), Some(holder)) = (
+            self.wants.get(&wait.want),
+            self.providers.get(&helper),
+            self.providers.get(&wait.slowest),
+        ) else {
             return;
         };
         let is_as_it_was =
             want.flights().count() == wait.flights && want.flight_at(wait.slowest).is_some();
-        if !is_as_it_was || want.flight_at(helper).is_some() || !provider.may_have(want) {
+        let can_help = want.flight_at(helper).is_none()
+            && provider.may_have(want)
+            && provider.takes(want, &self.config);
+        if !is_as_it_was || !can_help {
             return;
         }
-        let holder = self.providers.get(&wait.slowest);
-        let has_begun = holder.is_some_and(|holder| holder.has_begun(wait.want));
-        if wait.flights == 1 && !has_begun && self.budget_takes(want.charge) {
+        let has_begun = holder.has_begun(wait.want);
+        if wait.flights == 1 && self.takes_over(provider, holder, wait.time, want) {
+            self.recall(wait.want, wait.slowest);
+            self.taken_over(wait.want);
+        } else if !self.is_worth_relief(provider, wait.time, want) {
+            return;
+        } else if wait.flights == 1 && !has_begun && self.budget_takes(want.charge) {
             self.totals.doubled = self.totals.doubled.saturating_add(1);
         } else {
             self.take_away(wait.want, wait.slowest);
@@ -351,16 +365,6 @@ impl Planner {
             })
     }
 
-    fn is_much_sooner(&self, helper: ProviderId, wait: &Wait) -> bool {
-        let want = self.wants.get(&wait.want);
-        let (Some(provider), Some(want)) = (self.providers.get(&helper), want) else {
-            return false;
-        };
-        let sooner = provider.time_to_get(want.charge, &self.config);
-        wait.time > sooner.saturating_mul(self.config.relief_factor)
-            && provider.takes(want.charge, &self.config)
-    }
-
     fn budget_takes(&self, charge: u32) -> bool {
         let nothing_held = self.held_bytes == 0 && self.budget_bytes > 0;
         nothing_held || self.held_bytes.saturating_add(u64::from(charge)) <= self.budget_bytes
@@ -379,8 +383,7 @@ impl Planner {
         }
         provider.launch(id, want.charge, self.now, &self.config);
         self.held_bytes = self.held_bytes.saturating_add(u64::from(want.charge));
-        let rank = want.rank;
-        self.dequeue(rank, id);
+        self.dequeue(id);
         self.launched.entry(at).or_default().push(id);
     }
 

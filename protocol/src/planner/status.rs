@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Planner, ProviderId, Standing, Tally};
+use super::{Class, Planner, ProviderId, Standing, Tally};
 
 /// A planner's state, for people and for the caller's decisions.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -58,6 +58,10 @@ pub struct Totals {
 pub struct ProviderStatus {
     /// Whose.
     pub id: ProviderId,
+    /// Its class.
+    pub class: Class,
+    /// Whether it is near.
+    pub is_near: bool,
     /// What it may be asked.
     pub standing: Standing,
     /// Its measured payload rate, in bytes per second.
@@ -117,6 +121,8 @@ impl Planner {
             .iter()
             .map(|(id, provider)| ProviderStatus {
                 id: *id,
+                class: provider.class,
+                is_near: provider.is_near,
                 standing: provider.standing,
                 rate: provider.link.rate(),
                 rtt: provider.link.rtt(),

@@ -1,17 +1,20 @@
-//! What a planner makes of other fetchers: who has what, and when a source is spared.
+//! What a planner makes of holders and of other fetchers: who has what, and when an owner is spared.
 //!
-//! A member is a provider that fetches the root itself; it stays one when it has everything. All
-//! others are sources. A source serves everybody, so what a member has, or will soon have, is asked
-//! of a source only where that is much sooner.
+//! A member is a provider that fetches the root itself; it stays one when it has everything. A holder
+//! has what it has. All others are owners. An owner serves everybody, so it is asked for what others
+//! have, or for what members will soon have, only where that is much sooner. Members alone take part
+//! in that future: nothing is left to a holder but what it has.
 
 use std::time::Duration;
 
+use super::config::SCAN_MAX;
 use super::link::time_at;
 use super::provider::Provider;
-use super::rank::Rank;
-use super::types::{Holdings, Order, ProviderId, WantId};
-use super::want::Want;
-use super::{Planner, Refused, Standing};
+use super::rank::{Band, Held, Rank, claim_on};
+use super::tier::Tier;
+use super::types::{Class, Holdings, Order, Part, ProviderId, WantId};
+use super::want::{Want, WantState};
+use super::{Planner, Refused};
 
 /// Over which time the members' inflow is averaged: some updates of their availability.
 const INFLOW_TIME: Duration = Duration::from_secs(4);
@@ -64,13 +67,22 @@ impl Planner {
         if !was_there {
             self.set_availability(id, Holdings::Nothing);
         }
-        if let Some(provider) = self.providers.get_mut(&id) {
-            provider.member = Some(key);
-        }
-        self.members_changed();
-        // Of what it has, all counts as shared now.
-        self.count_holder(id);
+        self.classify(id, Class::Member { key });
         Ok(())
+    }
+
+    /// Says of which class a provider is; one that was just added is an owner.
+    pub fn classify(&mut self, id: ProviderId, class: Class) {
+        let Some(provider) = self.providers.get_mut(&id) else {
+            return;
+        };
+        if std::mem::replace(&mut provider.class, class) == class {
+            return;
+        }
+        provider.cursor = Rank::default();
+        self.tiers_changed();
+        // Of what it has, all counts as shared now, or nothing any more.
+        self.count_holder(id);
     }
 
     /// Says what a provider has; it is not asked again for what it answered to be missing, unless
@@ -87,9 +99,12 @@ impl Planner {
             provider.put_off(self.now, &self.config);
         }
         let completes = provider.holdings == Holdings::Everything && before != provider.holdings;
-        // What it had before it was met did not come in just now.
-        let is_news = before != Holdings::Nothing;
+        // What it had before it was met did not come in just now, nor did what a holder has.
+        let is_news = before != Holdings::Nothing && provider.member().is_some();
         provider.cursor = Rank::default();
+        if before != provider.holdings && provider.member().is_none() {
+            provider.guess_anew();
+        }
         let bit = provider.bit();
         if completes {
             for want in self.wants.values_mut() {
@@ -102,18 +117,18 @@ impl Planner {
         }
     }
 
-    /// Brings it into every want which of them this member has; how many bytes it has that no other
-    /// member had.
+    /// Brings it into every want which of them this holder or member has; how many bytes it has that
+    /// no other one had.
     fn count_holder(&mut self, id: ProviderId) -> u64 {
-        let Some(provider) = self.providers.get(&id).filter(|it| it.member.is_some()) else {
+        let Some(provider) = self.providers.get(&id) else {
             return 0;
         };
-        let bit = provider.bit();
+        let (bit, is_owner) = (provider.bit(), provider.class == Class::Owner);
         let mut news = 0_u64;
         let mut moved = Vec::new();
         for (want_id, want) in &mut self.wants {
             let before = want.held;
-            want.held = match provider.holdings.has(want.part) {
+            want.held = match !is_owner && provider.holdings.has(want.part) {
                 true => want.held | bit,
                 false => want.held & !bit,
             };
@@ -131,24 +146,56 @@ impl Planner {
         news
     }
 
-    /// Which members have a new want.
+    /// Which holders and members have a new want.
     pub(super) fn holders_of(&self, want: &Want) -> u64 {
         self.providers
             .values()
-            .filter(|provider| provider.member.is_some() && provider.may_have(want))
+            .filter(|provider| provider.class != Class::Owner && provider.says_it_has(want))
             .fold(0, |held, provider| held | provider.bit())
     }
 
-    /// The fetchers that are known have changed: so have the homes.
-    pub(super) fn members_changed(&mut self) {
-        let keys = self.providers.values().filter_map(|it| it.member).collect();
+    /// The providers are others, or of other classes: so may be the near ones and the homes.
+    pub(super) fn tiers_changed(&mut self) {
+        let near = self.providers.values().filter(|it| it.tier() == Tier::Near);
+        self.near_slots = near.fold(0, |slots, provider| slots | provider.bit());
+        let members = self.providers.values().filter_map(Provider::member);
+        let keys = members.collect();
         if self.members != keys {
             self.members = keys;
             let ids: Vec<WantId> = self.wants.keys().copied().collect();
             for id in ids {
                 self.rank_anew(id);
             }
+            self.give_way();
         }
+    }
+
+    /// Takes back what owners were asked for before the fetcher knew that it is a near member's, as
+    /// long as there are leaves of its own to ask for instead, and less than half of it has come in.
+    /// What has come in is not lost: whoever is asked next goes on from there.
+    pub(super) fn give_way(&mut self) {
+        let of_own = self.queue.range(Rank::start_of(Band::UNSHARED)..);
+        let of_own = of_own.take_while(|rank| rank.band == Band::UNSHARED && rank.home == 0);
+        let room = of_own.take(SCAN_MAX).count();
+        let owners = self.providers.iter().filter(|(_, it)| it.class == Class::Owner);
+        let of_others = owners.flat_map(|(owner, it)| {
+            let asked = it.in_flight.iter().map(|(_, id)| *id);
+            asked.filter(|id| self.gives_way(it, *id)).map(|id| (*owner, id))
+        });
+        for (owner, id) in of_others.take(room).collect::<Vec<_>>() {
+            self.recall(id, owner);
+            self.enqueue_if_queued(id);
+        }
+    }
+
+    fn gives_way(&self, owner: &Provider, id: WantId) -> bool {
+        self.wants.get(&id).is_some_and(|want| {
+            want.rank.band == Band::UNSHARED
+                && want.rank.home > 0
+                && self.is_home_near(want)
+                && matches!(want.state, WantState::InFlight(_))
+                && owner.bytes_here(id) < u64::from(want.charge) / 2
+        })
     }
 
     /// Puts a want where it belongs in the queue, if it is there.
@@ -156,64 +203,71 @@ impl Planner {
         let Some(want) = self.wants.get_mut(&id) else {
             return;
         };
-        let holders = (want.held & !want.lacking).count_ones();
-        let rank = Rank::new(self.config.order, (id, want.part), holders, &self.members);
-        let before = std::mem::replace(&mut want.rank, rank);
-        if before != rank && self.queue.contains(&before) {
-            self.dequeue(before, id);
+        let held = held_by(want, self.near_slots);
+        let rank = Rank::new(self.config.order, (id, want.part), held, &self.members);
+        if (want.rank, want.tier) == (rank, held.tier) {
+            return;
+        }
+        let was_queued = self.dequeue(id);
+        if let Some(want) = self.wants.get_mut(&id) {
+            (want.rank, want.tier) = (rank, held.tier);
+        }
+        if was_queued {
             self.enqueue(id);
         }
     }
 
-    /// Whether a source is to be asked for this want, or whether that is left to the members.
+    /// Whether a provider is to be asked for this want, or whether that is left to others.
     pub(super) fn is_for(&self, id: ProviderId, rank: Rank) -> bool {
         let (Some(provider), Some(want)) = (self.providers.get(&id), self.wants.get(&rank.id))
         else {
             return false;
         };
-        let is_spared = matches!(self.config.order, Order::Swarm { .. })
-            && provider.member.is_none()
-            && !self.members.is_empty();
-        if !is_spared {
-            return true;
+        let tier = provider.tier();
+        if want.tier < tier {
+            return self.is_worth_its_price(provider, want);
         }
-        if rank.band.is_shared() {
-            return self.is_sooner_than_holders(provider, want);
-        }
-        rank.home == 0 || self.is_sooner_than_homes(provider, want)
+        let is_left_to_homes = matches!(self.config.order, Order::Swarm { .. })
+            && tier == Tier::Owner
+            && rank.home > 0;
+        !is_left_to_homes || self.is_sooner_than_homes(provider, want)
     }
 
-    /// Whether a source is asked for what another fetcher is the home of: freely where it is faster
-    /// than all of them, one by one where it would take them long to get through.
-    fn is_sooner_than_homes(&self, source: &Provider, want: &Want) -> bool {
+    /// Whether an owner is asked for what another fetcher is the home of: freely where it is faster
+    /// than all of them, one by one where it would take them long to get through. A near home is
+    /// given its time as long as anything comes in: it may share a line with this fetcher.
+    fn is_sooner_than_homes(&self, owner: &Provider, want: &Want) -> bool {
         let inflow = self.inflow.rate(self.now);
-        if source.link.rate().is_none_or(|rate| inflow < rate) {
+        let is_faster = owner.link.rate().is_none_or(|rate| inflow < rate);
+        if is_faster && (inflow == 0 || !self.is_home_near(want)) {
             return true;
         }
-        let wait = time_at(inflow, self.queued_bytes.saturating_sub(self.shared_bytes));
-        source.in_flight.is_empty() && self.is_much_sooner_than(wait, source, want)
+        let wait = time_at(inflow, self.queued.unshared());
+        let sooner = owner.time_to_get(want.charge, &self.config);
+        owner.in_flight.is_empty() && wait > sooner.saturating_mul(self.config.relief_factor)
     }
+}
 
-    fn is_much_sooner_than(&self, wait: Duration, source: &Provider, want: &Want) -> bool {
-        let sooner = source.time_to_get(want.charge, &self.config);
-        wait > sooner.saturating_mul(self.config.relief_factor)
+impl Planner {
+    fn is_home_near(&self, want: &Want) -> bool {
+        let claim = |it: &&Provider| it.member().map(|key| claim_on(want.part, key));
+        let home = self.providers.values().max_by_key(claim);
+        home.is_some_and(|home| home.tier() == Tier::Near)
     }
+}
 
-    /// Whether a source delivers a want much sooner than those that have it come to it.
-    fn is_sooner_than_holders(&self, source: &Provider, want: &Want) -> bool {
-        let ready = |provider: &&Provider| {
-            provider.member.is_some() && provider.standing == Standing::Ready
-        };
-        let mut members = self.providers.values().filter(ready);
-        let held = want.held & !want.lacking;
-        if !members.clone().any(|member| member.bit() & held != 0) {
-            return true;
-        }
-        let rate = members.try_fold(0_u64, |sum, member| {
-            let rate = member.link.rate().unwrap_or(self.config.rate_assumed);
-            sum.checked_add(rate)
-        });
-        let wait = time_at(rate.unwrap_or(u64::MAX), self.shared_bytes);
-        self.is_much_sooner_than(wait, source, want)
+/// The holders and members that have a want. Of nodes it is not asked: they are small, and whoever
+/// answers first is the best.
+pub(super) fn held_by(want: &Want, near_slots: u64) -> Held {
+    let held = want.held & !want.lacking;
+    let tier = match want.part {
+        Part::Node => Tier::Owner,
+        _ if held & near_slots != 0 => Tier::Near,
+        _ if held != 0 => Tier::Far,
+        _ => Tier::Owner,
+    };
+    Held {
+        count: held.count_ones(),
+        tier,
     }
 }

@@ -13,6 +13,21 @@ pub struct ProviderId(pub u32);
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct WantId(pub u64);
 
+/// What kind of provider it is, and so who is asked before whom: members and holders before owners,
+/// and among these near ones before far ones.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Class {
+    /// It has the root by itself and serves everybody: it is spared.
+    Owner,
+    /// It keeps a copy of the root, or of a part of it, and fetches nothing.
+    Holder,
+    /// It fetches the root itself: what it has grows.
+    Member {
+        /// What stands for it, as [`Order::Swarm`] has it.
+        key: u64,
+    },
+}
+
 /// What a provider says it has of the root.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Holdings {
@@ -25,13 +40,22 @@ pub enum Holdings {
 }
 
 impl Holdings {
-    /// Whether the block may be asked for. Who has no leaf has none of the nodes above them.
+    /// Whether it says that it has the block. Who has no leaf has none of the nodes above them.
     pub(super) fn has(&self, part: Part) -> bool {
         match (self, part) {
             (Self::Everything, _) => true,
             (Self::Leaves(ranges), Part::Node) => !ranges.is_empty(),
             (Self::Leaves(ranges), Part::Leaf(leaf)) => ranges.contains(leaf),
             (Self::Leaves(_), Part::Unnumbered) | (Self::Nothing, _) => false,
+        }
+    }
+
+    /// Whether it may have the block although it does not say so: some leaves are there, and nobody
+    /// knows which number this one has.
+    pub(super) fn may_include(&self, part: Part) -> bool {
+        match (self, part) {
+            (Self::Leaves(ranges), Part::Unnumbered) => !ranges.is_empty(),
+            _ => false,
         }
     }
 }
@@ -43,7 +67,8 @@ pub enum Part {
     Node,
     /// The leaf of this number, counted in the order of the whole DAG.
     Leaf(u64),
-    /// A leaf whose number is not known: only who has everything is taken to have it.
+    /// A leaf whose number is not known: a provider of everything is taken to have it, one of a part
+    /// is asked on the chance.
     Unnumbered,
 }
 

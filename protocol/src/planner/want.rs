@@ -11,6 +11,7 @@
 use std::time::Duration;
 
 use super::rank::Rank;
+use super::tier::Tier;
 use super::types::{Part, ProviderId, WantId};
 
 /// One request on its way.
@@ -43,14 +44,18 @@ pub(super) struct Want {
     pub(super) part: Part,
     /// The providers, by slot, that said they lack it.
     pub(super) lacking: u64,
-    /// The other fetchers, by slot, that say they have it.
+    /// The holders and members, by slot, that say they have it.
     pub(super) held: u64,
+    /// The cheapest of these; owners, where there is none.
+    pub(super) tier: Tier,
     /// Its place in the queue, while it is queued.
     pub(super) rank: Rank,
     /// What a request for it counts for in windows and budget, in bytes.
     pub(super) charge: u32,
     /// How often it was moved away from a provider; every move doubles the next one's time.
     pub(super) moves: u8,
+    /// A cheaper provider took it over from a dearer one; that happens once.
+    pub(super) is_taken_over: bool,
 }
 
 impl Want {

@@ -13,7 +13,7 @@ use shoal_protocol::{
     address::{Cid, Digest},
     dht,
     exchange::{
-        self, Availability, HINT_ADDRESSES_MAX, HINT_PEERS_MAX, List, Missing, PeerHint, Request,
+        self, Availability, HINT_ADDRESSES_MAX, HINT_PEERS_MAX, List, Missing, PeerClass, PeerHint, Request,
         Response,
     },
 };
@@ -239,7 +239,7 @@ impl Serving {
             Manner::Empty => Availability::Absent,
             _ => Availability::Complete,
         };
-        send(&writer, &Response::Status(has), &[]).await?;
+        send(&writer, &Response::status(has), &[]).await?;
         let talking = talk(
             self.stock.clone(),
             StdRng::from_rng(&mut self.dice),
@@ -376,7 +376,7 @@ async fn talk(stock: Stock, mut dice: StdRng, writer: &Writer) -> io::Result<()>
         }
         let mut frames = Vec::new();
         for _ in 0..REPEATS {
-            let same = Response::Status(Availability::Complete);
+            let same = Response::status(Availability::Complete);
             exchange::encode(&same, &mut frames).map_err(io::Error::other)?;
         }
         let mut writer = writer.lock().await;
@@ -395,6 +395,7 @@ fn nobody(dice: &mut StdRng) -> PeerHint {
     let addresses = List::first_of(addresses.collect::<Vec<_>>());
     PeerHint {
         peer: List::first_of(junk::nobody(dice).to_bytes()),
+        class: PeerClass::Holder,
         addresses,
     }
 }

@@ -1,4 +1,4 @@
-//! The exchange behaviour: opens streams of `/shoal/<network>/exchange/2` on chosen connections and
+//! The exchange behaviour: opens streams of `/shoal/<network>/exchange/3` on chosen connections and
 //! gives inbound ones away.
 //!
 //! Owns which connections there are and which are kept as neighbours. It does not dial, it does not

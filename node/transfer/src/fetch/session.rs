@@ -355,7 +355,7 @@ impl Worker {
 
     async fn read(&self, mut reader: Reader) -> SessionEnd {
         let first = match within(STATUS_TIMEOUT, read_response(&mut reader)).await {
-            Some(Ok(first @ (Response::Status(_) | Response::Close(_)))) => first,
+            Some(Ok(first @ (Response::Status { .. } | Response::Close(_)))) => first,
             Some(Ok(_)) => return violation("the first answer is not a status"),
             Some(Err(end)) => return end,
             None => return SessionEnd::Lost("no answer to the opening message".into()),
@@ -377,7 +377,7 @@ impl Worker {
 
     async fn handle(&self, reader: &mut Reader, response: Response) -> Result<(), SessionEnd> {
         let event = match response {
-            Response::Status(availability) => SessionEvent::Available(availability),
+            Response::Status { availability, .. } => SessionEvent::Available(availability),
             Response::Hint { peers } => SessionEvent::Hint(peers.into_vec()),
             Response::Missing { id, why } => match self.take(id)? {
                 // Nobody waits for it.

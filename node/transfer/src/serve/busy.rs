@@ -25,7 +25,7 @@ pub(super) async fn say(
     retry_after: Duration,
 ) -> Result<(), Ended> {
     let retry_after_ms = u32::try_from(retry_after.as_millis()).unwrap_or(u32::MAX);
-    let busy = Response::Status(Availability::Busy { retry_after_ms });
+    let busy = Response::status(Availability::Busy { retry_after_ms });
     let mut frames = Vec::new();
     for message in [Some(busy), news.hint().await].into_iter().flatten() {
         encode(&message, &mut frames);

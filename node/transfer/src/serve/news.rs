@@ -11,7 +11,8 @@ use shoal_net::Net;
 use shoal_protocol::{
     address::Cid,
     exchange::{
-        Availability, HINT_ADDRESSES_MAX, HINT_PEERS_MAX, LeafRanges, List, PeerHint, Response,
+        Availability, HINT_ADDRESSES_MAX, HINT_PEERS_MAX, LeafRanges, List, PeerClass, PeerHint,
+        Response,
     },
 };
 use shoal_store::Library;
@@ -73,7 +74,7 @@ impl News {
         let mut messages = Vec::new();
         if self.said.as_ref() != Some(&availability) {
             self.said = Some(availability.clone());
-            messages.push(Response::Status(availability));
+            messages.push(Response::status(availability));
         }
         if self.is_served() {
             messages.extend(self.hint().await);
@@ -83,7 +84,7 @@ impl News {
 
     /// What was said last of what there is: said again, it tells a client that its wants wait.
     pub(super) fn again(&self) -> Option<Response> {
-        self.said.clone().map(Response::Status)
+        self.said.clone().map(Response::status)
     }
 
     /// Whether there is anything of the root, as far as was said.
@@ -130,6 +131,8 @@ impl News {
                     .take(HINT_ADDRESSES_MAX);
                 Some(PeerHint {
                     peer: List::try_from(peer.to_bytes()).ok()?,
+                    // It asked this node for the root.
+                    class: PeerClass::Member,
                     addresses: List::first_of(addresses),
                 })
             })

@@ -95,7 +95,7 @@ mod tests {
     fn conversation() -> Vec<u8> {
         let block = |id, len| encoded(&Response::Block { id, len });
         [
-            encoded(&Response::Status(Availability::Complete)),
+            encoded(&Response::status(Availability::Complete)),
             block(1, 10),
             exchange::piece_head(7).to_vec(),
             vec![1; 7],
@@ -110,7 +110,7 @@ mod tests {
             exchange::piece_head(5).to_vec(),
             vec![3; 5],
             exchange::piece_head(0).to_vec(),
-            encoded(&Response::Status(Availability::Gone)),
+            encoded(&Response::status(Availability::Gone)),
         ]
         .concat()
     }

@@ -8,10 +8,12 @@
 
 mod audit;
 mod behind;
+mod crowd;
 mod members;
 mod simulation;
 mod slow;
 mod swarm;
+mod tiers;
 
 use super::*;
 use crate::exchange::{LeafRanges, WANTS_OUTSTANDING_MAX, WANTS_PER_MESSAGE_MAX};

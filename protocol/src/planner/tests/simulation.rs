@@ -46,6 +46,16 @@ struct Behaviour {
     one_way: Duration,
     /// It has this part of the leaves, or all.
     holds: Option<std::ops::Range<u64>>,
+    /// What it says it is, and whether it is near.
+    claim: Claim,
+    is_near: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Claim {
+    Owner,
+    Holder,
+    Member,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -281,15 +291,21 @@ impl World {
     }
 
     fn join(&mut self, id: ProviderId) {
-        let holds = self.providers[&id].behaviour.holds.clone();
-        let added = match holds {
-            Some(_) => self.planner.add_member(id, u64::from(id.0), self.now),
-            None => self.planner.add_provider(id, self.now),
-        };
-        if added.is_err() {
+        let behaviour = self.providers[&id].behaviour.clone();
+        if self.planner.add_provider(id, self.now).is_err() {
             return;
         }
+        let class = match behaviour.claim {
+            Claim::Owner => Class::Owner,
+            Claim::Holder => Class::Holder,
+            Claim::Member => Class::Member {
+                key: u64::from(id.0),
+            },
+        };
+        self.planner.classify(id, class);
+        self.planner.set_near(id, behaviour.is_near);
         self.audit.joined(id).unwrap();
+        let holds = behaviour.holds;
         if let Some(holds) = holds {
             let ranges = LeafRanges::new(vec![holds.clone()]).unwrap();
             self.planner.set_availability(id, Holdings::Leaves(ranges));
@@ -396,7 +412,13 @@ fn honest(bytes_per_second: u64, one_way: Duration) -> Behaviour {
         bytes_per_second,
         one_way,
         holds: None,
+        claim: Claim::Owner,
+        is_near: false,
     }
+}
+
+fn any_claim() -> impl Strategy<Value = Claim> {
+    prop::sample::select(vec![Claim::Owner, Claim::Holder, Claim::Member])
 }
 
 fn any_behaviour() -> impl Strategy<Value = Behaviour> {
@@ -418,14 +440,17 @@ fn any_behaviour() -> impl Strategy<Value = Behaviour> {
         50_000..50_000_000_u64,
         0..200_u64,
         holds,
+        (any_claim(), any::<bool>()),
     )
         .prop_map(
-            |(fault, after, bytes_per_second, one_way, holds)| Behaviour {
+            |(fault, after, bytes_per_second, one_way, holds, (claim, is_near))| Behaviour {
                 fault,
                 after,
                 bytes_per_second,
                 one_way: ms(one_way),
                 holds: holds.map(|(start, len)| start..start + len),
+                claim,
+                is_near,
             },
         )
 }
@@ -446,10 +471,11 @@ proptest! {
         sizes in any_sizes(),
         budget in prop_oneof![Just(64_u64 << 20), (4_u64 << 20)..(8 << 20)],
         order in prop_oneof![Just(Order::ById), Just(Order::Swarm { key: 99 })],
+        (claim, is_near) in (any_claim(), any::<bool>()),
     ) {
         let honest_id = ProviderId(others.len() as u32);
         let mut behaviours = others;
-        behaviours.push(honest(rate, ms(one_way)));
+        behaviours.push(Behaviour { claim, is_near, ..honest(rate, ms(one_way)) });
         let honest_ids: Vec<ProviderId> = behaviours
             .iter()
             .enumerate()
@@ -467,6 +493,37 @@ proptest! {
         }
     }
 }
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(50))]
+
+    /// Whoever says that it is a near holder is asked first. When it then is slow or silent, that
+    /// costs the fetch a few seconds and no more, however many they are.
+    #[test]
+    fn a_liar_gains_nothing_but_being_asked_first(
+        faults in prop::collection::vec(
+            prop::sample::select(vec![Fault::Stalls, Fault::Drips, Fault::Trickles, Fault::Busy]),
+            1..8,
+        ),
+        after in 0..4_usize,
+        claim in prop::sample::select(vec![Claim::Holder, Claim::Member]),
+        rate in 1_000_000..20_000_000_u64,
+        order in prop_oneof![Just(Order::ById), Just(Order::Swarm { key: 99 })],
+    ) {
+        let liar = |fault| Behaviour { fault, after, claim, is_near: true, ..honest(20_000_000, ms(5)) };
+        let mut behaviours: Vec<Behaviour> = faults.into_iter().map(liar).collect();
+        behaviours.push(honest(rate, ms(80)));
+        let alone = World::new(vec![honest(rate, ms(80))], vec![MIB; 100], 64 << 20, order)
+            .run(Duration::from_secs(10_000));
+        let mut world = World::new(behaviours, vec![MIB; 100], 64 << 20, order);
+        let took = world.run(Duration::from_secs(10_000));
+        prop_assert!(took <= alone.mul_f64(1.2) + LIES_COST, "{took:?}, alone {alone:?}");
+    }
+}
+
+/// What lies may cost a fetch: the credit of a liar, and the time in which a rate fades that was
+/// high once and is next to nothing now.
+const LIES_COST: Duration = Duration::from_secs(20);
 
 /// Runs one transfer and tells how long it took.
 fn run(behaviours: Vec<Behaviour>, chunks: usize) -> (Duration, World) {

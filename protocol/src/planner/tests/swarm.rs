@@ -38,6 +38,8 @@ struct Setting {
     /// Whether the source gives its line in turns, and knows its rate.
     turns: bool,
     knows_rate: bool,
+    /// Whether the fetchers are near each other.
+    near: bool,
 }
 
 const EIGHT: Setting = Setting {
@@ -50,6 +52,7 @@ const EIGHT: Setting = Setting {
     by_id: false,
     turns: false,
     knows_rate: false,
+    near: false,
 };
 
 /// Four chunks for eight fetchers, from a source with 100 KB/s that gives its line in turns.
@@ -299,9 +302,10 @@ impl Swarm {
             Event::Acquainted(client) => {
                 for other in (1..self.nodes.len()).filter(|other| *other != client) {
                     let id = ProviderId(other as u32);
-                    self.planner(client)
-                        .add_member(id, key(other), now)
-                        .unwrap();
+                    let near = self.setting.near;
+                    let planner = self.planner(client);
+                    planner.add_member(id, key(other), now).unwrap();
+                    planner.set_near(id, near);
                 }
                 self.poll(client);
             }
@@ -465,6 +469,12 @@ fn a_swarm_takes_little_more_than_one_copy_from_a_slow_source() {
         );
     };
     check("eight", EIGHT, 1.15, 1.15);
+    let near = Setting {
+        near: true,
+        ..EIGHT
+    };
+    // What gives way is sent all the same here: servers have read it already.
+    check("eight near each other", near, 1.25, 1.25);
     let thin = Setting {
         fetcher_rate: 6_250_000,
         ..EIGHT
@@ -517,6 +527,8 @@ fn a_fast_source_is_used_to_its_rate() {
     let (took, _) = Swarm::new(fast).run();
     let everything = 8.0 * 256.0 * f64::from(MIB) / 500_000_000.0;
     assert!(took.as_secs_f64() < 1.5 * everything, "{took:?}");
+    let (took, _) = Swarm::new(Setting { near: true, ..fast }).run();
+    assert!(took.as_secs_f64() < 1.5 * everything, "near: {took:?}");
 }
 
 #[test]

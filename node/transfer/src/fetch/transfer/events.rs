@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use libp2p::{Multiaddr, PeerId};
 use shoal_protocol::{
     exchange::{Availability, Missing, PeerHint},
-    planner::{Action, Arrival, Blame, Holdings, ProviderId, Refused, Removal, WantId},
+    planner::{Action, Arrival, Blame, Class, Holdings, ProviderId, Refused, Removal, WantId},
 };
 use tracing::Instrument as _;
 
@@ -181,7 +181,15 @@ impl Transfer {
                 let added = self.add_member(provider);
                 return self.handle_holdings(provider, added, Holdings::Leaves(ranges));
             }
-            Availability::Partial { .. } => Answer::PartOnly,
+            Availability::Held { ranges } if ranges.is_all() => {
+                let added = self.add_holder(provider);
+                return self.handle_holdings(provider, added, Holdings::Everything);
+            }
+            Availability::Held { ranges } if self.setup.is_whole => {
+                let added = self.add_holder(provider);
+                return self.handle_holdings(provider, added, Holdings::Leaves(ranges));
+            }
+            Availability::Partial { .. } | Availability::Held { .. } => Answer::PartOnly,
             Availability::Absent => Answer::Absent,
             Availability::Gone => Answer::Gone,
             Availability::Busy { retry_after_ms } => {
@@ -190,6 +198,12 @@ impl Transfer {
             }
         };
         self.drop_session(provider, answer);
+    }
+
+    fn add_holder(&mut self, provider: ProviderId) -> Result<(), Refused> {
+        self.planner.add_provider(provider, self.now())?;
+        self.planner.classify(provider, Class::Holder);
+        Ok(())
     }
 
     fn add_member(&mut self, provider: ProviderId) -> Result<(), Refused> {
