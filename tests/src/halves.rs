@@ -257,7 +257,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 /// Rows that are forgotten with the peer.
-struct NoLog;
+pub(crate) struct NoLog;
 
 impl KvLog for NoLog {
     fn load(&self, _visit: &mut dyn FnMut(&[u8], &[u8])) -> io::Result<()> {

@@ -4,6 +4,7 @@
 //! through [`Daemon::run`] and come back with their exit code and JSON. Waiting is for events, with
 //! deadlines that only a broken build meets.
 
+pub mod asker;
 pub mod dice;
 pub mod evil;
 pub mod forger;

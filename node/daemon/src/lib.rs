@@ -457,6 +457,9 @@ fn open(
         doubts.note(&event);
         observed.library(&event);
     })?;
+    for share in transfers.unserved() {
+        library.set_served(share, false);
+    }
     let keypair = shoal_net::identity::load_or_create(&home)
         .map_err(|error| NodeError::Identity(error.to_string()))?;
     Ok(Opened {

@@ -150,7 +150,8 @@ impl Offers {
         let key = root.digest().map(|digest| dht::key(&digest));
         // One share of a root is enough, whatever became of another; so is a fetch's part of it.
         let announces_parts = self.announces == Announces::Everything;
-        let part_key = key.filter(|_| announces_parts && swarms.offers(root));
+        let may_announce = announces_parts && !library.is_concealed(root);
+        let part_key = key.filter(|_| may_announce && swarms.offers(root));
         let announced = shares.iter().find_map(|share| self.announced_key(share));
         match (announced.or(part_key), key) {
             (Some(key), _) => {

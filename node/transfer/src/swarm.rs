@@ -182,6 +182,11 @@ impl Member {
         }
     }
 
+    /// The root's marks are known, or others than before.
+    pub(crate) fn marks_changed(&self) {
+        (self.swarms.on_change)(&self.root);
+    }
+
     /// Whether somebody is to be kept up to date, or nobody was told of anything yet.
     pub(crate) fn is_asked(&self) -> bool {
         self.landed.receiver_count() > 0 || self.landed.borrow().is_empty()

@@ -23,7 +23,7 @@ mod sweep;
 mod tests;
 mod unshare;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use shoal_protocol::address::Cid;
@@ -72,6 +72,8 @@ struct Inner {
 struct View {
     shares: HashMap<ShareId, Arc<ShareRecord>>,
     roots: HashMap<Cid, Vec<ShareId>>,
+    /// Those that no peer may read from.
+    unserved: HashSet<ShareId>,
 }
 
 /// A change of what this node offers.
@@ -270,6 +272,39 @@ impl Library {
         Ok(record)
     }
 
+    /// Says whether peers may read from a share; unless something else is said, they may. It is not
+    /// kept: whoever keeps why says it again after each start, before anybody is served.
+    pub fn set_served(&self, id: ShareId, is_served: bool) {
+        self.inner.change_view(|view| match is_served {
+            true => view.unserved.remove(&id),
+            false => view.unserved.insert(id),
+        });
+    }
+
+    /// Takes note that a share is not to be announced. It is told as a change of it.
+    pub fn conceal(&self, id: ShareId) -> Result<(), StoreError> {
+        let _changes = self.inner.changing();
+        let Some(share) = self.share(id).filter(|share| share.announce) else {
+            return Ok(());
+        };
+        let record = ShareRecord {
+            announce: false,
+            ..share.as_ref().clone()
+        };
+        let record = self.inner.replace(self.inner.store.batch(), record, true)?;
+        if record.is_listed() {
+            self.inner.tell(LibraryEvent::Changed(record));
+        }
+        Ok(())
+    }
+
+    /// Whether there is something of the root, and it is not to be announced: no share of it is.
+    #[must_use]
+    pub fn is_concealed(&self, root: &Cid) -> bool {
+        let shares = self.shares_of(root);
+        !shares.is_empty() && shares.iter().all(|share| !share.announce)
+    }
+
     /// Gives up a share that was never offered, staging or landing; its rows go in the background.
     ///
     /// Rows that are committed for it after this are never collected, so whoever writes them stops
@@ -373,6 +408,16 @@ impl Inner {
 }
 
 impl View {
+    fn is_served(&self, id: ShareId) -> bool {
+        self.shares.contains_key(&id) && !self.unserved.contains(&id)
+    }
+
+    /// Whether it is a share of that root that peers may read from.
+    fn is_served_for(&self, id: ShareId, root: &Cid) -> bool {
+        let share = self.shares.get(&id);
+        share.is_some_and(|share| share.root == *root) && self.is_served(id)
+    }
+
     fn insert(&mut self, share: Arc<ShareRecord>) {
         let ids = self.roots.entry(share.root.clone()).or_default();
         if !ids.contains(&share.id) {
@@ -382,6 +427,7 @@ impl View {
     }
 
     fn remove(&mut self, id: ShareId) {
+        self.unserved.remove(&id);
         let Some(share) = self.shares.remove(&id) else {
             return;
         };

@@ -126,9 +126,10 @@ impl Library {
     /// Reads the block `want` into `out`, which then holds exactly its bytes, or nothing after an
     /// error.
     ///
-    /// Files of shares of `root` are preferred. What is handed out matches `want` as far as
-    /// anything short of hashing it can tell; receivers hash it. A buffer that is passed in again
-    /// saves clearing memory.
+    /// With a `root` it is read for a peer that asks about that root: a share of that root has to hold
+    /// the block, and only shares that are [served](Library::set_served) are read, those of the root
+    /// first. What is handed out matches `want` as far as anything short of hashing it can tell;
+    /// receivers hash it. A buffer that is passed in again saves clearing memory.
     pub fn read(
         &self,
         want: &Digest,
@@ -155,13 +156,16 @@ impl Library {
         found
     }
 
-    /// How long a block is, without looking at files; none when it is not held here.
+    /// How long a block is, without looking at files; none when it is not held here, or not for
+    /// those who ask about `root`.
     pub fn block_bytes(
         &self,
         want: &Digest,
         root: Option<&Cid>,
     ) -> Result<Option<usize>, StoreError> {
-        if let Some(node) = self.inner.store.block(want)? {
+        if let Some(node) = self.inner.store.block(want)?
+            && self.is_readable_node(want, root)?
+        {
             return Ok(Some(node.len()));
         }
         let candidates = self.candidates(want, root)?;
@@ -176,7 +180,7 @@ impl Library {
         cut: Cut,
         out: &mut Vec<u8>,
     ) -> Result<Found, ReadError> {
-        if let Some(block_bytes) = self.read_node(want, cut, out)? {
+        if let Some(block_bytes) = self.read_node(want, root, cut, out)? {
             return Ok(Found {
                 kind: BlockKind::Node,
                 block_bytes,
@@ -213,7 +217,7 @@ impl Library {
 
     /// Whether [`read`](Self::read) would find a place to try, without looking at files.
     pub fn has(&self, want: &Digest) -> Result<bool, StoreError> {
-        if self.is_readable_node(want)? && self.inner.store.has_block(want)? {
+        if self.is_readable_node(want, None)? && self.inner.store.has_block(want)? {
             return Ok(true);
         }
         let candidates = self.candidates(want, None)?;
@@ -226,13 +230,14 @@ impl Library {
     fn read_node(
         &self,
         want: &Digest,
+        root: Option<&Cid>,
         cut: Cut,
         out: &mut Vec<u8>,
     ) -> Result<Option<usize>, StoreError> {
         let Some(mut block) = self.inner.store.block(want)? else {
             return Ok(None);
         };
-        if !self.is_readable_node(want)? {
+        if !self.is_readable_node(want, root)? {
             return Ok(None);
         }
         let block_bytes = block.len();
@@ -241,21 +246,29 @@ impl Library {
         Ok(Some(block_bytes))
     }
 
-    fn is_readable_node(&self, want: &Digest) -> Result<bool, StoreError> {
+    fn is_readable_node(&self, want: &Digest, root: Option<&Cid>) -> Result<bool, StoreError> {
         for holder in self.inner.store.shares_of_block(want).take(ROWS_MAX) {
             let holder = holder?;
-            if self.inner.view(|view| view.shares.contains_key(&holder)) {
+            let may_be_read = self.inner.view(|view| match root {
+                None => view.shares.contains_key(&holder),
+                Some(root) => view.is_served_for(holder, root),
+            });
+            if may_be_read {
                 return Ok(true);
             }
         }
         Ok(false)
     }
 
-    /// The readable places of a chunk, those of `root` first.
+    /// The readable places of a chunk. For those who ask about a root, they are those of served
+    /// shares, that root's first, and none unless that root has the chunk: what else lies here is
+    /// nothing to them. A chunk that lies in thousands of places tells nothing about any of them.
     fn candidates(&self, want: &Digest, root: Option<&Cid>) -> Result<Vec<Candidate>, StoreError> {
         let store = &self.inner.store;
         let mut candidates = Vec::new();
+        let (mut rows, mut is_of_root) = (0, root.is_none());
         for location in store.locations(want).take(ROWS_MAX) {
+            rows += 1;
             let location = location?;
             let Some(row) = store.file(location.file)? else {
                 continue;
@@ -263,14 +276,24 @@ impl Library {
             let Some(share) = self.share(row.share) else {
                 continue;
             };
-            candidates.push(Candidate {
-                location,
-                row,
-                share,
-            });
-            if candidates.len() == CANDIDATES_MAX {
+            if root.is_some() && !self.inner.view(|view| view.is_served(share.id)) {
+                continue;
+            }
+            let is_own = root.is_some_and(|root| share.root == *root);
+            is_of_root |= is_own;
+            if is_own || candidates.len() < CANDIDATES_MAX {
+                candidates.push(Candidate {
+                    location,
+                    row,
+                    share,
+                });
+            }
+            if is_of_root && candidates.len() >= CANDIDATES_MAX {
                 break;
             }
+        }
+        if !is_of_root && rows < ROWS_MAX {
+            return Ok(Vec::new());
         }
         candidates.sort_by_key(|candidate| root != Some(&candidate.share.root));
         Ok(candidates)

@@ -15,6 +15,8 @@ use libp2p::{Multiaddr, PeerId};
 use shoal_net::{Net, peer_of};
 use tokio::sync::{Notify, mpsc};
 
+use super::heard::Heard;
+
 /// Between the first and the second round; doubled after each round.
 const ROUND_DELAY_MIN: Duration = Duration::from_millis(250);
 /// Between two rounds at the most: a sixth of the default time-out of a fetch.
@@ -53,6 +55,8 @@ pub(super) struct Discovery {
     pub(super) net: Net,
     /// Of the root in the DHT, if it can be found there.
     pub(super) key: Option<[u8; 32]>,
+    /// What is known of the root's marks: one that is not announced is not looked up either.
+    pub(super) heard: Arc<Heard>,
     /// Peers to try that need not be looked up.
     pub(super) hints: Vec<Multiaddr>,
     /// Has the next round begin at once, if none runs.
@@ -135,7 +139,7 @@ impl Discovery {
 
     /// Names the providers that the DHT knows; whether there was anybody to ask.
     async fn look_up(&self, found: &mpsc::Sender<Found>) -> bool {
-        let Some(key) = self.key else {
+        let Some(key) = self.key.filter(|_| !self.heard.is_concealed()) else {
             return true;
         };
         let asked = self.net.dht().await.peers > 0;

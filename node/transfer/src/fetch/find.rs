@@ -22,6 +22,7 @@ use super::{
     discovery::{self, Candidate, Discovery, Found},
     error::Asked,
     halves::hints,
+    heard::Heard,
     session::{Serial, Session, SessionEvent, Source},
     span,
     verdict::{Case, Deadlines, End, Round, Standing, Verdict},
@@ -89,6 +90,7 @@ impl Inner {
         let discovery = Discovery {
             net: self.net.clone(),
             key: link.root.digest().map(|digest| dht::key(&digest)),
+            heard: Arc::new(self.heard(link)),
             hints: hints(link, &[]),
             hurry: Arc::clone(&hurry),
         };
@@ -120,6 +122,12 @@ impl Inner {
                 Next::Ends(end) => return Err(search.ended_for(end, &link.root, timeout)),
             }
         }
+    }
+
+    /// What is known of a link's marks before anybody was asked.
+    pub(super) fn heard(&self, link: &Link) -> Heard {
+        let is_concealed = link.marks.no_announce || self.library.is_concealed(&link.root);
+        Heard::new(is_concealed)
     }
 
     /// This node as a provider of `root`, if it is one.
@@ -157,7 +165,7 @@ impl Inner {
             let _session = Session::start(source, stream, root, buffers, limits, events, tasks);
             while let Some((_, event)) = inbox.recv().await {
                 match event {
-                    SessionEvent::Available(availability) => {
+                    SessionEvent::Available(availability, _) => {
                         return Ok((availability, start.elapsed()));
                     }
                     SessionEvent::Ended(end) => return Err(Answer::of_end(&end)),

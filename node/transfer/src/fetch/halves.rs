@@ -17,6 +17,7 @@ use super::{
     journal::Journal,
     progress::Progress,
     span,
+    heard::Heard,
     supply::Supply,
     transfer::{NEEDS_QUEUED_MAX, Setup, Transfer},
     verdict::Deadlines,
@@ -34,6 +35,8 @@ pub(super) struct Sought<'a> {
     pub(super) pace: &'a Pace,
     /// Whether it is all that the link's root holds, so that leaves have their numbers.
     pub(super) is_whole: bool,
+    /// What is known of its marks.
+    pub(super) heard: &'a Arc<Heard>,
 }
 
 /// What finds out what is needed, and what gets it.
@@ -57,6 +60,7 @@ impl Inner {
             deadlines,
             pace,
             is_whole,
+            heard,
         } = *sought;
         let key = link.root.digest().map(|digest| dht::key(&digest));
         let (sender, found) = mpsc::channel(discovery::FOUND_QUEUED_MAX);
@@ -64,6 +68,7 @@ impl Inner {
         let discovery = Discovery {
             net: self.net.clone(),
             key,
+            heard: Arc::clone(heard),
             hints: hints(link, peers),
             hurry: Arc::clone(&hurry),
         };
@@ -78,6 +83,7 @@ impl Inner {
             opened,
             found,
             hurry,
+            heard: Arc::clone(heard),
             is_whole,
             // What is not kept is read as it comes.
             in_order: journal.is_none(),

@@ -21,6 +21,7 @@ use self::finish::Landed;
 use super::{
     FetchError, FetchRequest, Fetched, Inner,
     halves::{Halves, Sought},
+    heard::Heard,
     journal::Journal,
     only::Chosen,
     place::{Destination, MissingFolders},
@@ -42,6 +43,8 @@ pub(super) struct Job {
     pub(super) progress: Arc<Progress>,
     pub(super) pace: Pace,
     pub(super) started: Instant,
+    /// What is known of the root's marks.
+    pub(super) heard: Arc<Heard>,
     /// Everything that works for this fetch.
     pub(super) tasks: TaskTracker,
 }
@@ -57,8 +60,10 @@ pub(super) struct Begun {
 impl Job {
     pub(super) fn new(inner: Arc<Inner>, run: Started) -> Self {
         let (started, tasks) = (Instant::now(), TaskTracker::new());
+        let heard = Arc::new(inner.heard(&run.request.link));
         Self {
             inner,
+            heard,
             id: run.id,
             request: run.request,
             pace: run.pace,
@@ -110,7 +115,8 @@ impl Job {
         let fetching = async {
             tokio::select! {
                 fetched = job.fetch(&begun, guests) => fetched,
-                never = job.offer(&begun.journal, member.as_ref()) => match never {},
+                never = job.offer(&begun, member.as_ref()) => match never {},
+                never = job.keep_concealed(&begun, member.as_ref()) => match never {},
             }
         };
         let fetched = cancel.run_until_cancelled(fetching).await;
@@ -214,7 +220,16 @@ impl Job {
             };
         }
         let (record, resumed) = match earlier {
-            Some(record) => (record, true),
+            Some(record) => {
+                let library = &self.inner.library;
+                library.set_served(record.id, self.request.is_served());
+                // What was heard by the run that made it.
+                self.heard.hear(!record.announce);
+                if self.heard.is_concealed() {
+                    library.conceal(record.id)?;
+                }
+                (record, true)
+            }
             None => (self.new_record(&destination)?, false),
         };
         let resume = Resume {
@@ -264,7 +279,7 @@ impl Job {
             base: destination.parent.join(&part),
             selection: Vec::new(),
             origin: Origin::Fetched,
-            announce: true,
+            announce: !self.heard.is_concealed(),
             recipe: Recipe::default(),
             size: 0,
             files: 0,
@@ -282,6 +297,7 @@ impl Job {
             moving: None,
         };
         self.inner.transfers.set_place(self.id, Some(place))?;
+        self.inner.library.set_served(id, self.request.is_served());
         self.inner
             .library
             .publish(self.store().batch(), record.clone())?;
@@ -350,6 +366,7 @@ impl Job {
             deadlines: request.deadlines,
             pace: &self.pace,
             is_whole: request.is_whole(),
+            heard: &self.heard,
         };
         let journal = Some(Arc::clone(&begun.journal));
         self.inner

@@ -19,6 +19,7 @@ mod disk;
 mod error;
 mod find;
 mod halves;
+mod heard;
 mod job;
 mod journal;
 mod landing;

@@ -1,15 +1,15 @@
 //! Serving what a fetch has landed, while it goes on.
 //!
 //! What the journal has written can be read by those who serve; this keeps the swarm informed of
-//! it, from the first leaf on. It ends with the fetch, and what is told last stays served until the
-//! whole share is there.
+//! it, from the first leaf on, once it is known whether the root may be announced. It ends with the
+//! fetch, and what is told last stays served until the whole share is there.
 
 use std::{convert::Infallible, sync::Arc, time::Duration};
 
 use libp2p::PeerId;
 use tokio::sync::mpsc;
 
-use super::{job::Job, journal::Journal};
+use super::job::{Begun, Job};
 use crate::swarm::Member;
 
 /// Between two looks at what has landed: each may be a small write to the index.
@@ -29,12 +29,18 @@ impl Job {
     /// Tells the swarm what can be served, again and again. Cancel-safe.
     pub(super) async fn offer(
         self: &Arc<Self>,
-        journal: &Arc<Journal>,
+        begun: &Arc<Begun>,
         member: Option<&Member>,
     ) -> Infallible {
         let Some(member) = member else {
             return std::future::pending().await;
         };
+        let journal = &begun.journal;
+        self.heard.spoken().await;
+        if self.heard.is_concealed() {
+            // Before anything is offered: what is offered is announced unless this is recorded.
+            self.conceal(begun).await;
+        }
         loop {
             journal.landed().await;
             while !member.is_asked() {
@@ -47,6 +53,30 @@ impl Job {
                 Err(error) => tracing::warn!(%error, "what has landed cannot be offered"),
             }
             tokio::time::sleep(OFFER_INTERVAL).await;
+        }
+    }
+
+    /// Records that the root is not to be announced, as soon as somebody says so, and has what was
+    /// announced of it withdrawn. Cancel-safe.
+    pub(super) async fn keep_concealed(
+        self: &Arc<Self>,
+        begun: &Arc<Begun>,
+        member: Option<&Member>,
+    ) -> Infallible {
+        self.heard.concealed().await;
+        self.conceal(begun).await;
+        if let Some(member) = member {
+            member.marks_changed();
+        }
+        std::future::pending().await
+    }
+
+    async fn conceal(self: &Arc<Self>, begun: &Arc<Begun>) {
+        let share = begun.record.id;
+        let concealed = self.step(move |job| Ok(job.inner.library.conceal(share)?));
+        if let Err(error) = concealed.await {
+            // The fetch meets the same and ends with it.
+            tracing::warn!(%error, "that a root is not to be announced was not recorded");
         }
     }
 }

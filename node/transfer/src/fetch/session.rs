@@ -26,6 +26,7 @@ use shoal_protocol::{
         self, Availability, Missing, PIECE_HEAD_BYTES, PeerHint, Reason, Request, Response, Wants,
         pace,
     },
+    link::Marks,
     planner::{ProviderId, WantId},
 };
 use tokio::{
@@ -95,7 +96,8 @@ pub(super) struct Source {
 /// What a session tells.
 pub(super) enum SessionEvent {
     /// What the provider says it has; first after opening, again when it changes.
-    Available(Availability),
+    /// With what the sharer asks for.
+    Available(Availability, Marks),
     /// So many more bytes of a block came in, which is not whole yet.
     Progress(WantId, u32),
     /// A whole block came in.
@@ -377,7 +379,10 @@ impl Worker {
 
     async fn handle(&self, reader: &mut Reader, response: Response) -> Result<(), SessionEnd> {
         let event = match response {
-            Response::Status { availability, .. } => SessionEvent::Available(availability),
+            Response::Status {
+                availability,
+                marks,
+            } => SessionEvent::Available(availability, marks),
             Response::Hint { peers } => SessionEvent::Hint(peers.into_vec()),
             Response::Missing { id, why } => match self.take(id)? {
                 // Nobody waits for it.

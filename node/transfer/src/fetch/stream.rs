@@ -103,6 +103,7 @@ impl Fetcher {
                 deadlines: *deadlines,
                 pace: &Pace::default(),
                 is_whole: false,
+                heard: &Arc::new(inner.heard(link)),
             };
             inner.halves(&sought, progress, &inner.tasks, None)
         };

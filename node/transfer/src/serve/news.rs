@@ -10,6 +10,7 @@ use libp2p::PeerId;
 use shoal_net::Net;
 use shoal_protocol::{
     address::Cid,
+    link::Marks,
     exchange::{
         Availability, HINT_ADDRESSES_MAX, HINT_PEERS_MAX, LeafRanges, List, PeerClass, PeerHint,
         Response,
@@ -74,7 +75,7 @@ impl News {
         let mut messages = Vec::new();
         if self.said.as_ref() != Some(&availability) {
             self.said = Some(availability.clone());
-            messages.push(Response::status(availability));
+            messages.push(self.status(availability));
         }
         if self.is_served() {
             messages.extend(self.hint().await);
@@ -84,7 +85,17 @@ impl News {
 
     /// What was said last of what there is: said again, it tells a client that its wants wait.
     pub(super) fn again(&self) -> Option<Response> {
-        self.said.clone().map(Response::status)
+        self.said.clone().map(|said| self.status(said))
+    }
+
+    fn status(&self, availability: Availability) -> Response {
+        Response::Status {
+            availability,
+            marks: Marks {
+                no_announce: self.sources.library.is_concealed(&self.root),
+                ..Marks::default()
+            },
+        }
     }
 
     /// Whether there is anything of the root, as far as was said.

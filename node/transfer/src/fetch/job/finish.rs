@@ -99,6 +99,7 @@ impl Job {
             files: landed.fed.files,
             chunks: landed.fed.chunks,
             state: ShareState::Live,
+            announce: begun.record.announce && self.heard.is_open(),
             unflushed_boot: begun.record.unflushed_boot.filter(|_| !self.request.sync),
             ..begun.record.clone()
         };

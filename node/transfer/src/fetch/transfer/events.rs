@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use libp2p::{Multiaddr, PeerId};
 use shoal_protocol::{
     exchange::{Availability, Missing, PeerHint},
+    link::Marks,
     planner::{Action, Arrival, Blame, Class, Holdings, ProviderId, Refused, Removal, WantId},
 };
 use tracing::Instrument as _;
@@ -127,7 +128,8 @@ impl Transfer {
                     self.handle_misfit(provider, want, now);
                 }
                 SessionEvent::Wasted(bytes) => self.planner.wasted(provider, bytes),
-                SessionEvent::Available(availability) => {
+                SessionEvent::Available(availability, marks) => {
+                    self.hear(&availability, marks);
                     self.handle_availability(provider, availability);
                 }
                 SessionEvent::Hint(peers) => self.handle_hint(provider, peers),
@@ -168,6 +170,18 @@ impl Transfer {
                 true
             }
             _ => false,
+        }
+    }
+
+    /// A provider that has something of the root knows its marks; one that has nothing yet may not.
+    fn hear(&self, availability: &Availability, marks: Marks) {
+        let knows = match availability {
+            Availability::Complete => true,
+            Availability::Partial { ranges } | Availability::Held { ranges } => !ranges.is_empty(),
+            Availability::Absent | Availability::Gone | Availability::Busy { .. } => false,
+        };
+        if knows {
+            self.setup.heard.hear(marks.no_announce);
         }
     }
 

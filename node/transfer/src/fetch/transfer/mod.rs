@@ -45,6 +45,7 @@ use super::{
     buffers::Buffers,
     contacts::{Contacted, Contacts},
     discovery::Found,
+    heard::Heard,
     journal::Journal,
     landing::{LandError, Landing, Target},
     progress::Progress,
@@ -83,6 +84,8 @@ pub(super) struct Setup {
     pub(super) found: mpsc::Receiver<Found>,
     /// Has the DHT asked at once.
     pub(super) hurry: Arc<Notify>,
+    /// What is known of the root's marks.
+    pub(super) heard: Arc<Heard>,
     /// Whether leaves have their numbers, so that partial holders can be asked for them.
     pub(super) is_whole: bool,
     /// Whether blocks are asked for in the order in which they are needed.

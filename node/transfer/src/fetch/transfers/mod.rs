@@ -31,7 +31,7 @@ use std::{
 
 use shoal_ground::{budgets::TRANSFERS_MAX, units::Rate};
 use shoal_protocol::address::Cid;
-use shoal_store::{Store, StoreError};
+use shoal_store::{ShareId, Store, StoreError};
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
@@ -151,6 +151,17 @@ impl Transfers {
             table: Mutex::new(table),
             rested: Notify::new(),
         })
+    }
+
+    /// The shares that transfers land in which are not to be served.
+    #[must_use]
+    pub fn unserved(&self) -> Vec<ShareId> {
+        let table = self.lock();
+        let entries = table.entries.values();
+        let unserved = entries.filter(|entry| !entry.request.is_served());
+        unserved
+            .filter_map(|entry| Some(entry.place.as_ref()?.share))
+            .collect()
     }
 
     /// Joins the run that does what is asked for, queues the transfer that did not come to its end,
