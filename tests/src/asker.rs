@@ -3,7 +3,7 @@
 use std::{io, time::Duration};
 
 use libp2p::identity::Keypair;
-use shoal_node::net::{ExchangeStream, Net, NetDeps};
+use shoal_net::{ExchangeStream, Net, NetDeps};
 use shoal_protocol::{
     address::{Cid, Digest},
     exchange::{self, Availability, Event, FrameDecoder, Request, Response, WANTS_PER_MESSAGE_MAX},
@@ -36,9 +36,8 @@ pub struct Asked {
 
 impl Asker {
     /// Starts a stranger that knows nobody.
-    #[expect(clippy::new_without_default, reason = "it starts a process's worth of network")]
     #[must_use]
-    pub fn new() -> Self {
+    pub fn start() -> Self {
         let runtime = Runtime::new().expect("a runtime");
         let deps = NetDeps {
             providers: std::sync::Arc::new(NoLog),
@@ -67,7 +66,9 @@ impl Asker {
             asked
         };
         let within: Duration = DEADLINE;
-        let asked = self.runtime.block_on(async { timeout(within, asking).await });
+        let asked = self
+            .runtime
+            .block_on(async { timeout(within, asking).await });
         let asked = asked.expect("the node answers");
         assert!(!asked.has.is_empty(), "no status: {asked:?}");
         asked

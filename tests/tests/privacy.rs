@@ -36,21 +36,30 @@ fn what_is_not_announced_is_found_through_nobody_who_fetched_it() {
         .map(|n| Daemon::start(&at(&format!("fetcher{n}")), &[&hub]))
         .collect();
     write_content(&at("private"), "private", 3 * MIB);
-    let private = sharer.run(&["share", text(&at("private")), "--no-announce"]).ok();
+    let private = sharer
+        .run(&["share", text(&at("private")), "--no-announce"])
+        .ok();
     let link = private["link"].as_str().unwrap();
 
     // By the link, which says so; by the bare address, from the sharer and from one who fetched it.
     fetchers[0].fetch(link, &at("got0"));
     let from_sharer = sharer.address.as_str();
     let from_fetcher = fetchers[0].address.clone();
-    for (n, from) in [(1, from_sharer), (2, &from_fetcher)] {
+    for (n, from) in [(1, from_sharer), (2, from_fetcher.as_str())] {
         let output = at(&format!("got{n}"));
         let args = ["fetch", cid(&private), "--peer", from, "-o", text(&output)];
         fetchers[n].run(&args).ok();
     }
     // A path of it, too, and once more to another place.
     let again = at("again");
-    let args = ["fetch", cid(&private), "--peer", from_sharer, "-o", text(&again)];
+    let args = [
+        "fetch",
+        cid(&private),
+        "--peer",
+        from_sharer,
+        "-o",
+        text(&again),
+    ];
     fetchers[1].run(&args).ok();
     let check = |fetchers: &[Daemon], round: &str| {
         let stranger = Daemon::start(&at(&format!("stranger-{round}")), &[&hub]);
@@ -67,14 +76,17 @@ fn what_is_not_announced_is_found_through_nobody_who_fetched_it() {
             let listed = listed["entries"].as_array().unwrap().clone();
             let copies = listed.iter().filter(|it| cid(it) == cid(&private));
             assert!(copies.clone().count() > 0, "{listed:?}");
-            assert!(copies.into_iter().all(|it| it["announce"] == false), "{listed:?}");
+            assert!(
+                copies.into_iter().all(|it| it["announce"] == false),
+                "{listed:?}"
+            );
         }
         let found = stranger.run(&["find", cid(&private), "--timeout", "3s"]);
         assert_eq!(found.code, Some(3), "{round}: {found:?}");
         // Each of them passes the mark on.
         let root: Cid = cid(&private).parse().unwrap();
         for fetcher in fetchers {
-            let asked = Asker::new().ask(&fetcher.address, &root, &[]);
+            let asked = Asker::start().ask(&fetcher.address, &root, &[]);
             assert!(asked.marks.no_announce, "{asked:?}");
         }
     };
@@ -85,9 +97,21 @@ fn what_is_not_announced_is_found_through_nobody_who_fetched_it() {
 
 /// A fetch of a file of two chunks that stops in the middle until the peer goes on.
 fn begin(home: &Path, root: &str, peer: &Peer, output: &Path) -> Child {
-    let fetch = ["fetch", root, "--peer", &peer.address, "--no-serve", "-o", text(output)];
+    let fetch = [
+        "fetch",
+        root,
+        "--peer",
+        &peer.address,
+        "--no-serve",
+        "-o",
+        text(output),
+    ];
     let mut fetch = command(home, &fetch);
-    fetch.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
+    fetch
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap()
 }
 
 #[test]
@@ -107,7 +131,7 @@ fn what_is_not_served_is_read_through_nothing_in_any_state() {
     let public = node.share(&at("public"));
     let roots: [Cid; 2] = [hidden.clone(), cid(&public).parse().unwrap()];
 
-    let asker = Asker::new();
+    let asker = Asker::start();
     let check = |node: &Daemon, when: &str| {
         for root in &roots {
             let mut wanted = chunks.clone();
@@ -118,7 +142,11 @@ fn what_is_not_served_is_read_through_nothing_in_any_state() {
         // The stranger would get what is there for it.
         let own = content("public", 2 * MIB);
         let own = Digest::of(HashFn::Blake3, &own[..MIB]);
-        assert_eq!(asker.ask(&node.address, &roots[1], &[own]).sent, [own], "{when}");
+        assert_eq!(
+            asker.ask(&node.address, &roots[1], &[own]).sent,
+            [own],
+            "{when}"
+        );
     };
     let mut fetch = begin(node.home(), &hidden.to_string(), &peer, &at("got"));
     let listed = |node: &Daemon| node.run(&["transfers"]).ok()["transfers"][0].clone();
@@ -159,9 +187,15 @@ fn a_block_is_read_only_on_streams_of_a_root_that_has_it() {
         .map(|chunk| Digest::of(HashFn::Blake3, chunk))
         .collect();
     wanted.extend(roots[0].digest());
-    let asker = Asker::new();
+    let asker = Asker::start();
     let asked = asker.ask(&node.address, &roots[0], &wanted);
-    assert_eq!((&asked.has[..], asked.sent.len()), (&[Availability::Complete][..], 3));
+    assert_eq!(
+        (&asked.has[..], asked.sent.len()),
+        (&[Availability::Complete][..], 3)
+    );
     let asked = asker.ask(&node.address, &roots[1], &wanted);
-    assert_eq!((&asked.has[..], asked.sent.len()), (&[Availability::Complete][..], 0));
+    assert_eq!(
+        (&asked.has[..], asked.sent.len()),
+        (&[Availability::Complete][..], 0)
+    );
 }

@@ -7,6 +7,7 @@ use std::time::Duration;
 use libp2p::identity::Keypair;
 use libp2p::{Multiaddr, PeerId};
 use shoal_ground::clock_gap::ClockGaps;
+use shoal_protocol::near::Nearness;
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -17,6 +18,7 @@ use super::foreign::Foreign;
 use super::heard::Heard;
 use super::lookups::PROVIDERS_PER_LOOKUP_MAX;
 use super::meter::Traffic;
+use super::nearby::Nearby;
 use super::scope::{Scope, peer_of};
 use super::{
     AnnounceState, ConnectError, DhtStatus, ExchangeStream, Key, LookupError, Misfit, NetConfig,
@@ -55,6 +57,7 @@ pub struct Net {
     counters: Counters,
     traffic: Traffic,
     heard: Heard,
+    nearby: Nearby,
     gaps: ClockGaps,
     shutdown: CancellationToken,
     task: Arc<Task>,
@@ -85,7 +88,7 @@ impl Net {
         let (ended, _) = watch::channel(None);
         let shutdown = CancellationToken::new();
         let (counters, traffic) = (Counters::default(), Traffic::default());
-        let heard = Heard::default();
+        let (heard, nearby) = (Heard::default(), Nearby::default());
         let gaps = ClockGaps::default();
         let ends = Ends {
             inbox,
@@ -95,6 +98,7 @@ impl Net {
             counters: counters.clone(),
             traffic: traffic.clone(),
             heard: heard.clone(),
+            nearby: nearby.clone(),
             gaps: gaps.clone(),
         };
         // On the heap: a whole swarm is built in it.
@@ -108,6 +112,7 @@ impl Net {
             counters,
             traffic,
             heard,
+            nearby,
             gaps,
             shutdown,
             task: Arc::new(Task { running, ended }),
@@ -175,6 +180,12 @@ impl Net {
     #[must_use]
     pub fn events(&self) -> broadcast::Receiver<NetEvent> {
         self.events.subscribe()
+    }
+
+    /// How near a connected peer is, by what was measured; far until something was.
+    #[must_use]
+    pub fn nearness(&self, peer: &PeerId) -> Nearness {
+        self.nearby.of(peer)
     }
 
     /// Has [`Net::heard_of`] tell when a peer says here that it provides one of `keys`; of others no

@@ -29,6 +29,7 @@ mod journal;
 mod limits;
 mod lookups;
 mod meter;
+mod nearby;
 mod order;
 mod peers;
 mod records;

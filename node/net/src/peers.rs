@@ -2,12 +2,15 @@
 
 use std::collections::HashMap;
 use std::net::IpAddr;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use libp2p::core::ConnectedPoint;
 use libp2p::swarm::ConnectionId;
 use libp2p::{Multiaddr, PeerId};
+use shoal_protocol::near::{self, Distance, NearConfig, Whereabouts};
 
+use super::interfaces::{Interfaces, Line};
+use super::nearby::Nearby;
 use super::scope::{Scope, Socket, host_of, is_name, without_peer};
 
 /// The longest agent that is shown, in characters.
@@ -42,9 +45,12 @@ pub enum Direction {
 }
 
 /// All connected peers.
-#[derive(Default)]
 pub(super) struct Peers {
     peers: HashMap<PeerId, Peer>,
+    /// What others are told of distances.
+    nearby: Nearby,
+    /// When time begins, for distances.
+    began: Instant,
 }
 
 struct Peer {
@@ -52,6 +58,7 @@ struct Peer {
     connections: Vec<Connection>,
     agent: Option<String>,
     rtt: Option<Duration>,
+    distance: Distance,
     since: SystemTime,
     /// Whether it was found to speak this network's protocols.
     member: bool,
@@ -64,6 +71,14 @@ struct Connection {
 }
 
 impl Peers {
+    pub(super) fn new(nearby: Nearby) -> Self {
+        Self {
+            peers: HashMap::new(),
+            nearby,
+            began: Instant::now(),
+        }
+    }
+
     /// Adds a connection.
     pub(super) fn connected(&mut self, peer: PeerId, id: ConnectionId, endpoint: &ConnectedPoint) {
         let direction = if endpoint.is_dialer() {
@@ -81,6 +96,7 @@ impl Peers {
             connections: Vec::new(),
             agent: None,
             rtt: None,
+            distance: Distance::default(),
             since: SystemTime::now(),
             member: false,
         });
@@ -94,6 +110,7 @@ impl Peers {
         if !known.connections.is_empty() {
             return None;
         }
+        self.nearby.forget(peer);
         self.peers.remove(peer).map(|peer| peer.member)
     }
 
@@ -107,11 +124,32 @@ impl Peers {
         !std::mem::replace(&mut known.member, true)
     }
 
-    /// Takes note of a round trip.
-    pub(super) fn measured(&mut self, peer: &PeerId, rtt: Duration) {
-        if let Some(known) = self.peers.get_mut(peer) {
-            known.rtt = Some(rtt);
-        }
+    /// Takes note of a round trip, and of how near the peer is by it.
+    pub(super) fn measured(&mut self, peer: &PeerId, rtt: Duration, interfaces: &Interfaces) {
+        let Some(known) = self.peers.get_mut(peer) else {
+            return;
+        };
+        let now = self.began.elapsed();
+        known.rtt = Some(rtt);
+        known.distance.measured(rtt, now);
+        let least = known.distance.rtt(now);
+        let of_connection = |one: &Connection| {
+            let ip = Socket::parse(&one.address)?.ip;
+            let whereabouts = match interfaces.line_to(ip) {
+                Some(Line::Wire | Line::Unknown) => Whereabouts::OnLink,
+                Some(Line::Tunnel | Line::Virtual | Line::Idle) | None => Whereabouts::Elsewhere,
+            };
+            Some(near::judge(ip, whereabouts, least, &NearConfig::default()))
+        };
+        let nearness = known.connections.iter().filter_map(of_connection).min();
+        self.nearby.set(*peer, nearness.unwrap_or_default());
+    }
+
+    /// Forgets all distances: this node woke up, or has other addresses.
+    pub(super) fn forget_distances(&mut self) {
+        self.peers
+            .values_mut()
+            .for_each(|peer| peer.distance.forget());
     }
 
     /// Whether a peer has said what it speaks and where it is.

@@ -105,16 +105,12 @@ fn request_wire_format() {
 }
 
 #[test]
-fn response_wire_format() {
+fn status_wire_format() {
     let ranges = LeafRanges::new(vec![0..1, 5..7, 300..1000]).unwrap();
-    let hint = PeerHint {
-        peer: vec![0x00, 0x24].try_into().unwrap(),
-        class: PeerClass::Member,
-        addresses: vec![vec![4, 127, 0, 0, 1].try_into().unwrap(), List::default()]
-            .try_into()
-            .unwrap(),
-    };
-    check(&Response::status(Availability::Complete), "00000003 00 00 00");
+    check(
+        &Response::status(Availability::Complete),
+        "00000003 00 00 00",
+    );
     check(
         &Response::status(Availability::Partial {
             ranges: ranges.clone(),
@@ -149,9 +145,12 @@ fn response_wire_format() {
          00 808080808080 01     # 0..2^42
          00                     # no marks",
     );
-    for (bits, no_announce, no_replicate) in
-        [(0, false, false), (1, true, false), (2, false, true), (3, true, true)]
-    {
+    for (bits, no_announce, no_replicate) in [
+        (0, false, false),
+        (1, true, false),
+        (2, false, true),
+        (3, true, true),
+    ] {
         let marked = Response::Status {
             availability: Availability::Complete,
             marks: Marks {
@@ -161,6 +160,17 @@ fn response_wire_format() {
         };
         check(&marked, &format!("00000003 00 00 {bits:02x}"));
     }
+}
+
+#[test]
+fn response_wire_format() {
+    let hint = PeerHint {
+        peer: vec![0x00, 0x24].try_into().unwrap(),
+        class: PeerClass::Member,
+        addresses: vec![vec![4, 127, 0, 0, 1].try_into().unwrap(), List::default()]
+            .try_into()
+            .unwrap(),
+    };
     check(
         &Response::Block {
             id: 7,

@@ -75,7 +75,9 @@ fn any_availability() -> impl Strategy<Value = Availability> {
     let ranges = leaves.prop_map(LeafRanges::from_sorted);
     prop_oneof![
         Just(Availability::Complete),
-        ranges.clone().prop_map(|ranges| Availability::Partial { ranges }),
+        ranges
+            .clone()
+            .prop_map(|ranges| Availability::Partial { ranges }),
         ranges.prop_map(|ranges| Availability::Held { ranges }),
         any::<u32>().prop_map(|retry_after_ms| Availability::Busy { retry_after_ms }),
     ]

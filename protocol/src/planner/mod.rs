@@ -19,6 +19,7 @@
 
 mod config;
 mod link;
+mod price;
 mod provider;
 mod rank;
 mod schedule;
@@ -37,8 +38,8 @@ use std::time::Duration;
 use crate::address::BLOCK_BYTES_MAX;
 
 pub use config::{
-    BARRED_MAX, CHARGE_MIN, CHARGE_UNKNOWN, GUESSES_FIRST, GUESSES_MISSED_MAX, HORIZON_WANTS, PROVIDERS_MAX, PlannerConfig,
-    RUN_LEAVES, SCAN_MAX, WITHDRAWN_MAX,
+    BARRED_MAX, CHARGE_MIN, CHARGE_UNKNOWN, GUESSES_FIRST, GUESSES_MISSED_MAX, HORIZON_WANTS,
+    PROVIDERS_MAX, PlannerConfig, RUN_LEAVES, SCAN_MAX, WITHDRAWN_MAX,
 };
 pub use provider::Tally;
 pub use status::{Progress, ProviderStatus, Status, Totals};
@@ -249,7 +250,11 @@ impl Planner {
         }
         if let Some(provider) = self.providers.get_mut(&from) {
             provider.delivered(self.now);
-            if self.wants.get(&id).is_some_and(|want| provider.guesses(want)) {
+            if self
+                .wants
+                .get(&id)
+                .is_some_and(|want| provider.guesses(want))
+            {
                 provider.guessed();
             }
         }

@@ -56,7 +56,11 @@ impl Band {
             (_, Tier::Near) => Self::NEAR,
         };
         let others = held.count.saturating_sub(1).min(COUNT_MAX);
-        Self(first.0.saturating_add(u8::try_from(others).unwrap_or(u8::MAX)))
+        Self(
+            first
+                .0
+                .saturating_add(u8::try_from(others).unwrap_or(u8::MAX)),
+        )
     }
 
     /// The first band with wants that a provider of that tier may have.

@@ -212,7 +212,7 @@ impl Planner {
 
     fn fill(&mut self, taker: ProviderId) {
         // Wants that are left to others, and the place behind the last of them.
-        let (mut left, mut from) = (0, Rank::default());
+        let (mut left, mut from) = (0_usize, Rank::default());
         while let Some(provider) = self.providers.get_mut(&taker) {
             let start = provider.cursor.max(from);
             let Some(rank) = self.queue.range(start..).next().copied() else {
@@ -238,7 +238,7 @@ impl Planner {
             }
             // By the order of a swarm nothing behind it is for this one either: the dearer a provider
             // is, the farther behind is what it is spared.
-            left += 1;
+            left = left.saturating_add(1);
             if matches!(self.config.order, Order::Swarm { .. }) || left == SCAN_MAX {
                 return;
             }

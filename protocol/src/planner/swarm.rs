@@ -177,10 +177,15 @@ impl Planner {
         let of_own = self.queue.range(Rank::start_of(Band::UNSHARED)..);
         let of_own = of_own.take_while(|rank| rank.band == Band::UNSHARED && rank.home == 0);
         let room = of_own.take(SCAN_MAX).count();
-        let owners = self.providers.iter().filter(|(_, it)| it.class == Class::Owner);
+        let owners = self
+            .providers
+            .iter()
+            .filter(|(_, it)| it.class == Class::Owner);
         let of_others = owners.flat_map(|(owner, it)| {
             let asked = it.in_flight.iter().map(|(_, id)| *id);
-            asked.filter(|id| self.gives_way(it, *id)).map(|id| (*owner, id))
+            asked
+                .filter(|id| self.gives_way(it, *id))
+                .map(|id| (*owner, id))
         });
         for (owner, id) in of_others.take(room).collect::<Vec<_>>() {
             self.recall(id, owner);

@@ -1,21 +1,6 @@
-//! Who is asked before whom: near holders and members, far ones, owners.
-//!
-//! A dearer provider is asked for a leaf that a cheaper one has only where the leaf would come much
-//! sooner from it. What a provider says of its class makes it be asked first and gives it no hold on
-//! the transfer: one that has delivered nothing yet holds nobody back for longer than
-//! [`PlannerConfig::credit`], one that was too slow holds nobody back until it has delivered again,
-//! and a leaf is expected to take at least as long as the oldest request there has taken already.
-//!
-//! [`PlannerConfig::credit`]: super::PlannerConfig::credit
+//! What it costs to ask a provider, and how much of the queue is to be had at which cost.
 
-use std::time::Duration;
-
-use super::link::time_at;
-use super::provider::{Provider, Trust};
-use super::rank::Rank;
-use super::types::{Class, ProviderId, WantId};
-use super::want::Want;
-use super::{Planner, Standing};
+use super::types::Class;
 
 /// What it costs to ask a provider; the cheapest comes first.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -44,8 +29,8 @@ impl Tier {
 pub(super) struct QueuedBytes {
     all: u64,
     /// What holders and members have of it, and what near ones have.
-    shared: u64,
-    near: u64,
+    pub(super) shared: u64,
+    pub(super) near: u64,
 }
 
 impl QueuedBytes {
@@ -70,143 +55,5 @@ impl QueuedBytes {
         if tier <= Tier::Near {
             self.near = change(self.near);
         }
-    }
-}
-
-impl Planner {
-    /// Says whether a provider is near. That is for the caller to measure, not for the provider to
-    /// say.
-    pub fn set_near(&mut self, id: ProviderId, is_near: bool) {
-        let Some(provider) = self.providers.get_mut(&id) else {
-            return;
-        };
-        if std::mem::replace(&mut provider.is_near, is_near) == is_near {
-            return;
-        }
-        provider.cursor = Rank::default();
-        let bit = provider.bit();
-        self.tiers_changed();
-        let held = self.wants.iter().filter(|(_, want)| want.held & bit != 0);
-        let held: Vec<_> = held.map(|(id, _)| *id).collect();
-        for want in held {
-            self.rank_anew(want);
-        }
-        self.give_way();
-    }
-
-    /// Whether a provider is to be asked for a want that cheaper ones have.
-    pub(super) fn is_worth_its_price(&self, provider: &Provider, want: &Want) -> bool {
-        let tier = provider.tier();
-        let Some(wait) = self.wait_for_cheaper(tier, want) else {
-            return true;
-        };
-        !self.config.strict && self.is_much_sooner_than(wait, provider, want)
-    }
-
-    /// Whether a provider delivers a want so much sooner than in `wait` that it is worth asking it
-    /// although cheaper ones have it.
-    fn is_much_sooner_than(&self, wait: Duration, provider: &Provider, want: &Want) -> bool {
-        let sooner = provider.time_to_get(want.charge, &self.config);
-        wait > sooner.saturating_mul(self.factor(want))
-    }
-
-    /// Whether an idle helper is to be asked for a want that another provider is expected to deliver
-    /// in `wait` only.
-    pub(super) fn is_worth_relief(&self, helper: &Provider, wait: Duration, want: &Want) -> bool {
-        let sooner = helper.time_to_get(want.charge, &self.config);
-        if wait <= sooner.saturating_mul(self.config.relief_factor) {
-            return false;
-        }
-        if want.tier >= helper.tier() {
-            return true;
-        }
-        let Some((soonest, _)) = self.cheaper(helper.tier(), want) else {
-            return true;
-        };
-        !self.config.strict && self.is_much_sooner_than(soonest.min(wait), helper, want)
-    }
-
-    /// Whether an idle near provider is to take over what a dearer one was asked for and is expected
-    /// to deliver in `wait`: the near one came too late to be asked first. It goes on where the other
-    /// stands.
-    ///
-    /// Only a provider that has delivered something may do so, and with each want it happens once:
-    /// so one that lies keeps a want from coming for no longer than it is trusted.
-    pub(super) fn takes_over(
-        &self,
-        helper: &Provider,
-        holder: &Provider,
-        wait: Duration,
-        want: &Want,
-    ) -> bool {
-        let may = helper.tier() < holder.tier() && helper.trust == Trust::Proven;
-        if !may || want.tier > Tier::Near || want.is_taken_over || want.moves > 0 {
-            return false;
-        }
-        let wait = match holder.link.rate() {
-            Some(_) => wait,
-            None => wait.max(holder.time_to_get(0, &self.config)),
-        };
-        let dearer = wait.saturating_mul(self.factor(want));
-        self.config.strict || helper.time_to_get(want.charge, &self.config) < dearer
-    }
-
-    pub(super) fn taken_over(&mut self, id: WantId) {
-        if let Some(want) = self.wants.get_mut(&id) {
-            want.is_taken_over = true;
-        }
-    }
-
-    fn factor(&self, want: &Want) -> u32 {
-        match want.tier {
-            Tier::Near => self.config.far_factor,
-            Tier::Far | Tier::Owner => self.config.relief_factor,
-        }
-    }
-
-    /// How long a want takes to come from those that are cheaper than `tier`; none where nobody is
-    /// to be relied on for it.
-    ///
-    /// An owner that is faster than all others is used while much is left to fetch: the time is that
-    /// in which the others get through all that they have. Where near ones have the leaf, it is the
-    /// time of that leaf alone: a crowd of near ones is to carry the content however long it is.
-    fn wait_for_cheaper(&self, tier: Tier, want: &Want) -> Option<Duration> {
-        let (soonest, rate) = self.cheaper(tier, want)?;
-        let all = match tier {
-            Tier::Near => 0,
-            Tier::Far => self.queued.near,
-            Tier::Owner => self.queued.shared,
-        };
-        let all = time_at(rate, all);
-        match want.tier {
-            Tier::Near => Some(soonest.min(all)),
-            Tier::Far | Tier::Owner => Some(all),
-        }
-    }
-
-    /// How soon the first of those that are cheaper than `tier` delivers a want, and how fast all of
-    /// them are, in bytes per second; none where nobody is to be relied on for it.
-    fn cheaper(&self, tier: Tier, want: &Want) -> Option<(Duration, u64)> {
-        let held = want.held & !want.lacking;
-        let (mut rate, mut soonest) = (0_u64, None::<Duration>);
-        let cheaper = self.providers.values().filter(|it| it.tier() < tier);
-        for provider in cheaper.filter(|it| self.is_reliable(it)) {
-            let of_provider = provider.link.rate().unwrap_or(self.config.rate_assumed);
-            rate = rate.saturating_add(of_provider);
-            if provider.bit() & held != 0 {
-                let time = provider.expected_for(want.charge, self.now, &self.config);
-                soonest = Some(soonest.map_or(time, |soonest| soonest.min(time)));
-            }
-        }
-        Some((soonest?, rate))
-    }
-
-    fn is_reliable(&self, provider: &Provider) -> bool {
-        let is_trusted = match provider.trust {
-            Trust::New => provider.silence(self.now) <= self.config.credit,
-            Trust::Proven => true,
-            Trust::Lost => false,
-        };
-        provider.standing == Standing::Ready && is_trusted
     }
 }

@@ -13,8 +13,8 @@ use shoal_protocol::{
     address::{Cid, Digest},
     dht,
     exchange::{
-        self, Availability, HINT_ADDRESSES_MAX, HINT_PEERS_MAX, List, Missing, PeerClass, PeerHint, Request,
-        Response,
+        self, Availability, HINT_ADDRESSES_MAX, HINT_PEERS_MAX, List, Missing, PeerClass, PeerHint,
+        Request, Response,
     },
 };
 use tokio::{

@@ -91,7 +91,8 @@ impl Actor {
                 result: Ok(rtt),
                 ..
             }) => {
-                self.peers.measured(&peer, rtt);
+                let interfaces = self.interfaces.latest();
+                self.peers.measured(&peer, rtt, &interfaces);
             }
             BehaviourEvent::Mdns(mdns::Event::Discovered(found)) => self.handle_discovered(found),
             BehaviourEvent::Dht(event) => self.handle_dht(event),

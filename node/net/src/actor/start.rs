@@ -31,6 +31,7 @@ use crate::interfaces::Watch;
 use crate::journal::{Journal, KvLog};
 use crate::lookups::Lookups;
 use crate::meter::Traffic;
+use crate::nearby::Nearby;
 use crate::peers::Peers;
 use crate::records::{Announced, Records, unix_now};
 use crate::scope::{Kind, Scope, Socket, without_peer};
@@ -72,6 +73,7 @@ pub(crate) struct Ends {
     pub(crate) counters: Counters,
     pub(crate) traffic: Traffic,
     pub(crate) heard: Heard,
+    pub(crate) nearby: Nearby,
     pub(crate) gaps: ClockGaps,
 }
 
@@ -131,7 +133,7 @@ pub(crate) async fn start(
         addresses: ends.addresses,
         external: config.external.iter().map(without_peer).collect(),
         book: Book::default(),
-        peers: Peers::default(),
+        peers: Peers::new(ends.nearby),
         seeds,
         dials: Dials::default(),
         upgrades: Upgrades::default(),

@@ -43,6 +43,7 @@ impl Actor {
             seconds = gap.length.as_secs(),
             "this program did not run for a while"
         );
+        self.peers.forget_distances();
         let connected = self.peers.ids();
         self.waking = Waking {
             seen: gap.number,

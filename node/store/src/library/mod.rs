@@ -29,7 +29,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use shoal_protocol::address::Cid;
 
 use super::register::{Compared, Register, SharePlace, waits_for_flush};
-use super::rows::{ShareId, ShareRecord, ShareState};
+use super::rows::{Origin, ShareId, ShareRecord, ShareState};
 use super::{Batch, BootId, Store, StoreError};
 use crate::disks::Disks;
 use collect::Collector;
@@ -275,9 +275,11 @@ impl Library {
     /// Says whether peers may read from a share; unless something else is said, they may. It is not
     /// kept: whoever keeps why says it again after each start, before anybody is served.
     pub fn set_served(&self, id: ShareId, is_served: bool) {
-        self.inner.change_view(|view| match is_served {
-            true => view.unserved.remove(&id),
-            false => view.unserved.insert(id),
+        self.inner.change_view(|view| {
+            match is_served {
+                true => view.unserved.remove(&id),
+                false => view.unserved.insert(id),
+            };
         });
     }
 
@@ -296,6 +298,14 @@ impl Library {
             self.inner.tell(LibraryEvent::Changed(record));
         }
         Ok(())
+    }
+
+    /// Whether what is here of the root, if it is whole, was fetched from others and is no user's own.
+    #[must_use]
+    pub fn is_copy(&self, root: &Cid) -> bool {
+        let shares = self.shares_of(root);
+        let mut whole = shares.iter().filter(|it| it.state == ShareState::Live);
+        whole.all(|share| share.origin == Origin::Fetched)
     }
 
     /// Whether there is something of the root, and it is not to be announced: no share of it is.

@@ -415,6 +415,7 @@ impl Fetcher {
                 },
                 pace: &Pace::default(),
                 is_whole: false,
+                heard: &Arc::new(self.inner.heard(&link)),
             };
             self.inner.halves(&sought, &progress, tasks, None)
         };

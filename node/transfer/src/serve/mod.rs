@@ -30,7 +30,10 @@ use std::{
 
 use shoal_ground::{metrics::Numbers, pool::Pool};
 use shoal_net::{ExchangeStream, Net};
-use shoal_protocol::{address::Cid, exchange::Availability};
+use shoal_protocol::{
+    address::Cid,
+    exchange::{Availability, LeafRanges},
+};
 use shoal_store::{BlockKind, Held, Library};
 use tokio::sync::{Semaphore, mpsc};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -111,6 +114,9 @@ impl Withdrawn {
     /// What a peer that asks for `root` is told.
     fn availability(&self, library: &Library, root: &Cid) -> Availability {
         match library.held(root) {
+            Held::Complete if library.is_copy(root) => Availability::Held {
+                ranges: LeafRanges::all(),
+            },
             Held::Complete => Availability::Complete,
             Held::Changed => Availability::Gone,
             Held::Landing | Held::Absent => {

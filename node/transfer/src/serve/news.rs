@@ -10,11 +10,11 @@ use libp2p::PeerId;
 use shoal_net::Net;
 use shoal_protocol::{
     address::Cid,
-    link::Marks,
     exchange::{
         Availability, HINT_ADDRESSES_MAX, HINT_PEERS_MAX, LeafRanges, List, PeerClass, PeerHint,
         Response,
     },
+    link::Marks,
 };
 use shoal_store::Library;
 use tokio::{sync::watch, time::Instant};
@@ -101,7 +101,12 @@ impl News {
     /// Whether there is anything of the root, as far as was said.
     pub(super) fn is_served(&self) -> bool {
         let said = self.said.as_ref();
-        said.is_some_and(|it| matches!(it, Availability::Complete | Availability::Partial { .. }))
+        said.is_some_and(|it| {
+            matches!(
+                it,
+                Availability::Complete | Availability::Held { .. } | Availability::Partial { .. }
+            )
+        })
     }
 
     /// What there is of the root; later changes of that are news.
@@ -109,7 +114,7 @@ impl News {
         let sources = &self.sources;
         self.landed = None;
         let whole = sources.withdrawn.availability(&sources.library, &self.root);
-        if whole == Availability::Complete {
+        if matches!(whole, Availability::Complete | Availability::Held { .. }) {
             return whole;
         }
         self.landed = sources.swarms.landed(&self.root);

@@ -25,7 +25,7 @@ const OWNER: usize = 0;
 const MBIT: u64 = 125_000;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Kind {
+enum Kind {
     Owner,
     Holder,
     Fetcher,
@@ -33,25 +33,25 @@ pub(super) enum Kind {
 
 /// A node of a crowd.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Member {
-    pub(super) kind: Kind,
-    pub(super) region: usize,
+struct Member {
+    kind: Kind,
+    region: usize,
     /// Bytes per second.
-    pub(super) up: u64,
-    pub(super) down: u64,
-    pub(super) starts: Duration,
+    up: u64,
+    down: u64,
+    starts: Duration,
 }
 
 #[derive(Clone, Debug)]
-pub(super) struct Crowd {
-    pub(super) members: Vec<Member>,
-    pub(super) leaves: u64,
+struct Crowd {
+    members: Vec<Member>,
+    leaves: u64,
     /// The shared line from outside into each region, in bytes per second, if there is one.
-    pub(super) inbound: Option<u64>,
+    inbound: Option<u64>,
     /// How much is on its way on one connection at the most: what TCP lets a path hold.
-    pub(super) transit_bytes: u64,
+    transit_bytes: u64,
     /// Whether classes and nearness are told.
-    pub(super) prefers: bool,
+    prefers: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -87,21 +87,21 @@ struct Node {
 
 /// What came of a run.
 #[derive(Debug)]
-pub(super) struct Outcome {
+struct Outcome {
     /// The part of the content that came from the fetchers' own regions.
-    pub(super) near_share: f64,
+    near_share: f64,
     /// How many copies the owner sent.
-    pub(super) owner_copies: f64,
+    owner_copies: f64,
     /// How many copies crossed into the fetchers' regions.
-    pub(super) crossing_copies: f64,
+    crossing_copies: f64,
     /// How long each fetcher took that came after the first 20 s, in seconds, in order.
-    pub(super) late: Vec<f64>,
+    late: Vec<f64>,
     /// When the last one was done.
-    pub(super) last: Duration,
+    last: Duration,
 }
 
 impl Outcome {
-    pub(super) fn late_p95(&self) -> f64 {
+    fn late_p95(&self) -> f64 {
         self.late[(self.late.len() - 1) * 95 / 100]
     }
 }
@@ -184,7 +184,8 @@ impl World {
     fn run(mut self) -> Outcome {
         while self.fetchers().any(|at| self.nodes[at].done.is_none()) {
             let event_at = self.events.peek().map(|Reverse((at, ..))| *at);
-            let deadline = |at: usize| Some((self.nodes[at].planner.as_ref()?.next_deadline()?, at));
+            let deadline =
+                |at: usize| Some((self.nodes[at].planner.as_ref()?.next_deadline()?, at));
             let here = self.fetchers().filter(|at| self.nodes[*at].is_here);
             let due = here.filter_map(deadline).min();
             match (event_at, due) {
@@ -217,7 +218,11 @@ impl World {
             owner_copies: self.owner_bytes as f64 / copy,
             crossing_copies: self.far_bytes as f64 / copy,
             late,
-            last: self.fetchers().filter_map(|at| self.nodes[at].done).max().unwrap(),
+            last: self
+                .fetchers()
+                .filter_map(|at| self.nodes[at].done)
+                .max()
+                .unwrap(),
         }
     }
 
@@ -397,7 +402,10 @@ impl World {
             return;
         }
         let (now, id) = (self.now, ProviderId(server as u32));
-        let have = self.nodes[client].arriving.entry((server, want)).or_default();
+        let have = self.nodes[client]
+            .arriving
+            .entry((server, want))
+            .or_default();
         *have += bytes;
         if *have < LEAF_BYTES {
             self.planner(client).progress(id, want, bytes, now);
@@ -491,7 +499,9 @@ fn near_holders(seed: u64, prefers: bool) -> Crowd {
     members.extend((0..16).map(|at| member(Kind::Holder, at % 4, 20, 50)));
     let mut dice = seed;
     let mut throw = |sides: u64| {
-        dice = dice.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        dice = dice
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
         (dice >> 33) % sides
     };
     let mut regions: Vec<usize> = (0..40).map(|at| at % 4).collect();
@@ -521,30 +531,31 @@ fn median(mut values: Vec<f64>) -> f64 {
 #[test]
 fn a_crowd_is_served_by_near_holders() {
     let run = |prefers| -> Vec<Outcome> {
-        (1..=5).map(|seed| World::new(near_holders(seed, prefers)).run()).collect()
+        let worlds = (1..=5).map(|seed| World::new(near_holders(seed, prefers)));
+        worlds.map(World::run).collect()
     };
     let (with, without) = (run(true), run(false));
-    let of = |runs: &[Outcome], figure: fn(&Outcome) -> f64| median(runs.iter().map(figure).collect());
-    let figures = |runs: &[Outcome]| {
-        (
-            of(runs, |it| it.near_share),
-            of(runs, |it| it.owner_copies),
-            of(runs, Outcome::late_p95),
-            of(runs, |it| it.late[it.late.len() / 2]),
-        )
+    let of = |runs: &[Outcome], figure: fn(&Outcome) -> f64| -> f64 {
+        median(runs.iter().map(figure).collect())
     };
-    println!("with {:?} without {:?}", figures(&with), figures(&without));
-    let ratios = with.iter().zip(&without).map(|(on, off)| on.late_p95() / off.late_p95());
-    let ratio = median(ratios.collect());
-    println!("{ratio}");
-    assert!(of(&with, |it| it.near_share) >= 0.75);
-    assert!(of(&without, |it| it.near_share) < 0.5);
-    assert!(of(&with, |it| it.owner_copies) <= 4.0);
+    let near_share: fn(&Outcome) -> f64 = |it| it.near_share;
+    let owner_copies: fn(&Outcome) -> f64 = |it| it.owner_copies;
+    // Seen: 0.94 of the content from near, 3.3 copies from the owner, 0.81 of the time; without the
+    // preference 0.26 from near, and 8.8 copies.
+    assert!(of(&with, near_share) >= 0.85, "{with:?}");
+    assert!(of(&without, near_share) <= 0.5, "{without:?}");
+    assert!(of(&with, owner_copies) <= 4.0, "{with:?}");
+    let pairs = with.iter().zip(&without);
+    let ratio = median(
+        pairs
+            .map(|(on, off)| on.late_p95() / off.late_p95())
+            .collect(),
+    );
     assert!(ratio <= 0.85, "{ratio}");
 }
 
 /// Twenty nodes of an office, behind one line of 20 Mbit/s, start within 5 s; the owner is outside.
-fn office(prefers: bool) -> Crowd {
+fn office() -> Crowd {
     let member = |kind, region, up, starts| Member {
         kind,
         region,
@@ -559,16 +570,16 @@ fn office(prefers: bool) -> Crowd {
         leaves: 67,
         inbound: Some(20 * MBIT),
         transit_bytes: 128 << 10,
-        prefers,
+        prefers: true,
     }
 }
 
 #[test]
 fn an_office_fetches_little_more_than_one_copy() {
-    let crowd = office(true);
+    let crowd = office();
     let copy = time(crowd.leaves * u64::from(LEAF_BYTES), 20 * MBIT);
     let outcome = World::new(crowd).run();
-    println!("{} {:?} {copy:?}", outcome.crossing_copies, outcome.last);
-    assert!(outcome.crossing_copies <= 1.3, "{}", outcome.crossing_copies);
-    assert!(outcome.last <= copy.mul_f64(1.5), "{:?}", outcome.last);
+    // Seen: 1.19 copies, in 1.25 times the time of one.
+    assert!(outcome.crossing_copies <= 1.3, "{outcome:?}");
+    assert!(outcome.last <= copy.mul_f64(1.5), "{outcome:?}");
 }

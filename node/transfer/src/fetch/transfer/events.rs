@@ -248,6 +248,7 @@ impl Transfer {
             && session.is_new()
         {
             self.setup.contacts.promised(provider);
+            self.distances_at = Instant::now();
         }
         self.planner.set_availability(provider, holdings);
     }

@@ -113,6 +113,8 @@ pub(super) struct Transfer {
     /// What may be in flight of it.
     share: Share,
     sessions: HashMap<ProviderId, Session>,
+    /// When it is looked at next who is near.
+    distances_at: Instant,
     wants: HashMap<WantId, Want>,
     by_digest: HashMap<Digest, WantId>,
     early: Option<Early>,
@@ -202,6 +204,7 @@ impl Transfer {
             guests: None,
             planner,
             sessions: HashMap::new(),
+            distances_at: Instant::now(),
             wants: HashMap::new(),
             by_digest: HashMap::new(),
             early: None,
@@ -277,6 +280,7 @@ impl Transfer {
                 () = tokio::time::sleep(tick) => {}
             }
             self.look_at_parts();
+            self.look_at_distances();
             let sources = self.arrivals.delivering(Instant::now());
             let asked = self.setup.contacts.count();
             self.setup.progress.peers(sources, asked);
@@ -343,6 +347,23 @@ impl Transfer {
         self.by_digest.insert(digest, id);
         let added = self.planner.add_want(id, hint, part);
         debug_assert!(added, "there is room, and ids are new");
+    }
+
+    /// Tells the planner which providers are near, now and then: distances are measured while the
+    /// fetch goes on.
+    fn look_at_distances(&mut self) {
+        let now = Instant::now();
+        if now < self.distances_at {
+            return;
+        }
+        self.distances_at = now + TICK_MAX;
+        for provider in self.sessions.keys() {
+            let Some(peer) = self.setup.contacts.peer(*provider) else {
+                continue;
+            };
+            let nearness = self.setup.net.nearness(&peer);
+            self.planner.set_near(*provider, nearness.is_near());
+        }
     }
 
     /// Carries out what the planner decides.
