@@ -52,7 +52,7 @@ pub const OPENER_WINDOW_BYTES: u32 = 16 << 20;
 
 /// Unread bytes of all streams of a connection: a full window for each fetch, and one for
 /// everything else that is asked over it. Only a peer that ignores its windows sends more. One that
-/// keeps to what it was asked for stays below [`IN_FLIGHT_BYTES_MAX`].
+/// keeps to what it was asked for stays below `IN_FLIGHT_BYTES_MAX`.
 pub const UNREAD_BYTES_MAX: usize = (FETCHES_MAX + 1) * OPENER_WINDOW_BYTES as usize;
 
 const _: () = {

@@ -5,7 +5,7 @@
 //! about a peer: nobody here was listening. [`ClockGaps`] notices such a gap by a look that comes
 //! far too late. The network task looks once a second; a deadline that has passed looks again
 //! before it acts, so it learns of the gap even when its own timer fires first. It then gives the
-//! peer a fresh start. The pure part is [`Detector`].
+//! peer a fresh start. The pure part is `Detector`.
 
 use std::{
     future::Future,

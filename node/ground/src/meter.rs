@@ -1,7 +1,7 @@
 //! How fast a counter grows, and how long the rest takes.
 //!
 //! A [`Meter`] is told a counter's value now and then, and estimates the rate over the last seconds:
-//! an average over [`WINDOW`] in which a moment weighs half as much as one that is [`HALF_LIFE`]
+//! an average over `WINDOW` in which a moment weighs half as much as one that is `HALF_LIFE`
 //! newer. The weights make it follow a change soon. The window bounds how long a change is felt: a
 //! rate that fell by a factor of a thousand would show in weights alone for thirty seconds.
 //!

@@ -1,10 +1,10 @@
 //! Fetching: from a link to files in their final place.
 //!
-//! The [`Fetcher`] owns all transfers of the process. A transfer has a blocking half ([`supply`],
-//! [`landing`]: what is needed, what is here, what was written) and an asynchronous half
-//! ([`transfer`]: who is asked for what), joined by bounded channels. It ends with the share in the
+//! The [`Fetcher`] owns all transfers of the process. A transfer has a blocking half (`supply`,
+//! `landing`: what is needed, what is here, what was written) and an asynchronous half
+//! (`transfer`: who is asked for what), joined by bounded channels. It ends with the share in the
 //! library and served, or with an error that says why; progress is kept unless there was none.
-//! Which transfers there are, and what state each is in, is [`transfers`]'s: asking for the same
+//! Which transfers there are, and what state each is in, is `transfers`'s: asking for the same
 //! root at the same destination again attaches to the running transfer, or goes on with the one
 //! that rests.
 

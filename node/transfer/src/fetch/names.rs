@@ -21,7 +21,7 @@ const MISFITS_NAMED_MAX: usize = 5;
 /// Entries that land under other names than they have in their tree.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Renamed {
-    /// For the first [`RENAMED_LISTED_MAX`]: the path in the tree, escaped for printing, and the one
+    /// For the first `RENAMED_LISTED_MAX`: the path in the tree, escaped for printing, and the one
     /// below the destination.
     pub listed: Vec<(String, String)>,
     /// How many there are.

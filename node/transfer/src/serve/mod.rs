@@ -1,8 +1,8 @@
 //! Serving: one worker task per exchange stream that a peer opened.
 //!
 //! The [`Server`] accepts streams from the network, bounds how many run at a time in total and per
-//! peer ([`slots`]), how much is read ahead for them ([`budget`]), and who has the line while it is
-//! slow ([`mod@line`]), and gives each stream to a worker that owns it to its end. A worker reads requests, has the bytes
+//! peer (`slots`), how much is read ahead for them (`budget`), and who has the line while it is
+//! slow (`line`), and gives each stream to a worker that owns it to its end. A worker reads requests, has the bytes
 //! read on blocking threads, and writes the answers; it serves what the library vouches for and
 //! nothing else: whole shares, and of a root that is fetched here what has landed so far. A peer
 //! hears who else deals with its root, and one stream too many is told when to come back. It never
