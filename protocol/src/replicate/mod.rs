@@ -22,6 +22,7 @@ mod near_table;
 mod position;
 pub mod seal;
 mod sketch;
+pub mod slabs;
 mod stripes;
 mod telling;
 mod walk;
