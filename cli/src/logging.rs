@@ -8,10 +8,11 @@ use std::{
     sync::Mutex,
 };
 
+use shoal_api::ApiError;
 use shoal_node::config::LogFormat;
 use tracing_subscriber::{EnvFilter, fmt::MakeWriter};
 
-use crate::{args::Global, output};
+use crate::{args::Global, human, output};
 
 /// Overrides every level, in the syntax of `tracing_subscriber::EnvFilter`.
 const FILTER_VARIABLE: &str = "SHOAL_LOG";
@@ -124,6 +125,14 @@ impl Write for LogFile {
     fn flush(&mut self) -> io::Result<()> {
         self.file.flush()
     }
+}
+
+/// The log cannot be written.
+pub(crate) fn unwritable(log: &Path, error: &io::Error) -> ApiError {
+    let log = human::path(log);
+    ApiError::of_io(error, format!("cannot write the daemon's log {log}")).hint(
+        "choose a home of your own with --home or SHOAL_HOME, and see that its disk has space",
+    )
 }
 
 /// Opens a log file of mode 0600 and makes its folder, and the home when this is the first thing in

@@ -317,8 +317,8 @@ fn unwritten(error: &io::Error) -> Result<(), ApiError> {
     if error.kind() == io::ErrorKind::BrokenPipe {
         return Ok(());
     }
-    let message = format!("cannot write the result to standard output: {error}");
-    Err(ApiError::from_io(error, message).hint(
+    let what = "cannot write the result to standard output";
+    Err(ApiError::of_io(error, what).hint(
         "the command itself was carried out; free some space where its output goes, or send it \
          elsewhere",
     ))

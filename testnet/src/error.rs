@@ -6,6 +6,7 @@ use std::{
 };
 
 use shoal_api::{ApiError, ErrorCode, HomeError};
+use shoal_ground::said::said;
 
 use crate::{capacity::Shortage, launch::log_path, scenario::ScenarioError};
 
@@ -13,7 +14,7 @@ use crate::{capacity::Shortage, launch::log_path, scenario::ScenarioError};
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The file system or the system refused.
-    #[error("cannot {action} {}: {source}", .path.display())]
+    #[error("cannot {action} {}: {}", .path.display(), said(source))]
     Io {
         /// What was tried, as a verb.
         action: &'static str,

@@ -139,8 +139,7 @@ impl Gated {
         else {
             return Err(ApiError::new(ErrorCode::Internal, "it has no input"));
         };
-        let io =
-            |error: io::Error| ApiError::from_io(&error, format!("cannot talk to it: {error}"));
+        let io = |error: io::Error| ApiError::of_io(&error, "cannot talk to it");
         gate.write_all(b"go\n").await.map_err(io)?;
         drop(gate);
         let line = time::timeout(READY_TIMEOUT, first_line(stdout)).await;

@@ -46,6 +46,10 @@ impl Terminal {
             .envs(env.iter().copied());
         let child = command.spawn(pts).expect("the binary runs");
         let pty = Arc::new(pty);
+        #[allow(
+            clippy::disallowed_methods,
+            reason = "a test that does not look must not stop the program that prints"
+        )]
         let (sender, output) = mpsc::channel();
         let reader = Arc::clone(&pty);
         thread::spawn(move || {

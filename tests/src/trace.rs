@@ -166,7 +166,7 @@ impl<W: Watcher> Traced<W> {
                 None => waiting.env_remove(name),
             };
         }
-        let (sender, started) = mpsc::channel();
+        let (sender, started) = mpsc::sync_channel(1);
         let tracer = thread::spawn(move || {
             let mut tracer = Tracer {
                 watcher,

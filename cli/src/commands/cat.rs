@@ -57,8 +57,7 @@ async fn copy(
                 Ok(()) => {}
                 Err(error) if error.kind() == io::ErrorKind::BrokenPipe => return Ok(None),
                 Err(error) => {
-                    let message = format!("cannot write to standard output: {error}");
-                    return Err(ApiError::from_io(&error, message));
+                    return Err(ApiError::of_io(&error, "cannot write to standard output"));
                 }
             },
             Part::Progress(progress) => {

@@ -38,9 +38,7 @@ pub(crate) async fn run(app: &App, global: &Global, args: DaemonArgs) -> Result<
     }
     let config = Config::load(&app.home, environment(), overrides(global, &args))?;
     let file = args.detached.then(|| LogFile::open(&app.home)).transpose();
-    let file = file.map_err(|error| {
-        ApiError::from_io(&error, format!("cannot write the daemon's log: {error}"))
-    })?;
+    let file = file.map_err(|error| logging::unwritable(&LogFile::path(&app.home), &error))?;
     logging::for_daemon(global, config.log.format, file);
 
     let host = start(app, config, &args).await?;

@@ -64,7 +64,7 @@ pub(crate) fn man(app: &App, args: &ManArgs) -> Result<(), ApiError> {
     let dir = app::absolute(dir)?;
     let files = write_pages(dir.as_path()).map_err(|error| {
         let dir = human::path(dir.as_path());
-        ApiError::from_io(&error, format!("cannot write the pages to {dir}: {error}"))
+        ApiError::of_io(&error, format!("cannot write the pages to {dir}"))
     })?;
     let pages = Pages { files };
     app.output.result(&pages, |text| {
@@ -79,7 +79,7 @@ fn main_page() -> Result<String, ApiError> {
     let mut page = Vec::new();
     Man::new(Cli::command())
         .render(&mut page)
-        .map_err(|error| ApiError::from_io(&error, format!("cannot make the page: {error}")))?;
+        .map_err(|error| ApiError::of_io(&error, "cannot make the page"))?;
     text(page)
 }
 

@@ -69,10 +69,15 @@ pub(crate) fn leave_session() -> Result<(), ApiError> {
 }
 
 fn spawn(app: &App) -> Result<Child, ApiError> {
-    let failed = |error| ApiError::from_io(&error, format!("cannot start the daemon: {error}"));
-    let program = std::env::current_exe().map_err(failed)?;
-    let log = logging::append(&LogFile::path(&app.home)).map_err(failed)?;
-    Command::new(program)
+    let program = std::env::current_exe()
+        .map_err(|error| ApiError::of_io(&error, "cannot find this program"))?;
+    let path = LogFile::path(&app.home);
+    let log = logging::append(&path).map_err(|error| logging::unwritable(&path, &error))?;
+    let failed = |error| {
+        let program = human::path(&program);
+        ApiError::of_io(&error, format!("cannot start the daemon {program}"))
+    };
+    Command::new(&program)
         .args(arguments())
         .arg("--json")
         .stdin(Stdio::null())
@@ -102,7 +107,7 @@ async fn first_line(child: &mut Child) -> Result<String, ApiError> {
         let read = BufReader::new(stdout.take(READY_BYTES_MAX))
             .read_line(&mut line)
             .await;
-        read.map_err(|error| ApiError::from_io(&error, format!("cannot hear it: {error}")))?;
+        read.map_err(|error| ApiError::of_io(&error, "cannot hear the daemon that was started"))?;
     }
     Ok(line)
 }

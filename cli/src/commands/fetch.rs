@@ -129,7 +129,7 @@ fn destination(output: Option<PathBuf>) -> Result<Destination, ApiError> {
 /// Whether there is a folder; no, where its disk does not answer: the daemon, which can wait for that,
 /// looks again.
 fn is_dir(path: &Path) -> bool {
-    let (tell, told) = mpsc::channel();
+    let (tell, told) = mpsc::sync_channel(1);
     let path = path.to_owned();
     thread::spawn(move || {
         // Nobody may be left to hear of it.

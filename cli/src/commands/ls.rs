@@ -69,13 +69,19 @@ pub(super) fn share_lines(text: &mut Text, share: &ShareInfo, indent: &str) {
     text.line(format_args!("{indent}  {}", share.cid));
     let path = text.dim(human::path(&share.path));
     text.line(format_args!("{indent}  {path}"));
-    if let ShareState::Changed { changed } = &share.state {
-        let path = human::shell_quote(&share.path.to_string_lossy());
-        text.line(format_args!(
-            "{indent}  {} {}",
-            text.alert(format_args!("not served: {}.", human::escape(changed))),
-            human::escape_message(&format!("Share it again with: shoal share {path}")),
-        ));
+    match &share.state {
+        ShareState::Ok => {}
+        ShareState::Checking => text.line(format_args!(
+            "{indent}  its files are looked at again; what matches is served meanwhile"
+        )),
+        ShareState::Changed { changed } => {
+            let path = human::shell_quote(&share.path.to_string_lossy());
+            text.line(format_args!(
+                "{indent}  {} {}",
+                text.alert(format_args!("not served: {}.", human::escape(changed))),
+                human::escape_message(&format!("Share it again with: shoal share {path}")),
+            ));
+        }
     }
 }
 

@@ -8,6 +8,7 @@ use std::{fmt, io};
 
 use axum::http::StatusCode;
 use serde::{Deserialize, Serialize};
+use shoal_ground::said::said;
 use shoal_protocol::{
     address::AddressError,
     link::{Link, LinkError},
@@ -180,18 +181,39 @@ impl ApiError {
         })
     }
 
-    /// What the operating system refused, as the kind that a person can act on.
+    /// What the operating system refused, as the kind that a person can act on, with what can be done
+    /// about that kind. `message` says it all.
     pub fn from_io(error: &io::Error, message: impl Into<String>) -> Self {
-        let code = match error.kind() {
-            io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
-                ErrorCode::NoPermission
-            }
-            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => ErrorCode::NoSpace,
-            io::ErrorKind::NotFound => ErrorCode::PathNotFound,
-            io::ErrorKind::AlreadyExists => ErrorCode::DestinationExists,
-            _ => ErrorCode::Internal,
+        let (code, hint) = match error.kind() {
+            io::ErrorKind::PermissionDenied => (
+                ErrorCode::NoPermission,
+                "have it made readable and writable for this user, or run this as its owner",
+            ),
+            io::ErrorKind::ReadOnlyFilesystem => (
+                ErrorCode::NoPermission,
+                "mount the disk so that it can be written, or choose another",
+            ),
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => (
+                ErrorCode::NoSpace,
+                "free some space on its disk, or choose another",
+            ),
+            io::ErrorKind::NotFound => (ErrorCode::PathNotFound, "check the path"),
+            io::ErrorKind::AlreadyExists => (
+                ErrorCode::DestinationExists,
+                "choose another name, or move what is there away",
+            ),
+            _ => (
+                ErrorCode::Internal,
+                "try again; if it stays so, check the disk: the system's log says more",
+            ),
         };
-        Self::new(code, message)
+        Self::new(code, message).hint(hint)
+    }
+
+    /// The same of something that could not be done: `what` names it and its file, and what the system
+    /// said follows in plain words.
+    pub fn of_io(error: &io::Error, what: impl fmt::Display) -> Self {
+        Self::from_io(error, format!("{what}: {}", said(error)))
     }
 
     /// The same failure with advice on what to do next.
@@ -300,6 +322,28 @@ mod tests {
         check(ErrorCode::DaemonLost, "daemon_lost", 1);
         check(ErrorCode::Config, "config", 2);
         check(ErrorCode::BudgetSpent, "budget_spent", 1);
+    }
+
+    #[test]
+    fn what_the_system_refuses_is_said_in_plain_words_with_what_to_do() {
+        let kinds = [
+            (io::ErrorKind::PermissionDenied, ErrorCode::NoPermission),
+            (io::ErrorKind::ReadOnlyFilesystem, ErrorCode::NoPermission),
+            (io::ErrorKind::StorageFull, ErrorCode::NoSpace),
+            (io::ErrorKind::NotFound, ErrorCode::PathNotFound),
+            (io::ErrorKind::AlreadyExists, ErrorCode::DestinationExists),
+            (io::ErrorKind::NotConnected, ErrorCode::Internal),
+        ];
+        for (kind, code) in kinds {
+            let error = ApiError::of_io(&kind.into(), "cannot read /a/b");
+            assert_eq!(error.code, code);
+            assert!(error.message.starts_with("cannot read /a/b: "), "{error}");
+            assert!(error.hint.is_some(), "{error}");
+        }
+        let gone = io::Error::from_raw_os_error(2);
+        let error = ApiError::of_io(&gone, "cannot read /a/b");
+        let expected = "cannot read /a/b: there is no such file or folder";
+        assert_eq!(error.message, expected);
     }
 
     fn check_link(text: &str, code: ErrorCode, message: &str) {

@@ -152,6 +152,7 @@ impl EventReader {
 fn log_share(sequence: u64, event: &str, share: &ShareInfo, message: &str) {
     let state = match &share.state {
         ShareState::Ok => "ok",
+        ShareState::Checking => "checking",
         ShareState::Changed { .. } => "changed",
     };
     let path = share.path.to_string_lossy();

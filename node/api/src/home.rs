@@ -17,6 +17,8 @@ use std::{
     time::Duration,
 };
 
+use shoal_ground::said::said;
+
 use super::{ApiError, ErrorCode};
 
 const LOCK_FILE: &str = "daemon.lock";
@@ -54,7 +56,7 @@ impl HomeLock {
         let home = home
             .canonicalize()
             .map_err(HomeError::io("resolve", home))?;
-        let path = home.join(LOCK_FILE);
+        let path = Self::file(&home);
         let mut file = open_lock(&path).map_err(HomeError::io("open", &path))?;
         if !try_lock(&file).map_err(HomeError::io("lock", &path))? {
             let mut pid = String::new();
@@ -83,12 +85,17 @@ impl HomeLock {
         &self.home
     }
 
+    /// The file that the lock of a home is on.
+    pub fn file(home: &Path) -> PathBuf {
+        home.join(LOCK_FILE)
+    }
+
     /// Whether a process holds the lock of this home right now.
     ///
     /// # Errors
     /// When the lock file exists and cannot be read.
     pub fn is_held(home: &Path) -> io::Result<bool> {
-        match File::open(home.join(LOCK_FILE)) {
+        match File::open(Self::file(home)) {
             Ok(file) => match file.try_lock_shared() {
                 Ok(()) => Ok(false),
                 Err(TryLockError::WouldBlock) => Ok(true),
@@ -107,7 +114,7 @@ impl HomeLock {
         if !Self::is_held(home)? {
             return Ok(None);
         }
-        let text = fs::read_to_string(home.join(LOCK_FILE))?;
+        let text = fs::read_to_string(Self::file(home))?;
         Ok(text.trim().parse().ok())
     }
 
@@ -174,7 +181,7 @@ pub enum HomeError {
     #[error("there is no place for the socket of the API: {}", listed(.0))]
     NoPlace(Vec<(PathBuf, io::Error)>),
     /// The file system refused.
-    #[error("cannot {action} {}: {source}", path.display())]
+    #[error("cannot {action} {}: {}", path.display(), said(source))]
     Io {
         /// What was tried, as a verb.
         action: &'static str,
@@ -189,7 +196,7 @@ pub enum HomeError {
 fn listed(tried: &[(PathBuf, io::Error)]) -> String {
     let each = tried
         .iter()
-        .map(|(path, error)| format!("{}: {error}", path.display()));
+        .map(|(path, error)| format!("{}: {}", path.display(), said(error)));
     each.collect::<Vec<_>>().join("; ")
 }
 

@@ -24,7 +24,8 @@ use shoal_transfer::fetch::{
     Deadlines, Estimate, Fetched, FoundProvider, Snapshot, Streamed, TransferInfo, TransferState,
 };
 
-pub(super) fn share_info(share: &ShareRecord) -> api::ShareInfo {
+/// A share that is told of; whether its files are in doubt matters while it is listed.
+pub(super) fn share_info(share: &ShareRecord, in_doubt: bool) -> api::ShareInfo {
     let created = i64::try_from(share.created_ms).unwrap_or(i64::MAX);
     api::ShareInfo {
         cid: share.root.to_string(),
@@ -38,16 +39,21 @@ pub(super) fn share_info(share: &ShareRecord) -> api::ShareInfo {
             ShareState::Changed(change) => api::ShareState::Changed {
                 changed: changed(&change.path, &change.kind),
             },
+            _ if in_doubt => api::ShareState::Checking,
             _ => api::ShareState::Ok,
         },
     }
 }
 
 /// A share with the links to it, for a node that is at `addresses`.
-pub(super) fn linked_share(share: &ShareRecord, addresses: &[Multiaddr]) -> api::LinkedShare {
+pub(super) fn linked_share(
+    share: &ShareRecord,
+    in_doubt: bool,
+    addresses: &[Multiaddr],
+) -> api::LinkedShare {
     let link = link(share, addresses);
     api::LinkedShare {
-        share: share_info(share),
+        share: share_info(share, in_doubt),
         link: link.passed_on(),
         link_long: link.to_string(),
     }

@@ -47,7 +47,7 @@ impl IntoApi for &StoreError {
             StoreError::Damaged { .. } => ApiError::new(ErrorCode::Integrity, message)
                 .hint("run `shoal db check --repair`: it keeps what can be read, puts the damaged database \
                        aside and says what has to be shared again"),
-            StoreError::NoSpace => ApiError::new(ErrorCode::NoSpace, message)
+            StoreError::NoSpace { .. } => ApiError::new(ErrorCode::NoSpace, message)
                 .hint("free some space on the disk of the home"),
             StoreError::NoPermission { .. } => ApiError::new(ErrorCode::NoPermission, message)
                 .hint("make the home writable for this user"),
@@ -78,6 +78,8 @@ impl IntoApi for NetError {
                 "give --external an address like /ip4/203.0.113.7/tcp/4101 or /dns/example.org/tcp/4101",
             ),
             NetError::NetworkName { .. } => ApiError::new(ErrorCode::Config, message),
+            NetError::Load { .. } => ApiError::new(ErrorCode::Internal, message)
+                .hint("check the home and its disk, and look into it with `shoal db check`"),
             _ => ApiError::new(ErrorCode::Internal, message),
         }
     }
@@ -117,8 +119,10 @@ impl IntoApi for ShareError {
                 ApiError::new(ErrorCode::ChangedWhileSharing, message)
                     .hint("share again when it is at rest, or use --copy")
             }
-            ShareError::NoSpace => ApiError::new(ErrorCode::NoSpace, message)
+            ShareError::NoSpace(_) => ApiError::new(ErrorCode::NoSpace, message)
                 .hint("free some space, or share without --copy"),
+            ShareError::Copy { ref cause, .. } => ApiError::from_io(cause, message)
+                .hint("check the home and its disk, or share without --copy"),
             ShareError::Cancelled => ApiError::new(ErrorCode::Interrupted, message),
             ShareError::Store(error) => error.into_api(),
             ShareError::Io { ref cause, .. } => ApiError::from_io(cause, message)

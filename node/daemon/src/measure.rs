@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use shoal_api::types::ShareState;
 use shoal_ground::metrics::Numbers;
 use shoal_net::{Direction, Way};
+use shoal_store::ShareTotals;
 
 use super::{NodeHandle, answers};
 
@@ -121,16 +122,16 @@ impl NodeHandle {
 
     fn measure_shares(&self, numbers: &mut Numbers) {
         let shares = self.inner.library.shares();
-        let mut states = BTreeMap::from([("ok", 0), ("changed", 0)]);
-        let (mut bytes, mut files) = (0, 0);
+        let mut states = BTreeMap::from([("ok", 0), ("checking", 0), ("changed", 0)]);
+        let ShareTotals { bytes, files } = ShareTotals::of(&shares);
         for share in &shares {
-            let state = match answers::share_info(share).state {
+            let in_doubt = self.inner.library.is_in_doubt(share.id);
+            let state = match answers::share_info(share, in_doubt).state {
                 ShareState::Ok => "ok",
+                ShareState::Checking => "checking",
                 ShareState::Changed { .. } => "changed",
             };
             *states.entry(state).or_default() += 1;
-            bytes += share.size;
-            files += share.files;
         }
         numbers.gauges("shoal_shares", "Shares, by state.", "state", states);
         numbers.gauge(

@@ -40,9 +40,9 @@ impl Observer {
 
     pub(super) fn library(&self, event: &LibraryEvent) {
         self.events.publish(match event {
-            LibraryEvent::Added(share) => Event::ShareAdded(answers::share_info(share)),
-            LibraryEvent::Removed(share) => Event::ShareRemoved(answers::share_info(share)),
-            LibraryEvent::Changed(share) => Event::ShareChanged(answers::share_info(share)),
+            LibraryEvent::Added(share) => Event::ShareAdded(answers::share_info(share, false)),
+            LibraryEvent::Removed(share) => Event::ShareRemoved(answers::share_info(share, false)),
+            LibraryEvent::Changed(share) => Event::ShareChanged(answers::share_info(share, false)),
             LibraryEvent::Doubted(_) => return,
         });
     }

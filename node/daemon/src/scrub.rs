@@ -20,7 +20,9 @@ use shoal_api::{
     types as api,
 };
 use shoal_protocol::{address::Cid, name::escaped};
-use shoal_store::{Damage, Library, ScrubPosition, ShareState, StoreError, Table, TableName};
+use shoal_store::{
+    Damage, Library, ScrubPosition, ShareState, ShareTotals, StoreError, Table, TableName,
+};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use self::schedule::{Next, Schedule};
@@ -169,7 +171,7 @@ impl Scrub {
                 .as_ref()
                 .and_then(|position| inner.library.scrubbing(position)),
             checked_bytes: record.checked_bytes,
-            total_bytes: inner.library.shares().iter().map(|share| share.size).sum(),
+            total_bytes: ShareTotals::of(&inner.library.shares()).bytes,
             damaged: damaged.map(finding).collect(),
         }
     }
@@ -245,7 +247,7 @@ impl Inner {
         let finished = found.position.is_none();
         let (save, end) = {
             let mut record = self.lock();
-            record.checked_bytes += found.bytes;
+            record.checked_bytes = record.checked_bytes.saturating_add(found.bytes);
             record.position = found.position;
             // What an earlier pass found is told once.
             found.damaged.retain(|it| !record.damaged.contains(it));

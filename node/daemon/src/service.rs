@@ -77,7 +77,7 @@ impl Service for NodeHandle {
             peers,
             shares: shares
                 .iter()
-                .map(|share| answers::share_info(share))
+                .map(|share| answers::share_info(share, inner.library.is_in_doubt(share.id)))
                 .collect(),
             transfers: inner
                 .fetcher
@@ -118,11 +118,13 @@ impl Service for NodeHandle {
     }
 
     async fn shares(&self) -> Result<api::Shares, ApiError> {
-        let shares = self.inner.library.shares();
+        let library = &self.inner.library;
+        let shares = library.shares();
         let addresses = self.inner.net.dial_addresses();
-        let linked = shares
-            .iter()
-            .map(|share| answers::linked_share(share, &addresses));
+        let linked = shares.iter().map(|share| {
+            let in_doubt = library.is_in_doubt(share.id);
+            answers::linked_share(share, in_doubt, &addresses)
+        });
         Ok(api::Shares {
             shares: linked.collect(),
         })
@@ -242,7 +244,7 @@ impl Service for NodeHandle {
             removed: removed
                 .shares
                 .iter()
-                .map(|it| answers::share_info(it))
+                .map(|it| answers::share_info(it, false))
                 .collect(),
             forgotten: removed
                 .forgotten

@@ -10,7 +10,8 @@ use shoal_api::{ApiError, ErrorCode, Progress, types as api};
 use shoal_ground::meter::Meter;
 use shoal_protocol::link::Link;
 use shoal_store::{
-    FileVerdict, Garbage, GarbagePhase, Library, ShareRecord, StoreError, Verdict, VerifyEvent,
+    FileVerdict, Garbage, GarbagePhase, Library, ShareRecord, ShareTotals, StoreError, Verdict,
+    VerifyEvent,
 };
 use tokio_util::sync::CancellationToken;
 
@@ -119,9 +120,10 @@ impl Verification {
         list_intact: bool,
         on_progress: Progress<api::VerifyProgress>,
     ) -> Self {
+        let totals = ShareTotals::of(&shares);
         let progress = api::VerifyProgress {
-            files_total: shares.iter().map(|share| share.files).sum(),
-            bytes_total: shares.iter().map(|share| share.size).sum(),
+            files_total: totals.files,
+            bytes_total: totals.bytes,
             ..api::VerifyProgress::default()
         };
         Self {
@@ -296,7 +298,7 @@ fn answer(dry_run: bool, garbage: &Garbage, elapsed: Duration) -> api::Collected
         copy_bytes: garbage.copy_bytes,
         database_bytes_before: garbage.database_bytes_before,
         database_bytes_after: garbage.database_bytes_after,
-        freed_bytes: given_back + copies,
+        freed_bytes: given_back.saturating_add(copies),
         elapsed_ms: answers::millis(elapsed),
     }
 }

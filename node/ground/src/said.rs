@@ -37,12 +37,13 @@ pub fn said(error: &io::Error) -> String {
     words.map_or_else(|| error.to_string(), str::to_owned)
 }
 
-/// The same error, which says what it is about.
+/// The same error, which says what it is about, unless it does already.
 pub fn about(path: &Path, error: &io::Error) -> io::Error {
-    io::Error::new(
-        error.kind(),
-        About(format!("{}: {}", path.display(), said(error))),
-    )
+    let text = match error.get_ref().is_some_and(|inner| inner.is::<About>()) {
+        true => error.to_string(),
+        false => format!("{}: {}", path.display(), said(error)),
+    };
+    io::Error::new(error.kind(), About(text))
 }
 
 #[derive(Debug)]
@@ -68,6 +69,8 @@ mod tests {
             let about = about(Path::new("/a/b"), &error);
             assert_eq!(about.kind(), error.kind());
             assert_eq!(said(&about), format!("/a/b: {expected}"));
+            let again = super::about(Path::new("/a"), &about);
+            assert_eq!(said(&again), format!("/a/b: {expected}"));
         };
         check(Errno::NOSPC, "no space is left on the disk");
         check(Errno::ACCESS, "permission denied");

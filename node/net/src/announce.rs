@@ -89,7 +89,7 @@ impl Announcer {
             return;
         }
         let at = match last {
-            Some(last) if last <= now => (last + self.interval).max(now),
+            Some(last) if last <= now => last.saturating_add(self.interval).max(now),
             _ => now,
         };
         // Whom an earlier run told is not kept; that somebody was told is.
@@ -131,7 +131,7 @@ impl Announcer {
     /// Takes the next key that is due; it counts as running until [`Self::finished`] or
     /// [`Self::remove`].
     pub(super) fn start_next(&mut self, now: u64) -> Option<Key> {
-        if now + CLOCK_SLACK_SECS < self.seen {
+        if now.saturating_add(CLOCK_SLACK_SECS) < self.seen {
             self.hurry_all(now);
             self.seen = now;
         }
@@ -178,7 +178,7 @@ impl Announcer {
         } else if entry.peers.is_none() {
             self.untold.insert(*key);
         }
-        let at = now + pause - random % (pause / SPREAD + 1);
+        let at = now.saturating_add(pause - random % (pause / SPREAD + 1));
         entry.state = State::Due(at);
         self.due.insert((at, *key));
     }
@@ -286,6 +286,15 @@ mod tests {
         );
         announcer.finished(&KEY, 3, NOW + 1, 0);
         assert_eq!(announcer.state(&KEY), AnnounceState::Announced { peers: 3 });
+    }
+
+    #[test]
+    fn times_that_no_clock_has_reached_overflow_nothing() {
+        let mut announcer = announcer();
+        announcer.add(KEY, Some(u64::MAX), u64::MAX);
+        assert_eq!(announcer.start_next(u64::MAX), Some(KEY));
+        announcer.finished(&KEY, 20, u64::MAX, 0);
+        assert_eq!(announcer.start_next(u64::MAX), Some(KEY));
     }
 
     #[test]

@@ -10,6 +10,7 @@ use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use libp2p::identity::Keypair;
+use shoal_ground::said::said;
 use thiserror::Error;
 
 /// The file's name inside the home.
@@ -25,7 +26,7 @@ const FILE_BYTES_MAX: u64 = 4096;
 #[derive(Debug, Error)]
 pub enum IdentityError {
     /// The file cannot be read, written or given its mode.
-    #[error("cannot use the identity key {}: {source}", path.display())]
+    #[error("cannot use the identity key {}: {}", path.display(), said(source))]
     Io {
         /// The key file.
         path: PathBuf,

@@ -307,7 +307,7 @@ mod tests {
     #[test]
     fn a_stuck_disk_never_blocks_and_is_counted() {
         let counters = Counters::default();
-        let (release, stuck) = mpsc::channel();
+        let (release, stuck) = mpsc::sync_channel(1);
         let journal = Journal::own().unwrap();
         let stuck = Arc::new(Stuck(Mutex::new(stuck)));
         let writer = journal.writer("test", stuck, &counters);

@@ -118,7 +118,8 @@ impl Seeds {
     /// Reads the remembered peers; rows that are old or make no sense are removed. Blocking.
     pub(super) fn load(&mut self, log: &dyn KvLog, now_unix: u64) -> io::Result<()> {
         log.load(&mut |key, value| {
-            let parsed = parse(key, value).filter(|(_, row)| row.seen + FORGET_SECS > now_unix);
+            let parsed = parse(key, value)
+                .filter(|(_, row)| row.seen.saturating_add(FORGET_SECS) > now_unix);
             let Some((peer, row)) = parsed else {
                 self.writer.push(key.to_vec(), None);
                 return;
@@ -418,6 +419,17 @@ mod tests {
             assert_eq!(due, [Some(new), Some(old)]);
         });
         assert_eq!(log.rows().len(), 2, "what is too old was removed");
+    }
+
+    #[test]
+    fn a_peer_seen_at_the_end_of_time_is_one_seen_now() {
+        let (log, peer) = (MemoryLog::default(), PeerId::random());
+        run(&log, &[], |seeds| {
+            seeds.remember(peer, &[address(1)], true, u64::MAX);
+        });
+        run(&log, &[], |seeds| {
+            assert_eq!(seeds.remembered[&peer].seen, NOW);
+        });
     }
 
     #[test]

@@ -105,6 +105,17 @@ impl Batch {
         self.commit_unguarded(sync)
     }
 
+    /// As [`commit`](Self::commit) without `sync`; empty afterwards. What could not be written stays in
+    /// the batch, to be committed again.
+    pub fn commit_or_keep(&mut self) -> Result<(), StoreError> {
+        let inner = &self.store.inner;
+        let _no_collection = inner.blocks_kept();
+        inner.check_released()?;
+        inner.db.write(WriteBatch::from_data(self.writes.data()))?;
+        self.writes.clear();
+        Ok(())
+    }
+
     /// As [`commit`](Self::commit), for the collector, which holds the guard itself.
     pub(super) fn commit_unguarded(self, sync: bool) -> Result<(), StoreError> {
         self.store.inner.check_released()?;

@@ -3,6 +3,8 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use shoal_ground::said::said;
+
 /// Why the store could not be opened, read or written.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
@@ -30,8 +32,11 @@ pub enum StoreError {
         detail: String,
     },
     /// The disk under the home is full.
-    #[error("no space left on the disk that holds the database")]
-    NoSpace,
+    #[error("no space is left on the disk that holds the database: {detail}")]
+    NoSpace {
+        /// Which file, as far as that is known.
+        detail: String,
+    },
     /// The home or the database may not be read or written.
     #[error("no permission to use the database: {detail}")]
     NoPermission {
@@ -39,7 +44,7 @@ pub enum StoreError {
         detail: String,
     },
     /// A file of the home could not be used.
-    #[error("{}: {source}", .path.display())]
+    #[error("cannot use {}: {}", .path.display(), said(source))]
     Io {
         /// The file.
         path: PathBuf,
@@ -65,10 +70,12 @@ impl StoreError {
     pub(super) fn io(path: &Path, source: io::Error) -> Self {
         let path = path.to_owned();
         match source.kind() {
-            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Self::NoSpace,
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Self::NoSpace {
+                detail: path.display().to_string(),
+            },
             io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
                 Self::NoPermission {
-                    detail: format!("{}: {source}", path.display()),
+                    detail: format!("{}: {}", path.display(), said(&source)),
                 }
             }
             _ => Self::Io { path, source },
@@ -84,7 +91,7 @@ impl From<rocksdb::Error> for StoreError {
         if kind == rocksdb::ErrorKind::Corruption {
             Self::Damaged { detail }
         } else if detail.contains("No space left on device") || detail.contains("quota exceeded") {
-            Self::NoSpace
+            Self::NoSpace { detail }
         } else if detail.contains("Permission denied") || detail.contains("Read-only file system") {
             Self::NoPermission { detail }
         } else {

@@ -86,7 +86,10 @@ mod tests {
     #[test]
     fn a_failed_reservation_hands_out_nothing() {
         let ids = Ids::after(0);
-        assert!(ids.take(1, |_| Err(StoreError::NoSpace)).is_err());
+        let full = || StoreError::NoSpace {
+            detail: "x".to_owned(),
+        };
+        assert!(ids.take(1, |_| Err(full())).is_err());
         assert_eq!(ids.take(1, |_| Ok(())).unwrap(), 0..1);
         assert!(ids.take(u64::MAX, |_| Ok(())).is_err());
     }

@@ -15,7 +15,7 @@
 //! `refs` and `share_blocks` are one relation seen from both ends, and so are `locations` and
 //! `file_chunks`: whoever writes one row writes its mirror in the same batch.
 
-use shoal_protocol::address::Digest;
+use shoal_protocol::address::{BLOCK_BYTES_MAX, Digest};
 
 use super::StoreError;
 use super::rows::{FileId, ShareId};
@@ -95,6 +95,17 @@ pub(super) fn prefix_end(prefix: &[u8]) -> Option<Vec<u8>> {
     Some(end)
 }
 
+/// Where a chunk lies in its file, as a row says; damage where no chunk can lie.
+pub(super) fn chunk_place(offset: u64, len: u32) -> Result<(u64, u32), StoreError> {
+    let end = offset.checked_add(u64::from(len));
+    match end.is_some() && len as usize <= BLOCK_BYTES_MAX {
+        true => Ok((offset, len)),
+        false => Err(StoreError::damaged(format!(
+            "a row says that a chunk has {len} bytes at {offset}"
+        ))),
+    }
+}
+
 fn cut_short(what: &str, bytes: &[u8]) -> StoreError {
     StoreError::damaged(format!(
         "a row of {} bytes is too short for {what}",
@@ -156,6 +167,21 @@ mod tests {
         assert!(take_u32(&[]).is_err());
         assert!(take_digest(&[0x1e; 33]).is_err());
         assert!(take_digest(&[0; 34]).is_err());
+    }
+
+    #[test]
+    fn a_chunk_beyond_all_files_or_blocks_is_damage() {
+        let most = u32::try_from(BLOCK_BYTES_MAX).unwrap();
+        for place in [(0, 0), (1 << 40, most), (u64::MAX - 7, 7)] {
+            assert_eq!(chunk_place(place.0, place.1).unwrap(), place);
+        }
+        for (offset, len) in [(0, most + 1), (u64::MAX, 1), (u64::MAX - 7, 8)] {
+            let refused = chunk_place(offset, len);
+            assert!(
+                matches!(refused, Err(StoreError::Damaged { .. })),
+                "{offset} {len}"
+            );
+        }
     }
 
     #[test]

@@ -39,6 +39,8 @@ mod shared;
 mod table;
 #[cfg(test)]
 mod tests;
+mod threads;
+mod totals;
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
@@ -64,11 +66,13 @@ pub use rows::{
 };
 pub use shared::SharedStore;
 pub use table::{Table, TableChange, TableName, TableRow};
+pub use totals::ShareTotals;
 
 use ids::Ids;
 use layout::{Family, Layout};
 use prefix::Prefix;
 use shared::Claim;
+use threads::Database;
 
 /// The folder of the home that holds the copies `share --copy` takes, one folder per share.
 const COPIES_DIR: &str = "copies";
@@ -80,7 +84,7 @@ pub struct Store {
 }
 
 struct Inner {
-    db: Arc<DB>,
+    db: Database,
     /// What every key of this store begins with, in a database that it shares.
     prefix: Prefix,
     /// Its place there.
@@ -142,7 +146,7 @@ impl Store {
     ) -> Result<Self, StoreError> {
         let first_new_id = open::reserved_ids(&db, prefix)?;
         let inner = Inner {
-            db,
+            db: Database::new(db),
             prefix,
             _claim: claim,
             ids: Ids::after(first_new_id),
@@ -206,6 +210,11 @@ impl Store {
             .db
             .property_int_value("rocksdb.background-errors");
         errors.ok().flatten().unwrap_or_default()
+    }
+
+    /// Has every commit fail, or succeed again: for tests of what goes on without it.
+    pub fn refuse_writes(&self, refuse: bool) {
+        self.inner.released.store(refuse, Relaxed);
     }
 
     /// Makes everything durable that was committed, and gives up the database although clones of
@@ -304,6 +313,7 @@ impl Store {
                 let (file, rest) = keys::take_u64(rest)?;
                 let (offset, _) = keys::take_u64(rest)?;
                 let (len, _) = keys::take_u32(value)?;
+                let (offset, len) = keys::chunk_place(offset, len)?;
                 Ok(Location {
                     file: FileId(file),
                     offset,
@@ -350,6 +360,7 @@ impl Store {
                 let (offset, _) = keys::take_u64(rest)?;
                 let (digest, rest) = keys::take_digest(value)?;
                 let (len, _) = keys::take_u32(rest)?;
+                let (offset, len) = keys::chunk_place(offset, len)?;
                 Ok(FileChunk {
                     offset,
                     digest,

@@ -488,3 +488,26 @@ fn find(dir: &Path, part: &str) -> PathBuf {
         .unwrap();
     dir.join(name)
 }
+
+#[test]
+fn totals_of_damaged_records_stay_at_the_largest_number() {
+    let share = |size, files| {
+        let record = record(ShareId(1), ShareState::Live);
+        Arc::new(ShareRecord {
+            size,
+            files,
+            ..record
+        })
+    };
+    let totals = |shares: &[Arc<ShareRecord>]| {
+        let ShareTotals { bytes, files } = ShareTotals::of(shares);
+        (bytes, files)
+    };
+    assert_eq!(totals(&[]), (0, 0));
+    assert_eq!(totals(&[share(3, 1), share(4, 2)]), (7, 3));
+    let most = share(u64::MAX, u64::MAX);
+    assert_eq!(
+        totals(&[share(3, 1), most.clone(), most]),
+        (u64::MAX, u64::MAX)
+    );
+}

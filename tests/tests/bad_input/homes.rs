@@ -196,7 +196,7 @@ fn homes_that_are_no_folder_or_not_ours_are_refused() {
     set_mode(world.root.path(), 0o755);
     let ground = world.ground.with_program(program);
     let ground = ground.on(world.beside("not-mine"));
-    let says = [text(&ground.home), "Permission denied"];
+    let says = [text(&ground.home), "permission denied"];
     for args in [&["daemon"][..], &["share", "file"], &["fetch", CID]] {
         let refusal = refusal(args, 6, "no_permission", &says, &["--home"]);
         ground.check_with(&refusal, |command| {

@@ -104,7 +104,7 @@ fn a_copy_that_does_not_fit_leaves_no_share_and_no_copy() {
     let daemon = Daemon::start(&ground.home, &[]);
     let args = ["share", text(&source), "--copy"];
     let advises = ["free some space", "without --copy"];
-    let says = ["no space left"];
+    let says = ["no space is left", text(&disk.0)];
     ground.check(&super::refusal(&args, 6, "no_space", &says, &advises));
     let copies = ground.home.join("copies");
     // What a failed share leaves is collected beside the answer.

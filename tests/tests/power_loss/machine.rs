@@ -206,7 +206,7 @@ impl Drop for Machine {
 
 /// The first line that a process prints; nothing when it ends before that.
 fn first_line(stdout: ChildStdout) -> String {
-    let (sender, receiver) = mpsc::channel();
+    let (sender, receiver) = mpsc::sync_channel(1);
     // The thread keeps the pipe open and empty for as long as the process lives.
     thread::spawn(move || {
         let mut lines = BufReader::new(stdout).lines();

@@ -177,10 +177,7 @@ fn foreign(path: &Path) -> ApiError {
 }
 
 fn failed(action: &str, path: &Path, error: &io::Error) -> ApiError {
-    ApiError::from_io(
-        error,
-        format!("cannot {action} {}: {error}", path.display()),
-    )
+    ApiError::of_io(error, format!("cannot {action} {}", path.display()))
 }
 
 #[cfg(test)]

@@ -86,10 +86,7 @@ fn readable(path: &Path) -> Result<PathBuf, ApiError> {
         Ok(_) => Ok(absolute),
         Err(error) => {
             let shown = absolute.display();
-            Err(ApiError::from_io(
-                &error,
-                format!("cannot share {shown}: {error}"),
-            ))
+            Err(ApiError::of_io(&error, format!("cannot share {shown}")))
         }
     }
 }

@@ -51,6 +51,6 @@ pub(super) async fn run(app: &App, dir: &Path, args: &LogsArgs) -> Result<(), Ap
 
 fn failed(node: &NodeEntry, error: &std::io::Error) -> ApiError {
     let name = &node.name;
-    ApiError::from_io(error, format!("cannot read the log of {name}: {error}"))
+    ApiError::of_io(error, format!("cannot read the log of {name}"))
         .hint("a node that was never started has none; see `shoal testnet status`")
 }

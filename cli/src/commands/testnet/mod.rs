@@ -196,8 +196,7 @@ async fn open(dir: &Path) -> Result<Testnet, ApiError> {
 
 /// What the nodes run: this very program.
 fn program() -> Result<PathBuf, ApiError> {
-    std::env::current_exe()
-        .map_err(|error| ApiError::from_io(&error, format!("cannot find this program: {error}")))
+    std::env::current_exe().map_err(|error| ApiError::of_io(&error, "cannot find this program"))
 }
 
 /// The folder of this user's testnet.

@@ -135,7 +135,7 @@ fn read_file(path: &Path) -> Result<String, ApiError> {
     read().map_err(|error| {
         let shown = human::path(path);
         let names: Vec<_> = SHIPPED.iter().map(|it| it.name).collect();
-        ApiError::from_io(&error, format!("cannot read the scenario {shown}: {error}"))
+        ApiError::of_io(&error, format!("cannot read the scenario {shown}"))
             .hint(format!("name a TOML file, or one of {}", names.join(", ")))
     })
 }

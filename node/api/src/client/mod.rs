@@ -462,7 +462,7 @@ fn unreachable(home: &Path, error: &io::Error) -> ApiError {
             format!("no daemon is running on {home}"),
         )
         .hint("start one with `shoal daemon --detach`, or choose its home with --home"),
-        _ => ApiError::from_io(error, format!("cannot reach the daemon on {home}: {error}"))
+        _ => ApiError::of_io(error, format!("cannot reach the daemon on {home}"))
             .hint("choose a home of your own with --home or SHOAL_HOME"),
     }
 }

@@ -11,6 +11,7 @@ use axum::{
     },
 };
 use futures::{Stream, stream};
+use shoal_protocol::name::escaped;
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::Api;
@@ -64,12 +65,26 @@ pub(super) async fn events<S: Service>(
         )
         .hint("end one of them")
     })?;
-    let after = headers.get(LAST_EVENT_ID);
-    let after = after.and_then(|id| id.to_str().ok()?.parse().ok());
+    let after = last_event(&headers)?;
     let reader = api.service.events(after);
     let keep_alive = KeepAlive::new().interval(KEEP_ALIVE_INTERVAL);
     let events = Sse::new(messages(reader, room)).keep_alive(keep_alive);
     Ok(events.into_response())
+}
+
+/// The event that a client says it has seen last.
+fn last_event(headers: &HeaderMap) -> Result<Option<u64>, ApiError> {
+    let Some(id) = headers.get(LAST_EVENT_ID) else {
+        return Ok(None);
+    };
+    let text = id.to_str().unwrap_or_default().trim();
+    if text.is_empty() || !text.bytes().all(|byte| byte.is_ascii_digit()) {
+        let message = format!("the header Last-Event-ID is no number: {}", escaped(text));
+        return Err(ApiError::new(ErrorCode::Usage, message)
+            .hint("send the `id` of the last event that was seen, or leave the header out"));
+    }
+    // A number beyond all is that of an event that is yet to come.
+    Ok(Some(text.parse().unwrap_or(u64::MAX)))
 }
 
 /// The messages of one listener, up to the event that ends them all.

@@ -136,3 +136,33 @@ async fn requests_for_other_hosts_reach_no_route() {
         assert!(!served.shutdown.is_cancelled());
     }
 }
+
+#[tokio::test]
+async fn times_to_wait_are_as_long_as_the_document_says() {
+    let served = Served::start();
+    let (_, document) = served.ask("GET /api/v1/openapi.json", "", "").await;
+    let document: Value = serde_json::from_str(&document.concat()).unwrap();
+    let schemas = &document["components"]["schemas"];
+    for (request, field) in [
+        ("FetchRequest", "timeout_ms"),
+        ("FetchRequest", "patience_ms"),
+        ("CatRequest", "timeout_ms"),
+        ("CatRequest", "patience_ms"),
+        ("ListRequest", "timeout_ms"),
+        ("FindRequest", "timeout_ms"),
+    ] {
+        let said = &schemas[request]["properties"][field];
+        let range = (said["minimum"].as_u64(), said["maximum"].as_u64());
+        assert_eq!(range, (Some(1), Some(WAIT_MS_MAX)), "{request}: {field}");
+    }
+    for (time, expected) in [
+        (1, 200),
+        (WAIT_MS_MAX, 200),
+        (0, 400),
+        (WAIT_MS_MAX + 1, 400),
+    ] {
+        let body = json!({ "link": "x", "timeout_ms": time });
+        let (status, _) = served.post("find", body).await;
+        assert_eq!(status, expected, "{time}");
+    }
+}

@@ -1,5 +1,6 @@
 //! The API over a real socket, with a scripted node behind it.
 
+#![allow(clippy::disallowed_methods, reason = "no bound is wrong in a test")]
 #![allow(clippy::unwrap_used)]
 
 mod bounds;
@@ -30,7 +31,7 @@ use super::{
         LinkedShare, ListProgress, ListRequest, Listing, MonthlyLimit, Peers, RateLimit, Rates,
         Replicas, Scope, Scrub, ShareProgress, ShareRequest, ShareResult, Shares, Status, Transfer,
         TransferChange, TransferState, Transfers, UnshareRequest, Unshared, Verified,
-        VerifyProgress, VerifyRequest,
+        VerifyProgress, VerifyRequest, WAIT_MS_MAX,
     },
     *,
 };

@@ -64,8 +64,12 @@ struct Listener {
 
 impl Listener {
     async fn start(served: &Served, after: Option<u64>) -> Self {
-        let mut stream = UnixStream::connect(&served.socket).await.unwrap();
         let after = after.map_or_else(String::new, |id| format!("last-event-id: {id}\r\n"));
+        Self::start_with(served, &after).await
+    }
+
+    async fn start_with(served: &Served, after: &str) -> Self {
+        let mut stream = UnixStream::connect(&served.socket).await.unwrap();
         let head = format!("GET /api/v1/events HTTP/1.0\r\n{after}\r\n");
         stream.write_all(head.as_bytes()).await.unwrap();
         let mut lines = BufReader::new(stream).lines();
@@ -126,6 +130,22 @@ async fn events_reach_all_who_listen_until_the_node_stops() {
         .await
         .expect("it ends")
         .unwrap();
+}
+
+#[tokio::test]
+async fn what_was_seen_last_is_a_number_or_refused() {
+    let served = Served::start();
+    let check = async |id: &str, expected: u16| {
+        let header = format!("last-event-id: {id}\r\n");
+        let listener = Listener::start_with(&served, &header).await;
+        assert_eq!(listener.status, expected, "{id:?}");
+    };
+    for id in ["0", "7", "18446744073709551616"] {
+        check(id, 200).await;
+    }
+    for id in ["", "x", "-1", "1.5", "0x1", "\u{e4}"] {
+        check(id, 400).await;
+    }
 }
 
 #[tokio::test]

@@ -3,10 +3,10 @@
 use std::{fmt, path::PathBuf};
 
 use libp2p::{Multiaddr, PeerId};
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, de};
 use utoipa::ToSchema;
 
-use super::AbsolutePath;
+use super::{AbsolutePath, schema::Address};
 
 /// What to fetch and where to.
 #[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
@@ -18,7 +18,7 @@ pub struct FetchRequest {
     pub destination: Destination,
     /// Peers to ask first, besides those in the link.
     #[serde(default)]
-    #[schema(value_type = Vec<String>)]
+    #[schema(value_type = Vec<Address>)]
     pub peers: Vec<Multiaddr>,
     /// Glob patterns of what to fetch of a folder, compared with paths below what the link leads
     /// to; a folder that matches takes all below it. Everything without any. What lands is not
@@ -39,10 +39,12 @@ pub struct FetchRequest {
     pub sync: bool,
     /// Longest time without a byte until the first block has come. The fetch gives up then, and at
     /// once when everybody who could be asked says no.
-    #[serde(default = "timeout_ms_default")]
+    #[serde(default = "timeout_ms_default", deserialize_with = "wait_ms")]
+    #[schema(minimum = 1, maximum = 31_622_400_000_u64)]
     pub timeout_ms: u64,
     /// Longest time without a byte from then on: the fetch waits for a provider to come back.
-    #[serde(default = "patience_ms_default")]
+    #[serde(default = "patience_ms_default", deserialize_with = "wait_ms")]
+    #[schema(minimum = 1, maximum = 31_622_400_000_u64)]
     pub patience_ms: u64,
 }
 
@@ -51,6 +53,20 @@ pub const TIMEOUT_MS_DEFAULT: u64 = 60_000;
 
 /// 15 min: the documented default of `--patience`.
 pub const PATIENCE_MS_DEFAULT: u64 = 900_000;
+
+/// A leap year: the longest time that somebody may ask to wait.
+pub const WAIT_MS_MAX: u64 = 366 * 86_400_000;
+
+/// A time to wait, of 1 ms to [`WAIT_MS_MAX`].
+fn wait_ms<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {
+    let ms = u64::deserialize(deserializer)?;
+    match (1..=WAIT_MS_MAX).contains(&ms) {
+        true => Ok(ms),
+        false => Err(de::Error::custom(format_args!(
+            "{ms} ms are no time to wait: it has to be 1 to {WAIT_MS_MAX}"
+        ))),
+    }
+}
 
 fn timeout_ms_default() -> u64 {
     TIMEOUT_MS_DEFAULT
@@ -197,14 +213,16 @@ pub struct CatRequest {
     pub only: Vec<String>,
     /// Peers to ask first, besides those in the link.
     #[serde(default)]
-    #[schema(value_type = Vec<String>)]
+    #[schema(value_type = Vec<Address>)]
     pub peers: Vec<Multiaddr>,
     /// Longest time without a byte until the first block has come; a reader that waits does not
     /// count.
-    #[serde(default = "timeout_ms_default")]
+    #[serde(default = "timeout_ms_default", deserialize_with = "wait_ms")]
+    #[schema(minimum = 1, maximum = 31_622_400_000_u64)]
     pub timeout_ms: u64,
     /// Longest time without a byte from then on.
-    #[serde(default = "patience_ms_default")]
+    #[serde(default = "patience_ms_default", deserialize_with = "wait_ms")]
+    #[schema(minimum = 1, maximum = 31_622_400_000_u64)]
     pub patience_ms: u64,
 }
 
@@ -233,10 +251,11 @@ pub struct ListRequest {
     pub link: String,
     /// Peers to ask first, besides those in the link.
     #[serde(default)]
-    #[schema(value_type = Vec<String>)]
+    #[schema(value_type = Vec<Address>)]
     pub peers: Vec<Multiaddr>,
     /// Longest time without an answer that helps before it gives up.
-    #[serde(default = "timeout_ms_default")]
+    #[serde(default = "timeout_ms_default", deserialize_with = "wait_ms")]
+    #[schema(minimum = 1, maximum = 31_622_400_000_u64)]
     pub timeout_ms: u64,
 }
 
@@ -305,7 +324,8 @@ pub struct FindRequest {
     /// The link as it was given.
     pub link: String,
     /// Longest time without an answer that helps before it gives up.
-    #[serde(default = "timeout_ms_default")]
+    #[serde(default = "timeout_ms_default", deserialize_with = "wait_ms")]
+    #[schema(minimum = 1, maximum = 31_622_400_000_u64)]
     pub timeout_ms: u64,
 }
 

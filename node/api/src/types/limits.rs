@@ -5,6 +5,8 @@ use serde::{Deserialize, Deserializer, Serialize};
 use shoal_ground::units::{Rate, Size};
 use utoipa::ToSchema;
 
+use super::schema::{RateText, SizeText};
+
 /// The limits in force, and what is used of them; all bytes on the sockets count.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Limits {
@@ -82,7 +84,7 @@ pub struct LimitsChange {
         deserialize_with = "present",
         skip_serializing_if = "Option::is_none"
     )]
-    #[schema(value_type = Option<String>)]
+    #[schema(value_type = Option<RateText>)]
     pub up: Option<Option<Rate>>,
     /// What may be received.
     #[serde(
@@ -90,7 +92,7 @@ pub struct LimitsChange {
         deserialize_with = "present",
         skip_serializing_if = "Option::is_none"
     )]
-    #[schema(value_type = Option<String>)]
+    #[schema(value_type = Option<RateText>)]
     pub down: Option<Option<Rate>>,
     /// What may be sent and received in a month.
     #[serde(
@@ -98,7 +100,7 @@ pub struct LimitsChange {
         deserialize_with = "present",
         skip_serializing_if = "Option::is_none"
     )]
-    #[schema(value_type = Option<String>)]
+    #[schema(value_type = Option<SizeText>)]
     pub monthly: Option<Option<Size>>,
 }
 

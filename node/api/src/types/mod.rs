@@ -7,6 +7,7 @@ mod event;
 mod fetch;
 mod limits;
 mod node;
+mod schema;
 mod scrub;
 mod share;
 mod transfer;
@@ -24,6 +25,7 @@ pub use fetch::{
     CatRequest, CatResult, Destination, EntryKind, FetchPhase, FetchProgress, FetchRequest,
     FetchResult, FetchUpdate, FindProgress, FindRequest, Found, ListEntry, ListProgress,
     ListRequest, Listing, PATIENCE_MS_DEFAULT, Provider, Renamed, Source, TIMEOUT_MS_DEFAULT,
+    WAIT_MS_MAX,
 };
 pub use limits::{LimitSource, Limits, LimitsChange, MonthlyLimit, RateLimit};
 pub use node::{
@@ -43,9 +45,8 @@ pub use upkeep::{
 
 /// A path that means the same in every process: the caller's working directory is nothing that a
 /// daemon knows.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "PathBuf")]
-#[schema(value_type = String)]
 pub struct AbsolutePath(PathBuf);
 
 impl AbsolutePath {

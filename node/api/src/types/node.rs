@@ -7,14 +7,14 @@ use serde::{Deserialize, Serialize};
 use shoal_ground::units::Rate;
 use utoipa::ToSchema;
 
-use super::{Limits, LostShare, Scrub, ShareInfo, Transfer};
+use super::{Limits, LostShare, Scrub, ShareInfo, Transfer, schema::Address};
 
 /// Whom to connect to.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ConnectRequest {
     /// Where it listens, best with its peer id at the end (`/p2p/…`).
-    #[schema(value_type = String)]
+    #[schema(value_type = Address)]
     pub address: Multiaddr,
 }
 

@@ -13,6 +13,7 @@ use super::AbsolutePath;
 #[serde(deny_unknown_fields)]
 pub struct ShareRequest {
     /// Files and folders, at least one; several become one folder that holds them.
+    #[schema(min_items = 1)]
     pub paths: Vec<AbsolutePath>,
     /// The share's name; without one that of the only path.
     #[serde(default)]
@@ -211,6 +212,9 @@ pub struct ShareInfo {
 pub enum ShareState {
     /// Served.
     Ok,
+    /// It is not known whether its files are as they were: they are looked at again. What matches is
+    /// served meanwhile.
+    Checking,
     /// No longer served, because a file is not as it was.
     Changed {
         /// Which file, and what about it.

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use shoal_ground::units::Rate;
 use utoipa::ToSchema;
 
-use super::FetchProgress;
+use super::{FetchProgress, schema::RateText};
 
 /// The transfers of a home.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -51,7 +51,7 @@ pub struct Transfer {
 #[serde(deny_unknown_fields)]
 pub struct TransferChange {
     /// What it may receive: `5MB/s`, `off`.
-    #[schema(value_type = String)]
+    #[schema(value_type = RateText)]
     pub limit: Rate,
 }
 

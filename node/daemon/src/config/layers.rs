@@ -8,7 +8,7 @@ use std::{
 
 use serde::Serialize;
 use shoal_api::{ApiError, ErrorCode};
-use shoal_ground::suggest::closest;
+use shoal_ground::{said::said, suggest::closest};
 use shoal_transfer::limits::Flags;
 use toml::{Table, Value};
 
@@ -131,7 +131,7 @@ impl Config {
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
     /// The file cannot be read.
-    #[error("cannot read {}: {source}", path.display())]
+    #[error("cannot read {}: {}", path.display(), said(source))]
     Read {
         /// The file.
         path: PathBuf,
@@ -139,7 +139,7 @@ pub enum ConfigError {
         source: io::Error,
     },
     /// The file cannot be written.
-    #[error("cannot write {}: {source}", path.display())]
+    #[error("cannot write {}: {}", path.display(), said(source))]
     Write {
         /// The file.
         path: PathBuf,
@@ -172,9 +172,8 @@ impl From<ConfigError> for ApiError {
         match error {
             ConfigError::Read { source, .. } => Self::from_io(&source, message)
                 .hint("make it readable for this user, or choose another home with --home"),
-            ConfigError::Write { source, .. } => {
-                Self::from_io(&source, message).hint("make its folder writable for this user")
-            }
+            ConfigError::Write { source, .. } => Self::from_io(&source, message)
+                .hint("make its folder writable for this user, and see that its disk has space"),
             ConfigError::UnknownKey { suggestion, .. } => {
                 let hint = match suggestion {
                     Some(suggestion) => format!("did you mean `{suggestion}`?"),

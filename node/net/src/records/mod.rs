@@ -94,7 +94,7 @@ impl Records {
         let mut announced = Announced::new();
         log.load(&mut |key, value| {
             let kept = match parse_own(key, value) {
-                Some((own, at)) if at + self.ttl.as_secs() > now => {
+                Some((own, at)) if at.saturating_add(self.ttl.as_secs()) > now => {
                     announced.insert(own, at);
                     true
                 }
@@ -113,7 +113,7 @@ impl Records {
             return false;
         };
         // A clock that went back must not make a record live longer than a fresh one.
-        let expires = row.expires.min(now + self.ttl.as_secs());
+        let expires = row.expires.min(now.saturating_add(self.ttl.as_secs()));
         if expires <= now {
             return false;
         }
@@ -133,7 +133,7 @@ impl Records {
             self.counters.records_refused.add();
             return;
         };
-        let expires = self.clock.now() + self.ttl.as_secs();
+        let expires = self.clock.now().saturating_add(self.ttl.as_secs());
         let row = ForeignRow {
             version: ROW_VERSION,
             expires,
@@ -464,6 +464,7 @@ mod tests {
             ),
             (foreign_key(&[3; 32], &peer), Some(vec![0xff; 3])),
             (own_key(&[4; 32]), own(now - TTL.as_secs() - 1)),
+            (own_key(&[6; 32]), own(u64::MAX)),
             (vec![FOREIGN, 1, 2], foreign(ROW_VERSION, now + 100)),
             (b"?".to_vec(), Some(Vec::new())),
             (foreign_key(&[5; 32], &peer), foreign(ROW_VERSION, u64::MAX)),
@@ -471,9 +472,10 @@ mod tests {
         let changes = rows.map(|(key, value)| super::super::Change { key, value });
         log.write(&changes).unwrap();
         run(&log, local, |records, announced| {
-            assert!(announced.is_empty());
+            let future = announced.into_values().collect::<Vec<_>>();
+            assert_eq!(future, [u64::MAX], "a clock that was set back");
             assert_eq!(records.foreign_len(), 1);
         });
-        assert_eq!(log.rows().len(), 1, "only the one that has time left");
+        assert_eq!(log.rows().len(), 2, "only those that have time left");
     }
 }

@@ -23,7 +23,7 @@ const MANY: usize = 410;
 struct Frozen {
     peers: Vec<PeerId>,
     /// A thread for each, and what ends it when it is dropped.
-    threads: Vec<(JoinHandle<()>, blocking::Sender<()>)>,
+    threads: Vec<(JoinHandle<()>, blocking::SyncSender<()>)>,
 }
 
 impl Frozen {
@@ -37,7 +37,7 @@ impl Frozen {
     }
 
     async fn add(&mut self, question: u8, address: Multiaddr) {
-        let (release, released) = blocking::channel();
+        let (release, released) = blocking::sync_channel(1);
         let (told, peer) = oneshot::channel();
         let thread = std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread();

@@ -123,9 +123,9 @@ mod tests {
     #[test]
     fn no_more_threads_than_allowed_and_all_jobs_run() {
         let pool = Pool::new(2);
-        let (release, blocked) = mpsc::channel::<()>();
+        let (release, blocked) = mpsc::sync_channel::<()>(1);
         let blocked = Arc::new(Mutex::new(blocked));
-        let (done, finished) = mpsc::channel();
+        let (done, finished) = mpsc::sync_channel(5);
         for number in 0..5 {
             let (done, blocked) = (done.clone(), Arc::clone(&blocked));
             pool.spawn(Box::new(move || {
@@ -144,7 +144,7 @@ mod tests {
     #[test]
     fn a_panic_costs_no_thread() {
         let pool = Pool::new(1);
-        let (done, finished) = mpsc::channel();
+        let (done, finished) = mpsc::sync_channel(1);
         pool.spawn(Box::new(|| panic!("on purpose")));
         pool.spawn(Box::new(move || done.send(()).unwrap()));
         finished.recv().unwrap();

@@ -137,7 +137,7 @@ impl ShareCheck<'_> {
             for chunk in self.store.chunks_of(id) {
                 let chunk = chunk?;
                 self.row()?;
-                end = chunk.offset + u64::from(chunk.len);
+                end = chunk.offset.saturating_add(u64::from(chunk.len));
             }
             // A fetch in progress has the chunks that have landed; so do files that are fetched in
             // part.

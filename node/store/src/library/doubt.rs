@@ -33,7 +33,8 @@ pub(super) struct Doubts {
 #[derive(Default)]
 struct State {
     doubted: HashSet<ShareId>,
-    sweeping: HashSet<ShareId>,
+    /// Whether it is because of a doubt.
+    sweeping: HashMap<ShareId, bool>,
     /// When a changed share may be looked at again because somebody asks.
     not_before: HashMap<ShareId, Instant>,
 }
@@ -54,8 +55,8 @@ impl Doubts {
     /// A sweep begins. What is doubted from now on is to be looked at once more.
     pub(super) fn sweep(&self, share: ShareId) -> Sweeping<'_> {
         let mut state = self.lock();
-        state.doubted.remove(&share);
-        state.sweeping.insert(share);
+        let doubted = state.doubted.remove(&share);
+        state.sweeping.insert(share, doubted);
         Sweeping {
             doubts: self,
             share,
@@ -72,7 +73,7 @@ impl Doubts {
 
     fn is_settled(&self, share: ShareId) -> bool {
         let state = self.lock();
-        !state.doubted.contains(&share) && !state.sweeping.contains(&share)
+        !state.doubted.contains(&share) && !state.sweeping.contains_key(&share)
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -100,21 +101,36 @@ impl Library {
         self.inner.doubts.lock().doubted.contains(&share)
     }
 
+    /// Whether it is not known if the files of a share are as they were: a look at them is due, or under
+    /// way because of a doubt.
+    #[must_use]
+    pub fn is_in_doubt(&self, share: ShareId) -> bool {
+        let state = self.inner.doubts.lock();
+        state.doubted.contains(&share) || state.sweeping.get(&share) == Some(&true)
+    }
+
     /// Has the changed shares of a root looked at again, for somebody asks for it, and waits at most
-    /// `patience` for what comes of it. Cancel-safe.
+    /// `patience` for what comes of that and of doubts there are: what is said afterwards is true of the
+    /// files as they are now. Cancel-safe.
     pub async fn look_again(&self, root: &Cid, patience: Duration) {
         let mut swept = self.inner.doubts.swept.subscribe();
         let is_changed = |share: &ShareRecord| matches!(share.state, ShareState::Changed(_));
-        let mut changed = self.shares_of(root);
-        changed.retain(|share| is_changed(share) && !share.has_damaged_index());
-        for share in &changed {
+        let mut unsettled = self.shares_of(root);
+        unsettled.retain(|share| match is_changed(share) {
+            true => !share.has_damaged_index(),
+            false => self.is_in_doubt(share.id),
+        });
+        for share in unsettled.iter().filter(|share| is_changed(share)) {
             let not_before = self.inner.doubts.lock().not_before.get(&share.id).copied();
             if not_before.is_none_or(|it| it <= Instant::now()) {
                 self.inner.doubt(share);
             }
         }
+        if unsettled.is_empty() {
+            return;
+        }
         let settled = |_: &u64| {
-            let ids = changed.iter().map(|share| share.id);
+            let ids = unsettled.iter().map(|share| share.id);
             ids.into_iter().all(|id| self.inner.doubts.is_settled(id))
         };
         let settling = swept.wait_for(settled);

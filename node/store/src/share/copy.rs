@@ -28,7 +28,7 @@ pub(super) fn take(
     meter: &mut Meter<'_>,
     cancel: &CancellationToken,
 ) -> Result<Place, ShareError> {
-    fs::create_dir_all(to).map_err(|error| writing(to, error))?;
+    fs::create_dir_all(to).map_err(|error| ShareError::copying(to, error))?;
     let mut copy = Copy {
         place,
         here: to.to_owned(),
@@ -43,10 +43,10 @@ pub(super) fn take(
             meter.file();
         }
     }
-    flush(to).map_err(|error| writing(to, error))?;
+    flush(to).map_err(|error| ShareError::copying(to, error))?;
     let base = to
         .canonicalize()
-        .map_err(|error| writing(to, error))?
+        .map_err(|error| ShareError::copying(to, error))?
         .join(&place.name);
     // Several paths stay several, or the folder that holds them would get attributes of its own.
     let selection = place
@@ -77,7 +77,8 @@ impl Copy<'_> {
         match step {
             Step::Enter { name, below } => {
                 self.here.push(name);
-                fs::create_dir(&self.here).map_err(|error| writing(&self.here, error))?;
+                fs::create_dir(&self.here)
+                    .map_err(|error| ShareError::copying(&self.here, error))?;
                 self.folders
                     .push(below.map(|below| self.place.path(&below)));
             }
@@ -98,7 +99,7 @@ impl Copy<'_> {
                 target,
             } => {
                 let to = self.here.join(name);
-                symlink(target, &to).map_err(|error| writing(&to, error))?;
+                symlink(target, &to).map_err(|error| ShareError::copying(&to, error))?;
                 keep_attributes(&self.place.path(&below), &to)?;
             }
         }
@@ -114,7 +115,13 @@ fn copy_file(from: &Path, to: &Path) -> Result<u64, ShareError> {
     };
     let failed = |error| ShareError::io(from, error);
     let before = stat().map_err(failed)?;
-    reflink_copy::reflink_or_copy(from, to).map_err(failed)?;
+    reflink_copy::reflink_or_copy(from, to).map_err(|error| match error.kind() {
+        // Of both files only the copy can be short of these.
+        io::ErrorKind::StorageFull
+        | io::ErrorKind::QuotaExceeded
+        | io::ErrorKind::ReadOnlyFilesystem => ShareError::copying(to, error),
+        _ => failed(error),
+    })?;
     if stat().map_err(failed)? != before {
         return Err(ShareError::ChangedWhileSharing(from.to_owned()));
     }
@@ -146,7 +153,7 @@ fn keep_attributes(original: &Path, copy: &Path) -> Result<(), ShareError> {
         }
         fs::set_permissions(copy, permissions)
     };
-    keep().map_err(|error| writing(copy, error))
+    keep().map_err(|error| ShareError::copying(copy, error))
 }
 
 /// Waits until what was written below `path` is on disk. One call for all files: a flush of each
@@ -157,14 +164,4 @@ fn flush(path: &Path) -> io::Result<()> {
     #[cfg(not(target_os = "linux"))]
     rustix::fs::sync();
     Ok(())
-}
-
-fn writing(path: &Path, error: io::Error) -> ShareError {
-    match error.kind() {
-        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => ShareError::NoSpace,
-        _ => ShareError::Io {
-            path: path.to_owned(),
-            cause: error,
-        },
-    }
 }

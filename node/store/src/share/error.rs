@@ -87,8 +87,17 @@ pub enum ShareError {
         cause: BuildError,
     },
     /// No space for the copy.
-    #[error("no space left on the disk for the copy")]
-    NoSpace,
+    #[error("no space is left on the disk for the copy {}", .0.display())]
+    NoSpace(PathBuf),
+    /// A copy cannot be written.
+    #[error("cannot write the copy {}: {}", .path.display(), said(cause))]
+    Copy {
+        /// The copy.
+        path: PathBuf,
+        /// The system's error.
+        #[source]
+        cause: io::Error,
+    },
     /// Any other failure of the file system.
     #[error("cannot read {}: {}", .path.display(), said(cause))]
     Io {
@@ -131,8 +140,16 @@ impl ShareError {
                 Self::ChangedWhileSharing(path)
             }
             io::ErrorKind::PermissionDenied => Self::PermissionDenied(path),
-            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Self::NoSpace,
             _ => Self::Io { path, cause },
+        }
+    }
+
+    /// Maps a failure to write a copy.
+    pub(super) fn copying(path: &Path, cause: io::Error) -> Self {
+        let path = path.to_owned();
+        match cause.kind() {
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Self::NoSpace(path),
+            _ => Self::Copy { path, cause },
         }
     }
 }

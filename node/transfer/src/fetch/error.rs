@@ -1,9 +1,13 @@
 //! Why a fetch did not happen.
 
-use std::{fmt, io, path::PathBuf, time::Duration};
+use std::{
+    fmt, io,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use bytesize::ByteSize;
-use shoal_ground::said::said;
+use shoal_ground::said::{about, said};
 use shoal_protocol::{address::Cid, name::NameError, unixfs::DagError, walk::PathError};
 use shoal_store::{StoreError, patterns::PatternError};
 
@@ -68,9 +72,9 @@ pub enum FetchError {
     /// else, or the other way around.
     #[error("in {}, a folder and something else have the same name", .0.display())]
     OtherKind(PathBuf),
-    /// The destination cannot be written.
+    /// The destination cannot be written; the error names the file ([`FetchError::at`]).
     #[error("cannot write {}", said(.0))]
-    Destination(#[from] io::Error),
+    Destination(io::Error),
     /// The destination's file system is too full.
     #[error("{} are needed and {} are free", size(*needed), size(*free))]
     NoSpace {
@@ -155,6 +159,11 @@ impl From<tokio::task::JoinError> for FetchError {
 }
 
 impl FetchError {
+    /// The file or folder `path` of the destination cannot be used.
+    pub(super) fn at(path: &Path) -> impl FnOnce(io::Error) -> Self {
+        |error| Self::Destination(about(path, &error))
+    }
+
     /// Whether the same fetch would go on if somebody served what it needs.
     pub(super) fn is_want_of_providers(&self) -> bool {
         matches!(

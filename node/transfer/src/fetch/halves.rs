@@ -18,11 +18,17 @@ use super::{
     journal::Journal,
     progress::Progress,
     span,
-    supply::Supply,
+    stream::WINDOW_LEAVES,
+    supply::{NODES_ASKED_MAX, Supply},
     transfer::{NEEDS_QUEUED_MAX, Setup, Transfer},
     verdict::Deadlines,
 };
 use crate::limits::Pace;
+
+/// Nodes and leaves that have come and are not read yet: twice those that a listing or a stream asks
+/// for at a time, so that the threads that hand them on never wait for the half that asks for them.
+const NODES_QUEUED_MAX: usize = 256;
+const _: () = assert!(NODES_ASKED_MAX < NODES_QUEUED_MAX && WINDOW_LEAVES < NODES_QUEUED_MAX);
 
 /// What is fetched.
 pub(super) struct Sought<'a> {
@@ -74,8 +80,7 @@ impl Inner {
         };
         span::spawn(tasks, discovery.run(sender));
         let (contacts, opened) = Contacts::new(self.net.clone(), tasks.clone());
-        // Unbounded by type, bounded by the nodes that the supply asked for and waits for.
-        let (nodes_sender, nodes) = blocking::channel();
+        let (nodes_sender, nodes) = blocking::sync_channel(NODES_QUEUED_MAX);
         let (needs_sender, needs) = mpsc::channel(NEEDS_QUEUED_MAX);
         let transfer = Transfer::new(Setup {
             root: link.root.clone(),

@@ -263,7 +263,9 @@ impl Job {
             return Ok(None);
         };
         let _touch = self.progress.disk.touch();
-        place.take_back()?;
+        place
+            .take_back()
+            .map_err(FetchError::at(&place.destination.path()))?;
         Ok(Some(share))
     }
 
@@ -330,7 +332,9 @@ impl Job {
             return Ok(None);
         };
         if self.request.sync && share.unflushed_boot.is_some() {
-            destination.flush()?;
+            destination
+                .flush()
+                .map_err(FetchError::at(&destination.path()))?;
             library.flushed(share.id)?;
         }
         self.progress.total(share.size, share.files);

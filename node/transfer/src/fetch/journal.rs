@@ -145,13 +145,48 @@ impl Journal {
     }
 
     fn write_pending(&self, pending: &mut Pending) -> Result<(), StoreError> {
-        let batch = std::mem::replace(&mut pending.batch, self.store.batch());
+        // What cannot be written stays pending, its leaves with it: no leaf is offered without its row.
+        pending.batch.commit_or_keep()?;
         (pending.rows, pending.bytes) = (0, 0);
-        batch.commit(false)?;
         let mut written = self.written.lock().unwrap_or_else(PoisonError::into_inner);
         for leaf in pending.leaves.drain(..) {
             written.insert(leaf);
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+    use shoal_protocol::address::HashFn;
+
+    use super::*;
+
+    #[test]
+    fn what_could_not_be_written_is_offered_once_its_rows_are() {
+        let home = tempfile::tempdir().unwrap();
+        let store = Store::open(home.path()).unwrap();
+        let share = store.new_share_id().unwrap();
+        let file = store.new_file_ids(1).unwrap().next().unwrap();
+        let journal = Journal::new(store.clone(), share);
+        let land = |leaf: u64| {
+            let digest = Digest::of(HashFn::Blake3, &leaf.to_be_bytes());
+            journal.chunk(file, (leaf * 8, &digest, 8), Some(leaf), None)
+        };
+        let leaves = |ranges: LeafRanges| {
+            let ranges = ranges.iter().map(|range| (range.start, range.end));
+            ranges.collect::<Vec<_>>()
+        };
+        land(0).unwrap();
+        store.refuse_writes(true);
+        journal.servable().unwrap_err();
+        land(1).unwrap();
+        journal.write().unwrap_err();
+        store.refuse_writes(false);
+        assert_eq!(leaves(journal.servable().unwrap()), [(0, 2)]);
+        let offsets: Vec<_> = store.chunks_of(file).map(|it| it.unwrap().offset).collect();
+        assert_eq!(offsets, [0, 8], "what is offered has its rows");
     }
 }

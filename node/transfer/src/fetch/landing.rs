@@ -20,7 +20,7 @@ use std::{
 use shoal_protocol::{address::Digest, unixfs::DagError};
 use shoal_store::{FileId, FileRow, FileStat, FileState, StoreError};
 
-use super::{journal::Journal, place::Part, progress::Progress};
+use super::{FetchError, journal::Journal, place::Part, progress::Progress};
 
 /// Files kept open between two chunks; beyond it they are reopened.
 const OPEN_FILES_MAX: usize = 128;
@@ -68,6 +68,22 @@ pub(super) enum LandError {
     /// The index cannot take them.
     #[error("{0}")]
     Store(#[from] StoreError),
+    /// This node has a fault.
+    #[error("landing a block panicked: {0}")]
+    Panicked(String),
+}
+
+impl LandError {
+    /// What ends the fetch; none where only the sender of the bytes is to blame.
+    pub(super) fn fatal(self) -> Option<FetchError> {
+        match self {
+            Self::Mismatch => None,
+            Self::Tree(error) => Some(FetchError::Refused(error)),
+            Self::Io(error) => Some(FetchError::Destination(error)),
+            Self::Store(error) => Some(FetchError::Store(error)),
+            Self::Panicked(_) => Some(FetchError::Internal(self.to_string())),
+        }
+    }
 }
 
 /// The writing side of one transfer.
@@ -176,8 +192,9 @@ impl Landing {
             set.map_err(|error| self.part.about(&file.path, &error))?;
         }
         // Its inode tells a resumed fetch that the journal speaks of this very file.
-        let stat = FileStat::of(&handle.metadata()?);
-        let row = self.row(file, stat, FileState::Landing);
+        let found = handle.metadata();
+        let found = found.map_err(|error| self.part.about(&file.path, &error))?;
+        let row = self.row(file, FileStat::of(&found), FileState::Landing);
         Ok(self.journal.file(file.id, &row)?)
     }
 

@@ -561,7 +561,9 @@ impl Inner {
     fn flush_later(self: &Arc<Self>, landing: Arc<Landing>, share: ShareId, id: u64) {
         let inner = Arc::clone(self);
         span::spawn_blocking(&self.tasks, move || {
-            let flushed = landing.part().flush().map_err(FetchError::from);
+            let part = landing.part();
+            let failed = |error| FetchError::Destination(part.about("", &error));
+            let flushed = part.flush().map_err(failed);
             let recorded = flushed.and_then(|()| {
                 inner.library.flushed(share)?;
                 Ok(Unflushed::of(&inner.store).forget(id)?)

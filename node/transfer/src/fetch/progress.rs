@@ -220,17 +220,17 @@ pub struct Totals {
 
 impl Totals {
     pub(super) fn add(&mut self, of: &Snapshot) {
-        self.downloaded += of.downloaded;
-        self.dag += of.dag;
-        self.resumed += of.resumed;
-        self.local += of.local;
+        self.downloaded = self.downloaded.saturating_add(of.downloaded);
+        self.dag = self.dag.saturating_add(of.dag);
+        self.resumed = self.resumed.saturating_add(of.resumed);
+        self.local = self.local.saturating_add(of.local);
     }
 
     pub(super) fn add_all(&mut self, of: &Self) {
-        self.downloaded += of.downloaded;
-        self.dag += of.dag;
-        self.resumed += of.resumed;
-        self.local += of.local;
+        self.downloaded = self.downloaded.saturating_add(of.downloaded);
+        self.dag = self.dag.saturating_add(of.dag);
+        self.resumed = self.resumed.saturating_add(of.resumed);
+        self.local = self.local.saturating_add(of.local);
     }
 }
 
@@ -242,7 +242,8 @@ impl Snapshot {
 
     /// Verified bytes in place, wherever they came from.
     pub fn verified(&self) -> u64 {
-        self.downloaded + self.resumed + self.local
+        let here = self.resumed.saturating_add(self.local);
+        self.downloaded.saturating_add(here)
     }
 
     /// How far it is: what is verified, and what has arrived and is not yet. The counters are read

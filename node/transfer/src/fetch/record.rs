@@ -190,6 +190,10 @@ impl TransferRecord {
     }
 }
 
+/// No transfer ever gets this number: every program that reads JSON keeps those below it exactly. A row
+/// that has it, or a larger one, is damaged.
+const ID_MAX: u64 = 1 << 53;
+
 /// The records of one home.
 #[derive(Clone)]
 pub(super) struct Records {
@@ -218,6 +222,7 @@ impl Records {
         }
         let next = table.get(NEXT_KEY)?;
         let next = next.and_then(|value| Some(u64::from_be_bytes(value.try_into().ok()?)));
+        let next = next.filter(|next| *next <= ID_MAX);
         // A counter that was lost must not lead to a number that is in use.
         let unused = records.last().map_or(1, |(last, _)| last + 1);
         Ok((records, next.unwrap_or(1).max(unused)))
@@ -265,6 +270,9 @@ fn encode(record: &TransferRecord) -> Result<Vec<u8>, StoreError> {
 
 fn read(key: &[u8], value: &[u8]) -> Option<(u64, TransferRecord)> {
     let id = u64::from_be_bytes(key.get(1..)?.try_into().ok()?);
+    if id >= ID_MAX {
+        return None;
+    }
     let (version, body) = value.split_first()?;
     if *version == VERSION {
         return Some((id, postcard::from_bytes(body).ok()?));
@@ -343,6 +351,22 @@ mod tests {
         let gone = (1..=300).map(|id| (id, None)).collect();
         records.write(&gone, None).unwrap();
         assert_eq!(records.load().unwrap(), (Vec::new(), 301));
+    }
+
+    #[test]
+    fn numbers_that_none_can_have_lead_to_no_others() {
+        let home = tempfile::tempdir().unwrap();
+        let store = Store::open(home.path()).unwrap();
+        let records = Records::new(store.clone());
+        for id in [ID_MAX, u64::MAX] {
+            let row = BTreeMap::from([(id, Some(record()))]);
+            records.write(&row, Some(u64::MAX)).unwrap();
+        }
+        assert_eq!(records.load().unwrap(), (Vec::new(), 1));
+        let row = BTreeMap::from([(ID_MAX - 1, Some(record()))]);
+        records.write(&row, None).unwrap();
+        let (loaded, next) = records.load().unwrap();
+        assert_eq!((loaded.len(), next), (1, ID_MAX));
     }
 
     #[test]

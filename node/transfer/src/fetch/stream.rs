@@ -37,7 +37,7 @@ const WINDOW_BYTES: u64 = 8 << 20;
 
 /// Leaves asked for and not handed on, for files of small ones: as many as the window has of 64
 /// KiB.
-const WINDOW_LEAVES: usize = 128;
+pub(super) const WINDOW_LEAVES: usize = 128;
 
 /// What to stream.
 #[derive(Clone, Debug)]

@@ -33,7 +33,7 @@ use super::{
 
 /// Nodes asked for ahead while listing: enough to fill a long link, little enough to stay small
 /// (64 directories of at most 256 KiB each).
-const NODES_ASKED_MAX: usize = 64;
+pub(super) const NODES_ASKED_MAX: usize = 64;
 
 /// Symlinks named to the person that were not made; more of them say nothing new.
 pub(super) const SKIPPED_LISTED_MAX: usize = 64;

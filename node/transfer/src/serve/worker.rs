@@ -19,7 +19,7 @@ use shoal_protocol::{
     exchange::{self, Reason, Request, Response, pace},
     turns::WANTS_LOOKED_AT_MAX,
 };
-use shoal_store::{Held, disks::SILENT_AFTER};
+use shoal_store::disks::SILENT_AFTER;
 use tokio::{
     io::{AsyncWriteExt as _, BufReader},
     sync::{Notify, mpsc},
@@ -63,7 +63,8 @@ const GOODBYE_TIMEOUT: Duration = Duration::from_secs(4);
 /// A stream on which nothing is asked for this long is closed.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(120);
 
-/// What a look at the files of a changed share may take before its peer is told that it is gone.
+/// What a look at files may take before the peer hears of the share as it was last known: that it has
+/// changed and is gone, or, in doubt, that it is there; then each block is hashed before it is sent.
 const LOOK_AGAIN_PATIENCE: Duration = Duration::from_secs(2);
 
 /// Serves one stream.
@@ -164,9 +165,7 @@ impl Worker {
             };
         }
         let library = &self.sources.library;
-        if library.held(&root) == Held::Changed {
-            library.look_again(&root, LOOK_AGAIN_PATIENCE).await;
-        }
+        library.look_again(&root, LOOK_AGAIN_PATIENCE).await;
         let mut news = News::new(&self.sources, root.clone(), peer);
         if let Err(ended) = tell(&mut news, writer).await {
             return ended;

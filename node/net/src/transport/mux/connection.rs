@@ -17,15 +17,12 @@ use shoal_ground::budgets::{OPENER_WINDOW_BYTES, UNREAD_BYTES_MAX};
 
 use super::frame::{HEADER_BYTES, Header, Kind, PAYLOAD_BYTES_MAX, StreamId};
 use super::state::{Ended, State};
+use super::unsent::{TooMany, Unsent};
 use super::waiters::{Turn, Waiters};
 
 /// Bytes that may be sent to the side that accepted a stream before it has read any: questions, which
 /// it may let wait. With all streams that a peer may open, 32 MiB.
 const ACCEPTOR_WINDOW_BYTES: u32 = 256 << 10;
-
-/// What waits to be written: the rest of one frame, and frames without payload. A peer that has so
-/// much to answer for and does not read is left.
-const UNSENT_BYTES_MAX: usize = PAYLOAD_BYTES_MAX + (64 << 10);
 
 /// Streams that nobody here holds any more, and whose peer has not ended them: their answers are
 /// thrown away. The oldest is reset when there are more.
@@ -62,7 +59,7 @@ pub(super) struct Connection<C> {
     last_theirs: StreamId,
     incoming: Incoming,
     unread_bytes: usize,
-    unsent: Vec<u8>,
+    unsent: Unsent,
     /// Something was written since the last flush.
     dirty: bool,
 }
@@ -111,7 +108,7 @@ impl<C: AsyncRead + AsyncWrite + Unpin> Connection<C> {
             last_theirs: 0,
             incoming: NEXT_HEADER,
             unread_bytes: 0,
-            unsent: Vec::new(),
+            unsent: Unsent::default(),
             dirty: false,
         }
     }
@@ -321,7 +318,7 @@ impl<C: AsyncRead + AsyncWrite + Unpin> Connection<C> {
         let (kind, text) = self.end.get_or_insert((error.kind(), error.to_string()));
         let error = io::Error::new(*kind, text.clone());
         self.line = None;
-        self.unsent = Vec::new();
+        self.unsent = Unsent::default();
         self.arrivals.take().into_iter().for_each(Waker::wake);
         for state in self.streams.values_mut() {
             state.wake_reader();
@@ -499,12 +496,9 @@ impl<C: AsyncRead + AsyncWrite + Unpin> Connection<C> {
 
     /// Has a frame without payload written before everything that comes later.
     fn queue(&mut self, stream: StreamId, kind: Kind) -> io::Result<()> {
-        self.unsent.extend(Header { stream, kind }.encode());
         self.dirty = true;
-        if self.unsent.len() > UNSENT_BYTES_MAX {
-            return Err(self.violation("so much to answer for, and reads nothing"));
-        }
-        Ok(())
+        let queued = self.unsent.answer(Header { stream, kind }.encode());
+        queued.map_err(|TooMany| self.violation("so much to answer for, and reads nothing"))
     }
 
     /// Writes what the line did not take before.
@@ -513,16 +507,17 @@ impl<C: AsyncRead + AsyncWrite + Unpin> Connection<C> {
             let Some(line) = self.line.as_mut() else {
                 return Poll::Ready(Err(io::ErrorKind::NotConnected.into()));
             };
-            let written = Pin::new(line).poll_write(&mut turn.socket, &self.unsent);
+            let written = Pin::new(line).poll_write(&mut turn.socket, self.unsent.bytes());
             match ready!(self.settled(turn, written))? {
                 0 => return Poll::Ready(Err(self.fail(&io::ErrorKind::WriteZero.into()))),
-                count => drop(self.unsent.drain(..count)),
+                count => self.unsent.sent(count),
             }
         }
         Poll::Ready(Ok(()))
     }
 
-    /// Writes bytes, when everything before is written; what the line does not take now is kept.
+    /// Writes bytes of a frame with payload, when everything before that is written; what the line does
+    /// not take now is kept.
     fn put(&mut self, turn: &mut Turn<'_>, bytes: &[u8]) -> io::Result<()> {
         self.dirty = true;
         let mut rest = bytes;
@@ -535,7 +530,7 @@ impl<C: AsyncRead + AsyncWrite + Unpin> Connection<C> {
                 Poll::Ready(Err(error)) => return Err(self.fail(&error)),
             }
         }
-        self.unsent.extend_from_slice(rest);
+        self.unsent.payload(rest);
         Ok(())
     }
 

@@ -16,6 +16,7 @@ mod frame;
 mod state;
 #[cfg(test)]
 mod tests;
+mod unsent;
 mod waiters;
 
 use std::io;

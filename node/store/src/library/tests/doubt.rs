@@ -40,8 +40,10 @@ fn the_same_bytes_under_another_stat_are_served_and_recorded() {
             }
             assert_eq!(world.doubts(), 1, "{what}: said once");
             assert!(world.library().is_doubted(share.id));
+            assert!(world.library().is_in_doubt(share.id));
             assert_eq!(world.recheck(&share).hashed_bytes, 7, "{what}");
             assert!(!world.library().is_doubted(share.id));
+            assert!(!world.library().is_in_doubt(share.id));
             let found = world.library().store().file_by_path(share.id, "file");
             let (_, row) = found.unwrap().unwrap();
             let now = stat(&path);
@@ -63,6 +65,52 @@ fn the_same_bytes_under_another_stat_are_served_and_recorded() {
         edit_stealthily(path, "CONTENT");
         edit_stealthily(path, "content");
     });
+}
+
+#[test]
+fn a_share_is_in_doubt_until_a_look_that_began_for_it_has_ended() {
+    let world = World::new();
+    let path = world.write("file", "content");
+    wait_until(|| is_vouched_for(&path));
+    let share = world.share("file");
+    let library = world.library();
+    let in_doubt_during_look = || {
+        let mut seen = Vec::new();
+        let mut look = |_: VerifyEvent| seen.push(library.is_in_doubt(share.id));
+        let cancel = CancellationToken::new();
+        library.verify(share.id, &mut look, &cancel).unwrap();
+        assert!(!library.is_in_doubt(share.id));
+        seen.dedup();
+        seen
+    };
+    assert_eq!(in_doubt_during_look(), [false], "nothing was in doubt");
+    set_modified(&path, SystemTime::now());
+    world.read("content").unwrap();
+    assert!(library.is_in_doubt(share.id));
+    assert_eq!(in_doubt_during_look(), [true]);
+}
+
+/// Whoever asks hears of the share once the look has ended, not what was known before.
+#[test]
+fn what_is_asked_for_in_doubt_waits_for_the_look() {
+    let world = World::new();
+    let path = world.write("file", "content");
+    wait_until(|| is_vouched_for(&path));
+    let share = world.share("file");
+    set_modified(&path, SystemTime::now());
+    world.read("content").unwrap();
+    fs::write(&path, "CONTENT").unwrap();
+    let library = world.library().clone();
+    let root = share.root.clone();
+    let asked = std::thread::spawn(move || {
+        let mut runtime = tokio::runtime::Builder::new_current_thread();
+        let runtime = runtime.enable_time().build().unwrap();
+        runtime.block_on(library.look_again(&root, Duration::from_secs(60)));
+        library.held(&root)
+    });
+    assert!(world.library().is_in_doubt(share.id));
+    world.recheck(&share);
+    assert_eq!(asked.join().unwrap(), Held::Changed);
 }
 
 #[test]

@@ -53,7 +53,12 @@ impl Job {
             cause,
         })?;
         if is_tree {
-            tree = names::settle(tree, part.name_rules()?, self.request.rename_unsafe)?;
+            tree = names::settle(
+                tree,
+                part.name_rules()
+                    .map_err(FetchError::at(&begun.destination.path()))?,
+                self.request.rename_unsafe,
+            )?;
         }
         if !begun.resume.resumed {
             self.check_space(&part, needed)?;
@@ -67,7 +72,8 @@ impl Job {
     /// Makes sure that there is room. What the system says of that is an estimate, and some say
     /// nothing: only taking the room decides.
     fn check_space(&self, part: &Part, needed: u64) -> Result<(), FetchError> {
-        let free = part.free_bytes()?;
+        let free = part.free_bytes();
+        let free = free.map_err(|error| FetchError::Destination(part.about("", &error)))?;
         tracing::debug!(bytes = needed, ?free, "landing begins");
         match free {
             Some(free) if needed > free && part.is_too_large(needed) => {
@@ -95,7 +101,7 @@ impl Job {
         let record = ShareRecord {
             root: landed.root,
             base: begun.destination.path(),
-            size: landed.fed.bytes + landed.landing.leaf_bytes(),
+            size: (landed.fed.bytes).saturating_add(landed.landing.leaf_bytes()),
             files: landed.fed.files,
             chunks: landed.fed.chunks,
             state: ShareState::Live,
@@ -149,7 +155,8 @@ impl Job {
     fn note_moving(&self, begun: &Begun) -> Result<(), FetchError> {
         let moving = {
             let _touch = self.progress.disk.touch();
-            FileStat::of(&begun.record.base.symlink_metadata()?)
+            let found = begun.record.base.symlink_metadata();
+            FileStat::of(&found.map_err(FetchError::at(&begun.destination.path()))?)
         };
         let Some(mut place) = self.inner.transfers.place(self.id) else {
             return Err(FetchError::Internal("a fetch without a place".to_owned()));
@@ -165,7 +172,8 @@ impl Job {
         };
         let now = {
             let _touch = self.progress.disk.touch();
-            FileStat::of(&share.base.symlink_metadata()?)
+            let found = share.base.symlink_metadata();
+            FileStat::of(&found.map_err(FetchError::at(&share.base))?)
         };
         let moved = FileStat {
             ctime_ns: now.ctime_ns,
@@ -230,8 +238,8 @@ impl Inner {
         };
         let landing = self.store.share(place.share)?;
         if landing.is_some_and(|share| share.state == ShareState::Landing) {
-            place.take_back()?;
-            place.remove_part()?;
+            let removed = place.take_back().and_then(|()| place.remove_part());
+            removed.map_err(FetchError::at(&place.destination.parent.join(&place.part)))?;
             self.library.discard(place.share)?;
         }
         Ok(())

@@ -71,14 +71,14 @@ impl<'a> Feeder<'a> {
                 let _touch = self.supply.progress.disk.touch();
                 let part = self.landing.part();
                 let made = part.make_directory(Path::new(&text));
-                Ok(made.map_err(|error| part.about(&text, &error))?)
+                made.map_err(|error| FetchError::Destination(part.about(&text, &error)))
             }
             EntryKind::Symlink { target, .. } => {
                 if symlink_stays_inside(path, target) {
                     let _touch = self.supply.progress.disk.touch();
                     let part = self.landing.part();
                     let made = part.make_symlink(Path::new(&text), target);
-                    Ok(made.map_err(|error| part.about(&text, &error))?)
+                    made.map_err(|error| FetchError::Destination(part.about(&text, &error)))
                 } else {
                     self.fed.skipped_total += 1;
                     if self.fed.skipped.len() < SKIPPED_LISTED_MAX {
@@ -170,7 +170,7 @@ impl<'a> Feeder<'a> {
                 Step::Inline { offset, data } => self.inline(file, offset, &data)?,
                 Step::Done { size } => {
                     let size = size.unwrap_or(0);
-                    self.fed.bytes += size;
+                    self.fed.bytes = self.fed.bytes.saturating_add(size);
                     return match size {
                         0 => self.landing.write_whole(file, &[]).map_err(refused),
                         _ => Ok(()),
@@ -242,8 +242,9 @@ impl Feeder<'_> {
         let Ok(file) = self.landing.part().open_existing(path) else {
             return Ok(false);
         };
-        let len = file.metadata()?.len();
+        let len = file.metadata();
         drop(touch);
+        let len = len.map_err(|error| self.about(target, &error))?.len();
         match u32::try_from(len) {
             Ok(len) if len as usize <= BLOCK_BYTES_MAX => {
                 self.resume_chunk(target, digest, len, &Journalled::new())
@@ -253,7 +254,8 @@ impl Feeder<'_> {
     }
 
     fn is_there(&self, target: &Target, digest: Digest, len: u32) -> Result<bool, FetchError> {
-        let handle = self.landing.handle(&target.file)?;
+        let handle = self.landing.handle(&target.file);
+        let handle = handle.map_err(FetchError::Destination)?;
         // A hole holds nothing worth hashing. Files without that notion say "data" everywhere.
         match rustix::fs::seek(handle.as_fd(), SeekFrom::Data(target.offset)) {
             Ok(data) if data < target.offset + u64::from(len) => {}
@@ -262,8 +264,13 @@ impl Feeder<'_> {
         match self.landing.read(&target.file, target.offset, len) {
             Ok(bytes) => Ok(digest.matches(&bytes)),
             Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(false),
-            Err(error) => Err(error.into()),
+            Err(error) => Err(self.about(target, &error)),
         }
+    }
+
+    fn about(&self, target: &Target, error: &io::Error) -> FetchError {
+        let part = self.landing.part();
+        FetchError::Destination(part.about(&target.file.path, error))
     }
 
     /// Copies a chunk from another share. What turns out to be wrong there is asked for elsewhere.
@@ -362,7 +369,7 @@ impl Feeder<'_> {
         {
             journal.are_written(first..self.fed.chunks);
         }
-        self.fed.bytes += row.stat.size;
+        self.fed.bytes = self.fed.bytes.saturating_add(row.stat.size);
         self.supply.progress.resumed(row.stat.size);
         self.supply.progress.file_done();
         Ok(())
@@ -429,10 +436,6 @@ fn system_time(secs: i64, nanos: u32) -> Option<SystemTime> {
 }
 
 fn refused(error: LandError) -> FetchError {
-    match error {
-        LandError::Mismatch => FetchError::Internal("own bytes do not match".to_owned()),
-        LandError::Tree(error) => FetchError::Refused(error),
-        LandError::Io(error) => FetchError::Destination(error),
-        LandError::Store(error) => FetchError::Store(error),
-    }
+    let own = || FetchError::Internal("own bytes do not match".to_owned());
+    error.fatal().unwrap_or_else(own)
 }

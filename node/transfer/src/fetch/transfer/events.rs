@@ -385,9 +385,7 @@ impl Transfer {
                 self.blame(provider);
                 Ok(())
             }
-            Err(LandError::Tree(error)) => Err(FetchError::Refused(error)),
-            Err(LandError::Io(error)) => Err(FetchError::Destination(error)),
-            Err(LandError::Store(error)) => Err(FetchError::Store(error)),
+            Err(error) => error.fatal().map_or(Ok(()), Err),
         }
     }
 

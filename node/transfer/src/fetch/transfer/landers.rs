@@ -7,6 +7,7 @@
 
 use std::{
     collections::VecDeque,
+    panic::{AssertUnwindSafe, catch_unwind},
     sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc as blocking},
     thread,
 };
@@ -61,7 +62,7 @@ pub(super) struct Landers {
 struct Shared {
     work: Mutex<Work>,
     verdicts: mpsc::Sender<Vec<Verdict>>,
-    nodes: blocking::Sender<(Digest, Vec<u8>)>,
+    nodes: blocking::SyncSender<(Digest, Vec<u8>)>,
 }
 
 #[derive(Default)]
@@ -73,7 +74,7 @@ struct Work {
 impl Landers {
     /// Threads that pass verified nodes on to `nodes`; and what tells of all blocks.
     pub(super) fn new(
-        nodes: blocking::Sender<(Digest, Vec<u8>)>,
+        nodes: blocking::SyncSender<(Digest, Vec<u8>)>,
     ) -> (Self, mpsc::Receiver<Vec<Verdict>>) {
         let (verdicts, told) = mpsc::channel(BATCHES_QUEUED_MAX);
         let shared = Shared {
@@ -139,7 +140,7 @@ impl Shared {
             received,
             targets,
         } = arrived;
-        let result = sink.take(&received, &targets, &self.nodes);
+        let result = caught(|| sink.take(&received, &targets, &self.nodes));
         // Its buffer is given back before the verdict can make room for the next block.
         Verdict {
             provider,
@@ -149,6 +150,15 @@ impl Shared {
             result,
         }
     }
+}
+
+/// What a landing says; a panic in it becomes its error, so that no want waits for ever.
+fn caught(land: impl FnOnce() -> Result<(), LandError>) -> Result<(), LandError> {
+    catch_unwind(AssertUnwindSafe(land)).unwrap_or_else(|panic| {
+        let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
+        let text = text.or_else(|| panic.downcast_ref::<String>().cloned());
+        Err(LandError::Panicked(text.unwrap_or_default()))
+    })
 }
 
 /// One of the threads. It counts until it finds nothing to do, or does not get that far.
@@ -182,5 +192,88 @@ impl Drop for Thread {
         if self.counts {
             self.shared.lock().threads -= 1;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+    use shoal_protocol::{address::HashFn, name::SafeName};
+    use shoal_store::Store;
+
+    use super::*;
+    use crate::fetch::{
+        assembly::Assembly,
+        buffers::Buffers,
+        journal::Journal,
+        landing::{Landing, LandingFile},
+        place::{Destination, Part},
+        progress::Progress,
+    };
+
+    #[tokio::test]
+    async fn a_landing_that_panics_is_told_like_any_other() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(&dir.path().join("home")).unwrap();
+        let share = store.new_share_id().unwrap();
+        let id = store.new_file_ids(1).unwrap().next().unwrap();
+        let name = SafeName::parse("file").unwrap();
+        let destination = Destination::resolve(dir.path(), true, &name).unwrap();
+        let part = Part::file(&destination, destination.part_name()).unwrap();
+        let journal = Arc::new(Journal::new(store, share));
+        let landing = Landing::new(part, journal, Arc::new(Progress::default()));
+        let sink = Sink {
+            journal: None,
+            landing: Some(Arc::new(landing)),
+        };
+        let (nodes, _listener) = blocking::sync_channel(2);
+        let (landers, mut told) = Landers::new(nodes);
+        let tasks = TaskTracker::new();
+        let buffers = Buffers::default();
+        // The first has no room left in its count of bytes, which panics.
+        for (want, landed) in [(0, u64::MAX), (1, 0)] {
+            let block = Assembly::new(buffers.take(8).await);
+            let file = LandingFile {
+                id,
+                path: String::new(),
+                size: Some(8),
+                mode: None,
+                mtime: None,
+                landed: Mutex::new(landed),
+                writing: Mutex::default(),
+            };
+            let target = Target {
+                file: Arc::new(file),
+                offset: 0,
+                leaf: None,
+                len: Some(8),
+            };
+            let received = Received {
+                want: WantId(want),
+                digest: Digest::of(HashFn::Blake3, block.bytes()),
+                block,
+                grown: 0,
+            };
+            let arrived = Arrived {
+                provider: ProviderId(0),
+                received,
+                targets: vec![target],
+            };
+            landers.land(&sink, arrived, &tasks);
+        }
+        let mut results = Vec::new();
+        while results.len() < 2 {
+            results.extend(told.recv().await.unwrap());
+        }
+        results.sort_by_key(|verdict| verdict.want);
+        let [panicked, landed] = &results[..] else {
+            panic!("two verdicts");
+        };
+        let panicked = panicked.result.as_ref().unwrap_err();
+        assert!(matches!(panicked, LandError::Panicked(_)), "{panicked}");
+        assert!(landed.result.is_ok(), "{:?}", landed.result);
+        tasks.close();
+        tasks.wait().await;
     }
 }

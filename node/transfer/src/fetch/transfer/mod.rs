@@ -91,7 +91,7 @@ pub(super) struct Setup {
     /// Whether blocks are asked for in the order in which they are needed.
     pub(super) in_order: bool,
     pub(super) needs: mpsc::Receiver<Need>,
-    pub(super) nodes: blocking::Sender<(Digest, Vec<u8>)>,
+    pub(super) nodes: blocking::SyncSender<(Digest, Vec<u8>)>,
     pub(super) buffers: Buffers,
     pub(super) progress: Arc<Progress>,
     pub(super) offences: Arc<Reputation>,
@@ -164,7 +164,7 @@ impl Sink {
         &self,
         received: &Received,
         targets: &[Target],
-        nodes: &blocking::Sender<(Digest, Vec<u8>)>,
+        nodes: &blocking::SyncSender<(Digest, Vec<u8>)>,
     ) -> Result<(), LandError> {
         let (digest, bytes) = (&received.digest, received.block.bytes());
         if let Some(landing) = self.landing.as_ref().filter(|_| !targets.is_empty()) {
