@@ -21,9 +21,8 @@ pub(crate) struct App {
 
 /// A path that means the same in the daemon's working directory.
 pub(crate) fn absolute(path: &Path) -> Result<AbsolutePath, ApiError> {
-    let absolute = std::path::absolute(path).map_err(|error| {
-        ApiError::from_io(&error, format!("cannot use the path {path:?}: {error}"))
-    })?;
+    let absolute = std::path::absolute(path)
+        .map_err(|error| ApiError::of_io(&error, format!("cannot use the path {path:?}")))?;
     if absolute.to_str().is_none() {
         return Err(ApiError::new(
             ErrorCode::BadName,

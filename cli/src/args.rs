@@ -8,6 +8,7 @@ mod limits;
 mod links;
 mod service;
 mod shell;
+mod stop;
 mod testnet;
 mod transfers;
 
@@ -23,6 +24,7 @@ pub(crate) use self::limits::{LimitsArgs, RateFlags};
 pub(crate) use self::links::{DegradeArgs, HealArgs, PartitionArgs};
 pub(crate) use self::service::{InstallArgs, ServiceCommand};
 pub(crate) use self::shell::{CompletionsArgs, ManArgs};
+pub(crate) use self::stop::StopArgs;
 pub(crate) use self::testnet::{DemoArgs, LogsArgs, RunArgs, TestnetArgs, TestnetCommand, UpArgs};
 pub(crate) use self::transfers::TransferArgs;
 
@@ -103,7 +105,7 @@ pub(crate) enum Command {
     /// Run the node; ends with Ctrl-C or `shoal stop`
     Daemon(DaemonArgs),
     /// Stop the daemon and wait until it is gone
-    Stop,
+    Stop(StopArgs),
     /// Peers, shares, transfers, disk and what needs a look
     Status,
     /// Share files or folders where they are, and print the link

@@ -1,14 +1,14 @@
 //! The daemon of a home as commands see it: a client that says when the daemon is silent, and what
 //! the system says of its process.
 
-use std::fs;
+use std::{fs, io};
 
 use shoal_api::{
     ApiError, HomeLock,
     client::{Client, Silence},
 };
 
-use crate::{app::App, output::Output};
+use crate::{app::App, human, output::Output};
 
 /// The daemon of the home; a person is told when it does not answer, and when it does again.
 pub(crate) async fn connect(app: &App) -> Result<Client, ApiError> {
@@ -32,6 +32,16 @@ fn told(output: &Output, silence: Silence) {
 /// The process that holds the home of this app, with what the system says of it.
 pub(crate) fn holder(app: &App) -> String {
     who(HomeLock::holder(&app.home).ok().flatten())
+}
+
+/// The lock of the home cannot be looked at.
+pub(crate) fn no_look(app: &App, error: &io::Error) -> ApiError {
+    let lock = HomeLock::file(&app.home);
+    ApiError::of_io(
+        error,
+        format!("cannot look at the lock {}", human::path(&lock)),
+    )
+    .hint("choose a home of your own with --home or SHOAL_HOME")
 }
 
 /// `the daemon (process 12, which is stopped: …)`.

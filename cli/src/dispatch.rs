@@ -31,7 +31,7 @@ fn run_command(cli: Cli, output: Output) -> Result<ExitCode, ApiError> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
-        .map_err(|error| ApiError::from_io(&error, format!("cannot start: {error}")))?;
+        .map_err(|error| ApiError::of_io(&error, "cannot start"))?;
     let result = runtime.block_on(async {
         let Signals { interrupt, hangup } = interrupt::watch()?;
         let app = App {
@@ -57,7 +57,7 @@ async fn dispatch(app: &App, global: Global, command: Command) -> Result<ExitCod
         Command::Db(DbCommand::Check(args)) => return commands::db::check(app, &args).await,
         Command::Testnet(args) => return commands::testnet::run(app, args).await,
         Command::Daemon(_) => Ok(()),
-        Command::Stop => commands::stop::run(app).await,
+        Command::Stop(args) => commands::stop::run(app, &args).await,
         Command::Status => commands::status::run(app).await,
         Command::Share(args) => commands::share::run(app, args).await,
         Command::Fetch(args) => commands::fetch::run(app, args).await,

@@ -1,5 +1,5 @@
-//! Ctrl-C and SIGTERM: the first ends in order, the second at once. A terminal that closes ends in
-//! order, however often it says so.
+//! Ctrl-C: the first ends in order, the second at once. SIGTERM and a terminal that closes end in order,
+//! however often they say so: service managers and `shoal stop` know nothing of each other.
 
 use std::fs;
 
@@ -34,7 +34,10 @@ pub(crate) fn watch() -> Result<Signals, ApiError> {
         loop {
             tokio::select! {
                 _ = interrupt.recv() => {}
-                _ = terminate.recv() => {}
+                _ = terminate.recv() => {
+                    ends.cancel();
+                    continue;
+                }
                 () = next(&mut hangup) => {
                     // The kernel and the shell both say so.
                     closed.cancel();
@@ -52,7 +55,7 @@ pub(crate) fn watch() -> Result<Signals, ApiError> {
 }
 
 fn listen(kind: SignalKind) -> Result<Signal, ApiError> {
-    let failed = |error| ApiError::from_io(&error, format!("cannot watch for signals: {error}"));
+    let failed = |error| ApiError::of_io(&error, "cannot watch for signals");
     signal(kind).map_err(failed)
 }
 

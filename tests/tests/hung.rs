@@ -9,8 +9,9 @@
 use std::{
     fs,
     io::{BufRead as _, BufReader},
-    path::PathBuf,
-    process::{Child, Output, Stdio},
+    os::unix::{fs::PermissionsExt as _, process::CommandExt as _},
+    path::{Path, PathBuf},
+    process::{Child, Command, Output, Stdio},
     sync::mpsc,
     thread,
 };
@@ -20,13 +21,17 @@ use serde_json::Value;
 use shoal_tests::{
     DEADLINE, Daemon, Ran, command, content,
     peer::{Blocks, Peer},
-    run, scratch, text, wait_for,
+    run, scratch, shoal, text, wait_for,
 };
 use tempfile::TempDir;
 
 const MIB: usize = 1 << 20;
 const WHOLE: usize = 20 * MIB;
 const HALF: usize = 10 * MIB;
+/// Far more lines than a command says.
+const LINES_MAX: usize = 1024;
+/// The user who has nothing, on every system.
+const NOBODY: u32 = 65534;
 
 /// A peer that stops in the middle of a file, and a daemon that fetches it.
 struct World {
@@ -61,7 +66,7 @@ impl World {
             .spawn()
             .unwrap();
         let stderr = BufReader::new(child.stderr.take().unwrap());
-        let (sender, lines) = mpsc::channel();
+        let (sender, lines) = mpsc::sync_channel(LINES_MAX);
         thread::spawn(move || {
             let lines = stderr.lines().map_while(Result::ok);
             lines.for_each(|line| drop(sender.send(line)));
@@ -179,6 +184,115 @@ fn a_daemon_that_hangs_stops_once_it_goes_on() {
     wait_for("it has stopped", || {
         (run(&world.home(), &["status"]).code == Some(4)).then_some(())
     });
+}
+
+#[test]
+fn a_daemon_without_a_socket_is_stopped_by_its_lock() {
+    let world = World::new();
+    let daemon = Daemon::start(&world.home(), &[]);
+    // Stopped, it cannot bind the socket again.
+    daemon.signal(Signal::STOP);
+    fs::remove_file(world.home().join("api.sock")).unwrap();
+    let stop = world.start(&["stop", "--timeout", "2s"]);
+    let said = stop.says("Sent SIGTERM");
+    let pid = daemon.pid();
+    assert!(said.contains(&format!("`kill -CONT {pid}`")), "{said}");
+    let still = stop.ended();
+    still.fails(1, "internal");
+    let message = still.json["error"]["message"].as_str().unwrap();
+    assert!(
+        message.contains(&format!("`kill -CONT {pid}`")),
+        "{message}"
+    );
+    let hint = still.json["error"]["hint"].as_str().unwrap();
+    assert!(hint.contains("--kill"), "{hint}");
+
+    let stop = world.start(&["stop", "--timeout", "30s"]);
+    stop.says("Sent SIGTERM");
+    daemon.signal(Signal::CONT);
+    let stopped = stop.ended().ok();
+    assert_eq!(stopped["pid"], pid);
+    assert_eq!(stopped["signal"], "SIGTERM");
+    run(&world.home(), &["stop"]).fails(4, "no_daemon");
+}
+
+#[test]
+fn a_daemon_that_hangs_is_killed_when_that_is_asked_for() {
+    let world = World::new();
+    let daemon = Daemon::start(&world.home(), &[]);
+    let file = world.dir.path().join("file");
+    fs::write(&file, "kept").unwrap();
+    daemon.share(&file);
+    daemon.signal(Signal::STOP);
+    let stopped = run(&world.home(), &["stop", "--timeout", "1s", "--kill"]).ok();
+    assert_eq!(stopped["pid"], daemon.pid());
+    assert_eq!(stopped["signal"], "SIGKILL");
+    let again = daemon.restart();
+    assert_eq!(again.run(&["ls"]).ok()["entries"][0]["name"], "file");
+}
+
+#[test]
+fn stop_signals_no_process_but_the_holder_of_the_lock() {
+    let world = World::new();
+    let daemon = Daemon::start(&world.home(), &[]);
+    daemon.signal(Signal::STOP);
+    let mut bystander = Command::new("sleep").arg("600").spawn().unwrap();
+    let lock = world.home().join("daemon.lock");
+    fs::write(&lock, format!("{}\n", bystander.id())).unwrap();
+    let refused = run(&world.home(), &["stop", "--timeout", "1s", "--kill"]);
+    let spared = bystander.try_wait().unwrap().is_none();
+    bystander.kill().unwrap();
+    bystander.wait().unwrap();
+    refused.fails(1, "internal");
+    let message = refused.json["error"]["message"].as_str().unwrap();
+    let named = format!("process {}", bystander.id());
+    assert!(message.contains(&named), "{message}");
+    assert!(spared, "the bystander got a signal");
+
+    fs::write(&lock, format!("{}\n", daemon.pid())).unwrap();
+    daemon.signal(Signal::CONT);
+    assert_eq!(daemon.run(&["stop"]).ok()["pid"], daemon.pid());
+}
+
+#[test]
+fn a_daemon_of_another_user_is_said_to_be_one() {
+    if !rustix::process::geteuid().is_root() {
+        #[expect(clippy::print_stderr, reason = "a test that does nothing says why")]
+        {
+            eprintln!("skipped: only root has processes that another user may not signal");
+        }
+        return;
+    }
+    let world = World::new();
+    let daemon = Daemon::start(&world.home(), &[]);
+    let program = world.dir.path().join("shoal");
+    fs::copy(shoal(), &program).unwrap();
+    for folder in [world.dir.path(), &world.home()] {
+        set_mode(folder, 0o755);
+    }
+    // With and without the right to read which process it is.
+    for (mode, named) in [
+        (0o600, String::new()),
+        (0o644, format!(" (process {})", daemon.pid())),
+    ] {
+        set_mode(&world.home().join("daemon.lock"), mode);
+        let mut stop = Command::new(&program);
+        stop.arg("--home").arg(world.home());
+        stop.args(["--json", "stop", "--timeout", "1s", "--kill"]);
+        let refused = Ran::new(&stop.uid(NOBODY).gid(NOBODY).output().unwrap());
+        refused.fails(6, "no_permission");
+        let message = refused.json["error"]["message"].as_str().unwrap();
+        let expected = format!(
+            "the daemon{named} on {} belongs to root",
+            text(&world.home())
+        );
+        assert_eq!(message, expected);
+    }
+    assert_eq!(daemon.run(&["id"]).ok()["peer_id"], daemon.peer_id);
+}
+
+fn set_mode(path: &Path, mode: u32) {
+    fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
 }
 
 #[test]

@@ -24,7 +24,7 @@ use super::interruptible;
 use crate::{
     app::App,
     args::{InstallArgs, ServiceCommand},
-    human,
+    daemon, human,
 };
 
 /// Opening a large index, with room for a disk that has to spin up.
@@ -69,7 +69,7 @@ pub(crate) async fn run(app: &App, command: ServiceCommand) -> Result<(), ApiErr
 
 async fn install(app: &App, path: PathBuf, args: &InstallArgs) -> Result<(), ApiError> {
     let program = std::env::current_exe()
-        .map_err(|error| ApiError::from_io(&error, format!("cannot find this program: {error}")))?;
+        .map_err(|error| ApiError::of_io(&error, "cannot find this program"))?;
     let text = unit::text(&program, &app.home)?;
     if args.print {
         let printed = Printed { unit: path, text };
@@ -155,8 +155,7 @@ fn show(app: &App, done: &str, result: &Changed) {
 
 /// A node that runs on the home and is not the service's would keep the service from starting.
 async fn refuse_other_node(app: &App) -> Result<(), ApiError> {
-    let held = HomeLock::is_held(&app.home)
-        .map_err(|error| ApiError::from_io(&error, format!("cannot look at the lock: {error}")))?;
+    let held = HomeLock::is_held(&app.home).map_err(|error| daemon::no_look(app, &error))?;
     if !held || is_service(&app.home).await? {
         return Ok(());
     }
@@ -221,10 +220,7 @@ async fn systemctl(words: &[&str]) -> Result<Option<Output>, ApiError> {
     match command.kill_on_drop(true).output().await {
         Ok(output) => Ok(Some(output)),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(ApiError::from_io(
-            &error,
-            format!("cannot run systemctl: {error}"),
-        )),
+        Err(error) => Err(ApiError::of_io(&error, "cannot run systemctl")),
     }
 }
 
