@@ -1,0 +1,67 @@
+"""What schemathesis has to know of Shoal's API: texts that mean something, and where its files are.
+
+Every path that is sent is one below a folder of the run, so that no request reads or writes anything else.
+"""
+
+import os
+
+import schemathesis
+from hypothesis import strategies as st
+
+GROUND = os.environ["SHOAL_TEST_GROUND"]
+LINK = os.environ["SHOAL_TEST_LINK"]
+
+numbers = st.integers(min_value=8, max_value=10**6)
+schemathesis.openapi.format(
+    "rate",
+    st.one_of(
+        st.just("off"),
+        st.builds(lambda n, unit: f"{n}{unit}", numbers, st.sampled_from(["kB/s", "MB/s", "MiB/s", "mbit"])),
+    ),
+)
+schemathesis.openapi.format(
+    "size",
+    st.one_of(
+        st.just("off"),
+        st.builds(lambda n, unit: f"{n}{unit}", numbers, st.sampled_from(["B", "kB", "MB", "GiB"])),
+    ),
+)
+schemathesis.openapi.format(
+    "multiaddr",
+    # Ports of loopback on which nothing listens, mostly.
+    st.builds(lambda port: f"/ip4/127.0.0.1/tcp/{port}", st.integers(min_value=1, max_value=65535)),
+)
+
+
+@schemathesis.hook
+def map_body(context, body):
+    """Names the content that there is now and then, so that requests get further than the link."""
+    if isinstance(body, dict) and isinstance(body.get("link"), str) and len(body["link"]) % 2 == 0:
+        body = body | {"link": LINK}
+    return body
+
+
+@schemathesis.hook
+def before_call(context, case, kwargs):
+    """Keeps all paths below the folder of the run."""
+    if isinstance(case.body, dict):
+        case.body = {key: moved(key, value) for key, value in case.body.items()}
+    if case.path_parameters is not None:
+        return
+    query = case.query or {}
+    if isinstance(query.get("path"), str):
+        query["path"] = below(query["path"])
+
+
+def moved(key, value):
+    if key == "paths" and isinstance(value, list):
+        return [below(path) for path in value]
+    if key == "destination" and isinstance(value, dict):
+        return {name: below(path) for name, path in value.items()}
+    return value
+
+
+def below(path):
+    if isinstance(path, str) and path.startswith("/"):
+        return GROUND + path
+    return path
