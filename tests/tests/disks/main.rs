@@ -6,6 +6,8 @@ mod hanging;
 mod own;
 mod places;
 mod same_bytes;
+#[cfg(target_os = "linux")]
+mod stick;
 
 use std::{
     path::{Path, PathBuf},

@@ -1,0 +1,184 @@
+//! A stick with a FAT file system, pulled out and put in again: FAT has no inodes, so a file has another
+//! number each time, and times in steps of two seconds.
+//!
+//! The kernel mounts it where it can, else `fusefat` does. Where neither can, a test says so and does
+//! nothing; in CI that is a failure.
+
+use std::{
+    fs::{self, File},
+    os::unix::fs::{FileExt as _, MetadataExt as _},
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+};
+
+use rustix::process::{Pid, Signal, kill_process};
+use shoal_tests::{assert_same_file, content, text, wait_for};
+
+use super::World;
+
+const IMAGE_BYTES: u64 = 64 << 20;
+const BYTES: usize = 3_000_000;
+
+struct Stick {
+    image: PathBuf,
+    at: PathBuf,
+    mounted: Option<Mounted>,
+}
+
+/// Who serves it.
+enum Mounted {
+    Kernel,
+    Fuse(Child),
+}
+
+impl Stick {
+    /// A new one, plugged in.
+    fn new(folder: &Path) -> Option<Self> {
+        let (image, at) = (folder.join("image"), folder.join("stick"));
+        fs::create_dir_all(&at).unwrap();
+        File::create(&image).unwrap().set_len(IMAGE_BYTES).unwrap();
+        let mut stick = Self {
+            image,
+            at,
+            mounted: None,
+        };
+        let formatted = runs("mkfs.vfat", &[text(&stick.image)]);
+        if formatted && stick.plug() {
+            return Some(stick);
+        }
+        assert!(
+            std::env::var_os("CI").is_none(),
+            "CI has to have dosfstools, and vfat or fusefat"
+        );
+        #[expect(clippy::print_stderr, reason = "a test that does nothing says why")]
+        {
+            eprintln!("skipped: no FAT file system can be made and mounted here");
+        }
+        None
+    }
+
+    fn plug(&mut self) -> bool {
+        let (image, at) = (text(&self.image), text(&self.at));
+        if runs("mount", &["-t", "vfat", "-o", "loop", image, at]) {
+            self.mounted = Some(Mounted::Kernel);
+            return true;
+        }
+        let mut fuse = Command::new("fusefat");
+        fuse.args(["-f", "-o", "rw+", image, at]);
+        let Ok(child) = fuse.stdout(Stdio::null()).stderr(Stdio::null()).spawn() else {
+            return false;
+        };
+        self.mounted = Some(Mounted::Fuse(child));
+        let empty = self.at.parent().unwrap().metadata().unwrap().dev();
+        wait_for("the stick to be mounted", || {
+            (self.at.metadata().ok()?.dev() != empty).then_some(())
+        });
+        true
+    }
+
+    /// Pulls it out, although somebody may have a file of it open.
+    fn pull(&mut self) {
+        let Some(mounted) = self.mounted.take() else {
+            return;
+        };
+        runs("sync", &["--file-system", text(&self.at)]);
+        assert!(runs("umount", &["--lazy", text(&self.at)]));
+        if let Mounted::Fuse(mut child) = mounted {
+            // It may have ended by itself.
+            let _ = kill_process(Pid::from_child(&child), Signal::TERM);
+            child.wait().unwrap();
+        }
+    }
+
+    /// Changes a byte of a file on the pulled stick, as another machine might, and nothing else.
+    fn flip(&self, of: &[u8]) {
+        assert!(self.mounted.is_none());
+        let image = fs::read(&self.image).unwrap();
+        let at = image.windows(32).position(|window| window == &of[..32]);
+        let at = at.unwrap() as u64 + 20;
+        let file = File::options().write(true).open(&self.image).unwrap();
+        file.write_all_at(&[!of[20]], at).unwrap();
+    }
+}
+
+impl Drop for Stick {
+    fn drop(&mut self) {
+        self.pull();
+    }
+}
+
+fn runs(program: &str, args: &[&str]) -> bool {
+    let mut command = Command::new(program);
+    command
+        .args(args)
+        .stdout(Stdio::null())
+        .stderr(Stdio::null());
+    command.status().is_ok_and(|status| status.success())
+}
+
+/// A stick with a shared file, which was fetched once; the stick, the file, its bytes and its link.
+fn shared(world: &World) -> Option<(Stick, PathBuf, Vec<u8>, String)> {
+    let stick = Stick::new(&world.path("disk"))?;
+    let folder = stick.at.join("shared");
+    let bytes = content("fat", BYTES);
+    fs::create_dir(&folder).unwrap();
+    // Another file is found first the next time.
+    for name in ["first", "file"] {
+        fs::write(folder.join(name), &bytes).unwrap();
+    }
+    fs::remove_file(folder.join("first")).unwrap();
+    let file = folder.join("file");
+    let link = world.share(&file);
+    assert_eq!(world.fetch(&link, "before").code, Some(0));
+    Some((stick, file, bytes, link))
+}
+
+#[test]
+fn a_fat_stick_that_was_pulled_out_and_put_in_again_is_served_at_once() {
+    let world = World::new();
+    let Some((mut stick, file, bytes, link)) = shared(&world) else {
+        return;
+    };
+    let stat = |path: &Path| {
+        let found = path.metadata().unwrap();
+        (found.dev(), found.ino(), found.ctime(), found.ctime_nsec())
+    };
+    let before = stat(&file);
+    stick.pull();
+    assert!(!file.exists());
+    assert!(stick.plug());
+    assert!(fs::read(&file).unwrap() == bytes);
+    assert_ne!(
+        stat(&file),
+        before,
+        "it came back as it was: nothing is tested"
+    );
+    let fetched = world.fetch(&link, "after");
+    assert_eq!(fetched.code, Some(0), "{fetched:?}");
+    assert_same_file(&file, &world.path("after"));
+}
+
+#[test]
+fn a_byte_that_was_changed_on_a_pulled_fat_stick_is_never_served() {
+    let world = World::new();
+    let Some((mut stick, file, bytes, link)) = shared(&world) else {
+        return;
+    };
+    let stat = |path: &Path| {
+        let found = path.metadata().unwrap();
+        (found.len(), found.mtime(), found.mtime_nsec())
+    };
+    let before = stat(&file);
+    stick.pull();
+    stick.flip(&bytes);
+    assert!(stick.plug());
+    assert_eq!(stat(&file), before, "only a byte differs");
+    assert!(fs::read(&file).unwrap() != bytes);
+    let refused = world.fetch(&link, "after");
+    assert_ne!(refused.code, Some(0), "{refused:?}");
+    assert!(!world.path("after").exists());
+    wait_for("status to say so", || {
+        let status = world.sharer.run(&["status"]).ok();
+        (status["shares"][0]["state"] == "changed").then_some(())
+    });
+}
