@@ -46,11 +46,8 @@ def before_call(context, case, kwargs):
     """Keeps all paths below the folder of the run."""
     if isinstance(case.body, dict):
         case.body = {key: moved(key, value) for key, value in case.body.items()}
-    if case.path_parameters is not None:
-        return
-    query = case.query or {}
-    if isinstance(query.get("path"), str):
-        query["path"] = below(query["path"])
+    if isinstance(case.query, dict) and isinstance(case.query.get("path"), str):
+        case.query = {**case.query, "path": below(case.query["path"])}
 
 
 def moved(key, value):
