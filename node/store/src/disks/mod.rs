@@ -352,7 +352,7 @@ mod tests {
     #[tokio::test]
     async fn stuck_work_is_given_up_and_takes_no_more_threads_than_allowed() {
         let disk = disk();
-        let (release, stuck) = mpsc::channel::<()>();
+        let (release, stuck) = mpsc::sync_channel::<()>(1);
         let stuck = Arc::new(Mutex::new(stuck));
         for _ in 0..THREADS_MAX + 3 {
             let stuck = Arc::clone(&stuck);
