@@ -123,7 +123,7 @@ fn spawn(program: &Path, home: &Path, options: &[String]) -> io::Result<Child> {
 /// The first line that the process prints; none when it ends or takes too long.
 fn first_line(child: &mut Child) -> Option<String> {
     let stdout = child.stdout.take()?;
-    let (sender, receiver) = mpsc::channel();
+    let (sender, receiver) = mpsc::sync_channel(1);
     // The thread keeps the pipe open and empty for as long as the process lives.
     thread::spawn(move || {
         let mut lines = BufReader::new(stdout).lines();

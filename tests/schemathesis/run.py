@@ -44,7 +44,6 @@ def check(program, schemathesis, folder):
     (ground / "shared" / "large").write_bytes(bytes(range(256)) * 12_000)
     environment = {key: value for key, value in os.environ.items() if not key.startswith("SHOAL_")}
     environment["SHOAL_HOME"] = str(home)
-    environment["SHOAL_TEST_DATABASE_THREADS"] = "1"
     with open(folder / "log", "wb") as log:
         daemon = subprocess.Popen(
             [program, "daemon", "--json", "--no-mdns", "--listen", "/ip4/127.0.0.1/tcp/0"],

@@ -357,7 +357,7 @@ mod tests {
     fn numbers_that_none_can_have_lead_to_no_others() {
         let home = tempfile::tempdir().unwrap();
         let store = Store::open(home.path()).unwrap();
-        let records = Records::new(store.clone());
+        let records = Records::new(store);
         for id in [ID_MAX, u64::MAX] {
             let row = BTreeMap::from([(id, Some(record()))]);
             records.write(&row, Some(u64::MAX)).unwrap();
