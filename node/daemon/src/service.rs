@@ -132,13 +132,15 @@ impl Service for NodeHandle {
 
     async fn shared(&self, target: String) -> Result<api::LinkedShare, ApiError> {
         let root = target.parse::<Link>()?.root;
-        let shares = self.inner.library.shares_of(&root);
+        let library = &self.inner.library;
+        let shares = library.shares_of(&root);
         let share = shares.first().ok_or_else(|| {
             ApiError::new(ErrorCode::NotShared, format!("{root} is not shared"))
                 .hint("`shoal ls` lists what is shared")
         })?;
         Ok(answers::linked_share(
             share,
+            library.is_in_doubt(share.id),
             &self.inner.net.dial_addresses(),
         ))
     }
