@@ -11,6 +11,16 @@ from hypothesis import strategies as st
 GROUND = os.environ["SHOAL_TEST_GROUND"]
 LINK = os.environ["SHOAL_TEST_LINK"]
 
+# A content that nobody has is waited for no longer than this.
+WAIT_MS = 200
+WAIT_MS_MAX = 366 * 86_400_000
+WAITS = {
+    "fetches": ("timeout_ms", "patience_ms"),
+    "cat": ("timeout_ms", "patience_ms"),
+    "ls": ("timeout_ms",),
+    "find": ("timeout_ms",),
+}
+
 numbers = st.integers(min_value=8, max_value=10**6)
 schemathesis.openapi.format(
     "rate",
@@ -46,11 +56,15 @@ def before_call(context, case, kwargs):
     """Keeps all paths below the folder of the run."""
     if isinstance(case.body, dict):
         case.body = {key: moved(key, value) for key, value in case.body.items()}
+        waits = WAITS.get(case.operation.path.rsplit("/", 1)[-1], ())
+        case.body = {wait: WAIT_MS for wait in waits} | case.body
     if isinstance(case.query, dict) and isinstance(case.query.get("path"), str):
         case.query = {**case.query, "path": below(case.query["path"])}
 
 
 def moved(key, value):
+    if key in ("timeout_ms", "patience_ms") and type(value) is int and WAIT_MS < value <= WAIT_MS_MAX:
+        return WAIT_MS
     if key == "paths" and isinstance(value, list):
         return [below(path) for path in value]
     if key == "destination" and isinstance(value, dict):
