@@ -78,7 +78,7 @@ mod tests {
         assert_eq!(fill(&mut unsent), most);
         unsent.sent(100);
         assert_eq!(unsent.answer([0; HEADER_BYTES]), Err(TooMany));
-        unsent.sent(2 * HEADER_BYTES);
+        unsent.sent(3 * HEADER_BYTES);
         assert_eq!(unsent.answer([0; HEADER_BYTES]), Ok(()));
         assert!(unsent.bytes().iter().all(|byte| *byte == 0));
     }
