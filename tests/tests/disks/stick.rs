@@ -94,7 +94,8 @@ impl Stick {
     fn flip(&self, of: &[u8]) {
         assert!(self.mounted.is_none());
         let image = fs::read(&self.image).unwrap();
-        let at = image.windows(32).position(|window| window == &of[..32]);
+        // The file that was removed had the same bytes, and lay before this one.
+        let at = image.windows(32).rposition(|window| window == &of[..32]);
         let at = at.unwrap() as u64 + 20;
         let file = File::options().write(true).open(&self.image).unwrap();
         file.write_all_at(&[!of[20]], at).unwrap();

@@ -72,7 +72,7 @@ pub enum FetchError {
     /// else, or the other way around.
     #[error("in {}, a folder and something else have the same name", .0.display())]
     OtherKind(PathBuf),
-    /// The destination cannot be written; the error names the file ([`FetchError::at`]).
+    /// The destination cannot be written; the error names the file.
     #[error("cannot write {}", said(.0))]
     Destination(io::Error),
     /// The destination's file system is too full.

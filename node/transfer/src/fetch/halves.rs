@@ -18,7 +18,6 @@ use super::{
     journal::Journal,
     progress::Progress,
     span,
-    stream::WINDOW_LEAVES,
     supply::{NODES_ASKED_MAX, Supply},
     transfer::{NEEDS_QUEUED_MAX, Setup, Transfer},
     verdict::Deadlines,
@@ -27,8 +26,8 @@ use crate::limits::Pace;
 
 /// Nodes and leaves that have come and are not read yet: twice those that a listing or a stream asks
 /// for at a time, so that the threads that hand them on never wait for the half that asks for them.
-const NODES_QUEUED_MAX: usize = 256;
-const _: () = assert!(NODES_ASKED_MAX < NODES_QUEUED_MAX && WINDOW_LEAVES < NODES_QUEUED_MAX);
+pub(super) const NODES_QUEUED_MAX: usize = 256;
+const _: () = assert!(NODES_ASKED_MAX < NODES_QUEUED_MAX);
 
 /// What is fetched.
 pub(super) struct Sought<'a> {

@@ -23,7 +23,7 @@ use tokio::sync::mpsc;
 
 use super::{
     Estimate, FetchError, Fetcher, Snapshot, Totals,
-    halves::{Halves, Sought},
+    halves::{Halves, NODES_QUEUED_MAX, Sought},
     only::Only,
     progress::{MEASURE_INTERVAL, Phase, Progress},
     supply::{Need, Supply},
@@ -37,7 +37,11 @@ const WINDOW_BYTES: u64 = 8 << 20;
 
 /// Leaves asked for and not handed on, for files of small ones: as many as the window has of 64
 /// KiB.
-pub(super) const WINDOW_LEAVES: usize = 128;
+const WINDOW_LEAVES: usize = 128;
+const _: () = assert!(
+    WINDOW_LEAVES < NODES_QUEUED_MAX,
+    "what a stream asks for has room when it comes"
+);
 
 /// What to stream.
 #[derive(Clone, Debug)]
