@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 use super::{ApiError, types::*};
 use crate::{events::EventReader, table::operations};
 
-/// The methods of all operations that [`crate::table`] defines.
+/// The methods of all operations that `table.rs` defines.
 macro_rules! service_methods {
     (
         plain { $(

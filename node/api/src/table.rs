@@ -1,6 +1,6 @@
 //! The operations of the API, each defined in one place.
 //!
-//! A line of [`operations!`] is the method that the node implements ([`crate::Service`]), the route with
+//! A line of `operations!` is the method that the node implements ([`crate::Service`]), the route with
 //! its part of the OpenAPI document, and the method of the client ([`crate::client::Client`]): three
 //! macros of those names take what they need of it. To add an operation, write its line here, its
 //! types into [`crate::types`], and the method into the node.

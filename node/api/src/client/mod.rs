@@ -1,4 +1,4 @@
-//! The client of the daemon's API: one method per operation, most of them made of [`crate::table`].
+//! The client of the daemon's API: one method per operation, most of them made of `table.rs`.
 //!
 //! A daemon whose process ends in the middle of an operation is an error at once: the system closes
 //! the connection. One that is only silent is waited for: it may be stopped, wait for a disk, or run
@@ -81,7 +81,7 @@ impl fmt::Debug for Patience {
     }
 }
 
-/// The methods of all operations that [`crate::table`] defines.
+/// The methods of all operations that `table.rs` defines.
 macro_rules! client_methods {
     (
         plain { $(

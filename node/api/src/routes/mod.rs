@@ -3,7 +3,7 @@
 //!
 //! [`routes()`] is the table of what is served. A handler carries its own documentation
 //! (`utoipa::path`), reads a request, calls the [`Service`] and answers; it decides nothing else. Most
-//! handlers are made of [`crate::table`]; this folder has the others.
+//! handlers are made of `table.rs`; this folder has the others.
 
 mod fetch;
 mod node;

@@ -1,4 +1,4 @@
-//! The handlers of the operations that [`crate::table`] defines, and their routes.
+//! The handlers of the operations that `table.rs` defines, and their routes.
 
 use axum::{
     extract::State,
