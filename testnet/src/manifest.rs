@@ -80,6 +80,14 @@ impl NodeEntry {
         addresses.filter_map(|address| address.split("/p2p/").next())
     }
 
+    /// Forgets a process that was ended, unless another was started on the home meanwhile: a start may
+    /// begin while a kill still waits for the end.
+    pub(crate) fn forget(&mut self, ended: Option<ProcessId>) {
+        if self.process == ended {
+            self.process = None;
+        }
+    }
+
     /// A hold on its process, if that runs.
     pub(crate) fn find(&self) -> Result<Option<Running>, Error> {
         let found = self.process.map(|process| process.find(&self.home));
@@ -198,6 +206,23 @@ mod tests {
         manifest.save(dir.path()).unwrap();
         assert_eq!(Manifest::load(dir.path()).unwrap(), Some(manifest));
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn a_process_that_was_started_while_another_ended_is_not_forgotten() {
+        let of = |pid| {
+            Some(ProcessId {
+                pid,
+                start_ticks: 9,
+            })
+        };
+        let manifest = Manifest::new(Path::new("/net"), vec!["/ip4/127.0.0.1/tcp/0".into()], true);
+        let mut node = manifest.nodes[0].clone();
+        node.process = of(2);
+        node.forget(of(1));
+        assert_eq!(node.process, of(2));
+        node.forget(of(2));
+        assert_eq!(node.process, None);
     }
 
     #[test]

@@ -234,7 +234,7 @@ impl Testnet {
     pub async fn kill(&self, index: usize) -> Result<bool, Error> {
         let node = self.node(index)?;
         let end = end_node(&node, &[KILL]).await?;
-        self.update(index, |node| node.process = None)?;
+        self.update(index, |now| now.forget(node.process))?;
         Ok(end != End::Before)
     }
 

@@ -4,7 +4,6 @@ use std::{
     fs,
     path::{Path, PathBuf},
     process::{Command, Stdio},
-    sync::{Mutex, MutexGuard, PoisonError},
 };
 
 use rustix::process::{Pid, Signal, kill_process};
@@ -138,24 +137,15 @@ that = "memory-per-node <= 16MiB"
 struct Place {
     scratch: TempDir,
     root: PathBuf,
-    _turn: MutexGuard<'static, ()>,
 }
-
-/// One network at a time: the times of a scenario mean what they say on a machine that keeps up.
-static TURN: Mutex<()> = Mutex::new(());
 
 impl Place {
     fn new(scenario: &str) -> Self {
-        let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
         let scratch = scratch();
         let root = scratch.path().canonicalize().expect("a directory");
         fs::write(root.join("small.toml"), scenario).expect("a file");
         fs::create_dir(root.join("run")).expect("a directory");
-        Self {
-            scratch,
-            root,
-            _turn: turn,
-        }
+        Self { scratch, root }
     }
 
     fn path(&self, name: &str) -> PathBuf {
@@ -311,12 +301,10 @@ fn mistakes_are_said_before_anything_is_started() {
     );
     assert!(!place.path("report").exists());
     place.assert_nothing_is_left();
-    drop(place);
     let place = Place::new("nodes = 3\ntransport = \"quic\"\n");
     let ran = place.run("report", &["--mode", "in-process"]);
     ran.fails(2, "usage");
     assert!(!place.path("report").exists());
-    drop(place);
     let place = Place::new("nodes = 9000\n[[content]]\nname = \"thing\"\nsize = \"1KB\"\n");
     let ran = place.run("report", &[]);
     ran.fails(1, "too_large");
