@@ -21,6 +21,7 @@ pub mod address;
 pub mod chunker;
 pub mod dht;
 pub mod exchange;
+mod frame;
 pub mod link;
 pub mod name;
 pub mod near;

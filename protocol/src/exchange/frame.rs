@@ -8,16 +8,17 @@ use std::marker::PhantomData;
 use serde::{Serialize, de::DeserializeOwned};
 
 use super::{Request, Response};
+use crate::frame::{self, Broken, Partial, take};
 
 /// The longest message, in bytes. The longest there are, a partial availability with
 /// [`RANGES_MAX`](super::RANGES_MAX) ranges, takes 41 KiB.
 pub const FRAME_BYTES_MAX: usize = 64 << 10;
 
 /// The length before each message, in bytes.
-pub const FRAME_HEAD_BYTES: usize = 4;
+pub const FRAME_HEAD_BYTES: usize = frame::HEAD_BYTES;
 
 /// The length before each piece of a payload, in bytes.
-pub const PIECE_HEAD_BYTES: usize = 4;
+pub const PIECE_HEAD_BYTES: usize = frame::HEAD_BYTES;
 
 /// Why bytes are not a message; who sent them broke the protocol.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -53,6 +54,16 @@ pub enum WireError {
         /// How many.
         count: usize,
     },
+}
+
+impl From<Broken> for WireError {
+    fn from(broken: Broken) -> Self {
+        match broken {
+            Broken::TooLong(len) => Self::FrameTooLong { len },
+            Broken::Malformed(error) => Self::Malformed(error),
+            Broken::Trailing(len) => Self::Trailing { len },
+        }
+    }
 }
 
 /// A [`Request`] or a [`Response`].
@@ -115,14 +126,7 @@ mod sealed {
 /// [`BLOCK_BYTES_MAX`](crate::address::BLOCK_BYTES_MAX): that is the caller's to see to.
 pub fn encode(message: &impl Message, out: &mut Vec<u8>) -> Result<(), WireError> {
     message.check()?;
-    let body = postcard::to_allocvec(message)?;
-    let len = match u32::try_from(body.len()) {
-        Ok(len) if body.len() <= FRAME_BYTES_MAX => len,
-        _ => return Err(WireError::FrameTooLong { len: body.len() }),
-    };
-    out.extend_from_slice(&len.to_be_bytes());
-    out.extend_from_slice(&body);
-    Ok(())
+    Ok(frame::append(message, FRAME_BYTES_MAX, out)?)
 }
 
 /// The length of the message that follows these bytes.
@@ -130,11 +134,7 @@ pub fn encode(message: &impl Message, out: &mut Vec<u8>) -> Result<(), WireError
 /// # Errors
 /// [`WireError::FrameTooLong`] beyond [`FRAME_BYTES_MAX`].
 pub fn frame_len(head: [u8; FRAME_HEAD_BYTES]) -> Result<usize, WireError> {
-    let len = usize::try_from(u32::from_be_bytes(head)).unwrap_or(usize::MAX);
-    match len {
-        0..=FRAME_BYTES_MAX => Ok(len),
-        _ => Err(WireError::FrameTooLong { len }),
-    }
+    Ok(frame::body_len(head, FRAME_BYTES_MAX)?)
 }
 
 /// The bytes before a piece of `len` bytes; before none, they end the block early.
@@ -149,7 +149,7 @@ pub fn piece_head(len: u32) -> [u8; PIECE_HEAD_BYTES] {
 /// # Errors
 /// [`WireError::Piece`] for more than is left.
 pub fn piece_len(head: [u8; PIECE_HEAD_BYTES], left: usize) -> Result<usize, WireError> {
-    let len = usize::try_from(u32::from_be_bytes(head)).unwrap_or(usize::MAX);
+    let len = frame::number(head);
     match len <= left {
         true => Ok(len),
         false => Err(WireError::Piece { len, left }),
@@ -173,10 +173,7 @@ pub fn decode_response(body: &[u8]) -> Result<Response, WireError> {
 }
 
 fn decode<M: Message>(body: &[u8]) -> Result<M, WireError> {
-    let (message, rest) = postcard::take_from_bytes::<M>(body)?;
-    if !rest.is_empty() {
-        return Err(WireError::Trailing { len: rest.len() });
-    }
+    let message: M = frame::read(body)?;
     message.check()?;
     Ok(message)
 }
@@ -188,7 +185,7 @@ fn decode<M: Message>(body: &[u8]) -> Result<M, WireError> {
 #[derive(Debug)]
 pub struct FrameDecoder<M> {
     /// The frame or the head of a piece that is being read, as far as it has come.
-    partial: Vec<u8>,
+    partial: Partial,
     payload: Option<Payload>,
     failed: Option<WireError>,
     message: PhantomData<fn() -> M>,
@@ -227,7 +224,7 @@ pub enum Event<'a, M> {
 impl<M> Default for FrameDecoder<M> {
     fn default() -> Self {
         Self {
-            partial: Vec::new(),
+            partial: Partial::default(),
             payload: None,
             failed: None,
             message: PhantomData,
@@ -304,27 +301,19 @@ impl<M: Message> FrameDecoder<M> {
         left: usize,
         input: &mut &[u8],
     ) -> Result<Option<usize>, WireError> {
-        self.fill(input, PIECE_HEAD_BYTES);
-        let Some(head) = self.partial.first_chunk::<PIECE_HEAD_BYTES>() else {
+        let Some(head) = self.partial.head(input) else {
             return Ok(None);
         };
-        let len = piece_len(*head, left)?;
+        let len = piece_len(head, left)?;
         self.partial.clear();
         Ok(Some(len))
     }
 
     fn take_message(&mut self, input: &mut &[u8]) -> Result<Option<M>, WireError> {
-        self.fill(input, FRAME_HEAD_BYTES);
-        let Some(head) = self.partial.first_chunk::<FRAME_HEAD_BYTES>() else {
+        let Some(body) = self.partial.body(input, FRAME_BYTES_MAX)? else {
             return Ok(None);
         };
-        let len = frame_len(*head)?;
-        let frame_bytes = FRAME_HEAD_BYTES.saturating_add(len);
-        self.fill(input, frame_bytes);
-        if self.partial.len() < frame_bytes {
-            return Ok(None);
-        }
-        let message: M = decode(self.partial.get(FRAME_HEAD_BYTES..).unwrap_or_default())?;
+        let message: M = decode(body)?;
         self.partial.clear();
         self.payload = message.payload().map(|(id, len)| Payload {
             id,
@@ -333,15 +322,4 @@ impl<M: Message> FrameDecoder<M> {
         });
         Ok(Some(message))
     }
-
-    fn fill(&mut self, input: &mut &[u8], len: usize) {
-        let missing = len.saturating_sub(self.partial.len());
-        self.partial.extend_from_slice(take(input, missing));
-    }
-}
-
-fn take<'a>(input: &mut &'a [u8], len: usize) -> &'a [u8] {
-    let (taken, rest) = input.split_at_checked(len).unwrap_or((*input, &[]));
-    *input = rest;
-    taken
 }

@@ -5,14 +5,17 @@ use std::marker::PhantomData;
 use serde::{Serialize, de::DeserializeOwned};
 
 use super::message::{Answer, HELD_RANGES_MAX, Held, Offer, RANGES_MAX, Reply, Request, Response};
-use crate::exchange::LeafRanges;
+use crate::{
+    exchange::LeafRanges,
+    frame::{self, Broken, Partial},
+};
 
 /// The longest message, in bytes. The longest that a well-behaved node sends, an [`Offer`] with all
 /// its lists used up, takes 14.3 KiB.
 pub const FRAME_BYTES_MAX: usize = 16 << 10;
 
 /// The length before each message, in bytes.
-pub const FRAME_HEAD_BYTES: usize = 4;
+pub const FRAME_HEAD_BYTES: usize = frame::HEAD_BYTES;
 
 /// Why bytes are not a message; the peer that sent them broke the protocol.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -46,6 +49,16 @@ pub enum FrameError {
         /// How many there may be.
         max: usize,
     },
+}
+
+impl From<Broken> for FrameError {
+    fn from(broken: Broken) -> Self {
+        match broken {
+            Broken::TooLong(len) => Self::TooLong { len },
+            Broken::Malformed(error) => Self::Malformed(error),
+            Broken::Trailing(len) => Self::Trailing { len },
+        }
+    }
 }
 
 /// A [`Request`] or a [`Response`].
@@ -114,14 +127,7 @@ fn within(ranges: &LeafRanges, max: usize) -> Result<(), FrameError> {
 /// Any [`FrameError`] for a message that no one would accept; `out` is as before then.
 pub fn encode(message: &impl Message, out: &mut Vec<u8>) -> Result<(), FrameError> {
     message.check()?;
-    let body = postcard::to_allocvec(message)?;
-    let len = match u32::try_from(body.len()) {
-        Ok(len) if body.len() <= FRAME_BYTES_MAX => len,
-        _ => return Err(FrameError::TooLong { len: body.len() }),
-    };
-    out.extend_from_slice(&len.to_be_bytes());
-    out.extend_from_slice(&body);
-    Ok(())
+    Ok(frame::append(message, FRAME_BYTES_MAX, out)?)
 }
 
 /// Cuts a stream of bytes, in whatever pieces they come, into messages.
@@ -131,7 +137,7 @@ pub fn encode(message: &impl Message, out: &mut Vec<u8>) -> Result<(), FrameErro
 #[derive(Debug)]
 pub struct FrameDecoder<M> {
     /// The frame that is being read, as far as it has come.
-    partial: Vec<u8>,
+    partial: Partial,
     failed: Option<FrameError>,
     message: PhantomData<fn() -> M>,
 }
@@ -139,7 +145,7 @@ pub struct FrameDecoder<M> {
 impl<M> Default for FrameDecoder<M> {
     fn default() -> Self {
         Self {
-            partial: Vec::new(),
+            partial: Partial::default(),
             failed: None,
             message: PhantomData,
         }
@@ -166,37 +172,12 @@ impl<M: Message> FrameDecoder<M> {
     }
 
     fn take_message(&mut self, input: &mut &[u8]) -> Result<Option<M>, FrameError> {
-        self.fill(input, FRAME_HEAD_BYTES);
-        let Some(head) = self.partial.first_chunk::<FRAME_HEAD_BYTES>() else {
+        let Some(body) = self.partial.body(input, FRAME_BYTES_MAX)? else {
             return Ok(None);
         };
-        let len = usize::try_from(u32::from_be_bytes(*head)).unwrap_or(usize::MAX);
-        if len > FRAME_BYTES_MAX {
-            return Err(FrameError::TooLong { len });
-        }
-        let frame_bytes = FRAME_HEAD_BYTES.saturating_add(len);
-        self.fill(input, frame_bytes);
-        if self.partial.len() < frame_bytes {
-            return Ok(None);
-        }
-        let message = decode(self.partial.get(FRAME_HEAD_BYTES..).unwrap_or_default())?;
+        let message: M = frame::read(body)?;
+        message.check()?;
         self.partial.clear();
         Ok(Some(message))
     }
-
-    fn fill(&mut self, input: &mut &[u8], len: usize) {
-        let missing = len.saturating_sub(self.partial.len());
-        let (taken, rest) = input.split_at_checked(missing).unwrap_or((*input, &[]));
-        self.partial.extend_from_slice(taken);
-        *input = rest;
-    }
-}
-
-fn decode<M: Message>(body: &[u8]) -> Result<M, FrameError> {
-    let (message, rest) = postcard::take_from_bytes::<M>(body)?;
-    if !rest.is_empty() {
-        return Err(FrameError::Trailing { len: rest.len() });
-    }
-    message.check()?;
-    Ok(message)
 }
