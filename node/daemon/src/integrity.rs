@@ -58,9 +58,14 @@ impl Integrity {
         });
     }
 
-    pub(super) fn status(&self) -> api::Database {
+    /// What is known now.
+    pub(super) async fn status(&self) -> api::Database {
+        let library = self.library.clone();
+        // RocksDB answers under a lock that it may hold while it writes.
+        let asking = tokio::task::spawn_blocking(move || library.store().background_errors());
+        let errors = asking.await.unwrap_or_default();
         let lost = self.library.lost();
-        let damage = self.damage(&lost);
+        let damage = self.damage(&lost, errors);
         let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         let state = match &*known {
             _ if !damage.is_empty() || !lost.shares.is_empty() => api::DatabaseState::Damaged,
@@ -77,7 +82,7 @@ impl Integrity {
     }
 
     /// What cannot be read, one sentence each.
-    fn damage(&self, lost: &Lost) -> Vec<String> {
+    fn damage(&self, lost: &Lost, errors: u64) -> Vec<String> {
         let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         let mut damage = match &*known {
             Known::Checked(checked) => sentences(checked),
@@ -85,7 +90,6 @@ impl Integrity {
             Known::Unchecked | Known::Checking => Vec::new(),
         };
         damage.extend(unreadable_lines(lost));
-        let errors = self.library.store().background_errors();
         if errors > 0 {
             damage.push(format!("RocksDB met {errors} errors while it wrote"));
         }

@@ -51,7 +51,7 @@ impl Service for NodeHandle {
         let (up, down) = inner.rates.current();
         let limits = self.limits_now();
         let scrubbing = inner.scrub.status();
-        let database = inner.integrity.status();
+        let database = inner.integrity.status().await;
         let disks = inner.library.disks().unanswering(SLOW_AFTER);
         let foreign = inner.net.foreign().await;
         let warnings = warnings::of(&warnings::Facts {

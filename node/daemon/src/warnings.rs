@@ -148,7 +148,7 @@ impl NodeHandle {
             limits: &self.limits_now(),
             scrub: &inner.scrub.status(),
             foreign: &inner.net.foreign().await,
-            database: &inner.integrity.status(),
+            database: &inner.integrity.status().await,
             disks: &disks,
         })
     }
