@@ -32,8 +32,8 @@ pub(crate) struct Session {
 }
 
 impl Session {
-    /// Connects to the daemon of the home, or starts a node at these addresses that lasts as long as
-    /// the session.
+    /// Connects to the daemon of the home, or, unless only a daemon may do the work, starts a node at
+    /// these addresses that lasts as long as the session.
     pub(crate) async fn open(
         app: &App,
         purpose: Purpose,
@@ -51,7 +51,7 @@ impl Session {
                     }
                     return Ok(Self { client, host: None });
                 }
-                Err(error) if error.code == ErrorCode::NoDaemon => {}
+                Err(error) if error.code == ErrorCode::NoDaemon && !addresses.daemon_only() => {}
                 Err(error) => return Err(error),
             }
             match Self::start(app, purpose, addresses).await {

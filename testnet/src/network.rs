@@ -306,7 +306,7 @@ impl Testnet {
         };
         let gone = || failed(ApiError::new(ErrorCode::DaemonLost, "it does not run"));
         let running = node.find()?.ok_or_else(gone)?;
-        // Without a daemon the command would do the work itself, as a node outside the testnet.
+        // It would wait for a daemon that hangs, and for one that is started again.
         tokio::select! {
             result = command::run(&self.program, &node.home, arguments) => result.map_err(failed),
             _ = running.end() => Err(gone()),

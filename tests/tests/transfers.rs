@@ -410,3 +410,28 @@ fn commands_about_transfers_need_a_daemon() {
         run(&dir.path().join("home"), args).fails(4, "no_daemon");
     }
 }
+
+#[test]
+fn work_for_a_daemon_only_is_not_done_without_one() {
+    let dir = scratch();
+    let (home, file) = (dir.path().join("home"), dir.path().join("file"));
+    fs::write(&file, b"x").unwrap();
+    let cid = "bafkreicysg23kiwv34eg2d7qweipxwosdo2py4ldv42nbauguluen5v6am";
+    for args in [&["share", text(&file)][..], &["fetch", cid], &["cat", cid]] {
+        let args = [args, &["--daemon-only"]].concat();
+        run(&home, &args).fails(4, "no_daemon");
+        assert!(!home.exists(), "{args:?} made a home");
+    }
+    let args = [
+        "fetch",
+        cid,
+        "--daemon-only",
+        "--listen",
+        "/ip4/127.0.0.1/tcp/0",
+    ];
+    run(&home, &args).fails(2, "usage");
+
+    let daemon = Daemon::start(&home, &[]);
+    let args = ["share", text(&file), "--no-announce", "--daemon-only"];
+    assert_eq!(daemon.run(&args).ok()["files"], 1);
+}

@@ -15,9 +15,12 @@ pub(crate) struct DaemonAddresses {
     pub(crate) external: Vec<Multiaddr>,
 }
 
-/// Where the node of a command is that runs without a daemon.
+/// How a command works without a daemon: whether at all, and where its node is then.
 #[derive(Debug, Default, Args)]
 pub(crate) struct CommandAddresses {
+    /// Fail if no daemon runs, instead of doing the work without one
+    #[arg(long, conflicts_with_all = ["listen", "external"])]
+    daemon_only: bool,
     /// Without a daemon, listen here instead of where the configuration says [default: free ports]
     #[arg(long, value_name = "MULTIADDR")]
     listen: Vec<Multiaddr>,
@@ -28,7 +31,12 @@ pub(crate) struct CommandAddresses {
 }
 
 impl CommandAddresses {
-    /// Whether nobody said anything.
+    /// Whether only a daemon may do the work.
+    pub(crate) fn daemon_only(&self) -> bool {
+        self.daemon_only
+    }
+
+    /// Whether nobody said where.
     pub(crate) fn is_empty(&self) -> bool {
         self.listen.is_empty() && self.external.is_empty()
     }

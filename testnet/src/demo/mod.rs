@@ -21,6 +21,10 @@ use shoal_api::types::{FetchResult, ShareResult};
 
 use crate::{Error, NodeEntry, Testnet};
 
+/// A command whose daemon is gone, with the demo or before it, does not become a node in a home that
+/// is being removed.
+const DAEMON_ONLY: &str = "--daemon-only";
+
 /// One that shares, one that fetches, and one that fetches when the first is gone.
 pub const DEMO_NODES_MIN: usize = 3;
 
@@ -128,7 +132,12 @@ pub async fn demo(
         Some(path) => path.to_owned(),
         None => made(&files)?,
     };
-    let arguments = ["share".as_ref(), "--wait".as_ref(), path.as_os_str()];
+    let arguments = [
+        "share".as_ref(),
+        DAEMON_ONLY.as_ref(),
+        "--wait".as_ref(),
+        path.as_os_str(),
+    ];
     let share: ShareResult = testnet.run(origin, &arguments).await?;
     tell(DemoStep::Shared {
         origin: &origin.name,
@@ -199,8 +208,9 @@ async fn fetch(
     origin_runs: bool,
 ) -> Result<DemoFetch, Error> {
     let path = folder(files, &node.name)?.join(&share.name);
-    let arguments: [&OsStr; 4] = [
+    let arguments: [&OsStr; 5] = [
         "fetch".as_ref(),
+        DAEMON_ONLY.as_ref(),
         share.cid.as_ref(),
         "-o".as_ref(),
         path.as_os_str(),
