@@ -18,6 +18,7 @@
 )]
 
 pub mod address;
+pub mod backoff;
 pub mod chunker;
 pub mod dht;
 pub mod exchange;

@@ -10,6 +10,7 @@ use super::tier::Tier;
 use super::types::{Class, Holdings, WantId};
 use super::want::{Asked, Want};
 use super::{PlannerConfig, Standing};
+use crate::backoff::Backoff;
 use crate::exchange::pace;
 
 /// How many blocks are remembered of which some bytes came; beyond it those are forgotten whose
@@ -309,8 +310,7 @@ impl Provider {
     pub(super) fn rest(&mut self, time: Duration, now: Duration, config: &PlannerConfig) {
         self.trust = Trust::Lost;
         let (least, most) = config.rest;
-        let factor = 1_u32.checked_shl(self.trips).unwrap_or(u32::MAX);
-        let time = time.max(least).saturating_mul(factor).min(most);
+        let time = Backoff::new(time.max(least), most).doubled(self.trips);
         self.trips = self.trips.saturating_add(1);
         self.missing_in_row = 0;
         let until = now.saturating_add(time);

@@ -7,7 +7,7 @@ use std::{
 
 use libp2p::{Multiaddr, PeerId};
 use shoal_net::{ExchangeStream, Net};
-use shoal_protocol::planner::ProviderId;
+use shoal_protocol::{backoff::Backoff, planner::ProviderId};
 use tokio::sync::mpsc;
 use tokio_util::task::TaskTracker;
 
@@ -26,17 +26,16 @@ const HINTS_PER_PROVIDER_MAX: usize = 128;
 const BUSY_DELAY_MAX: Duration = Duration::from_secs(60);
 /// Dialling and opening the stream together.
 const CONTACT_TIMEOUT: Duration = Duration::from_secs(15);
-/// Before a peer that failed or had nothing is asked again.
+/// Before a peer that failed or had nothing is asked again, for the first time.
 const RETRY_DELAY: Duration = Duration::from_secs(1);
-/// How often that delay is doubled at most: to 17 minutes, beyond any sensible time-out.
-const RETRY_DOUBLINGS_MAX: u32 = 10;
-/// The longest between two dials of a provider that was lost: when it is back, the transfer goes on
-/// within ten seconds.
-const RETURN_DELAY_MAX: Duration = Duration::from_secs(8);
-/// Before a peer that said no is asked again; doubled each time.
-const DENIED_DELAY_MIN: Duration = Duration::from_secs(10);
-/// How often that is doubled at most: to 5 minutes, in which a share can be made.
-const DENIED_DOUBLINGS_MAX: u32 = 5;
+/// The same, up to 17 minutes, beyond any sensible time-out: who never delivers must not keep a
+/// transfer busy for ever.
+const RETRY: Backoff = Backoff::new(RETRY_DELAY, Duration::from_secs(1024));
+/// Between two dials of a provider that was lost: when it is back, the transfer goes on within ten
+/// seconds.
+const RETURN: Backoff = Backoff::new(RETRY_DELAY, Duration::from_secs(8));
+/// Before a peer that said no is asked again: up to 5 minutes, in which a share can be made.
+const DENIED: Backoff = Backoff::new(Duration::from_secs(10), Duration::from_secs(320));
 /// A provider that says it has nothing is believed when it says so again after this time: it may
 /// have been restarted, and not have looked yet.
 const ABSENT_CONFIRMED_AFTER: Duration = Duration::from_secs(10);
@@ -84,23 +83,6 @@ struct Memory {
     lacks: u32,
     /// When it first said that it has nothing, although it had.
     absent_since: Option<Instant>,
-}
-
-/// Doubled with every broken promise: who never delivers must not keep a transfer busy for ever.
-fn retry_delay(promises: u32) -> Duration {
-    let doublings = promises.saturating_sub(1).min(RETRY_DOUBLINGS_MAX);
-    RETRY_DELAY * (1 << doublings)
-}
-
-/// Before a provider that cannot be reached is dialled again, after so many failures.
-fn return_delay(failures: u32) -> Duration {
-    retry_delay(failures).min(RETURN_DELAY_MAX)
-}
-
-/// Before a peer that said no so many times is asked again.
-fn denied_delay(denials: u32) -> Duration {
-    let doublings = denials.saturating_sub(1).min(DENIED_DOUBLINGS_MAX);
-    DENIED_DELAY_MIN * (1 << doublings)
 }
 
 /// Connects with a candidate and opens an exchange stream to it.
@@ -277,7 +259,7 @@ impl Contacts {
         memory.failures = memory.failures.saturating_add(1);
         memory.answer = Some(Answer::Unreachable(why));
         let later = Contact::Later {
-            at: now + return_delay(memory.failures),
+            at: now + RETURN.after(memory.failures),
             round: round.saturating_add(2),
         };
         self.contacts.insert(peer, later);
@@ -293,7 +275,7 @@ impl Contacts {
         }
         let delay = match &answer {
             Answer::Absent | Answer::Gone => memory.denied(&answer, now),
-            _ => retry_delay(memory.promises),
+            _ => RETRY.after(memory.promises),
         };
         let is_settled = memory.is_final(&answer);
         memory.answer = Some(answer);
@@ -462,7 +444,7 @@ impl Memory {
         }
         self.is_returning = false;
         self.denials = self.denials.saturating_add(1);
-        denied_delay(self.denials)
+        DENIED.after(self.denials)
     }
 
     /// Whether an answer is a no that stands until the peer is asked again.
@@ -482,7 +464,7 @@ mod tests {
     #[test]
     fn who_never_delivers_is_asked_ever_more_rarely() {
         let check = |promises, expected| {
-            assert_eq!(retry_delay(promises).as_secs(), expected, "{promises}");
+            assert_eq!(RETRY.after(promises).as_secs(), expected, "{promises}");
         };
         check(0, 1);
         check(1, 1);
@@ -493,14 +475,14 @@ mod tests {
 
     #[test]
     fn delays_grow_and_are_bounded() {
-        let check = |delay: fn(u32) -> Duration, times, expected| {
-            assert_eq!(delay(times).as_secs(), expected, "{times}");
+        let check = |delay: Backoff, times, expected| {
+            assert_eq!(delay.after(times).as_secs(), expected, "{times}");
         };
         for (failures, expected) in [(0, 1), (1, 1), (2, 2), (3, 4), (4, 8), (u32::MAX, 8)] {
-            check(return_delay, failures, expected);
+            check(RETURN, failures, expected);
         }
         for (denials, expected) in [(0, 10), (1, 10), (2, 20), (6, 320), (u32::MAX, 320)] {
-            check(denied_delay, denials, expected);
+            check(DENIED, denials, expected);
         }
     }
 

@@ -13,14 +13,13 @@ use std::{
 use futures::{StreamExt as _, stream::FuturesUnordered};
 use libp2p::{Multiaddr, PeerId};
 use shoal_net::{Net, peer_of};
+use shoal_protocol::backoff::Backoff;
 use tokio::sync::{Notify, mpsc};
 
 use super::heard::Heard;
 
-/// Between the first and the second round; doubled after each round.
-const ROUND_DELAY_MIN: Duration = Duration::from_millis(250);
-/// Between two rounds at the most: a sixth of the default time-out of a fetch.
-const ROUND_DELAY_MAX: Duration = Duration::from_secs(10);
+/// Between two rounds: at the most a sixth of the default time-out of a fetch.
+const ROUND_DELAY: Backoff = Backoff::new(Duration::from_millis(250), Duration::from_secs(10));
 /// What is found and waits to be looked at.
 pub(super) const FOUND_QUEUED_MAX: usize = 64;
 
@@ -66,8 +65,7 @@ pub(super) struct Discovery {
 impl Discovery {
     /// Finds candidates until nobody listens any more.
     pub(super) async fn run(self, found: mpsc::Sender<Found>) {
-        let mut delay = ROUND_DELAY_MIN;
-        loop {
+        for round in 0.. {
             tokio::select! {
                 () = found.closed() => return,
                 () = self.round(&found) => {}
@@ -75,9 +73,8 @@ impl Discovery {
             tokio::select! {
                 () = found.closed() => return,
                 () = self.hurry.notified() => {}
-                () = tokio::time::sleep(delay) => {}
+                () = tokio::time::sleep(ROUND_DELAY.doubled(round)) => {}
             }
-            delay = (delay * 2).min(ROUND_DELAY_MAX);
         }
     }
 

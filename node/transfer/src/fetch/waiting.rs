@@ -10,11 +10,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// From the end of a fruitless run or look to the next look; doubled each time.
-const DELAY_MIN: Duration = Duration::from_secs(5);
-/// The longest delay. 1024 transfers that rest then cost 3.4 looks per second at the most, fewer as
-/// [`super::look::LOOKS_MAX`] of them run at a time.
-const DELAY_MAX: Duration = Duration::from_secs(300);
+use shoal_protocol::backoff::Backoff;
+
+/// From the end of a fruitless run or look to the next look. At the longest delay 1024 transfers that
+/// rest cost 3.4 looks per second at the most, fewer as [`super::look::LOOKS_MAX`] of them run at a
+/// time.
+const DELAY: Backoff = Backoff::new(Duration::from_secs(5), Duration::from_secs(300));
 /// Reasons to hope count once in this time, whoever gives them and how often.
 const HOPE_INTERVAL: Duration = Duration::from_secs(5);
 
@@ -43,12 +44,6 @@ enum State {
     Away,
 }
 
-/// The delay before a look that follows so many fruitless ones.
-fn delay(fruitless: u32) -> Duration {
-    let doubled = 2_u32.saturating_pow(fruitless);
-    DELAY_MIN.saturating_mul(doubled).min(DELAY_MAX)
-}
-
 impl Schedule {
     /// Takes note of the transfers that rest, with what each has verified. Those that are new to it
     /// are looked for at once when `is_start`: they rest since an earlier process. Transfers that
@@ -64,7 +59,11 @@ impl Schedule {
         let mut left: Vec<u64> = Vec::new();
         let resting: HashMap<u64, u64> = resting.into_iter().collect();
         for (id, bytes) in &resting {
-            let at = if is_start { now } else { now + delay(0) };
+            let at = if is_start {
+                now
+            } else {
+                now + DELAY.doubled(0)
+            };
             let new = Wait {
                 state: State::Rests(at),
                 fruitless: 0,
@@ -80,7 +79,7 @@ impl Schedule {
                     wait.fruitless.saturating_add(1)
                 };
                 wait.bytes = *bytes;
-                wait.state = State::Rests(now + delay(wait.fruitless));
+                wait.state = State::Rests(now + DELAY.doubled(wait.fruitless));
             }
         }
         // Somebody had it go on, or it is paused now: there is nothing to look for.
@@ -121,7 +120,7 @@ impl Schedule {
             wait.state = State::Away;
         } else if matches!(wait.state, State::Sought) {
             wait.fruitless = wait.fruitless.saturating_add(1);
-            wait.state = State::Rests(now + delay(wait.fruitless));
+            wait.state = State::Rests(now + DELAY.doubled(wait.fruitless));
         }
     }
 
@@ -205,7 +204,7 @@ mod tests {
             at += expected;
             clock.fruitless(1, at);
         }
-        assert_eq!(delay(u32::MAX), DELAY_MAX);
+        assert_eq!(DELAY.doubled(u32::MAX), Duration::from_secs(300));
     }
 
     #[test]
