@@ -5,6 +5,7 @@ mod config;
 #[cfg(test)]
 mod guide;
 mod limits;
+#[cfg(feature = "scenarios")]
 mod links;
 mod service;
 mod shell;
@@ -21,11 +22,14 @@ use shoal_node::config::{LogFormat, Multiaddr};
 pub(crate) use self::addresses::{CommandAddresses, DaemonAddresses};
 pub(crate) use self::config::{ConfigArgs, ConfigCommand};
 pub(crate) use self::limits::{LimitsArgs, RateFlags};
+#[cfg(feature = "scenarios")]
 pub(crate) use self::links::{DegradeArgs, HealArgs, PartitionArgs};
 pub(crate) use self::service::{InstallArgs, ServiceCommand};
 pub(crate) use self::shell::{CompletionsArgs, ManArgs};
 pub(crate) use self::stop::StopArgs;
-pub(crate) use self::testnet::{DemoArgs, LogsArgs, RunArgs, TestnetArgs, TestnetCommand, UpArgs};
+#[cfg(feature = "scenarios")]
+pub(crate) use self::testnet::RunArgs;
+pub(crate) use self::testnet::{DemoArgs, LogsArgs, TestnetArgs, TestnetCommand, UpArgs};
 pub(crate) use self::transfers::TransferArgs;
 
 /// Share files and folders between machines, without a server.
@@ -178,9 +182,11 @@ pub(crate) struct DaemonArgs {
     #[command(flatten)]
     pub(crate) rates: RateFlags,
     /// Emulate the links of this node as this file says: a node of a testnet
+    #[cfg(feature = "scenarios")]
     #[arg(long, hide = true, value_name = "FILE", requires = "links_node")]
     pub(crate) links: Option<PathBuf>,
     /// Which node of the file this is
+    #[cfg(feature = "scenarios")]
     #[arg(long, hide = true, value_name = "N", requires = "links")]
     pub(crate) links_node: Option<usize>,
     /// Return once it is ready, and leave it running in the background

@@ -3,12 +3,13 @@
 
 use std::{
     path::{Path, PathBuf},
-    sync::Arc,
     time::Duration,
 };
 
 use shoal_api::ApiError;
-use shoal_net::emulation::{Emulation, LinksFile};
+use shoal_net::emulation::Emulation;
+#[cfg(feature = "scenarios")]
+use shoal_net::emulation::LinksFile;
 use shoal_node::{Node, NodeHandle, config::Config};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -55,8 +56,7 @@ impl Host {
         };
         let socket = listener.path().to_owned();
         let shutdown = node.stopping_token();
-        let service = Arc::new(node.clone());
-        let server = tokio::spawn(shoal_api::serve(listener, service, shutdown.clone()));
+        let server = node.serve_api(listener);
         Ok(Self {
             node,
             server,
@@ -74,6 +74,7 @@ impl Host {
     }
 
     /// Has the node follow the file that says what its links are like.
+    #[cfg(feature = "scenarios")]
     pub(crate) fn follow_links(&self, file: LinksFile) {
         self.node.follow_links(file);
     }

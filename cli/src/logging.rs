@@ -5,7 +5,7 @@ use std::{
     io::{self, Write},
     os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _},
     path::{Path, PathBuf},
-    sync::Mutex,
+    sync,
 };
 
 use shoal_api::ApiError;
@@ -35,7 +35,11 @@ pub(crate) fn for_command(global: &Global) {
 pub(crate) fn for_daemon(global: &Global, format: LogFormat, file: Option<LogFile>) {
     let filter = filter(global, 1);
     match file {
-        Some(file) => init(filter, format, false, Mutex::new(file)),
+        Some(file) => {
+            #[expect(clippy::disallowed_types, reason = "the one that tracing writes by")]
+            let file = sync::Mutex::new(file);
+            init(filter, format, false, file);
+        }
         None => init(
             filter,
             format,

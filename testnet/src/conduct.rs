@@ -5,11 +5,16 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use futures::{
+    FutureExt as _,
+    future::{LocalBoxFuture, Shared},
+};
+
 use crate::{
     Error, Setup, Testnet, Transport, capacity,
     report::Report,
     run::{
-        Action, Driver, InProcess, Network, Processes, Script, Told, engine,
+        Action, Driver, InProcess, Network, Processes, RunNews, Script, engine,
         evil::Evils,
         files::{self, Original},
         verdict,
@@ -41,11 +46,32 @@ pub struct Options<'a> {
 ///
 /// # Errors
 /// When it cannot be run, or its report not be written. What does not hold is in the report.
-pub async fn conduct(
+pub fn conduct<'a>(
+    scenario: &'a Scenario,
+    options: &'a Options<'a>,
+    interrupted: impl Future<Output = ()> + 'a,
+    tell: &'a (dyn Fn(RunNews<'_>) + Sync),
+) -> LocalBoxFuture<'a, Result<Report, Error>> {
+    begin(scenario, options, interrupted.boxed_local().shared(), tell)
+}
+
+/// That somebody has had enough.
+type Interrupted<'a> = Shared<LocalBoxFuture<'a, ()>>;
+
+fn begin<'a>(
+    scenario: &'a Scenario,
+    options: &'a Options<'a>,
+    interrupted: Interrupted<'a>,
+    tell: &'a (dyn Fn(RunNews<'_>) + Sync),
+) -> LocalBoxFuture<'a, Result<Report, Error>> {
+    Box::pin(run(scenario, options, interrupted, tell))
+}
+
+async fn run(
     scenario: &Scenario,
     options: &Options<'_>,
-    interrupted: impl Future<Output = ()> + Clone,
-    tell: &(dyn Fn(Told<'_>) + Sync),
+    interrupted: Interrupted<'_>,
+    tell: &(dyn Fn(RunNews<'_>) + Sync),
 ) -> Result<Report, Error> {
     if options.mode == Mode::InProcess && options.transport.is_some() {
         return Err(Error::NoSockets);
@@ -56,7 +82,7 @@ pub async fn conduct(
     fs::create_dir_all(options.out).map_err(Error::io("make the folder", options.out))?;
     let out = options.out.canonicalize();
     let out = out.map_err(Error::io("use the folder", options.out))?;
-    tell(Told::Phase("starting the nodes"));
+    tell(RunNews::Phase("starting the nodes"));
     let nodes = scenario.members.honest();
     let plan = script.network.as_ref();
     let (dir, program) = (options.dir, options.program);
@@ -92,7 +118,7 @@ struct Run<'a> {
     script: &'a Script,
     options: &'a Options<'a>,
     out: &'a Path,
-    tell: &'a (dyn Fn(Told<'_>) + Sync),
+    tell: &'a (dyn Fn(RunNews<'_>) + Sync),
 }
 
 impl Run<'_> {
@@ -113,12 +139,12 @@ impl Run<'_> {
         match reported {
             Ok(report) if self.options.keep => network.keep().await.map(|()| report),
             Ok(report) => {
-                (self.tell)(Told::Phase("ending the nodes"));
+                (self.tell)(RunNews::Phase("ending the nodes"));
                 network.down().await.map(|()| report)
             }
             Err(cause) => {
                 let phase = "ending the nodes; another Ctrl-C would leave them running";
-                (self.tell)(Told::Phase(phase));
+                (self.tell)(RunNews::Phase(phase));
                 Err(network.down_after(cause).await)
             }
         }
@@ -129,7 +155,7 @@ impl Run<'_> {
         driver: &D,
         interrupted: impl Future<Output = ()>,
     ) -> Result<Vec<Original>, Error> {
-        (self.tell)(Told::Phase("making what is shared"));
+        (self.tell)(RunNews::Phase("making what is shared"));
         files::make(self.script, driver.files(), interrupted).await
     }
 

@@ -8,7 +8,9 @@ use std::{
 use shoal_api::{ApiError, ErrorCode, HomeError};
 use shoal_ground::said::said;
 
-use crate::{capacity::Shortage, launch::log_path, scenario::ScenarioError};
+#[cfg(feature = "scenarios")]
+use crate::scenario::ScenarioError;
+use crate::{capacity::Shortage, launch::log_path};
 
 /// Why something with a testnet failed.
 #[derive(Debug, thiserror::Error)]
@@ -113,6 +115,7 @@ pub enum Error {
         free: u64,
     },
     /// A scenario cannot be run as it is written.
+    #[cfg(feature = "scenarios")]
     #[error(transparent)]
     Scenario(#[from] ScenarioError),
     /// A node that was to do wrong did it in another way than it should.
@@ -213,7 +216,9 @@ impl Error {
             Self::Exists { .. } => ErrorCode::AlreadyRunning,
             Self::Absent { .. } => ErrorCode::PathNotFound,
             Self::Busy { .. } => ErrorCode::Busy,
-            Self::Manifest { .. } | Self::Scenario(_) => ErrorCode::Config,
+            Self::Manifest { .. } => ErrorCode::Config,
+            #[cfg(feature = "scenarios")]
+            Self::Scenario(_) => ErrorCode::Config,
             Self::NoNode { .. }
             | Self::Nodes { .. }
             | Self::NotEmulated { .. }
@@ -257,6 +262,7 @@ impl Error {
                 format!("this machine has room for --nodes {}", shortage.fit)
             }
             Self::Space { .. } => "make it smaller with --scale, or choose another disk".to_owned(),
+            #[cfg(feature = "scenarios")]
             Self::Scenario(error) => return error.hint.clone(),
             Self::Start { said, .. } | Self::Command { said, .. } => return said.hint.clone(),
             Self::Different { .. } => "did it change in the meantime? try again".to_owned(),

@@ -1,5 +1,6 @@
 //! A testnet as a whole: up, down, and its nodes one by one.
 
+#[cfg_attr(not(feature = "scenarios"), path = "network/unlinked.rs")]
 mod links;
 
 use std::{
@@ -8,12 +9,16 @@ use std::{
     io,
     os::unix::fs::DirBuilderExt as _,
     path::{Path, PathBuf},
-    sync::{Mutex, MutexGuard, PoisonError},
     thread,
     time::Duration,
 };
 
-use futures::{StreamExt as _, TryStreamExt as _, future::join_all, stream};
+use futures::{
+    FutureExt as _, StreamExt as _, TryStreamExt as _,
+    future::{LocalBoxFuture, join_all},
+    stream,
+};
+use parking_lot::{Mutex, MutexGuard};
 use serde::{Serialize, de::DeserializeOwned};
 use shoal_api::{ApiError, ErrorCode, types};
 use shoal_net::emulation::Plan;
@@ -30,6 +35,7 @@ use crate::{
     transport::Transport,
 };
 
+#[cfg(feature = "scenarios")]
 pub use self::links::LinksChanged;
 
 /// A testnet is ready when each node sees so many others, or all there are: fewer and one that
@@ -86,29 +92,47 @@ impl Testnet {
     ///
     /// # Errors
     /// [`Error`] says which node it is about, and what that has logged.
-    pub async fn up(
-        dir: &Path,
+    pub fn up<'a>(
+        dir: &'a Path,
         nodes: usize,
-        program: &Path,
-        interrupted: impl Future<Output = ()>,
-    ) -> Result<Self, Error> {
+        program: &'a Path,
+        interrupted: impl Future<Output = ()> + 'a,
+    ) -> LocalBoxFuture<'a, Result<Self, Error>> {
         let setup = Setup {
             nodes,
             transport: Transport::default(),
             links: None,
         };
-        Self::up_as(dir, setup, program, interrupted).await
+        Self::up_as(dir, setup, program, interrupted)
     }
 
     /// The same, as `setup` says.
     ///
     /// # Errors
     /// As for [`Self::up`].
-    pub async fn up_as(
+    pub fn up_as<'a>(
+        dir: &'a Path,
+        setup: Setup,
+        program: &'a Path,
+        interrupted: impl Future<Output = ()> + 'a,
+    ) -> LocalBoxFuture<'a, Result<Self, Error>> {
+        Self::begin(dir, setup, program, interrupted.boxed_local())
+    }
+
+    fn begin<'a>(
+        dir: &'a Path,
+        setup: Setup,
+        program: &'a Path,
+        interrupted: LocalBoxFuture<'a, ()>,
+    ) -> LocalBoxFuture<'a, Result<Self, Error>> {
+        Box::pin(Self::up_until(dir, setup, program, interrupted))
+    }
+
+    async fn up_until(
         dir: &Path,
         setup: Setup,
         program: &Path,
-        interrupted: impl Future<Output = ()>,
+        interrupted: LocalBoxFuture<'_, ()>,
     ) -> Result<Self, Error> {
         let nodes = setup.nodes;
         let testnet = Self::create(dir, nodes, setup.transport, program).await?;
@@ -427,7 +451,7 @@ impl Testnet {
 
     fn manifest(&self) -> MutexGuard<'_, Manifest> {
         // What is in it was whole before and after every change.
-        self.manifest.lock().unwrap_or_else(PoisonError::into_inner)
+        self.manifest.lock()
     }
 }
 

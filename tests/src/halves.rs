@@ -8,12 +8,13 @@ use std::{
     collections::VecDeque,
     io,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc,
         atomic::{AtomicUsize, Ordering::SeqCst},
     },
 };
 
 use libp2p::identity::Keypair;
+use parking_lot::{Mutex, MutexGuard};
 use shoal_net::{Change, ExchangeStream, KvLog, Net, NetDeps};
 use shoal_protocol::{
     address::{Cid, Digest, HashFn},
@@ -253,7 +254,7 @@ async fn send(stream: &mut ExchangeStream, response: &Response, bytes: &[u8]) ->
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+    mutex.lock()
 }
 
 /// Rows that are forgotten with the peer.

@@ -10,7 +10,7 @@ use std::{
     os::unix::fs::{FileExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _},
     path::{Path, PathBuf},
     process::Command,
-    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
+    sync::Arc,
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
@@ -20,6 +20,7 @@ use fuser::{
     ReplyData, ReplyDirectory, ReplyEmpty, ReplyEntry, ReplyOpen, ReplyWrite, Request, TimeOrNow,
     WriteFlags,
 };
+use parking_lot::{Condvar, Mutex, MutexGuard};
 
 /// The system asks again each time, so that a disk that hangs is felt at once.
 const TTL: Duration = Duration::ZERO;
@@ -99,16 +100,13 @@ impl Drop for OddDisk {
 
 impl Gate {
     fn lock(&self) -> MutexGuard<'_, bool> {
-        self.hangs.lock().unwrap_or_else(PoisonError::into_inner)
+        self.hangs.lock()
     }
 
     fn pass(&self) {
         let mut hangs = self.lock();
         while *hangs {
-            hangs = self
-                .woken
-                .wait(hangs)
-                .unwrap_or_else(PoisonError::into_inner);
+            self.woken.wait(&mut hangs);
         }
     }
 }
@@ -122,7 +120,7 @@ struct PassThrough {
 impl PassThrough {
     fn paths(&self) -> MutexGuard<'_, Vec<PathBuf>> {
         self.gate.pass();
-        self.paths.lock().unwrap_or_else(PoisonError::into_inner)
+        self.paths.lock()
     }
 
     fn path(&self, ino: INodeNo) -> io::Result<PathBuf> {

@@ -9,7 +9,7 @@ use std::{
     io::{self, Read as _, Write as _},
     net::{Shutdown, SocketAddr, TcpListener, TcpStream},
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc,
         atomic::{AtomicU64, Ordering::Relaxed},
         mpsc,
     },
@@ -17,6 +17,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use parking_lot::Mutex;
 use rustix::net::sockopt;
 
 /// Bytes that pass at a time.
@@ -100,7 +101,7 @@ impl Line {
         let time = Duration::from_secs(1) * u32::try_from(bytes).expect("a piece")
             / u32::try_from(self.bytes_per_second).expect("a thin line");
         let until = {
-            let mut free_at = self.free_at.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut free_at = self.free_at.lock();
             *free_at = (*free_at).max(Instant::now()) + time;
             *free_at
         };

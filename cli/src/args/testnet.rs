@@ -3,11 +3,15 @@
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
-use shoal_testnet::{DEMO_NODES_MIN, NODES_MAX, Transport, scenario::Mode};
+#[cfg(feature = "scenarios")]
+use shoal_testnet::scenario::Mode;
+use shoal_testnet::{DEMO_NODES_MIN, NODES_MAX, Transport};
 
 /// Larger than the disk of anybody who tries it out.
+#[cfg(feature = "scenarios")]
 const SCALE_MAX: f64 = 1000.0;
 
+#[cfg(feature = "scenarios")]
 use super::links::{DegradeArgs, HealArgs, PartitionArgs, UpLinks};
 
 #[derive(Debug, Args)]
@@ -41,10 +45,13 @@ pub(crate) enum TestnetCommand {
     /// Nothing is lost: what is on its way waits, until those who wait for it give up. Like the
     /// other commands on links, it takes a testnet that was started with --link, and returns when
     /// it is in force.
+    #[cfg(feature = "scenarios")]
     Partition(PartitionArgs),
     /// Mend links that are cut: all, or those between nodes
+    #[cfg(feature = "scenarios")]
     Heal(HealArgs),
     /// Change the lines of nodes, for better or worse
+    #[cfg(feature = "scenarios")]
     Degrade(DegradeArgs),
     /// Show on a few nodes what shoal does, and remove them again
     ///
@@ -57,8 +64,10 @@ pub(crate) enum TestnetCommand {
     /// A scenario is a TOML file that says which nodes there are, what happens, and what must hold;
     /// `shoal testnet scenarios` lists those that come with this program. All nodes are removed at
     /// the end. What chance decides follows from the seed, and is the same in every run with it.
+    #[cfg(feature = "scenarios")]
     Run(RunArgs),
     /// List the scenarios that come with this program
+    #[cfg(feature = "scenarios")]
     Scenarios,
 }
 
@@ -70,6 +79,7 @@ pub(crate) struct UpArgs {
     /// What they listen on: tcp or quic
     #[arg(long, default_value_t, value_name = "TRANSPORT")]
     pub(crate) transport: Transport,
+    #[cfg(feature = "scenarios")]
     #[command(flatten)]
     pub(crate) links: UpLinks,
 }
@@ -103,6 +113,7 @@ pub(crate) struct DemoArgs {
     pub(crate) keep: bool,
 }
 
+#[cfg(feature = "scenarios")]
 #[derive(Debug, Args)]
 pub(crate) struct RunArgs {
     /// A TOML file, or the name of a scenario that comes with this program
@@ -131,6 +142,7 @@ pub(crate) struct RunArgs {
     pub(crate) keep: bool,
 }
 
+#[cfg(feature = "scenarios")]
 fn scale(text: &str) -> Result<f64, String> {
     match text.parse::<f64>() {
         Ok(scale) if scale > 0.0 && scale <= SCALE_MAX => Ok(scale),

@@ -2,6 +2,7 @@
 
 use serde::Serialize;
 use shoal_api::{ApiError, client::Client};
+#[cfg(feature = "scenarios")]
 use shoal_net::emulation::{Emulation, LinksFile};
 use shoal_node::config::{Config, Overrides};
 
@@ -61,6 +62,7 @@ pub(crate) async fn run(app: &App, global: &Global, args: DaemonArgs) -> Result<
 }
 
 /// Starts the node, in a testnet that emulates its links with those.
+#[cfg(feature = "scenarios")]
 async fn start(app: &App, config: Config, args: &DaemonArgs) -> Result<Host, ApiError> {
     let (Some(file), Some(node)) = (&args.links, args.links_node) else {
         return Host::start(&app.home, config, None).await;
@@ -72,6 +74,12 @@ async fn start(app: &App, config: Config, args: &DaemonArgs) -> Result<Host, Api
     let host = Host::start(&app.home, config, Some(emulation)).await?;
     host.follow_links(file);
     Ok(host)
+}
+
+/// Starts the node, whose links are those of this machine.
+#[cfg(not(feature = "scenarios"))]
+async fn start(app: &App, config: Config, _args: &DaemonArgs) -> Result<Host, ApiError> {
+    Host::start(&app.home, config, None).await
 }
 
 fn overrides(global: &Global, args: &DaemonArgs) -> Overrides {

@@ -8,12 +8,13 @@
 use std::{
     collections::VecDeque,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc,
         atomic::{AtomicU64, Ordering::Relaxed},
     },
 };
 
 use jiff::Timestamp;
+use parking_lot::{Mutex, MutexGuard};
 use shoal_ground::metrics::Numbers;
 use shoal_protocol::name::escaped;
 use tokio::sync::watch;
@@ -29,11 +30,11 @@ pub const EVENTS_KEPT_MAX: usize = 1024;
 /// The bus. Cheap to clone.
 #[derive(Clone, Debug, Default)]
 pub struct Events {
-    inner: Arc<Inner>,
+    inner: Arc<EventsInner>,
 }
 
 #[derive(Debug, Default)]
-struct Inner {
+struct EventsInner {
     /// In order and without gaps; its last one is `latest`.
     kept: Mutex<VecDeque<Arc<Occurrence>>>,
     latest: watch::Sender<u64>,
@@ -75,9 +76,9 @@ impl Events {
     }
 }
 
-impl Inner {
+impl EventsInner {
     fn lock(&self) -> MutexGuard<'_, VecDeque<Arc<Occurrence>>> {
-        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+        self.kept.lock()
     }
 }
 
@@ -106,7 +107,7 @@ impl Events {
 /// One who reads the events, each once and in order.
 #[derive(Debug)]
 pub struct EventReader {
-    inner: Arc<Inner>,
+    inner: Arc<EventsInner>,
     seen: u64,
     wake: watch::Receiver<u64>,
 }

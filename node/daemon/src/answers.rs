@@ -370,6 +370,7 @@ pub(super) fn millis(duration: Duration) -> u64 {
 }
 
 /// The line of this node, as the plan in force has it.
+#[cfg(feature = "emulation")]
 pub(super) fn emulated_line(emulation: &Emulation) -> api::EmulatedLine {
     let (plan, node) = (emulation.emulator().plan(), emulation.node());
     let line = plan.line(node);
@@ -380,4 +381,10 @@ pub(super) fn emulated_line(emulation: &Emulation) -> api::EmulatedLine {
         down: line.down,
         latency_ms: line.latency.as_secs_f64() * 1e3,
     }
+}
+
+/// No node is emulated in this build.
+#[cfg(not(feature = "emulation"))]
+pub(super) fn emulated_line(emulation: &Emulation) -> api::EmulatedLine {
+    match *emulation {}
 }

@@ -6,9 +6,10 @@
 
 use std::{
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, PoisonError},
+    sync::Arc,
 };
 
+use parking_lot::Mutex;
 use shoal_api::{HomeLock, types as api};
 use shoal_protocol::name::escaped;
 use shoal_store::{Checked, Library, Lost, Registered, Repaired, Store, StoreError};
@@ -66,7 +67,7 @@ impl Integrity {
         let errors = asking.await.unwrap_or_default();
         let lost = self.library.lost();
         let damage = self.damage(&lost, errors);
-        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = self.known.lock();
         let state = match &*known {
             _ if !damage.is_empty() || !lost.shares.is_empty() => api::DatabaseState::Damaged,
             Known::Checked(checked) if checked.is_sound() => api::DatabaseState::Sound,
@@ -83,7 +84,7 @@ impl Integrity {
 
     /// What cannot be read, one sentence each.
     fn damage(&self, lost: &Lost, errors: u64) -> Vec<String> {
-        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = self.known.lock();
         let mut damage = match &*known {
             Known::Checked(checked) => sentences(checked),
             Known::Failed(error) => vec![format!("it could not be checked: {error}")],
@@ -97,7 +98,7 @@ impl Integrity {
     }
 
     fn set(&self, known: Known) {
-        *self.known.lock().unwrap_or_else(PoisonError::into_inner) = known;
+        *self.known.lock() = known;
     }
 }
 

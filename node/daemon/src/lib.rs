@@ -29,9 +29,10 @@ use std::{
     time::{Duration, Instant},
 };
 
+use futures::future::BoxFuture;
 use libp2p::{PeerId, identity::Keypair};
 use shoal_api::{
-    HomeError, HomeLock,
+    ApiListener, HomeError, HomeLock,
     events::{Event, Events},
 };
 use shoal_net::{
@@ -40,17 +41,20 @@ use shoal_net::{
 };
 use shoal_store::{Library, SharedStore, Store, StoreError, TableName};
 use shoal_transfer::{
-    fetch::{self, Fetcher, Transfers},
-    limits::{Flags, Kept, Limits},
+    fetch::{self, FetchEvent, Fetcher, Transfers},
+    limits::{Flags, Kept, Limiter},
     serve::{ServeStats, Server, Withdrawn},
     swarm::Swarms,
 };
-use tokio::sync::{Mutex, mpsc};
+use tokio::{
+    sync::{Mutex, mpsc},
+    task::JoinHandle,
+};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 pub use self::integrity::{HomeChecked, check_home};
 use self::{
-    observe::Observer,
+    observe::{Observer, Told},
     offers::{Announces, Offers},
     tables::TableLog,
 };
@@ -99,10 +103,10 @@ pub struct Shared {
 /// A running node. Cheap to clone; the node runs until [`NodeHandle::shutdown`].
 #[derive(Clone)]
 pub struct NodeHandle {
-    inner: Arc<Inner>,
+    inner: Arc<NodeInner>,
 }
 
-struct Inner {
+struct NodeInner {
     home: PathBuf,
     lock: HomeLock,
     config: Config,
@@ -112,7 +116,7 @@ struct Inner {
     library: Library,
     net: Net,
     fetcher: Fetcher,
-    limits: Limits,
+    limits: Limiter,
     served: Arc<ServeStats>,
     rates: watch::Rates,
     recheck: watch::Recheck,
@@ -132,13 +136,17 @@ struct Inner {
     ended: Mutex<bool>,
 }
 
+/// A node that starts. Boxed, as is what others await of a node: so it is compiled in this package,
+/// and not anew in each that awaits it.
+pub type Spawning<'a> = BoxFuture<'a, Result<NodeHandle, NodeError>>;
+
 impl Node {
     /// Starts a node on `home` and returns when it serves.
     ///
     /// # Errors
     /// [`NodeError`] says which part refused; nothing is left running then.
-    pub async fn spawn(config: Config, home: &Path) -> Result<NodeHandle, NodeError> {
-        Self::start(config, home, Announces::Everything, None, None).await
+    pub fn spawn(config: Config, home: &Path) -> Spawning<'_> {
+        Box::pin(Self::start(config, home, Announces::Everything, None, None))
     }
 
     /// The same, for a node that ends with the fetch that it is started for: it announces only
@@ -147,20 +155,32 @@ impl Node {
     ///
     /// # Errors
     /// As for [`Node::spawn`].
-    pub async fn spawn_for_fetch(config: Config, home: &Path) -> Result<NodeHandle, NodeError> {
-        Self::start(config, home, Announces::OnlyNewShares, None, None).await
+    pub fn spawn_for_fetch(config: Config, home: &Path) -> Spawning<'_> {
+        Box::pin(Self::start(
+            config,
+            home,
+            Announces::OnlyNewShares,
+            None,
+            None,
+        ))
     }
 
     /// The same, with links that are emulated: a node of a test network.
     ///
     /// # Errors
     /// As for [`Node::spawn`].
-    pub async fn spawn_emulated(
+    pub fn spawn_emulated(
         config: Config,
         home: &Path,
         emulation: Option<Emulation>,
-    ) -> Result<NodeHandle, NodeError> {
-        Self::start(config, home, Announces::Everything, emulation, None).await
+    ) -> Spawning<'_> {
+        Box::pin(Self::start(
+            config,
+            home,
+            Announces::Everything,
+            emulation,
+            None,
+        ))
     }
 
     /// The same, as one of many in this process, with whom it shares what it can. Its store is the
@@ -168,19 +188,19 @@ impl Node {
     ///
     /// # Errors
     /// As for [`Node::spawn`]; [`StoreError::InUse`] while a node with this number has not ended.
-    pub async fn spawn_among(
+    pub fn spawn_among<'a>(
         config: Config,
-        home: &Path,
+        home: &'a Path,
         emulation: Option<Emulation>,
         shared: &Shared,
         number: u16,
-    ) -> Result<NodeHandle, NodeError> {
-        let place = Place {
+    ) -> Spawning<'a> {
+        let place = SharedPlace {
             shared: shared.clone(),
             number,
         };
         let announces = Announces::Everything;
-        Self::start(config, home, announces, emulation, Some(place)).await
+        Box::pin(Self::start(config, home, announces, emulation, Some(place)))
     }
 
     async fn start(
@@ -188,25 +208,26 @@ impl Node {
         home: &Path,
         announces: Announces,
         emulation: Option<Emulation>,
-        place: Option<Place>,
+        place: Option<SharedPlace>,
     ) -> Result<NodeHandle, NodeError> {
         let lock = HomeLock::acquire(home)?;
         let home = lock.home().to_owned();
         let offers = Arc::new(Offers::new(announces));
         let doubts = Arc::<watch::DoubtSignal>::default();
         let events = Events::default();
-        let observed = Arc::new(Observer::new(events.clone()));
+        let (publishing, offered) = (events.clone(), Arc::clone(&offers));
+        let observed = Arc::new(Observer::new(publishing, offered, Arc::clone(&doubts)));
         let (stopping, shutdown) = (CancellationToken::new(), CancellationToken::new());
         let opened = {
-            let (home, offers, doubts) = (home.clone(), Arc::clone(&offers), Arc::clone(&doubts));
+            let home = home.clone();
             let (observed, shutdown) = (Arc::clone(&observed), shutdown.clone());
             let (flags, place) = (config.limits.flags, place.clone());
             tokio::task::spawn_blocking(move || {
                 let store = match place {
-                    Some(Place { shared, number }) => shared.store.store(number, &home)?,
+                    Some(SharedPlace { shared, number }) => shared.store.store(number, &home)?,
                     None => Store::open(&home)?,
                 };
-                open(store, (offers, doubts), observed, flags, shutdown)
+                open(store, observed, flags, shutdown)
             })
             .await
         };
@@ -218,21 +239,19 @@ impl Node {
             kept,
         } = opened;
         let mut net_config = net_config(&config, announces, emulation.clone());
-        let journal = place.map(|Place { shared, .. }| {
+        let journal = place.map(|SharedPlace { shared, .. }| {
             (net_config.limits.neighbours_max, net_config.idle_timeout) = shared.idle;
             shared.journal
         });
         let (net, streams) = start_net(net_config, &keypair, &library, &offers, journal).await?;
 
         let tasks = TaskTracker::new();
-        let limits = Limits::new(config.limits.clone(), kept, net.traffic());
+        let limits = Limiter::new(config.limits.clone(), kept, net.traffic());
         limits.start(&tasks, &shutdown);
         let recheck = watch::Recheck::start(&tasks, library.clone(), doubts, shutdown.clone());
         let (served, withdrawn) = (Arc::<ServeStats>::default(), Arc::<Withdrawn>::default());
-        let swarms = {
-            let offers = Arc::clone(&offers);
-            Swarms::new(move |root| offers.part_changed(root))
-        };
+        let telling = Arc::clone(&observed);
+        let swarms = Swarms::new(move |root| telling.tell(Told::Part(root)));
         let server = Server::new(
             library.clone(),
             net.clone(),
@@ -256,10 +275,10 @@ impl Node {
             stopping: stopping.clone(),
             shutdown: shutdown.clone(),
         });
-        observe::start(&tasks, &events, (&net, &offers), &fetcher, &shutdown);
+        observe::start(&observed, &tasks, &net, &fetcher, &shutdown);
         let rates = watch::Rates::start(&tasks, net.traffic(), shutdown.clone());
-        let scrub = scrub::Scrub::new(library.clone(), events.clone(), config.scrub);
-        let inner = Inner {
+        let scrub = scrub::Scrub::new(library.clone(), Arc::clone(&observed), config.scrub);
+        let inner = NodeInner {
             home,
             lock,
             config,
@@ -337,6 +356,7 @@ impl NodeHandle {
     }
 
     /// Follows the file that says what this node's links are like.
+    #[cfg(feature = "emulation")]
     pub fn follow_links(&self, file: LinksFile) {
         let inner = &self.inner;
         inner.tasks.spawn(file.follow(inner.shutdown.clone()));
@@ -354,7 +374,18 @@ impl NodeHandle {
     }
 
     /// Ends the node in order and waits until nothing of it runs. Calling it again waits too.
-    pub async fn shutdown(&self) {
+    pub fn shutdown(&self) -> BoxFuture<'_, ()> {
+        Box::pin(self.end())
+    }
+
+    /// Serves the local API on `listener` until the node is asked to stop, which a request may do;
+    /// what is returned ends when no operation runs any more.
+    pub fn serve_api(&self, listener: ApiListener) -> JoinHandle<()> {
+        let (service, end) = (Arc::new(self.clone()), self.stopping_token());
+        tokio::spawn(shoal_api::serve(listener, service, end))
+    }
+
+    async fn end(&self) {
         let inner = &self.inner;
         inner.stopping.cancel();
         inner.shutdown.cancel();
@@ -387,7 +418,7 @@ impl NodeHandle {
     }
 }
 
-impl Inner {
+impl NodeInner {
     /// Waits for a part to end; no longer than [`STUCK_GRACE`] once a disk does not answer, whose
     /// calls nothing can end, and [`END_DEADLINE`] in any case.
     async fn unless_stuck<T>(&self, what: &str, ending: impl Future<Output = T>) -> Option<T> {
@@ -413,21 +444,23 @@ impl Inner {
     }
 
     fn tell_ready(&self) {
-        self.events.publish(Event::NodeReady {
+        self.observed.tell(Told::Node(Box::new(Event::NodeReady {
             peer_id: self.net.peer_id(),
             addresses: self.net.dial_addresses(),
-        });
+        })));
     }
 
     fn tell_stopping(&self) {
-        self.told_end
-            .call_once(|| self.events.publish(Event::NodeStopping));
+        self.told_end.call_once(|| {
+            let stopping = Box::new(Event::NodeStopping);
+            self.observed.tell(Told::Node(stopping));
+        });
     }
 }
 
 /// Where a node is among those of its process.
 #[derive(Clone)]
-struct Place {
+struct SharedPlace {
     shared: Shared,
     number: u16,
 }
@@ -443,7 +476,6 @@ struct Opened {
 /// Opens what lies on disk. Blocking.
 fn open(
     store: Store,
-    (offers, doubts): (Arc<Offers>, Arc<watch::DoubtSignal>),
     observed: Arc<Observer>,
     flags: Flags,
     shutdown: CancellationToken,
@@ -451,12 +483,9 @@ fn open(
     let home = store.home().to_owned();
     let kept = Kept::open(store.table(TableName::Node), flags)?;
     let on_fetch = Arc::clone(&observed);
-    let transfers = Transfers::load(&store, move |event| on_fetch.fetcher(&event), shutdown)?;
-    let library = Library::open(store, move |event| {
-        offers.note(&event);
-        doubts.note(&event);
-        observed.library(&event);
-    })?;
+    let on_fetch = move |event: FetchEvent<'_>| on_fetch.tell(Told::Transfer(&event));
+    let transfers = Transfers::load(&store, on_fetch, shutdown)?;
+    let library = Library::open(store, move |event| observed.tell(Told::Library(&event)))?;
     for share in transfers.unserved() {
         library.set_served(share, false);
     }

@@ -1,44 +1,88 @@
-//! What the parts tell, made into events of the node.
+//! The one way by which the parts of a node tell that something happened.
 //!
-//! The library and the fetcher tell on the thread where it happens; the network is followed by a
-//! task, and the progress of transfers is looked at once a second.
+//! Whatever it is, it comes as [`Told`] to [`Observer::tell`], which passes it on: events, and by them
+//! the log and whoever follows; numbers; what is announced; files to look at again. The library, the
+//! fetcher and the swarms tell on the thread where it happens, which must not be kept waiting; the
+//! network is followed by a task, and the progress of transfers is looked at once a second.
 
 use std::{
     collections::{BTreeMap, HashMap},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::Arc,
     time::Duration,
 };
 
+use parking_lot::{Mutex, MutexGuard};
 use shoal_api::events::{Event, Events};
 use shoal_ground::metrics::Numbers;
 use shoal_net::{Net, NetEvent};
+use shoal_protocol::address::Cid;
 use shoal_store::LibraryEvent;
-use shoal_transfer::fetch::{FetchError, FetchEvent, Fetched, Fetcher, Snapshot, TransferState};
+use shoal_transfer::fetch::{
+    FetchError, FetchEvent, Fetched, Fetcher, Snapshot, TransferInfo, TransferState,
+};
 use tokio::sync::broadcast::error::RecvError;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use super::{answers, errors::IntoApi as _, offers::Offers};
+use super::{answers, errors::IntoApi as _, offers::Offers, watch::DoubtSignal};
 
 /// Between two looks at the progress of transfers.
 const PROGRESS_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Publishes, and counts what is only told as events.
-#[derive(Debug, Default)]
+/// Something that happened.
+pub(super) enum Told<'a> {
+    /// To the shares.
+    Library(&'a LibraryEvent),
+    /// To a transfer.
+    Transfer(&'a FetchEvent<'a>),
+    /// A part of this root began or ceased to be here.
+    Part(&'a Cid),
+    /// To connections, own addresses or announcements of this network.
+    Network(&'a NetEvent, &'a Net),
+    /// This transfer has got on, or its figures are others.
+    Progress(&'a TransferInfo),
+    /// To the node as a whole, which says it in the words of the API.
+    Node(Box<Event>),
+}
+
+/// Passes on what is told, and counts what is only told; see the module's head.
 pub(super) struct Observer {
     events: Events,
+    offers: Arc<Offers>,
+    doubts: Arc<DoubtSignal>,
     /// How runs of fetches ended: finished, or the code of the failure.
     ended: Mutex<BTreeMap<String, u64>>,
 }
 
 impl Observer {
-    pub(super) fn new(events: Events) -> Self {
+    pub(super) fn new(events: Events, offers: Arc<Offers>, doubts: Arc<DoubtSignal>) -> Self {
         Self {
             events,
+            offers,
+            doubts,
             ended: Mutex::default(),
         }
     }
 
-    pub(super) fn library(&self, event: &LibraryEvent) {
+    /// Takes note of what happened. Never waits.
+    pub(super) fn tell(&self, told: Told<'_>) {
+        match told {
+            Told::Library(event) => {
+                self.offers.note(event);
+                self.doubts.note(event);
+                self.library(event);
+            }
+            Told::Transfer(event) => self.transfer(event),
+            Told::Part(root) => self.offers.part_changed(root),
+            Told::Network(event, net) => self.network(event, net),
+            Told::Progress(transfer) => {
+                let transfer = answers::transfer(transfer);
+                self.events.publish(Event::TransferProgress(transfer));
+            }
+            Told::Node(event) => self.events.publish(*event),
+        }
+    }
+
+    fn library(&self, event: &LibraryEvent) {
         self.events.publish(match event {
             LibraryEvent::Added(share) => Event::ShareAdded(answers::share_info(share, false)),
             LibraryEvent::Removed(share) => Event::ShareRemoved(answers::share_info(share, false)),
@@ -47,7 +91,7 @@ impl Observer {
         });
     }
 
-    pub(super) fn fetcher(&self, event: &FetchEvent<'_>) {
+    fn transfer(&self, event: &FetchEvent<'_>) {
         match event {
             FetchEvent::Changed(info) => {
                 let transfer = answers::transfer(info);
@@ -80,6 +124,23 @@ impl Observer {
         }
     }
 
+    fn network(&self, event: &NetEvent, net: &Net) {
+        self.events.publish(match event {
+            NetEvent::PeerConnected { peer } => Event::PeerConnected { peer_id: *peer },
+            NetEvent::PeerDisconnected { peer } => Event::PeerDisconnected { peer_id: *peer },
+            NetEvent::AddressesChanged => Event::AddressesChanged {
+                addresses: net.dial_addresses(),
+            },
+            NetEvent::Announced { key, peers } => {
+                let Some(root) = self.offers.told(key) else {
+                    return;
+                };
+                let (cid, peers) = (root.to_string(), *peers as u64);
+                Event::Announced { cid, peers }
+            }
+        });
+    }
+
     pub(super) fn measure(&self, numbers: &mut Numbers) {
         let ended = self.lock();
         numbers.counters(
@@ -91,45 +152,31 @@ impl Observer {
     }
 
     fn lock(&self) -> MutexGuard<'_, BTreeMap<String, u64>> {
-        self.ended.lock().unwrap_or_else(PoisonError::into_inner)
+        self.ended.lock()
     }
 }
 
 /// Starts the tasks that follow what does not tell by itself; they end with `shutdown`.
 pub(super) fn start(
+    observer: &Arc<Observer>,
     tasks: &TaskTracker,
-    events: &Events,
-    (net, offers): (&Net, &Arc<Offers>),
+    net: &Net,
     fetcher: &Fetcher,
     shutdown: &CancellationToken,
 ) {
-    let following = network(events.clone(), net.clone(), Arc::clone(offers));
+    let following = network(Arc::clone(observer), net.clone());
     let until = shutdown.clone();
     tasks.spawn(async move { until.run_until_cancelled(following).await });
-    let watching = progress(events.clone(), fetcher.clone());
+    let watching = progress(Arc::clone(observer), fetcher.clone());
     let until = shutdown.clone();
     tasks.spawn(async move { until.run_until_cancelled(watching).await });
 }
 
-async fn network(events: Events, net: Net, offers: Arc<Offers>) {
+async fn network(observer: Arc<Observer>, net: Net) {
     let mut told = net.events();
     loop {
         match told.recv().await {
-            Ok(NetEvent::PeerConnected { peer }) => {
-                events.publish(Event::PeerConnected { peer_id: peer });
-            }
-            Ok(NetEvent::PeerDisconnected { peer }) => {
-                events.publish(Event::PeerDisconnected { peer_id: peer });
-            }
-            Ok(NetEvent::AddressesChanged) => events.publish(Event::AddressesChanged {
-                addresses: net.dial_addresses(),
-            }),
-            Ok(NetEvent::Announced { key, peers }) => {
-                if let Some(root) = offers.told(&key) {
-                    let (cid, peers) = (root.to_string(), peers as u64);
-                    events.publish(Event::Announced { cid, peers });
-                }
-            }
+            Ok(event) => observer.tell(Told::Network(&event, &net)),
             Err(RecvError::Lagged(missed)) => {
                 tracing::warn!(missed, "events of the network were missed");
             }
@@ -138,7 +185,7 @@ async fn network(events: Events, net: Net, offers: Arc<Offers>) {
     }
 }
 
-async fn progress(events: Events, fetcher: Fetcher) {
+async fn progress(observer: Arc<Observer>, fetcher: Fetcher) {
     let mut seen: HashMap<u64, Snapshot> = HashMap::new();
     let mut ticks = tokio::time::interval(PROGRESS_INTERVAL);
     loop {
@@ -149,7 +196,7 @@ async fn progress(events: Events, fetcher: Fetcher) {
         for transfer in running {
             let now = transfer.progress;
             if seen.insert(transfer.id, now) != Some(now) {
-                events.publish(Event::TransferProgress(answers::transfer(&transfer)));
+                observer.tell(Told::Progress(&transfer));
             }
         }
     }

@@ -6,9 +6,10 @@
 
 use std::{
     collections::{BTreeMap, HashMap},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::Arc,
 };
 
+use parking_lot::{Mutex, MutexGuard};
 use shoal_net::{Key, Net};
 use shoal_protocol::{address::Cid, dht};
 use shoal_store::{Library, LibraryEvent, Origin, ShareRecord, ShareState};
@@ -67,7 +68,7 @@ impl Offers {
     }
 
     fn look_at(&self, root: &Cid, note: impl FnOnce(&mut Changes)) {
-        let mut dirty = self.dirty.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut dirty = self.dirty.lock();
         note(dirty.entry(root.clone()).or_default());
         self.changed.notify_one();
     }
@@ -92,7 +93,7 @@ impl Offers {
     }
 
     fn untold(&self) -> MutexGuard<'_, HashMap<Key, Cid>> {
-        self.untold.lock().unwrap_or_else(PoisonError::into_inner)
+        self.untold.lock()
     }
 
     /// Announces and withdraws until `shutdown`.
@@ -106,7 +107,7 @@ impl Offers {
     ) {
         loop {
             let dirty = {
-                let mut dirty = self.dirty.lock().unwrap_or_else(PoisonError::into_inner);
+                let mut dirty = self.dirty.lock();
                 std::mem::take(&mut *dirty)
             };
             for (root, changes) in dirty {

@@ -9,16 +9,14 @@ mod schedule;
 
 use std::{
     path::PathBuf,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::Arc,
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
 use jiff::Timestamp;
+use parking_lot::{Mutex, MutexGuard};
 use serde::{Deserialize, Serialize};
-use shoal_api::{
-    events::{Event, Events},
-    types as api,
-};
+use shoal_api::{events::Event, types as api};
 use shoal_protocol::{address::Cid, name::escaped};
 use shoal_store::{
     Damage, Library, ScrubPosition, ShareState, ShareTotals, StoreError, Table, TableName,
@@ -26,6 +24,7 @@ use shoal_store::{
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use self::schedule::{Next, Schedule};
+use super::observe::{Observer, Told};
 use super::watch::Rates;
 use crate::config::ScrubConfig;
 
@@ -47,13 +46,13 @@ const DAMAGED_MAX: usize = 100;
 /// The scrub of a node. Cheap to clone.
 #[derive(Clone)]
 pub(super) struct Scrub {
-    inner: Arc<Inner>,
+    inner: Arc<ScrubberInner>,
 }
 
-struct Inner {
+struct ScrubberInner {
     library: Library,
     table: Table,
-    events: Events,
+    observer: Arc<Observer>,
     /// None when it never runs.
     schedule: Option<Schedule>,
     record: Mutex<Record>,
@@ -82,11 +81,11 @@ struct Record {
 }
 
 impl Scrub {
-    pub(super) fn new(library: Library, events: Events, config: ScrubConfig) -> Self {
-        let inner = Inner {
+    pub(super) fn new(library: Library, observer: Arc<Observer>, config: ScrubConfig) -> Self {
+        let inner = ScrubberInner {
             table: library.store().table(TableName::Node),
             library,
-            events,
+            observer,
             schedule: Schedule::new(config),
             record: Mutex::default(),
         };
@@ -117,7 +116,7 @@ impl Scrub {
     /// Does something on a blocking thread. It says how long to rest then; `None` is for good.
     async fn blocking(
         &self,
-        work: impl FnOnce(&Inner) -> Result<Option<Duration>, StoreError> + Send + 'static,
+        work: impl FnOnce(&ScrubberInner) -> Result<Option<Duration>, StoreError> + Send + 'static,
     ) -> Option<Duration> {
         let inner = Arc::clone(&self.inner);
         match tokio::task::spawn_blocking(move || work(&inner)).await {
@@ -177,7 +176,7 @@ impl Scrub {
     }
 }
 
-impl Inner {
+impl ScrubberInner {
     /// Takes up what the process before has left. The first scrub of a home is due an interval
     /// after the first start: what was just shared was just read.
     fn load(&self) -> Result<Option<Duration>, StoreError> {
@@ -266,10 +265,12 @@ impl Inner {
             self.save()?;
         }
         for damage in &found.damaged {
-            self.events.publish(Event::DamageFound(finding(damage)));
+            let found = Event::DamageFound(finding(damage));
+            self.observer.tell(Told::Node(Box::new(found)));
         }
         if let Some(checked_bytes) = end {
-            self.events.publish(Event::ScrubFinished { checked_bytes });
+            let finished = Event::ScrubFinished { checked_bytes };
+            self.observer.tell(Told::Node(Box::new(finished)));
         }
         Ok(found.cost)
     }
@@ -296,7 +297,7 @@ impl Inner {
     }
 
     fn lock(&self) -> MutexGuard<'_, Record> {
-        self.record.lock().unwrap_or_else(PoisonError::into_inner)
+        self.record.lock()
     }
 }
 

@@ -327,7 +327,7 @@ impl Service for NodeHandle {
             deadlines: answers::deadlines(request.timeout_ms, request.patience_ms),
         };
         let report = |at, estimate| progress.report(answers::progress(&at, estimate));
-        let streaming = self.inner.fetcher.stream(&request, out, report);
+        let streaming = self.inner.fetcher.stream(&request, out, &report);
         let streamed = cancelled_or(&cancel, streaming).await?;
         Ok(answers::streamed(&streamed))
     }

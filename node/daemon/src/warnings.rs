@@ -16,7 +16,7 @@ use shoal_store::{
     disks::{SLOW_AFTER, Unanswering},
 };
 
-use super::{Inner, NodeHandle, answers, budgets, integrity, scrub};
+use super::{NodeHandle, NodeInner, answers, budgets, integrity, observe::Told, scrub};
 
 /// Between two looks for what has become worth a warning; a look asks the network for its peers and
 /// reads no file.
@@ -117,7 +117,7 @@ pub(super) fn start(node: &NodeHandle) {
     node.inner.tasks.spawn(until_shutdown);
 }
 
-async fn look_again(node: Weak<Inner>) {
+async fn look_again(node: Weak<NodeInner>) {
     let mut known = HashSet::new();
     loop {
         // Peers have to be found first; and nothing that begins is over so soon.
@@ -130,7 +130,8 @@ async fn look_again(node: Weak<Inner>) {
         for warning in &there {
             if !known.contains(&warning.about) {
                 let message = warning.message.clone();
-                node.inner.events.publish(Event::Warning { message });
+                let warning = Event::Warning { message };
+                node.inner.observed.tell(Told::Node(Box::new(warning)));
             }
         }
         known = there.into_iter().map(|warning| warning.about).collect();

@@ -4,12 +4,13 @@ use std::{
     collections::HashMap,
     path::PathBuf,
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc,
         atomic::{AtomicU64, Ordering::Relaxed},
     },
     time::Duration,
 };
 
+use parking_lot::Mutex;
 use shoal_net::{Traffic, Way};
 use shoal_store::{
     Library, LibraryEvent, ShareRecord,
@@ -165,7 +166,7 @@ impl RecheckInner {
 
     fn look_at(self: &Arc<Self>, disk: Arc<Disk>, all: bool) -> Asked {
         let sender = {
-            let mut looks = self.looks.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut looks = self.looks.lock();
             let sender = looks.entry(disk.at().to_owned());
             Arc::clone(sender.or_insert_with(|| Arc::new(watch::channel(Looks::default()).0)))
         };

@@ -7,11 +7,9 @@
 //! A [`Share`] bounds what one fetch has in flight: asked for, unread in a connection, or in a
 //! buffer. A fetch whose disk has stalled keeps its part and leaves the rest to the others.
 
-use std::{
-    collections::HashMap,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-};
+use std::{collections::HashMap, sync::Arc};
 
+use parking_lot::{Mutex, MutexGuard};
 use shoal_protocol::address::BLOCK_BYTES_MAX;
 
 /// Transfers that run at a time; each takes a part of the shared buffers, so more would only be
@@ -134,7 +132,7 @@ impl Drop for Share {
 }
 
 fn lock(shares: &Mutex<Shares>) -> MutexGuard<'_, Shares> {
-    shares.lock().unwrap_or_else(PoisonError::into_inner)
+    shares.lock()
 }
 
 #[cfg(test)]

@@ -10,10 +10,11 @@
 use std::{
     future::Future,
     pin::pin,
-    sync::{Arc, Mutex, PoisonError},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
+use parking_lot::Mutex;
 use tokio::sync::watch;
 
 /// How often somebody looks at the clock.
@@ -58,8 +59,7 @@ impl ClockGaps {
     /// Somebody has to look every [`LOOK_INTERVAL`] for the time in between not to count as a gap.
     pub fn look(&self) -> Option<Gap> {
         let looked = {
-            let detector = self.0.detector.lock();
-            let mut detector = detector.unwrap_or_else(PoisonError::into_inner);
+            let mut detector = self.0.detector.lock();
             // Under the lock, so that readings come in their order.
             detector.look(Reading::now())
         };
@@ -226,7 +226,7 @@ mod tests {
         let stopped = gaps.clone();
         // As if the process had been stopped after the timer was set: the last look is long ago.
         let waits = async {
-            stopped.0.detector.lock().unwrap().before.running -= SECOND * 20;
+            stopped.0.detector.lock().before.running -= SECOND * 20;
             tells.await.unwrap()
         };
         let mut followed = gaps.subscribe();

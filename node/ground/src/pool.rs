@@ -5,7 +5,9 @@
 
 use std::mem;
 use std::ops::{Deref, DerefMut};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
+
+use parking_lot::Mutex;
 
 /// Buffers that are kept: those of the chunks that one fast connection has on their way here, and no
 /// more, for each holds a MiB or two for as long as the node runs.
@@ -28,7 +30,7 @@ pub struct Pooled {
 impl Pool {
     /// A buffer that was used before, or else an empty one.
     pub fn take(&self) -> Pooled {
-        let kept = self.0.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        let kept = self.0.lock().pop();
         Pooled {
             bytes: kept.unwrap_or_default(),
             pool: self.clone(),
@@ -80,7 +82,7 @@ impl Drop for Pooled {
         if self.bytes.capacity() < KEPT_BYTES_MIN {
             return;
         }
-        let mut kept = self.pool.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut kept = self.pool.0.lock();
         if kept.len() < KEPT_MAX {
             kept.push(mem::take(&mut self.bytes));
         }
@@ -96,7 +98,7 @@ mod tests {
     #[test]
     fn large_buffers_come_back_and_small_ones_do_not() {
         let pool = Pool::default();
-        let kept = || pool.0.lock().unwrap().len();
+        let kept = || pool.0.lock().len();
         drop((pool.with_len(100), pool.take()));
         assert_eq!(kept(), 0);
         let mut buffers: Vec<_> = (0..=KEPT_MAX)

@@ -6,11 +6,12 @@
 //! packet to its end; moving bytes takes no lock.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use libp2p::swarm::ConnectionId;
+use parking_lot::{Mutex, MutexGuard};
 
 /// Bytes that are progress: what the slowest line that is served, 4 kB/s, moves in a second. So a
 /// peer cannot keep its place by a byte now and then.
@@ -101,7 +102,7 @@ pub(super) struct Activities(Arc<Mutex<HashMap<ConnectionId, Arc<Activity>>>>);
 
 impl Activities {
     fn lock(&self) -> MutexGuard<'_, HashMap<ConnectionId, Arc<Activity>>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock()
     }
 
     /// That of a connection, which begins now if nothing was known of it.

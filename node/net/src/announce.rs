@@ -10,6 +10,7 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 use std::time::Duration;
 
 use libp2p::kad::K_VALUE;
+use shoal_protocol::backoff::Backoff;
 
 use super::records::Key;
 
@@ -164,8 +165,8 @@ impl Announcer {
             entry.tries.saturating_add(1)
         };
         let doubled = |first: u64, max: u64| {
-            let pause = first.saturating_mul(1 << entry.tries.saturating_sub(1).min(32));
-            pause.min(max)
+            let [first, max] = [first, max].map(Duration::from_secs);
+            Backoff::new(first, max).after(entry.tries).as_secs()
         };
         let pause = match peers {
             0 => doubled(RETRY_SECS_MIN, RETRY_SECS_MAX.min(interval)),

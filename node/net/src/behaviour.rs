@@ -13,7 +13,7 @@ use super::config::{NetConfig, Protocols};
 use super::counters::Counters;
 use super::dht::Dht;
 use super::exchange::{Exchange, ExchangeStream};
-use super::limits::Limits;
+use super::limits::ConnectionLimiter;
 use super::records::Records;
 
 /// What this node calls itself.
@@ -29,7 +29,7 @@ const PING_TIMEOUT: Duration = Duration::from_secs(15);
 /// All protocols of a node. The limits come first: what they refuse, nobody else hears of.
 #[derive(NetworkBehaviour)]
 pub(super) struct Behaviour {
-    pub(super) limits: Limits,
+    pub(super) limits: ConnectionLimiter,
     pub(super) identify: identify::Behaviour,
     pub(super) ping: ping::Behaviour,
     pub(super) mdns: Toggle<mdns::tokio::Behaviour>,
@@ -63,7 +63,7 @@ impl Behaviour {
             activities.clone(),
         );
         let behaviour = Self {
-            limits: Limits::new(
+            limits: ConnectionLimiter::new(
                 config.limits.clone(),
                 config.dht.diversity,
                 activities,

@@ -1,11 +1,13 @@
 //! The handle to a running network.
 
 use std::collections::HashSet;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
+use futures::future::BoxFuture;
 use libp2p::identity::Keypair;
 use libp2p::{Multiaddr, PeerId};
+use parking_lot::Mutex;
 use shoal_ground::clock_gap::ClockGaps;
 use shoal_protocol::near::Nearness;
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
@@ -77,7 +79,17 @@ impl Net {
     ///
     /// # Errors
     /// [`NetError`], above all [`NetError::PortInUse`]; nothing keeps running then.
-    pub async fn spawn(
+    pub fn spawn(
+        config: NetConfig,
+        keypair: &Keypair,
+        deps: NetDeps,
+    ) -> BoxFuture<'_, Result<(Self, mpsc::Receiver<ExchangeStream>), NetError>> {
+        // On the heap: a whole swarm is built in it. And compiled here, which what is not boxed would
+        // be where it is awaited.
+        Box::pin(Self::start(config, keypair, deps))
+    }
+
+    async fn start(
         config: NetConfig,
         keypair: &Keypair,
         deps: NetDeps,
@@ -101,8 +113,7 @@ impl Net {
             nearby: nearby.clone(),
             gaps: gaps.clone(),
         };
-        // On the heap: a whole swarm is built in it.
-        let (actor, incoming) = Box::pin(actor::start(config, keypair, deps, ends)).await?;
+        let (actor, incoming) = actor::start(config, keypair, deps, ends).await?;
         let running = Mutex::new(Some(tokio::spawn(actor.run())));
         let net = Self {
             local: keypair.public().to_peer_id(),
@@ -404,12 +415,7 @@ impl Net {
     /// [`NetError::Panicked`] when the network task panicked.
     pub async fn ended(&self) -> Result<(), NetError> {
         let mut ended = self.task.ended.subscribe();
-        let running = self
-            .task
-            .running
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .take();
+        let running = self.task.running.lock().take();
         if let Some(running) = running {
             let task = Arc::clone(&self.task);
             // A task of its own, so that whoever waits may be cancelled and the others still hear

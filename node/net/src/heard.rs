@@ -3,11 +3,9 @@
 //! A peer can send provider records as fast as its line allows. What it says is remembered as a set
 //! of keys that were asked for, so it costs no queue, and whoever listens is woken once for all.
 
-use std::{
-    collections::HashSet,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-};
+use std::{collections::HashSet, sync::Arc};
 
+use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::Notify;
 
 use super::Key;
@@ -58,7 +56,7 @@ impl Heard {
     }
 
     fn lock(&self) -> MutexGuard<'_, Keys> {
-        self.keys.lock().unwrap_or_else(PoisonError::into_inner)
+        self.keys.lock()
     }
 }
 

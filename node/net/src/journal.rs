@@ -8,11 +8,12 @@
 //! queued by then is written.
 
 use std::io;
+use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
 use super::counters::Counters;
+use parking_lot::Mutex;
 
 /// Changes of one network that wait for the disk. At some 500 bytes each, 2 MiB.
 const QUEUE_CHANGES_MAX: usize = 4096;
@@ -135,7 +136,7 @@ impl Journal {
         let Some(thread) = Arc::into_inner(thread) else {
             return;
         };
-        let thread = thread.into_inner().unwrap_or_else(PoisonError::into_inner);
+        let thread = thread.into_inner();
         if thread.is_some_and(|thread| thread.join().is_err()) {
             tracing::error!("the journal thread of the network panicked");
         }
@@ -202,7 +203,9 @@ pub(super) mod memory {
     //! A log in memory that outlives the node under test, as a disk would.
 
     use std::collections::BTreeMap;
-    use std::sync::{Arc, Mutex, PoisonError};
+    use std::sync::Arc;
+
+    use parking_lot::Mutex;
 
     use super::{Change, KvLog};
 
@@ -213,10 +216,7 @@ pub(super) mod memory {
 
     impl MemoryLog {
         pub(crate) fn rows(&self) -> Rows {
-            self.0
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .clone()
+            self.0.lock().clone()
         }
     }
 
@@ -229,7 +229,7 @@ pub(super) mod memory {
         }
 
         fn write(&self, changes: &[Change]) -> std::io::Result<()> {
-            let mut rows = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut rows = self.0.lock();
             for change in changes {
                 match &change.value {
                     Some(value) => rows.insert(change.key.clone(), value.clone()),
@@ -245,7 +245,7 @@ pub(super) mod memory {
 mod tests {
     #![allow(clippy::unwrap_used)]
 
-    use std::sync::{Mutex, mpsc};
+    use std::sync::mpsc;
 
     use super::memory::MemoryLog;
     use super::*;
@@ -299,7 +299,7 @@ mod tests {
         }
 
         fn write(&self, _: &[Change]) -> io::Result<()> {
-            self.0.lock().unwrap().recv().ok();
+            self.0.lock().recv().ok();
             Err(io::Error::other("broken"))
         }
     }

@@ -16,6 +16,7 @@ mod book;
 mod config;
 mod counters;
 mod dht;
+#[cfg_attr(not(feature = "emulation"), path = "unemulated.rs")]
 pub mod emulation;
 mod error;
 mod event;

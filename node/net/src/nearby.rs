@@ -3,12 +3,10 @@
 //! The network task measures and writes; a reader takes the lock for a look. There is one entry for
 //! each connected peer that has answered a ping.
 
-use std::{
-    collections::HashMap,
-    sync::{Arc, PoisonError, RwLock},
-};
+use std::{collections::HashMap, sync::Arc};
 
 use libp2p::PeerId;
+use parking_lot::RwLock;
 use shoal_protocol::near::Nearness;
 
 /// The table. Cheap to clone; all clones are one.
@@ -19,19 +17,19 @@ pub(super) struct Nearby {
 
 impl Nearby {
     pub(super) fn set(&self, peer: PeerId, nearness: Nearness) {
-        let mut peers = self.peers.write().unwrap_or_else(PoisonError::into_inner);
+        let mut peers = self.peers.write();
         peers.insert(peer, nearness);
     }
 
     /// The peer is not connected any more.
     pub(super) fn forget(&self, peer: &PeerId) {
-        let mut peers = self.peers.write().unwrap_or_else(PoisonError::into_inner);
+        let mut peers = self.peers.write();
         peers.remove(peer);
     }
 
     /// How near a peer is; far, where nothing was measured.
     pub(super) fn of(&self, peer: &PeerId) -> Nearness {
-        let peers = self.peers.read().unwrap_or_else(PoisonError::into_inner);
+        let peers = self.peers.read();
         peers.get(peer).copied().unwrap_or_default()
     }
 }

@@ -10,7 +10,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use libp2p::Multiaddr;
 use libp2p::multiaddr::Protocol;
 
-use super::interfaces::{Interfaces, Line, Place};
+use super::interfaces::{AddressRank, Interfaces, Line};
 use super::scope::{Kind, Scope, Socket, is_name};
 
 /// Networks that container and virtual machine programs take by default: those of Docker, of
@@ -47,7 +47,7 @@ enum Group {
 /// different use. Addresses that nobody can dial are left out, and those of this machine's own
 /// containers too where a default route shows which interface leads out.
 pub(super) fn to_tell(listen: &[Multiaddr], interfaces: &Interfaces) -> Vec<Multiaddr> {
-    type Rank = (Group, Kind, Place);
+    type Rank = (Group, Kind, AddressRank);
     let mut ranks: BTreeMap<Rank, Vec<(Socket, Multiaddr)>> = BTreeMap::new();
     for address in listen {
         let Some(socket) = Socket::parse(address).filter(|socket| socket.port != 0) else {

@@ -11,16 +11,17 @@ use std::time::{Duration, Instant};
 
 use libp2p::{Multiaddr, PeerId};
 use serde::{Deserialize, Serialize};
+use shoal_protocol::backoff::Backoff;
 
 use super::book::ADDRESSES_MAX;
 use super::journal::{KvLog, Writer};
 use super::scope::peer_of;
 
-/// First pause before a seed is dialled again; doubled each time.
-const RETRY_MIN: Duration = Duration::from_secs(1);
-
 /// Longest pause before a seed is dialled again.
 const RETRY_MAX: Duration = Duration::from_secs(5 * 60);
+
+/// Pauses before a seed is dialled again.
+const RETRY: Backoff = Backoff::new(Duration::from_secs(1), RETRY_MAX);
 
 /// Connected peers below which a node is lonely. The DHT asks three at a time.
 const LONELY_PEERS: usize = 3;
@@ -306,7 +307,7 @@ impl Retry {
             Self::Now => 0,
             Self::At(_, failures) | Self::Dialling(failures) => failures,
         };
-        let pause = (RETRY_MIN * (1 << failures.min(16))).min(RETRY_MAX);
+        let pause = RETRY.doubled(failures);
         // Up to half a pause more, so that nodes that lost the same peer do not come back together.
         let jitter = pause / 2 * (random % 1024) / 1024;
         *self = Self::At(now + pause + jitter, failures.saturating_add(1));
@@ -393,7 +394,7 @@ mod tests {
             );
             seeds.lost(&peer, now, 0);
             assert!(seeds.due(now, 9, |_| false).is_empty());
-            assert_eq!(seeds.due(now + RETRY_MIN, 9, |_| false).len(), 1);
+            assert_eq!(seeds.due(now + RETRY.doubled(0), 9, |_| false).len(), 1);
         });
     }
 

@@ -1,9 +1,9 @@
 //! Ids that are never used twice.
 
 use std::ops::Range;
-use std::sync::{Mutex, PoisonError};
 
 use super::StoreError;
+use parking_lot::Mutex;
 
 /// Ids taken from the database at once, so that handing one out is an addition. What is left at the
 /// end of a process is skipped: 2^64 ids last.
@@ -29,7 +29,7 @@ impl Ids {
         count: u64,
         persist: impl FnOnce(u64) -> Result<(), StoreError>,
     ) -> Result<Range<u64>, StoreError> {
-        let mut reserve = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut reserve = self.0.lock();
         let exhausted = || StoreError::damaged("the ids of this database are used up");
         let end = reserve.start.checked_add(count).ok_or_else(exhausted)?;
         if end > reserve.end {

@@ -43,9 +43,10 @@ mod threads;
 mod totals;
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
+use parking_lot::{Mutex, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use rocksdb::{BoundColumnFamily, DB, DBPinnableSlice};
 use shoal_protocol::address::{Cid, Digest};
 
@@ -80,10 +81,10 @@ const COPIES_DIR: &str = "copies";
 /// The database of one home. Cheap to clone; all clones are one store.
 #[derive(Clone)]
 pub struct Store {
-    inner: Arc<Inner>,
+    inner: Arc<StoreInner>,
 }
 
-struct Inner {
+struct StoreInner {
     db: Database,
     /// What every key of this store begins with, in a database that it shares.
     prefix: Prefix,
@@ -145,7 +146,7 @@ impl Store {
         home: &Path,
     ) -> Result<Self, StoreError> {
         let first_new_id = open::reserved_ids(&db, prefix)?;
-        let inner = Inner {
+        let inner = StoreInner {
             db: Database::new(db),
             prefix,
             _claim: claim,
@@ -444,7 +445,7 @@ impl Store {
     }
 }
 
-impl Inner {
+impl StoreInner {
     fn family(&self, family: Family) -> Arc<BoundColumnFamily<'_>> {
         self.db
             .cf_handle(family.name())
@@ -469,15 +470,11 @@ impl Inner {
 
     /// Until dropped, no block is collected.
     fn blocks_kept(&self) -> RwLockReadGuard<'_, ()> {
-        self.collection
-            .read()
-            .unwrap_or_else(PoisonError::into_inner)
+        self.collection.read()
     }
 
     /// Until dropped, nothing is committed.
     fn commits_stopped(&self) -> RwLockWriteGuard<'_, ()> {
-        self.collection
-            .write()
-            .unwrap_or_else(PoisonError::into_inner)
+        self.collection.write()
     }
 }

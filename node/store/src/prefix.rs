@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use super::{Inner, keys};
+use super::{StoreInner, keys};
 
 /// What every key of a store in a shared database begins with: its number, big-endian. The
 /// database's own rows begin with a letter, which no number of 16 bits does.
@@ -40,7 +40,7 @@ impl Prefix {
     }
 }
 
-impl Inner {
+impl StoreInner {
     /// The key of a row as the database has it.
     pub(super) fn key<'k>(&self, key: &'k [u8]) -> Cow<'k, [u8]> {
         self.prefix.key(key)

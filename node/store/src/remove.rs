@@ -4,7 +4,6 @@
 //! the last one before a crash: the record goes last, so the next start finds it and goes on.
 
 use std::io;
-use std::sync::PoisonError;
 
 use shoal_protocol::address::Digest;
 
@@ -19,11 +18,7 @@ impl Store {
     /// Takes out every share that is going, one caller after the other, and says how many; less
     /// than all when `stop` said so.
     pub(super) fn collect_removed(&self, stop: &dyn Fn() -> bool) -> Result<u64, StoreError> {
-        let _alone = self
-            .inner
-            .collecting
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
+        let _alone = self.inner.collecting.lock();
         let mut going = self.shares()?;
         going.retain(|share| share.state == ShareState::Removing);
         let mut collected = 0;

@@ -3,7 +3,7 @@
 use rocksdb::{DBRawIterator, ReadOptions};
 
 use super::layout::Family;
-use super::{Inner, StoreError, keys};
+use super::{StoreError, StoreInner, keys};
 
 /// The rows of one family whose keys start with a prefix. It sees the database as it was when it
 /// began.
@@ -17,7 +17,7 @@ pub(super) struct Scan<'a> {
 /// A key and its value, where the iterator holds them.
 type RowRef<'r> = (&'r [u8], &'r [u8]);
 
-impl Inner {
+impl StoreInner {
     /// The rows of `family` whose keys start with `prefix`.
     ///
     /// In the families that are keyed by digest first, `prefix` holds at least the digest.

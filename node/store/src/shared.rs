@@ -8,8 +8,9 @@
 
 use std::collections::HashSet;
 use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
+use parking_lot::Mutex;
 use rocksdb::DB;
 
 use super::layout::Layout;
@@ -63,7 +64,7 @@ impl SharedStore {
 
 impl Claim {
     fn take(number: u16, taken: &Arc<Taken>) -> Option<Self> {
-        let mut numbers = taken.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut numbers = taken.lock();
         numbers.insert(number).then(|| Self {
             number,
             taken: Arc::clone(taken),
@@ -73,7 +74,7 @@ impl Claim {
 
 impl Drop for Claim {
     fn drop(&mut self) {
-        let mut numbers = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut numbers = self.taken.lock();
         numbers.remove(&self.number);
     }
 }

@@ -8,12 +8,10 @@
 //!
 //! It moves no content and knows no addresses.
 
-use std::{
-    collections::HashMap,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-};
+use std::{collections::HashMap, sync::Arc};
 
 use libp2p::PeerId;
+use parking_lot::{Mutex, MutexGuard};
 use shoal_protocol::{address::Cid, exchange::LeafRanges};
 use tokio::sync::{mpsc, watch};
 
@@ -122,7 +120,7 @@ impl Swarms {
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<Cid, Swarm>> {
-        self.roots.lock().unwrap_or_else(PoisonError::into_inner)
+        self.roots.lock()
     }
 }
 

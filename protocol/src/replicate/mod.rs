@@ -34,7 +34,7 @@ mod wire_format;
 
 pub use asker::{Asker, Mark, Origin, Salt};
 pub use credit::{Credit, CreditConfig};
-pub use demand::{Demand, DemandConfig, KEYS_MAX, PARTS, SAVED_MAX, Standing, Told};
+pub use demand::{Demand, DemandConfig, KEYS_MAX, PARTS, SAVED_MAX, Standing, ToldHolder};
 pub use frame::{FRAME_BYTES_MAX, FRAME_HEAD_BYTES, FrameDecoder, FrameError, Message, encode};
 pub use limits::{Allowed, PeerLimits, Saying};
 pub use message::{

@@ -28,7 +28,7 @@ pub struct FileWalk {
 
 /// What comes next in a file.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Step {
+pub enum FileStep {
     /// A leaf.
     Leaf {
         /// Where its bytes go in the file.
@@ -68,26 +68,26 @@ impl FileWalk {
         }
     }
 
-    /// Says what comes next. After [`Step::Need`] and [`Step::Done`] it repeats itself.
+    /// Says what comes next. After [`FileStep::Need`] and [`FileStep::Done`] it repeats itself.
     ///
     /// # Errors
     /// [`DagError`] if a node that stands in an address is refused.
-    pub fn step(&mut self) -> Result<Step, DagError> {
+    pub fn step(&mut self) -> Result<FileStep, DagError> {
         loop {
             if let Some((cid, _)) = &self.needed {
-                return Ok(Step::Need(cid.clone()));
+                return Ok(FileStep::Need(cid.clone()));
             }
             if !self.inline.is_empty() {
                 let data = std::mem::take(&mut self.inline);
                 let offset = self.advance(data.len() as u64);
-                return Ok(Step::Inline { offset, data });
+                return Ok(FileStep::Inline { offset, data });
             }
             let Some((cid, len)) = self.next_link() else {
-                return Ok(Step::Done { size: self.size });
+                return Ok(FileStep::Done { size: self.size });
             };
             if cid.codec() == Codec::Raw && cid.inline().is_none() {
                 let offset = self.advance(len.unwrap_or_default());
-                return Ok(Step::Leaf { offset, len, cid });
+                return Ok(FileStep::Leaf { offset, len, cid });
             }
             self.enter(cid, len)?;
         }

@@ -16,7 +16,7 @@ mod summary;
 mod tree;
 mod tree_walk;
 
-pub use file::{FileWalk, Step};
+pub use file::{FileStep, FileWalk};
 pub use path::{PathError, PathStep, PathWalk};
 pub use summary::TREE_TEXT_BYTES_MAX;
 pub use tree::{Entry, EntryKind, Tree, joined, symlink_stays_inside};

@@ -8,7 +8,7 @@ use shoal_protocol::{
         Attributes, DagError, ENTRIES_MAX, FILE_BYTES_MAX, FILE_DEPTH_MAX, FILE_LINKS_MAX,
         LINKS_PER_NODE_MAX, TARGET_BYTES_MAX, TREE_DEPTH_MAX, parse_node,
     },
-    walk::{FileWalk, Step, TREE_TEXT_BYTES_MAX, TreeWalk},
+    walk::{FileStep, FileWalk, TREE_TEXT_BYTES_MAX, TreeWalk},
 };
 
 use crate::store::{Arrival, Store, bytes, file_node, inline, link, node, number};
@@ -454,9 +454,9 @@ fn a_node_that_a_file_does_not_need() {
     let file = store.file(&[0; 9], 2, Attributes::default()).cid;
     let other = store.leaf(b"x").cid;
     let mut walk = FileWalk::new(file.clone());
-    assert_eq!(walk.step(), Ok(Step::Need(file.clone())));
+    assert_eq!(walk.step(), Ok(FileStep::Need(file.clone())));
     assert_eq!(walk.feed(&other, b"x"), Err(DagError::Unexpected(other)));
-    assert_eq!(walk.step(), Ok(Step::Need(file)));
+    assert_eq!(walk.step(), Ok(FileStep::Need(file)));
 }
 
 proptest! {

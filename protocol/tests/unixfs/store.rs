@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use shoal_protocol::{
     address::{Cid, Codec, Digest, HashFn},
     unixfs::{self, Attributes, Block, Built, DagError, DirBuilder, FileBuilder},
-    walk::{FileWalk, Step, Tree, TreeWalk},
+    walk::{FileStep, FileWalk, Tree, TreeWalk},
 };
 
 #[derive(Default)]
@@ -147,18 +147,18 @@ impl Store {
         let mut content = Vec::new();
         loop {
             match walk.step()? {
-                Step::Need(cid) => walk.feed(&cid, &self.blocks[&cid])?,
-                Step::Inline { offset, data } => {
+                FileStep::Need(cid) => walk.feed(&cid, &self.blocks[&cid])?,
+                FileStep::Inline { offset, data } => {
                     assert_eq!(offset, content.len() as u64);
                     content.extend(data);
                 }
-                Step::Leaf { offset, len, cid } => {
+                FileStep::Leaf { offset, len, cid } => {
                     assert_eq!(offset, content.len() as u64);
                     let data = &self.blocks[&cid];
                     assert!(len.is_none_or(|len| len == data.len() as u64));
                     content.extend(data);
                 }
-                Step::Done { size } => {
+                FileStep::Done { size } => {
                     assert!(size.is_none_or(|size| size == content.len() as u64));
                     return Ok(content);
                 }

@@ -15,7 +15,7 @@ use std::{
     time::Instant,
 };
 
-use futures::{StreamExt as _, TryStreamExt as _, stream};
+use futures::{StreamExt as _, TryStreamExt as _, future::LocalBoxFuture, stream};
 use serde::Serialize;
 use shoal_api::types::{FetchResult, ShareResult};
 
@@ -116,10 +116,18 @@ pub enum DemoStep<'a> {
 /// # Errors
 /// [`Error::Command`] when a node fails at its part, [`Error::Different`] when a copy is not what
 /// the original is. The testnet runs on, and is the caller's to take down.
-pub async fn demo(
+pub fn demo<'a>(
+    testnet: &'a Testnet,
+    path: Option<&'a Path>,
+    tell: &'a dyn Fn(DemoStep<'_>),
+) -> LocalBoxFuture<'a, Result<DemoReport, Error>> {
+    Box::pin(show(testnet, path, tell))
+}
+
+async fn show(
     testnet: &Testnet,
     path: Option<&Path>,
-    tell: impl Fn(DemoStep<'_>),
+    tell: &dyn Fn(DemoStep<'_>),
 ) -> Result<DemoReport, Error> {
     let start = Instant::now();
     let nodes = testnet.nodes();
@@ -144,7 +152,7 @@ pub async fn demo(
         share: &share,
     });
 
-    let mut fetches = fetch_all(testnet, &files, fetchers, &share, &tell).await?;
+    let mut fetches = fetch_all(testnet, &files, fetchers, &share, tell).await?;
     testnet.kill(0).await?;
     tell(DemoStep::Killed {
         origin: &origin.name,
@@ -186,7 +194,7 @@ async fn fetch_all(
     files: &Path,
     nodes: &[NodeEntry],
     share: &ShareResult,
-    tell: &impl Fn(DemoStep<'_>),
+    tell: &dyn Fn(DemoStep<'_>),
 ) -> Result<Vec<DemoFetch>, Error> {
     tell(DemoStep::Fetching { nodes: nodes.len() });
     let fetches = nodes

@@ -12,15 +12,13 @@ use std::{
     io,
     os::unix::fs::DirBuilderExt as _,
     path::{Path, PathBuf},
-    sync::{
-        Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU16, Ordering::Relaxed},
-    },
+    sync::atomic::{AtomicU16, Ordering::Relaxed},
     time::Duration,
 };
 
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 use libp2p::{Multiaddr, PeerId};
+use parking_lot::{Mutex, MutexGuard};
 use shoal_api::{ApiError, ErrorCode, Progress, Service};
 use shoal_net::{
     AnnounceState, Journal, LookupError, NetConfig, NetEvent,
@@ -538,5 +536,5 @@ fn is_in_use(error: &Error) -> bool {
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+    mutex.lock()
 }

@@ -13,11 +13,11 @@ mod script;
 pub(crate) mod verdict;
 
 pub use driver::{Counters, Driver, Fetched, LookedUp};
-pub use engine::{Live, Told};
+pub use engine::{Live, RunNews};
 pub use in_process::InProcess;
 pub use process::Processes;
 pub use record::{Change, Fetch, Happening, Lookup, Outcome, Record, Sample};
-pub use script::{Action, Item, Script, Step};
+pub use script::{Action, Item, Script, ScriptStep};
 pub use verdict::{Verdict, check, verdicts};
 
 pub(crate) use driver::Network;

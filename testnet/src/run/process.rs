@@ -4,11 +4,11 @@ use std::{
     collections::HashMap,
     fs,
     path::{Path, PathBuf},
-    sync::{Mutex, PoisonError},
     time::Duration,
 };
 
 use libp2p::{PeerId, multiaddr::multiaddr};
+use parking_lot::Mutex;
 use shoal_api::{
     ApiError, HEARTBEAT_INTERVAL,
     client::Client,
@@ -84,7 +84,7 @@ impl Processes {
     fn learn_peers(&self) {
         let nodes = self.testnet.nodes().into_iter().enumerate();
         let known = nodes.filter_map(|(index, node)| Some((node.peer_id?, index)));
-        let mut peers = self.peers.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut peers = self.peers.lock();
         peers.extend(known);
     }
 
@@ -150,7 +150,7 @@ impl Driver for Processes {
         let on_progress = |at: FetchUpdate| on_progress(at.progress.verified_bytes);
         let fetched = client.fetch(&request, on_progress).await;
         let fetched = fetched.map_err(|said| failed(&entry, said))?;
-        let peers = self.peers.lock().unwrap_or_else(PoisonError::into_inner);
+        let peers = self.peers.lock();
         let from = fetched.from.iter().map(|source| {
             let node = peers.get(&source.peer.to_string()).copied();
             (node, source.bytes)
@@ -223,7 +223,7 @@ impl Driver for Processes {
     }
 
     fn meet(&self, node: usize, peer: PeerId) {
-        let mut peers = self.peers.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut peers = self.peers.lock();
         peers.insert(peer.to_string(), node);
     }
 

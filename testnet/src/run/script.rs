@@ -28,7 +28,7 @@ pub struct Script {
     /// Everything that there is to share.
     pub items: Vec<Item>,
     /// What is done, in order.
-    pub steps: Vec<Step>,
+    pub steps: Vec<ScriptStep>,
     /// What the links are like at the start; none when they are not emulated.
     pub network: Option<Plan>,
     nodes: Vec<String>,
@@ -52,7 +52,7 @@ pub struct Item {
 
 /// Something that is done at a time.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Step {
+pub struct ScriptStep {
     /// When, since the start of the run.
     pub at: Duration,
     /// What.

@@ -5,7 +5,7 @@ use std::{fmt, str::FromStr, time::Duration};
 use shoal_ground::suggest::closest;
 
 use super::{
-    error::{Place, ScenarioError},
+    error::{FilePosition, ScenarioError},
     fields::{At, Fields},
     select::Selection,
     values,
@@ -23,7 +23,7 @@ pub struct Assertion {
     /// Of which nodes only.
     pub nodes: Option<At<Selection>>,
     /// Where it is written.
-    pub place: Place,
+    pub place: FilePosition,
 }
 
 /// A measured value, and what it has to be.
@@ -122,7 +122,7 @@ impl Assertion {
     }
 
     /// One that holds without a word, of a scenario that asserts nothing.
-    pub(super) fn of(metric: Metric, place: &Place) -> Self {
+    pub(super) fn of(metric: Metric, place: &FilePosition) -> Self {
         Self {
             that: That {
                 text: metric.name().to_owned(),

@@ -3,7 +3,7 @@
 use std::ops::RangeInclusive;
 
 use super::{
-    error::{Place, ScenarioError},
+    error::{FilePosition, ScenarioError},
     fields::{At, Fields},
     members::or,
     select::Selection,
@@ -33,7 +33,7 @@ pub struct Content {
     /// Who has them, in turn; the first node without a word.
     pub owner: Option<At<Selection>>,
     /// Where it is written.
-    pub place: Place,
+    pub place: FilePosition,
 }
 
 impl Content {

@@ -4,7 +4,7 @@ use std::ops::Range;
 
 /// A place in a scenario's file: what an error points to, also one that is found later.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Place {
+pub struct FilePosition {
     /// The file, as it was named.
     pub file: String,
     /// The line, from 1.
@@ -20,14 +20,14 @@ pub struct Place {
 #[error("{}: {message}", head(.place))]
 pub struct ScenarioError {
     /// Where.
-    pub place: Box<Place>,
+    pub place: Box<FilePosition>,
     /// What is wrong there.
     pub message: String,
     /// What to write in its place.
     pub hint: Option<String>,
 }
 
-impl Place {
+impl FilePosition {
     /// The place of a span of `text`.
     pub(super) fn of(file: &str, text: &str, span: &Range<usize>, key: String) -> Self {
         let before = text.get(..span.start).unwrap_or(text);
@@ -58,8 +58,8 @@ impl ScenarioError {
     }
 }
 
-fn head(place: &Place) -> String {
-    let Place {
+fn head(place: &FilePosition) -> String {
+    let FilePosition {
         file,
         line,
         column,

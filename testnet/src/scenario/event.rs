@@ -6,7 +6,7 @@ use shoal_ground::suggest::closest;
 use shoal_net::emulation::Line;
 
 use super::{
-    error::{Place, ScenarioError},
+    error::{FilePosition, ScenarioError},
     fields::{At, Fields},
     members::{or, read_line},
     select::Selection,
@@ -41,7 +41,7 @@ pub struct Event {
     /// What.
     pub what: What,
     /// Where it is written.
-    pub place: Place,
+    pub place: FilePosition,
 }
 
 /// Again and again.

@@ -11,7 +11,7 @@ use toml::{
     de::{DeTable, DeValue},
 };
 
-use super::error::{Place, ScenarioError};
+use super::error::{FilePosition, ScenarioError};
 
 /// A value, and where it is written.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -19,7 +19,7 @@ pub struct At<T> {
     /// The value.
     pub value: T,
     /// Where.
-    pub place: Place,
+    pub place: FilePosition,
 }
 
 /// The file that is read.
@@ -65,7 +65,7 @@ impl<'a> Fields<'a> {
     }
 
     /// Where the table begins.
-    pub(super) fn place(&self) -> Place {
+    pub(super) fn place(&self) -> FilePosition {
         let key = self.path.trim_end_matches('.').to_owned();
         self.source.place(&self.span, key)
     }
@@ -169,15 +169,15 @@ impl<'a> Fields<'a> {
         Some(self.entries.swap_remove(index).1)
     }
 
-    fn place_of(&self, key: &str, value: &Spanned<DeValue<'a>>) -> Place {
+    fn place_of(&self, key: &str, value: &Spanned<DeValue<'a>>) -> FilePosition {
         let key = format!("{}{key}", self.path);
         self.source.place(&value.span(), key)
     }
 }
 
 impl Source<'_> {
-    fn place(&self, span: &Range<usize>, key: String) -> Place {
-        Place::of(self.file, self.text, span, key)
+    fn place(&self, span: &Range<usize>, key: String) -> FilePosition {
+        FilePosition::of(self.file, self.text, span, key)
     }
 }
 

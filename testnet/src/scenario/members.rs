@@ -4,7 +4,7 @@ use shoal_ground::suggest::closest;
 use shoal_net::emulation::{Line, Profile};
 
 use super::{
-    error::{Place, ScenarioError},
+    error::{FilePosition, ScenarioError},
     fields::{At, Fields},
     values::{self, Amount},
 };
@@ -32,7 +32,7 @@ pub struct Group {
     pub evil: Option<Behaviour>,
     /// How many nodes it has; the rest without a number.
     count: Option<Amount>,
-    place: Place,
+    place: FilePosition,
 }
 
 /// One node.
@@ -116,7 +116,7 @@ impl Members {
     pub(super) fn count(
         mut groups: Vec<Group>,
         nodes: Option<At<usize>>,
-        document: &Place,
+        document: &FilePosition,
     ) -> Result<Self, ScenarioError> {
         if groups.is_empty() {
             groups.push(Group {
@@ -244,7 +244,7 @@ fn check_names(groups: &[Group]) -> Result<(), ScenarioError> {
 fn counts(
     groups: &[Group],
     nodes: Option<At<usize>>,
-    document: &Place,
+    document: &FilePosition,
 ) -> Result<Vec<usize>, ScenarioError> {
     let place = nodes.as_ref().map_or(document, |it| &it.place).clone();
     let said = nodes.map(|it| it.value);

@@ -23,7 +23,7 @@ use std::{fmt, path::Path, str::FromStr, time::Duration};
 
 pub use assertion::{Assertion, Bound, Metric, That, Unit};
 pub use content::Content;
-pub use error::{Place, ScenarioError};
+pub use error::{FilePosition, ScenarioError};
 pub use event::{Event, Repeat, What, Wish};
 pub use fields::At;
 pub use members::{Group, Member, Members};
@@ -151,7 +151,7 @@ impl Scenario {
         Ok(())
     }
 
-    fn too_late(&self, place: &Place) -> ScenarioError {
+    fn too_late(&self, place: &FilePosition) -> ScenarioError {
         let limit = humantime::format_duration(self.limit);
         let error = place.error(format!("the run is over by then, after {limit}"));
         error.hint("set a longer `limit`, or an earlier time")
@@ -179,7 +179,7 @@ fn read_all<T>(
 }
 
 /// The timeline; somebody fetches or looks for something in it.
-fn events(fields: &mut Fields<'_>, document: &Place) -> Result<Vec<Event>, ScenarioError> {
+fn events(fields: &mut Fields<'_>, document: &FilePosition) -> Result<Vec<Event>, ScenarioError> {
     let mut events = read_all(fields, "event", Event::read)?;
     let wishes = |event: &Event| matches!(event.what, What::Fetch(_) | What::Lookup(_));
     if !events.iter().any(wishes) {
@@ -194,7 +194,10 @@ fn events(fields: &mut Fields<'_>, document: &Place) -> Result<Vec<Event>, Scena
 }
 
 /// What must hold; whatever else, copies are what was shared.
-fn assertions(fields: &mut Fields<'_>, document: &Place) -> Result<Vec<Assertion>, ScenarioError> {
+fn assertions(
+    fields: &mut Fields<'_>,
+    document: &FilePosition,
+) -> Result<Vec<Assertion>, ScenarioError> {
     let assertions = read_all(fields, "assert", Assertion::read)?;
     if !assertions.is_empty() {
         return Ok(assertions);

@@ -38,10 +38,11 @@ pub(super) async fn run(app: &App, dir: &Path, args: &DemoArgs) -> Result<(), Ap
     let (nodes, took) = (args.nodes, human::duration(millis(start)));
     say(app, format_args!("{nodes} nodes are up in {took}."));
     say(app, "Each is a daemon with a home of its own.");
+    let tell = |step: DemoStep<'_>| tell(app, step);
     let report = tokio::select! {
         biased;
         () = app.interrupt.cancelled() => Err(Error::Interrupted),
-        report = demo(&testnet, path.as_deref(), |step| tell(app, step)) => report,
+        report = demo(&testnet, path.as_deref(), &tell) => report,
     };
     let report = match report {
         Ok(report) => report,

@@ -10,8 +10,9 @@ use shoal_testnet::{Error, LinksChanged, Testnet};
 use super::{super::interruptible, open};
 use crate::{
     app::App,
-    args::{DegradeArgs, HealArgs, PartitionArgs},
+    args::{DegradeArgs, HealArgs, PartitionArgs, UpArgs},
     human,
+    output::Text,
 };
 
 /// The result of `shoal testnet partition`, `heal` and `degrade --json`.
@@ -106,8 +107,50 @@ async fn change(
     Ok(())
 }
 
+/// What the links of a new testnet are to be like.
+pub(super) fn planned(args: &UpArgs) -> Option<Plan> {
+    Some(Plan {
+        seed: args.links.seed,
+        nodes: vec![args.links.line()?; args.nodes],
+        ..Plan::default()
+    })
+}
+
+/// What each line of a new testnet is like: they are all alike.
+pub(super) fn show_first(text: &mut Text, plan: &Plan) {
+    let line = words(&plan.line(0));
+    text.line(format_args!("each line: {line} (seed {})", plan.seed));
+}
+
+/// What the links are like: the lines, those that are alike together, and what is cut.
+pub(super) fn show(text: &mut Text, plan: &Plan) {
+    let mut kinds: Vec<(String, Vec<usize>)> = Vec::new();
+    for (node, line) in plan.nodes.iter().enumerate() {
+        let line = words(line);
+        match kinds.iter_mut().find(|(kind, _)| *kind == line) {
+            Some((_, nodes)) => nodes.push(node),
+            None => kinds.push((line, vec![node])),
+        }
+    }
+    for (line, nodes) in kinds {
+        text.line(format_args!(
+            "line of {}: {line}",
+            NodeSet::from_iter(nodes)
+        ));
+    }
+    for rule in &plan.rules {
+        let (from, to) = (&rule.from, &rule.to);
+        match (rule.link.blocked, rule.both_ways) {
+            (Some(true), true) => text.line(text.alert(format_args!("cut: {from} and {to}"))),
+            (Some(true), false) => text.line(text.alert(format_args!("cut: from {from} to {to}"))),
+            (Some(false), _) => text.line(format_args!("mended: {from} and {to}")),
+            (None, _) => {}
+        }
+    }
+}
+
 /// A line, in the order of what matters most.
-pub(super) fn words(line: &Line) -> String {
+fn words(line: &Line) -> String {
     let span = |span| humantime::format_duration(span).to_string();
     let mut words = format!("{} up, {} down, {}", line.up, line.down, span(line.latency));
     if !line.jitter.is_zero() {

@@ -1,8 +1,7 @@
 //! What a run shows while it lasts: a few lines that are drawn anew, above them what happened.
 
-use std::sync::{Mutex, PoisonError};
-
-use shoal_testnet::run::{Happening, Live, Told};
+use parking_lot::Mutex;
+use shoal_testnet::run::{Happening, Live, RunNews};
 
 use crate::{
     human,
@@ -26,19 +25,19 @@ impl View {
         }
     }
 
-    pub(super) fn tell(&self, told: &Told<'_>) {
+    pub(super) fn tell(&self, told: &RunNews<'_>) {
         match told {
-            Told::Phase(phase) if self.draws => self.draw(&[format!("{phase} …")]),
-            Told::Phase(phase) => self.output.note(phase),
-            Told::Happened(happening) => self.say(&line(happening)),
-            Told::Live(live) if self.draws => self.draw(&lines(live)),
-            Told::Live(_) => {}
+            RunNews::Phase(phase) if self.draws => self.draw(&[format!("{phase} …")]),
+            RunNews::Phase(phase) => self.output.note(phase),
+            RunNews::Happened(happening) => self.say(&line(happening)),
+            RunNews::Live(live) if self.draws => self.draw(&lines(live)),
+            RunNews::Live(_) => {}
         }
     }
 
     /// A line that stays, above those that are drawn.
     fn say(&self, line: &str) {
-        let drawn = self.drawn.lock().unwrap_or_else(PoisonError::into_inner);
+        let drawn = self.drawn.lock();
         if self.draws {
             self.output.clear_progress();
         }
@@ -52,7 +51,7 @@ impl View {
         let columns = columns();
         let lines: Vec<_> = lines.iter().map(|line| cut(line, columns)).collect();
         self.output.draw_progress(&lines);
-        *self.drawn.lock().unwrap_or_else(PoisonError::into_inner) = lines;
+        *self.drawn.lock() = lines;
     }
 }
 

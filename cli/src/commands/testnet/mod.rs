@@ -3,9 +3,12 @@
 //! What starts, ends and removes nodes is in `shoal-testnet`; here are the words.
 
 mod demo;
+#[cfg_attr(not(feature = "scenarios"), path = "unlinked.rs")]
 mod links;
+#[cfg(feature = "scenarios")]
 mod live;
 mod logs;
+#[cfg(feature = "scenarios")]
 mod run;
 mod status;
 
@@ -56,6 +59,7 @@ pub(crate) async fn run(app: &App, args: TestnetArgs) -> Result<ExitCode, ApiErr
     let dir = match (args.dir, &args.command) {
         (Some(dir), _) => app::absolute(&dir)?.into_path_buf(),
         (None, TestnetCommand::Demo(_)) => demo::own_dir(),
+        #[cfg(feature = "scenarios")]
         (None, TestnetCommand::Run(_)) => run::own_dir(),
         (None, _) => default_dir()?,
     };
@@ -65,12 +69,17 @@ pub(crate) async fn run(app: &App, args: TestnetArgs) -> Result<ExitCode, ApiErr
         TestnetCommand::Status => status::run(app, &dir).await,
         TestnetCommand::Kill(args) => kill(app, &dir, args.node).await,
         TestnetCommand::Start(args) => start(app, &dir, args.node).await,
+        #[cfg(feature = "scenarios")]
         TestnetCommand::Partition(args) => links::partition(app, &dir, args).await,
+        #[cfg(feature = "scenarios")]
         TestnetCommand::Heal(args) => links::heal(app, &dir, args).await,
+        #[cfg(feature = "scenarios")]
         TestnetCommand::Degrade(args) => links::degrade(app, &dir, &args).await,
         TestnetCommand::Logs(args) => logs::run(app, &dir, &args).await,
         TestnetCommand::Demo(args) => demo::run(app, &dir, &args).await,
+        #[cfg(feature = "scenarios")]
         TestnetCommand::Run(args) => return run::run(app, &dir, &args).await,
+        #[cfg(feature = "scenarios")]
         TestnetCommand::Scenarios => run::list(app),
     }?;
     Ok(ExitCode::SUCCESS)
@@ -79,15 +88,10 @@ pub(crate) async fn run(app: &App, args: TestnetArgs) -> Result<ExitCode, ApiErr
 async fn up(app: &App, dir: &Path, args: &UpArgs) -> Result<(), ApiError> {
     let start = Instant::now();
     let interrupted = app.interrupt.cancelled();
-    let plan = args.links.line().map(|line| Plan {
-        seed: args.links.seed,
-        nodes: vec![line; args.nodes],
-        ..Plan::default()
-    });
     let setup = Setup {
         nodes: args.nodes,
         transport: args.transport,
-        links: plan,
+        links: links::planned(args),
     };
     let testnet = Testnet::up_as(dir, setup, &program()?, interrupted).await?;
     let up = Up {
@@ -112,8 +116,7 @@ async fn up(app: &App, dir: &Path, args: &UpArgs) -> Result<(), ApiError> {
         let place = human::path(&up.dir);
         text.line(format_args!("{nodes} up in {took}, in {place}"));
         if let Some(plan) = &up.links {
-            let line = links::words(&plan.line(0));
-            text.line(format_args!("each line: {line} (seed {})", plan.seed));
+            links::show_first(text, plan);
         }
     });
     let home = human::shell_quote(&up.dir.join("node-00").to_string_lossy());

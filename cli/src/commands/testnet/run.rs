@@ -6,7 +6,6 @@ use std::{
     process::ExitCode,
 };
 
-use futures::FutureExt as _;
 use serde::Serialize;
 use shoal_api::{ApiError, ErrorCode};
 use shoal_testnet::{
@@ -69,7 +68,7 @@ pub(super) async fn run(app: &App, dir: &Path, args: &RunArgs) -> Result<ExitCod
     };
     let view = View::new(app.output);
     let interrupt = app.interrupt.clone();
-    let interrupted = async move { interrupt.cancelled().await }.boxed().shared();
+    let interrupted = async move { interrupt.cancelled().await };
     let report = conduct(&scenario, &options, interrupted, &|told| view.tell(&told)).await;
     drop(view);
     let report = report?;

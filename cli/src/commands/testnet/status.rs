@@ -8,11 +8,10 @@ use std::{
 use futures::future::join_all;
 use serde::Serialize;
 use shoal_api::{ApiError, client::Client, types::Status};
-use shoal_net::emulation::{NodeSet, Plan};
+use shoal_net::emulation::Plan;
 use shoal_testnet::{NodeEntry, plan_in};
 
-use super::links::words;
-
+use super::links;
 use crate::{app::App, commands::interruptible, human, output::Text};
 
 /// A node that is silent for so long has no figures.
@@ -127,33 +126,6 @@ fn table(text: &mut Text, status: &TestnetStatus) {
     let dir = human::path(&status.dir);
     text.line(format_args!("{running} of {nodes} nodes run, in {dir}"));
     if let Some(plan) = &status.links {
-        links_lines(text, plan);
-    }
-}
-
-/// What the links are like: the lines, those that are alike together, and what is cut.
-fn links_lines(text: &mut Text, plan: &Plan) {
-    let mut kinds: Vec<(String, Vec<usize>)> = Vec::new();
-    for (node, line) in plan.nodes.iter().enumerate() {
-        let line = words(line);
-        match kinds.iter_mut().find(|(kind, _)| *kind == line) {
-            Some((_, nodes)) => nodes.push(node),
-            None => kinds.push((line, vec![node])),
-        }
-    }
-    for (line, nodes) in kinds {
-        text.line(format_args!(
-            "line of {}: {line}",
-            NodeSet::from_iter(nodes)
-        ));
-    }
-    for rule in &plan.rules {
-        let (from, to) = (&rule.from, &rule.to);
-        match (rule.link.blocked, rule.both_ways) {
-            (Some(true), true) => text.line(text.alert(format_args!("cut: {from} and {to}"))),
-            (Some(true), false) => text.line(text.alert(format_args!("cut: from {from} to {to}"))),
-            (Some(false), _) => text.line(format_args!("mended: {from} and {to}")),
-            (None, _) => {}
-        }
+        links::show(text, plan);
     }
 }

@@ -36,7 +36,7 @@ use crate::peers::Peers;
 use crate::records::{Announced, Records, unix_now};
 use crate::scope::{Kind, Scope, Socket, without_peer};
 use crate::seeds::Seeds;
-use crate::transport::{self, Carriers, Links};
+use crate::transport::{self, Links};
 use crate::{NetConfig, NetError, OwnAddresses};
 
 /// Addresses of one peer that may be tried at once: all that one dial has. The transport says when
@@ -87,17 +87,14 @@ pub(crate) async fn start(
     let protocols = config.protocols()?;
     check_external(&config.external)?;
     let tasks = TaskTracker::new();
-    let carriers = Carriers {
-        tasks: tasks.clone(),
-        end: CancellationToken::new(),
-    };
-    let end = carriers.end.clone();
+    let end = CancellationToken::new();
+    let links = Links::of(&config, &tasks, &end);
     let links_end = end.clone().drop_guard();
-    let interfaces = match config.emulation {
-        Some(Emulation::Memory { .. }) => Watch::none(),
-        _ => Watch::start(&tasks, end).await,
+    let in_memory = config.emulation.as_ref();
+    let interfaces = match in_memory.is_some_and(Emulation::is_in_memory) {
+        true => Watch::none(),
+        false => Watch::start(&tasks, end).await,
     };
-    let links = Links::of(&config, carriers);
     let transport = transport::build(keypair, &config.limits, &ends.traffic, &ends.gaps, &links)?;
     let local = keypair.public().to_peer_id();
     let remembered = remembered(&config, local, deps, &ends.counters).await?;
@@ -302,7 +299,8 @@ impl Actor {
             why,
         };
         // The ports of this machine are nothing to a node that has no sockets.
-        let in_memory = matches!(config.emulation, Some(Emulation::Memory { .. }));
+        let in_memory = config.emulation.as_ref();
+        let in_memory = in_memory.is_some_and(Emulation::is_in_memory);
         let taken = |socket| !in_memory && is_taken(socket);
         let address = match Socket::parse(address).map(taken) {
             Some(true) if config.port_fallback => {

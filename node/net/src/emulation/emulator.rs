@@ -4,12 +4,13 @@ use std::{
     collections::HashMap,
     fmt,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError, RwLock, Weak,
+        Arc, Weak,
         atomic::{AtomicU64, Ordering},
     },
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
+use parking_lot::{Mutex, MutexGuard, RwLock, RwLockWriteGuard};
 use shoal_ground::units::Rate;
 use tokio::{sync::watch, time::Instant};
 
@@ -22,10 +23,10 @@ use super::Plan;
 /// still to carry.
 #[derive(Clone)]
 pub struct Emulator {
-    inner: Arc<Inner>,
+    inner: Arc<EmulatorInner>,
 }
 
-struct Inner {
+struct EmulatorInner {
     /// What times are counted from.
     epoch: Instant,
     /// The same moment in milliseconds of Unix time.
@@ -67,7 +68,7 @@ impl Emulator {
         let since_unix = SystemTime::now().duration_since(UNIX_EPOCH);
         let epoch_ms = since_unix.map_or(0, |since| since.as_millis());
         let (changed, _) = watch::channel(plan.version);
-        let inner = Inner {
+        let inner = EmulatorInner {
             epoch: Instant::now(),
             epoch_ms: u64::try_from(epoch_ms).unwrap_or(u64::MAX),
             plan: RwLock::new(Arc::new(plan)),
@@ -105,13 +106,7 @@ impl Emulator {
     /// The plan in force.
     #[must_use]
     pub fn plan(&self) -> Arc<Plan> {
-        Arc::clone(
-            &self
-                .inner
-                .plan
-                .read()
-                .unwrap_or_else(PoisonError::into_inner),
-        )
+        Arc::clone(&self.inner.plan.read())
     }
 
     /// Tells of each plan that comes into force.
@@ -205,9 +200,9 @@ fn time_for(bytes: usize, rate: u64) -> Duration {
 }
 
 pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+    mutex.lock()
 }
 
-fn write<T>(lock: &RwLock<T>) -> std::sync::RwLockWriteGuard<'_, T> {
-    lock.write().unwrap_or_else(PoisonError::into_inner)
+fn write<T>(lock: &RwLock<T>) -> RwLockWriteGuard<'_, T> {
+    lock.write()
 }

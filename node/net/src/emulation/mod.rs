@@ -69,6 +69,11 @@ impl Emulation {
         }
     }
 
+    /// Whether the node has no sockets.
+    pub(crate) fn is_in_memory(&self) -> bool {
+        matches!(self, Self::Memory { .. })
+    }
+
     /// Which node of it this is.
     #[must_use]
     pub fn node(&self) -> usize {

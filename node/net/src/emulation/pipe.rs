@@ -10,12 +10,13 @@ use std::{
     collections::VecDeque,
     io,
     pin::Pin,
-    sync::{Arc, Mutex, Weak},
+    sync::{Arc, Weak},
     task::{Context, Poll, Waker},
     time::Duration,
 };
 
 use libp2p::futures::{AsyncRead, AsyncWrite};
+use parking_lot::Mutex;
 
 use super::{
     emulator::{Wait, lock},

@@ -11,7 +11,7 @@ use std::{
     net::{IpAddr, Ipv4Addr, SocketAddr},
     pin::Pin,
     sync::{
-        Arc, Mutex,
+        Arc,
         atomic::{AtomicU16, Ordering},
     },
     task::{Context, Poll},
@@ -22,6 +22,7 @@ use libp2p::{
     futures::{AsyncRead, AsyncWrite},
     multiaddr::Protocol,
 };
+use parking_lot::Mutex;
 use tokio::sync::mpsc;
 
 use super::{
@@ -44,10 +45,10 @@ const DIAL_PORT_MIN: u16 = 32_768;
 /// one.
 #[derive(Clone)]
 pub struct Switch {
-    inner: Arc<Inner>,
+    inner: Arc<SwitchInner>,
 }
 
-struct Inner {
+struct SwitchInner {
     emulator: Emulator,
     listeners: Mutex<HashMap<SocketAddr, mpsc::Sender<Arrival>>>,
     dialled: AtomicU16,
@@ -72,7 +73,7 @@ impl Switch {
     /// For the network of `plan`.
     #[must_use]
     pub fn new(plan: Plan) -> Self {
-        let inner = Inner {
+        let inner = SwitchInner {
             emulator: Emulator::new(plan),
             listeners: Mutex::default(),
             dialled: AtomicU16::new(0),

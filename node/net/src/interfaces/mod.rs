@@ -46,7 +46,7 @@ pub(super) struct Interface {
 
 /// How soon an own address is named: the lower, the sooner.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Place {
+pub(super) struct AddressRank {
     /// It leads nowhere that other machines come from, as far as one can tell.
     pub(super) is_aside: bool,
     /// No default route leads over it.
@@ -98,11 +98,11 @@ impl Interfaces {
     }
 
     /// How soon to name this own address; one that is not known is neither good nor bad.
-    pub(super) fn place(&self, ip: IpAddr) -> Place {
+    pub(super) fn place(&self, ip: IpAddr) -> AddressRank {
         let known = self.all.iter().find(|it| it.ip == ip);
         let line = known.map_or(Line::Unknown, |it| it.line);
         let route = known.and_then(|it| it.default_route);
-        Place {
+        AddressRank {
             is_aside: match line {
                 Line::Wire | Line::Unknown | Line::Tunnel => false,
                 Line::Virtual => route.is_none(),

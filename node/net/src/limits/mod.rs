@@ -34,7 +34,7 @@ use super::error::Refusal;
 use super::scope::Socket;
 
 /// The behaviour that enforces [`ConnectionLimits`] and bans.
-pub(super) struct Limits {
+pub(super) struct ConnectionLimiter {
     ledger: Ledger,
     activities: Activities,
     counters: Counters,
@@ -42,7 +42,7 @@ pub(super) struct Limits {
     giving_way: VecDeque<(PeerId, ConnectionId)>,
 }
 
-impl Limits {
+impl ConnectionLimiter {
     pub(super) fn new(
         limits: ConnectionLimits,
         diversity: Diversity,
@@ -88,7 +88,7 @@ impl Limits {
     }
 }
 
-impl NetworkBehaviour for Limits {
+impl NetworkBehaviour for ConnectionLimiter {
     type ConnectionHandler = dummy::ConnectionHandler;
     type ToSwarm = Infallible;
 

@@ -8,6 +8,7 @@ mod connecting;
 mod discovery;
 mod ends;
 mod foreign;
+#[cfg(feature = "emulation")]
 mod links;
 mod streams;
 mod wire;

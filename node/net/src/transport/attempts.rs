@@ -12,7 +12,7 @@
 use std::collections::HashMap;
 use std::io;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -22,6 +22,7 @@ use libp2p::core::transport::{
     Boxed, DialOpts, ListenerId, PortUse, Transport, TransportError, TransportEvent,
 };
 use libp2p::{Multiaddr, PeerId};
+use parking_lot::{Mutex, MutexGuard};
 use thiserror::Error;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::time::{Instant, sleep, sleep_until, timeout_at};
@@ -153,7 +154,7 @@ impl Schedule {
 
 impl Attempts {
     fn lock(&self) -> MutexGuard<'_, HashMap<PeerId, Running>> {
-        self.running.lock().unwrap_or_else(PoisonError::into_inner)
+        self.running.lock()
     }
 
     fn start(&self, peer: PeerId, kind: Kind, now: Instant) -> Attempt {

@@ -8,8 +8,9 @@
 use std::collections::VecDeque;
 use std::future::Future;
 use std::io;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
+use parking_lot::{Mutex, MutexGuard};
 use tokio_util::sync::CancellationToken;
 
 /// Places of all that the limits leave to handshakes that are not seen here, those over QUIC, and to
@@ -42,7 +43,7 @@ impl Handshakes {
         self,
         handshake: impl Future<Output = io::Result<T>>,
     ) -> io::Result<T> {
-        let place = Place::take(self);
+        let place = HandshakeSlot::take(self);
         let done = place.given_up.run_until_cancelled(handshake).await;
         done.unwrap_or_else(|| {
             Err(io::Error::new(
@@ -53,17 +54,17 @@ impl Handshakes {
     }
 
     fn lock(&self) -> MutexGuard<'_, VecDeque<CancellationToken>> {
-        self.running.lock().unwrap_or_else(PoisonError::into_inner)
+        self.running.lock()
     }
 }
 
 /// The place of one handshake, given back when dropped.
-struct Place {
+struct HandshakeSlot {
     handshakes: Handshakes,
     given_up: CancellationToken,
 }
 
-impl Place {
+impl HandshakeSlot {
     fn take(handshakes: Handshakes) -> Self {
         let given_up = CancellationToken::new();
         let oldest = {
@@ -82,7 +83,7 @@ impl Place {
     }
 }
 
-impl Drop for Place {
+impl Drop for HandshakeSlot {
     fn drop(&mut self) {
         // One that gave way is not in the list; a token equals its clones alone, and all that are
         // not cancelled are of handshakes that run.

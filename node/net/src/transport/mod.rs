@@ -11,6 +11,7 @@
 
 mod attempts;
 mod buffers;
+#[cfg(feature = "emulation")]
 mod emulated;
 mod ends;
 mod handshakes;
@@ -43,9 +44,8 @@ use tokio_util::task::TaskTracker;
 
 use self::attempts::Paced;
 pub(super) use self::attempts::WrongPeer;
-pub(super) use self::emulated::Carriers;
-use self::emulated::memory::MemoryTransport;
-use self::emulated::relay::Relayed;
+#[cfg(feature = "emulation")]
+use self::emulated::{Carriers, memory::MemoryTransport, relay::Relayed};
 use self::ends::Listening;
 #[cfg(target_os = "linux")]
 use self::ends::UNACKED_MAX;
@@ -57,6 +57,7 @@ use super::config::ConnectionLimits;
 use super::config::SILENCE_MAX;
 use super::meter::Traffic;
 use super::{NetConfig, NetError};
+#[cfg(feature = "emulation")]
 use crate::emulation::{Emulation, Emulator};
 
 /// Unread bytes that one QUIC stream may hold: 8 MiB is 80 MB/s at 100 ms.
@@ -80,14 +81,17 @@ pub(super) fn build(
         let above = Above::new(keypair, limits, traffic, gaps)?;
         Ok(match links {
             Links::Real => above.sockets(),
+            #[cfg(feature = "emulation")]
             Links::Emulated(Emulation::Sockets { emulator, node }, carriers) => {
                 above.linked_sockets(emulator, *node, carriers)
             }
+            #[cfg(feature = "emulation")]
             Links::Emulated(Emulation::Memory { switch, node }, _) => {
                 above.tcp(MemoryTransport::new(switch.clone(), *node))
             }
         })
     };
+    #[cfg(feature = "emulation")]
     if let Links::Emulated(Emulation::Memory { .. }, _) = links {
         // There is nobody whose name could be resolved.
         return Ok(Paced::new(sockets()?).boxed());
@@ -113,11 +117,7 @@ pub fn swarm_transport(
     keypair: &Keypair,
     end: &CancellationToken,
 ) -> Result<Boxed<(PeerId, StreamMuxerBox)>, NetError> {
-    let carriers = Carriers {
-        tasks: TaskTracker::new(),
-        end: end.clone(),
-    };
-    let links = Links::of(config, carriers);
+    let links = Links::of(config, &TaskTracker::new(), end);
     let (traffic, gaps) = (Traffic::default(), ClockGaps::default());
     build(keypair, &config.limits, &traffic, &gaps, &links)
 }
@@ -127,14 +127,21 @@ pub(super) enum Links {
     /// Sockets, as they are.
     Real,
     /// What a test network says, by tasks of these carriers.
+    #[cfg(feature = "emulation")]
     Emulated(Emulation, Carriers),
 }
 
 impl Links {
-    /// Those that the configuration asks for.
-    pub(super) fn of(config: &NetConfig, carriers: Carriers) -> Self {
+    /// Those that the configuration asks for; the tasks that carry bytes over emulated ones are among
+    /// `tasks`, and are cut when `end` fires.
+    #[cfg_attr(not(feature = "emulation"), expect(unused_variables))]
+    pub(super) fn of(config: &NetConfig, tasks: &TaskTracker, end: &CancellationToken) -> Self {
         match config.emulation.clone() {
-            Some(emulation) => Self::Emulated(emulation, carriers),
+            #[cfg(feature = "emulation")]
+            Some(emulation) => {
+                let (tasks, end) = (tasks.clone(), end.clone());
+                Self::Emulated(emulation, Carriers { tasks, end })
+            }
             None => Self::Real,
         }
     }
@@ -176,6 +183,7 @@ impl<'a> Above<'a> {
     }
 
     /// The same, each connection over the link that the emulator says.
+    #[cfg(feature = "emulation")]
     fn linked_sockets(
         self,
         emulator: &Emulator,

@@ -64,7 +64,7 @@ enum Wanted<'a> {
 }
 
 /// What a step did.
-enum Step {
+enum TlsStep {
     /// Something; there may be more to do.
     Worked,
     /// Put so many bytes into the reader's buffer.
@@ -91,7 +91,7 @@ impl<C> TlsStream<C> {
     }
 
     /// One step of TLS.
-    fn step(&mut self, wanted: Wanted<'_>) -> io::Result<Step> {
+    fn step(&mut self, wanted: Wanted<'_>) -> io::Result<TlsStep> {
         let (received, outgoing) = (&mut self.received, &mut self.outgoing);
         let incoming = self.incoming.filled();
         let (used, step) = match &mut self.side {
@@ -119,7 +119,7 @@ fn take_step<S>(
     wanted: Wanted<'_>,
     received: &mut Received,
     outgoing: &mut Outgoing,
-) -> (usize, io::Result<Step>) {
+) -> (usize, io::Result<TlsStep>) {
     let mut used = status.discard;
     let step = match status.state {
         Err(error) => Err(invalid(error)),
@@ -127,7 +127,7 @@ fn take_step<S>(
             let (mut buffer, mut count) = (Buffer::of(wanted), 0);
             loop {
                 match traffic.next_record() {
-                    None => break Ok(Step::Read(count)),
+                    None => break Ok(TlsStep::Read(count)),
                     Some(Err(error)) => break Err(invalid(error)),
                     Some(Ok(record)) => {
                         used += record.discard;
@@ -140,24 +140,24 @@ fn take_step<S>(
         }
         Ok(ConnectionState::EncodeTlsData(mut data)) => outgoing
             .append(|room| data.encode(room))
-            .map(|()| Step::Worked),
+            .map(|()| TlsStep::Worked),
         Ok(ConnectionState::TransmitTlsData(data)) => {
             // Its bytes are among the outgoing ones, in order.
             data.done();
-            Ok(Step::Worked)
+            Ok(TlsStep::Worked)
         }
         Ok(ConnectionState::WriteTraffic(mut traffic)) => match wanted {
             Wanted::Write(bytes) => outgoing
                 .append(|room| traffic.encrypt(bytes, room))
-                .map(|()| Step::Written),
+                .map(|()| TlsStep::Written),
             Wanted::Close => outgoing
                 .append(|room| traffic.queue_close_notify(room))
-                .map(|()| Step::Written),
-            Wanted::Progress | Wanted::Read(_) => Ok(Step::Idle),
+                .map(|()| TlsStep::Written),
+            Wanted::Progress | Wanted::Read(_) => Ok(TlsStep::Idle),
         },
-        Ok(ConnectionState::BlockedHandshake) => Ok(Step::Idle),
-        Ok(ConnectionState::PeerClosed) => Ok(Step::PeerClosed),
-        Ok(ConnectionState::Closed) => Ok(Step::Closed),
+        Ok(ConnectionState::BlockedHandshake) => Ok(TlsStep::Idle),
+        Ok(ConnectionState::PeerClosed) => Ok(TlsStep::PeerClosed),
+        Ok(ConnectionState::Closed) => Ok(TlsStep::Closed),
         // Early data is the only other one, and not offered.
         Ok(_) => Err(io::Error::other("TLS is in a state that was not offered")),
     };
@@ -208,19 +208,19 @@ impl<C: AsyncRead + AsyncWrite + Unpin> TlsStream<C> {
     fn poll_handshake(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         loop {
             match self.step_or_alert(Wanted::Progress, cx)? {
-                Step::Idle if self.side.common().is_handshaking() => {
+                TlsStep::Idle if self.side.common().is_handshaking() => {
                     // Both sides may talk at once: who is not heard must listen all the same.
                     if let Poll::Ready(Err(error)) = self.poll_drain(cx) {
                         return Poll::Ready(Err(error));
                     }
                     ready!(self.poll_fill(cx))?;
                 }
-                Step::Idle | Step::Read(_) | Step::Written => {
+                TlsStep::Idle | TlsStep::Read(_) | TlsStep::Written => {
                     ready!(self.poll_drain(cx))?;
                     return Pin::new(&mut self.socket).poll_flush(cx);
                 }
-                Step::Worked => {}
-                Step::PeerClosed | Step::Closed => {
+                TlsStep::Worked => {}
+                TlsStep::PeerClosed | TlsStep::Closed => {
                     return Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into()));
                 }
             }
@@ -228,9 +228,9 @@ impl<C: AsyncRead + AsyncWrite + Unpin> TlsStream<C> {
     }
 
     /// One step; when it fails, the peer is told why as far as the socket takes it now.
-    fn step_or_alert(&mut self, wanted: Wanted<'_>, cx: &mut Context<'_>) -> io::Result<Step> {
+    fn step_or_alert(&mut self, wanted: Wanted<'_>, cx: &mut Context<'_>) -> io::Result<TlsStep> {
         self.step(wanted).inspect_err(|_| {
-            while matches!(self.step(Wanted::Progress), Ok(Step::Worked)) {}
+            while matches!(self.step(Wanted::Progress), Ok(TlsStep::Worked)) {}
             // The error that matters is known.
             let _ = self.poll_drain(cx);
         })
@@ -282,10 +282,10 @@ impl<C: AsyncRead + AsyncWrite + Unpin> AsyncRead for TlsStream<C> {
                 return Poll::Ready(Ok(count));
             }
             match this.step_or_alert(Wanted::Read(buffer), cx)? {
-                Step::Read(count) if count > 0 => return Poll::Ready(Ok(count)),
-                Step::Read(_) | Step::Worked | Step::Written => {}
-                Step::PeerClosed | Step::Closed => this.peer_closed = true,
-                Step::Idle => {
+                TlsStep::Read(count) if count > 0 => return Poll::Ready(Ok(count)),
+                TlsStep::Read(_) | TlsStep::Worked | TlsStep::Written => {}
+                TlsStep::PeerClosed | TlsStep::Closed => this.peer_closed = true,
+                TlsStep::Idle => {
                     // TLS may have had to answer something; nobody else may ever flush it.
                     if let Poll::Ready(Err(error)) = this.poll_drain(cx) {
                         return Poll::Ready(Err(error));
@@ -314,11 +314,11 @@ impl<C: AsyncRead + AsyncWrite + Unpin> AsyncWrite for TlsStream<C> {
         }
         loop {
             match this.step_or_alert(Wanted::Write(piece), cx)? {
-                Step::Written => return Poll::Ready(Ok(piece.len())),
+                TlsStep::Written => return Poll::Ready(Ok(piece.len())),
                 // What came in meanwhile waits for its reader.
-                Step::Read(_) | Step::Worked => {}
-                Step::PeerClosed => this.peer_closed = true,
-                Step::Idle | Step::Closed => {
+                TlsStep::Read(_) | TlsStep::Worked => {}
+                TlsStep::PeerClosed => this.peer_closed = true,
+                TlsStep::Idle | TlsStep::Closed => {
                     return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
                 }
             }
@@ -335,9 +335,9 @@ impl<C: AsyncRead + AsyncWrite + Unpin> AsyncWrite for TlsStream<C> {
         let this = self.get_mut();
         while !this.closed {
             match this.step_or_alert(Wanted::Close, cx)? {
-                Step::Written | Step::Idle | Step::Closed => this.closed = true,
-                Step::PeerClosed => this.peer_closed = true,
-                Step::Read(_) | Step::Worked => {}
+                TlsStep::Written | TlsStep::Idle | TlsStep::Closed => this.closed = true,
+                TlsStep::PeerClosed => this.peer_closed = true,
+                TlsStep::Read(_) | TlsStep::Worked => {}
             }
         }
         ready!(this.poll_drain(cx))?;

@@ -1,8 +1,9 @@
 //! Which calls are under way, and for how long.
 
 use std::collections::BTreeMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
+
+use parking_lot::{Mutex, MutexGuard};
 
 /// The calls on one disk, or of one task, that are under way.
 #[derive(Debug, Default)]
@@ -52,7 +53,7 @@ impl Calls {
     }
 
     fn lock(&self) -> MutexGuard<'_, Open> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock()
     }
 
     /// Has everything that has happened lie so much further back.

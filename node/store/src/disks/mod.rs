@@ -22,8 +22,10 @@ use std::collections::HashMap;
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
+use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
+
+use parking_lot::{Mutex, MutexGuard};
 
 pub use calls::{Calls, Touch};
 use mounts::{Device, Mount, Mounts, is_absolute};
@@ -150,7 +152,7 @@ impl Disks {
     }
 
     fn lock(&self) -> MutexGuard<'_, Known> {
-        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+        self.inner.lock()
     }
 }
 
@@ -357,7 +359,7 @@ mod tests {
         for _ in 0..THREADS_MAX + 3 {
             let stuck = Arc::clone(&stuck);
             let job = move || {
-                let _ = stuck.lock().unwrap().recv();
+                let _ = stuck.lock().recv();
             };
             let answer = disk.run(Duration::ZERO, job).await;
             assert_eq!(answer, Err(NoAnswer::Silent("/mnt/x".into())));

@@ -7,8 +7,10 @@
 
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
+
+use parking_lot::{Condvar, Mutex, MutexGuard};
 
 /// A thread without work ends after this.
 const IDLE_TIME: Duration = Duration::from_secs(10);
@@ -81,7 +83,7 @@ impl Pool {
 
 impl Shared {
     fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock()
     }
 
     fn run(&self) {
@@ -100,11 +102,9 @@ impl Shared {
                 return Some(job);
             }
             state.idle += 1;
-            let waited = self.changed.wait_timeout(state, IDLE_TIME);
-            let (woken, timeout) = waited.unwrap_or_else(PoisonError::into_inner);
-            state = woken;
+            let waited = self.changed.wait_for(&mut state, IDLE_TIME);
             state.idle -= 1;
-            if timeout.timed_out() && state.queue.is_empty() {
+            if waited.timed_out() && state.queue.is_empty() {
                 state.threads -= 1;
                 return None;
             }
@@ -129,7 +129,7 @@ mod tests {
         for number in 0..5 {
             let (done, blocked) = (done.clone(), Arc::clone(&blocked));
             pool.spawn(Box::new(move || {
-                let _ = blocked.lock().unwrap().recv();
+                let _ = blocked.lock().recv();
                 done.send(number).unwrap();
             }));
         }

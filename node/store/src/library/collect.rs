@@ -4,11 +4,12 @@
 //! `Removing`, so a crash or a failed attempt loses nothing. It begins when there is something to
 //! do for the first time, and ends, within one step, when the library does.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
 use crossbeam_channel::{Receiver, Sender, bounded};
+use parking_lot::Mutex;
 
 use crate::Store;
 
@@ -35,7 +36,7 @@ impl Collector {
 
     /// Says that there may be shares to take out.
     pub(super) fn wake(&self) {
-        let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut running = self.running.lock();
         if running.is_none() {
             *running = self.start();
         }
@@ -65,7 +66,7 @@ impl Collector {
 
 impl Drop for Collector {
     fn drop(&mut self) {
-        let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut running = self.running.lock();
         let Some(Running { wake, stop, thread }) = running.take() else {
             return;
         };

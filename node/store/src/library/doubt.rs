@@ -5,13 +5,14 @@
 //! [`LibraryEvent::Doubted`], once until a sweep begins.
 
 use std::collections::{HashMap, HashSet};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use parking_lot::{Mutex, MutexGuard};
 use shoal_protocol::address::Cid;
 use tokio::sync::watch;
 
-use super::{Inner, Library, LibraryEvent};
+use super::{Library, LibraryEvent, LibraryInner};
 use crate::rows::{ShareId, ShareRecord, ShareState};
 
 /// A changed share is looked at again when a peer asks for it, this long after the last look at the
@@ -77,7 +78,7 @@ impl Doubts {
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock()
     }
 }
 
@@ -139,7 +140,7 @@ impl Library {
     }
 }
 
-impl Inner {
+impl LibraryInner {
     /// Has a share looked at again, unless that was said already.
     pub(super) fn doubt(&self, share: &Arc<ShareRecord>) {
         if share.is_listed() && self.doubts.add(share.id) {

@@ -3,9 +3,9 @@
 //! The register says which ones they are. They are told to people until somebody shares the place
 //! again or forgets it; nothing is served of them.
 
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 
-use super::{Inner, Library, UnshareTarget};
+use super::{Library, LibraryInner, UnshareTarget};
 use crate::StoreError;
 use crate::register::{Registered, SharePlace, waits_for_flush};
 use crate::rows::ShareRecord;
@@ -53,7 +53,7 @@ impl Library {
     }
 }
 
-impl Inner {
+impl LibraryInner {
     /// Writes down that a live share is acknowledged, or that it will be once it is flushed. The
     /// caller holds [`Self::changing`].
     pub(super) fn acknowledge(
@@ -77,6 +77,6 @@ impl Inner {
     }
 
     fn lost<T>(&self, look: impl FnOnce(&mut Lost) -> T) -> T {
-        look(&mut self.lost.lock().unwrap_or_else(PoisonError::into_inner))
+        look(&mut self.lost.lock())
     }
 }

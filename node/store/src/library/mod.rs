@@ -24,8 +24,9 @@ mod tests;
 mod unshare;
 
 use std::collections::{HashMap, HashSet};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::sync::Arc;
 
+use parking_lot::{Mutex, MutexGuard, RwLock};
 use shoal_protocol::address::Cid;
 
 use super::register::{Compared, Register, SharePlace, waits_for_flush};
@@ -47,10 +48,10 @@ pub use unshare::{UnshareError, UnshareTarget, Unshared};
 /// The view of the shares of one home. Cheap to clone; calls block on disk.
 #[derive(Clone)]
 pub struct Library {
-    inner: Arc<Inner>,
+    inner: Arc<LibraryInner>,
 }
 
-struct Inner {
+struct LibraryInner {
     store: Store,
     boot: BootId,
     /// Serialises changes of share records. Held while committing, never while reading.
@@ -138,7 +139,7 @@ impl Library {
         if is_going {
             collector.wake();
         }
-        let inner = Inner {
+        let inner = LibraryInner {
             store,
             boot: BootId::current(),
             changes: Mutex::new(()),
@@ -357,18 +358,18 @@ impl Library {
     }
 }
 
-impl Inner {
+impl LibraryInner {
     /// Until dropped, no other thread changes a share's record.
     fn changing(&self) -> MutexGuard<'_, ()> {
-        self.changes.lock().unwrap_or_else(PoisonError::into_inner)
+        self.changes.lock()
     }
 
     fn view<T>(&self, look: impl FnOnce(&View) -> T) -> T {
-        look(&self.view.read().unwrap_or_else(PoisonError::into_inner))
+        look(&self.view.read())
     }
 
     fn change_view(&self, change: impl FnOnce(&mut View)) {
-        change(&mut self.view.write().unwrap_or_else(PoisonError::into_inner));
+        change(&mut self.view.write());
     }
 
     /// Commits a new version of a readable share's record. The caller holds [`Self::changing`].

@@ -21,7 +21,7 @@ use shoal_ground::said::said;
 use shoal_protocol::address::{BLOCK_BYTES_MAX, Cid, Digest};
 
 use super::files::{OpenFile, open_below};
-use super::{Inner, Library, LibraryEvent};
+use super::{Library, LibraryEvent, LibraryInner};
 use crate::disks::{Disk, NoAnswer, SILENT_AFTER};
 use crate::rows::{Change, ChangeKind, Comparison, FileRow, FileStat, FileState};
 use crate::{Location, ShareRecord, ShareState, StoreError};
@@ -313,7 +313,7 @@ impl Library {
     }
 }
 
-impl Inner {
+impl LibraryInner {
     /// Reads a chunk from one place, on a thread of the disk that it lies on; one that has no
     /// answer for `patience` is given up, by whoever comes later at once.
     pub(super) fn read_candidate(

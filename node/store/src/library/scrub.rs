@@ -85,7 +85,7 @@ impl Library {
         from: Option<ScrubPosition>,
         cost_max: u64,
     ) -> Result<Scrubbed, StoreError> {
-        let mut step = Step {
+        let mut step = ScrubStep {
             library: self,
             cost_max,
             found: Scrubbed::default(),
@@ -147,14 +147,14 @@ impl Library {
 }
 
 /// One step in progress.
-struct Step<'a> {
+struct ScrubStep<'a> {
     library: &'a Library,
     cost_max: u64,
     found: Scrubbed,
     buffer: Vec<u8>,
 }
 
-impl Step<'_> {
+impl ScrubStep<'_> {
     /// Looks at a share from `spot` on; where it stopped, or `None` at the share's end.
     fn share(&mut self, share: &Arc<ShareRecord>, spot: Spot) -> Result<Option<Spot>, StoreError> {
         let from = match spot {

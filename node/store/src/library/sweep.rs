@@ -11,9 +11,9 @@ use std::collections::HashMap;
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
+use parking_lot::{Mutex, MutexGuard};
 use shoal_ground::said::said;
 use shoal_protocol::address::{BLOCK_BYTES_MAX, Digest};
 use tokio_util::sync::CancellationToken;
@@ -103,7 +103,7 @@ impl KnownBad {
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<FileId, FileStat>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock()
     }
 }
 

@@ -17,8 +17,8 @@ use shoal_protocol::unixfs::{
 use tokio_util::sync::CancellationToken;
 
 use super::hash::{self, Chunks, Done, Hashed, Hashers, Job, LargeFile, PIECE_BYTES};
-use super::place::Place;
-use super::walk::{Step, Walk};
+use super::place::SharePlace;
+use super::walk::{Walk, WalkStep};
 use super::{Meter, ShareError};
 use crate::disks::Disk;
 use crate::{BATCH_BYTES, Batch, FileId, FileRow, FileStat, FileState, Recipe, ShareId, Store};
@@ -51,7 +51,7 @@ pub(super) struct Target {
 
 /// Builds the DAG of `place`, leaving the last rows in the target's batch.
 pub(super) fn build(
-    place: &Place,
+    place: &SharePlace,
     walk: &mut Walk<'_>,
     recipe: &Recipe,
     target: &mut Target,
@@ -82,7 +82,7 @@ pub(super) fn build(
 }
 
 struct Builder<'a, 'b> {
-    place: &'a Place,
+    place: &'a SharePlace,
     recipe: &'a Recipe,
     target: &'a mut Target,
     meter: &'a mut Meter<'b>,
@@ -107,7 +107,7 @@ struct Folder {
 
 /// A step that waits for its turn.
 struct Waiting {
-    step: Step,
+    step: WalkStep,
     /// For a file, what the hashing threads found.
     found: Option<Result<Hashed, ShareError>>,
 }
@@ -149,9 +149,9 @@ impl Builder<'_, '_> {
     }
 
     /// Puts a step in line and has it hashed if it is a file.
-    fn queue(&mut self, step: Step) -> Result<(), ShareError> {
+    fn queue(&mut self, step: WalkStep) -> Result<(), ShareError> {
         let path = match &step {
-            Step::File { below, .. } => Some(self.place.path(below)),
+            WalkStep::File { below, .. } => Some(self.place.path(below)),
             _ => None,
         };
         let seq = self.window.push(Waiting { step, found: None });
@@ -187,15 +187,15 @@ impl Builder<'_, '_> {
     /// Builds what the frontmost step says.
     fn take(&mut self, waiting: Waiting) -> Result<(), ShareError> {
         match (waiting.step, waiting.found) {
-            (Step::Enter { name, below }, _) => {
+            (WalkStep::Enter { name, below }, _) => {
                 let attributes = self.attributes(below.as_deref())?;
                 let entries = DirBuilder::new(self.recipe.hash, attributes);
                 self.open.push(Folder { name, entries });
                 Ok(())
             }
-            (Step::Leave, _) => self.leave(),
+            (WalkStep::Leave, _) => self.leave(),
             (
-                Step::Symlink {
+                WalkStep::Symlink {
                     name,
                     below,
                     target,
@@ -208,12 +208,12 @@ impl Builder<'_, '_> {
                 self.target.keep(&block);
                 self.place_in_folder(&name, built)
             }
-            (Step::File { name, below }, Some(found)) => {
+            (WalkStep::File { name, below }, Some(found)) => {
                 let built = self.file(below, found?)?;
                 self.place_in_folder(&name, built)
             }
             // The window only yields files that were answered.
-            (Step::File { .. }, None) => Err(ShareError::Panicked),
+            (WalkStep::File { .. }, None) => Err(ShareError::Panicked),
         }
     }
 
@@ -392,7 +392,7 @@ impl Target {
 
 impl Waiting {
     fn is_ready(&self) -> bool {
-        self.found.is_some() || !matches!(self.step, Step::File { .. })
+        self.found.is_some() || !matches!(self.step, WalkStep::File { .. })
     }
 }
 

@@ -12,8 +12,8 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{AtFlags, CWD, Timespec, Timestamps, utimensat};
 use tokio_util::sync::CancellationToken;
 
-use super::place::{Place, last_name};
-use super::walk::{Step, Walk};
+use super::place::{SharePlace, last_name};
+use super::walk::{Walk, WalkStep};
 use super::{Meter, ShareError};
 use crate::FileStat;
 
@@ -22,12 +22,12 @@ const FOLDER_MODE: u32 = 0o700;
 
 /// Copies what `walk` finds of `place` into the folder `to`, and says where it lies then.
 pub(super) fn take(
-    place: &Place,
+    place: &SharePlace,
     walk: &mut Walk<'_>,
     to: &Path,
     meter: &mut Meter<'_>,
     cancel: &CancellationToken,
-) -> Result<Place, ShareError> {
+) -> Result<SharePlace, ShareError> {
     fs::create_dir_all(to).map_err(|error| ShareError::copying(to, error))?;
     let mut copy = Copy {
         place,
@@ -54,7 +54,7 @@ pub(super) fn take(
         .iter()
         .map(|below| last_name(below).to_owned())
         .collect();
-    Ok(Place {
+    Ok(SharePlace {
         base,
         selection,
         name: place.name.clone(),
@@ -64,7 +64,7 @@ pub(super) fn take(
 
 /// A copy in progress.
 struct Copy<'a> {
-    place: &'a Place,
+    place: &'a SharePlace,
     /// The folder that is being copied into.
     here: PathBuf,
     /// The originals of the folders that were entered and not left, where they have one.
@@ -73,27 +73,27 @@ struct Copy<'a> {
 
 impl Copy<'_> {
     /// Does one step of the walk; for a file, says how many bytes it has.
-    fn step(&mut self, step: Step) -> Result<Option<u64>, ShareError> {
+    fn step(&mut self, step: WalkStep) -> Result<Option<u64>, ShareError> {
         match step {
-            Step::Enter { name, below } => {
+            WalkStep::Enter { name, below } => {
                 self.here.push(name);
                 fs::create_dir(&self.here)
                     .map_err(|error| ShareError::copying(&self.here, error))?;
                 self.folders
                     .push(below.map(|below| self.place.path(&below)));
             }
-            Step::Leave => {
+            WalkStep::Leave => {
                 // Last, as every entry that is made moves the folder's times.
                 if let Some(Some(original)) = self.folders.pop() {
                     keep_attributes(&original, &self.here)?;
                 }
                 self.here.pop();
             }
-            Step::File { name, below } => {
+            WalkStep::File { name, below } => {
                 let from = self.place.path(&below);
                 return copy_file(&from, &self.here.join(name)).map(Some);
             }
-            Step::Symlink {
+            WalkStep::Symlink {
                 name,
                 below,
                 target,

@@ -30,7 +30,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{Library, Origin, Recipe, ShareId, ShareRecord, ShareState};
 use build::Target;
 use meter::Meter;
-use place::Place;
+use place::SharePlace;
 use survey::Survey;
 use walk::{Excludes, LeftOut, Walk};
 
@@ -116,7 +116,7 @@ pub fn share(
     cancel: &CancellationToken,
 ) -> Result<Shared, ShareError> {
     let excludes = Excludes::new(&request.recipe.exclude, library.store().home())?;
-    let mut source = Place::of(&request.paths, library.store().home())?;
+    let mut source = SharePlace::of(&request.paths, library.store().home())?;
     if let Some(name) = &request.name {
         source.name = checked_name(name)?;
     }
@@ -136,7 +136,7 @@ pub fn share(
 /// Takes a copy of `source` and shares that.
 fn copied(
     staged: Staged<'_>,
-    source: &Place,
+    source: &SharePlace,
     excludes: &Excludes,
     meter: &mut Meter<'_>,
     cancel: &CancellationToken,
@@ -163,7 +163,7 @@ impl<'a> Staged<'a> {
     /// Writes the record first, so that whatever follows is found and collected after a crash.
     fn begin(
         library: &'a Library,
-        source: &Place,
+        source: &SharePlace,
         request: &ShareRequest,
     ) -> Result<Self, ShareError> {
         let store = library.store();
@@ -203,7 +203,7 @@ impl<'a> Staged<'a> {
     /// Builds the tree at `place` and makes the share live.
     fn finish(
         mut self,
-        place: &Place,
+        place: &SharePlace,
         excludes: &Excludes,
         meter: &mut Meter<'_>,
         cancel: &CancellationToken,

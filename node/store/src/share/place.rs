@@ -13,7 +13,7 @@ const NAMELESS: &str = "shared";
 
 /// What is to be shared: a base, and what is meant of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Place {
+pub(super) struct SharePlace {
     /// The file or folder itself, or the deepest folder that holds all selected paths. Absolute and
     /// without symlinks.
     pub(super) base: PathBuf,
@@ -25,7 +25,7 @@ pub(super) struct Place {
     pub(super) written: Option<PathBuf>,
 }
 
-impl Place {
+impl SharePlace {
     /// Finds what `paths` mean. Given symlinks are followed; `home` is the node's own folder.
     pub(super) fn of(paths: &[PathBuf], home: &Path) -> Result<Self, ShareError> {
         let mut found = Vec::with_capacity(paths.len());
@@ -201,7 +201,7 @@ mod tests {
 
         let check = |given: &[&str], base: &str, selection: &[&str], name: &str| {
             let paths: Vec<_> = given.iter().map(|path| root.join(path)).collect();
-            let place = Place::of(&paths, &root.join("home")).unwrap();
+            let place = SharePlace::of(&paths, &root.join("home")).unwrap();
             assert_eq!(place.base, root.join(base), "{given:?}");
             assert_eq!(place.selection, selection, "{given:?}");
             assert_eq!(place.name, name, "{given:?}");
@@ -237,7 +237,7 @@ mod tests {
         let home = root.join("tree/home");
         let refused = |given: &[&str]| {
             let paths: Vec<_> = given.iter().map(|path| root.join(path)).collect();
-            Place::of(&paths, &home).unwrap_err()
+            SharePlace::of(&paths, &home).unwrap_err()
         };
         assert!(matches!(refused(&[]), ShareError::NoPath));
         assert!(matches!(refused(&["none"]), ShareError::NotFound(_)));
@@ -245,13 +245,13 @@ mod tests {
         for own in ["tree/home", "tree/home/db"] {
             assert!(matches!(refused(&[own]), ShareError::OwnHome { .. }));
         }
-        let around = Place::of(&[root.join("tree")], &home).unwrap();
+        let around = SharePlace::of(&[root.join("tree")], &home).unwrap();
         assert_eq!(around.name, "tree", "the walk leaves the home out");
         assert!(matches!(
             refused(&["tree/a", "other/a"]),
             ShareError::DuplicateName(_)
         ));
-        let device = Place::of(&["/dev/null".into()], &home).unwrap_err();
+        let device = SharePlace::of(&["/dev/null".into()], &home).unwrap_err();
         assert!(matches!(device, ShareError::NotShareable(_)));
     }
 }

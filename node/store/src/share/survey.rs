@@ -15,7 +15,7 @@ use std::thread::Scope;
 use shoal_protocol::unixfs::ENTRIES_MAX;
 use tokio_util::sync::CancellationToken;
 
-use super::place::{Place, last_name};
+use super::place::{SharePlace, last_name};
 use super::walk::Excludes;
 
 /// What there is in all.
@@ -38,7 +38,7 @@ impl Survey {
     /// Starts to look at `place` on a thread of `scope`.
     pub(super) fn start<'scope>(
         scope: &'scope Scope<'scope, '_>,
-        place: &'scope Place,
+        place: &'scope SharePlace,
         excludes: &'scope Excludes,
         cancel: &'scope CancellationToken,
     ) -> io::Result<Self> {
@@ -106,7 +106,7 @@ impl From<io::Error> for Ended {
 }
 
 impl Surveyor<'_> {
-    fn place(&mut self, place: &Place) -> Result<(), Ended> {
+    fn place(&mut self, place: &SharePlace) -> Result<(), Ended> {
         if place.selection.is_empty() {
             self.given(place.base.clone(), PathBuf::new())?;
         }
@@ -171,10 +171,14 @@ mod tests {
     use std::os::unix::fs::symlink;
 
     use super::*;
-    use crate::share::walk::{Step, Walk};
+    use crate::share::walk::{Walk, WalkStep};
 
     /// What a survey that is waited for finds.
-    fn survey(place: &Place, excludes: &Excludes, cancel: &CancellationToken) -> Option<Totals> {
+    fn survey(
+        place: &SharePlace,
+        excludes: &Excludes,
+        cancel: &CancellationToken,
+    ) -> Option<Totals> {
         // The threads of a scope are joined at its end; the handle outlives it.
         let survey =
             std::thread::scope(|scope| Survey::start(scope, place, excludes, cancel).unwrap());
@@ -182,11 +186,11 @@ mod tests {
     }
 
     /// What the walk comes to.
-    fn walked(place: &Place, excludes: &Excludes) -> Totals {
+    fn walked(place: &SharePlace, excludes: &Excludes) -> Totals {
         let mut walk = Walk::new(place, excludes);
         let mut totals = Totals::default();
         while let Some(step) = walk.next().unwrap() {
-            if let Step::File { below, .. } = step {
+            if let WalkStep::File { below, .. } = step {
                 totals.files += 1;
                 totals.bytes += place.path(&below).metadata().unwrap().len();
             }
@@ -212,7 +216,7 @@ mod tests {
             let owned = |texts: &[&str]| texts.iter().map(|it| (*it).to_owned()).collect();
             let selection: Vec<String> = owned(selection);
             let exclude: Vec<String> = owned(exclude);
-            let place = Place {
+            let place = SharePlace {
                 base: dir.path().join(base),
                 selection,
                 name: "top".to_owned(),
@@ -236,7 +240,7 @@ mod tests {
     fn a_survey_that_cannot_finish_has_no_result() {
         let dir = tempfile::tempdir().unwrap();
         fs::write(dir.path().join("x"), "x").unwrap();
-        let place = |base: &Path| Place {
+        let place = |base: &Path| SharePlace {
             base: base.to_owned(),
             selection: Vec::new(),
             name: "top".to_owned(),

@@ -14,7 +14,7 @@ use shoal_protocol::name::SafeName;
 use shoal_protocol::unixfs::{ENTRIES_MAX, TREE_DEPTH_MAX};
 
 use super::error::NAMES_LISTED_MAX;
-use super::place::{Place, described, last_name};
+use super::place::{SharePlace, described, last_name};
 use super::{ShareError, SkipReason, Skipped};
 use crate::own;
 use crate::patterns::Patterns;
@@ -27,7 +27,7 @@ const SKIPPED_LISTED_MAX: usize = 1000;
 
 /// One step of a walk. `below` is a path below the place's base, empty for the base itself.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Step {
+pub(super) enum WalkStep {
     /// Into a folder; `None` is the folder that holds several shared paths and exists nowhere else.
     Enter { name: String, below: Option<String> },
     /// Out of the innermost folder.
@@ -44,7 +44,7 @@ pub(super) enum Step {
 
 /// A walk in progress.
 pub(super) struct Walk<'a> {
-    place: &'a Place,
+    place: &'a SharePlace,
     excludes: &'a Excludes,
     begun: bool,
     /// The open folders, outermost first.
@@ -84,7 +84,7 @@ struct BadNames {
 }
 
 impl<'a> Walk<'a> {
-    pub(super) fn new(place: &'a Place, excludes: &'a Excludes) -> Self {
+    pub(super) fn new(place: &'a SharePlace, excludes: &'a Excludes) -> Self {
         Self {
             place,
             excludes,
@@ -97,9 +97,9 @@ impl<'a> Walk<'a> {
     }
 
     /// The next step; `None` at the end.
-    pub(super) fn next(&mut self) -> Result<Option<Step>, ShareError> {
+    pub(super) fn next(&mut self) -> Result<Option<WalkStep>, ShareError> {
         while let Some(advance) = self.advance()? {
-            if let Advance::Step(step) = advance
+            if let Advance::WalkStep(step) = advance
                 && self.names.total == 0
             {
                 return Ok(Some(step));
@@ -132,7 +132,7 @@ impl<'a> Walk<'a> {
             Some(item) => self.visit(item).map(Some),
             None => {
                 self.levels.pop();
-                Ok(Some(Advance::Step(Step::Leave)))
+                Ok(Some(Advance::WalkStep(WalkStep::Leave)))
             }
         }
     }
@@ -161,20 +161,20 @@ impl<'a> Walk<'a> {
             items: items.into_iter(),
             tree_path: PathBuf::new(),
         });
-        Ok(Advance::Step(Step::Enter { name, below: None }))
+        Ok(Advance::WalkStep(WalkStep::Enter { name, below: None }))
     }
 
     fn visit(&mut self, item: Item) -> Result<Advance, ShareError> {
         let Item { name, below, kind } = item;
         if kind.is_dir() {
             self.enter(&name, &below)?;
-            return Ok(Advance::Step(Step::Enter {
+            return Ok(Advance::WalkStep(WalkStep::Enter {
                 name,
                 below: Some(below),
             }));
         }
         if kind.is_file() {
-            return Ok(Advance::Step(Step::File { name, below }));
+            return Ok(Advance::WalkStep(WalkStep::File { name, below }));
         }
         if kind.is_symlink() {
             let path = self.place.path(&below);
@@ -182,7 +182,7 @@ impl<'a> Walk<'a> {
             return Ok(match target.to_str() {
                 Some(target) => {
                     let target = target.to_owned();
-                    Advance::Step(Step::Symlink {
+                    Advance::WalkStep(WalkStep::Symlink {
                         name,
                         below,
                         target,
@@ -272,7 +272,7 @@ impl<'a> Walk<'a> {
 
 /// What one advance of a walk came to.
 enum Advance {
-    Step(Step),
+    WalkStep(WalkStep),
     Nothing,
 }
 
@@ -373,7 +373,7 @@ mod tests {
     use super::*;
 
     /// Steps as text: `name(` in, `)` out, `name` a file, `name>target` a symlink.
-    fn walk(place: &Place, exclude: &[&str]) -> Result<(String, LeftOut), ShareError> {
+    fn walk(place: &SharePlace, exclude: &[&str]) -> Result<(String, LeftOut), ShareError> {
         let exclude: Vec<_> = exclude
             .iter()
             .map(|pattern| (*pattern).to_owned())
@@ -383,21 +383,21 @@ mod tests {
         let mut text = Vec::new();
         while let Some(step) = walk.next()? {
             text.push(match step {
-                Step::Enter { name, .. } => format!("{name}("),
-                Step::Leave => ")".to_owned(),
-                Step::File { name, below } => {
+                WalkStep::Enter { name, .. } => format!("{name}("),
+                WalkStep::Leave => ")".to_owned(),
+                WalkStep::File { name, below } => {
                     assert!(place.path(&below).is_file(), "{below}");
                     name
                 }
-                Step::Symlink { name, target, .. } => format!("{name}>{target}"),
+                WalkStep::Symlink { name, target, .. } => format!("{name}>{target}"),
             });
         }
         Ok((text.join(" "), walk.left_out()))
     }
 
-    fn place(base: &Path, selection: &[&str]) -> Place {
+    fn place(base: &Path, selection: &[&str]) -> SharePlace {
         let selection = selection.iter().map(|path| (*path).to_owned()).collect();
-        Place {
+        SharePlace {
             base: base.to_owned(),
             selection,
             name: "top".to_owned(),
@@ -416,7 +416,7 @@ mod tests {
         }
         symlink("../outside", dir.path().join("link")).unwrap();
 
-        let check = |place: Place, exclude: &[&str], expected: &str| {
+        let check = |place: SharePlace, exclude: &[&str], expected: &str| {
             assert_eq!(
                 walk(&place, exclude).unwrap().0,
                 expected,

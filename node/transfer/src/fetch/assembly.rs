@@ -8,10 +8,11 @@
 use std::{
     io,
     pin::Pin,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::Arc,
     task::{Context, Poll, ready},
 };
 
+use parking_lot::{Mutex, MutexGuard};
 use shoal_protocol::planner::ProviderId;
 use tokio::{
     io::{AsyncRead, ReadBuf},
@@ -135,10 +136,10 @@ impl Assembly {
 
 /// A place for one block of one request. Cheap to clone; all clones are one place.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Slot(Arc<Mutex<Place>>);
+pub(super) struct Slot(Arc<Mutex<SlotState>>);
 
 #[derive(Debug, Default)]
-struct Place {
+struct SlotState {
     assembly: Option<Assembly>,
     /// The request was taken back: what still comes is thrown away.
     is_closed: bool,
@@ -147,7 +148,7 @@ struct Place {
 impl Slot {
     /// A place for what follows the bytes that are there.
     pub(super) fn with(prefix: Option<Assembly>) -> Self {
-        Self(Arc::new(Mutex::new(Place {
+        Self(Arc::new(Mutex::new(SlotState {
             assembly: prefix,
             is_closed: false,
         })))
@@ -210,8 +211,8 @@ impl Slot {
         self.lock().is_closed
     }
 
-    fn lock(&self) -> MutexGuard<'_, Place> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, SlotState> {
+        self.0.lock()
     }
 }
 

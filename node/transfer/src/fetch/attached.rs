@@ -5,7 +5,7 @@ use std::sync::Arc;
 use tokio::sync::watch;
 
 use super::{
-    FetchError, Inner, Outcome,
+    FetchError, FetcherInner, Outcome,
     progress::{Estimate, Progress, Snapshot},
     transfers::Ticket,
 };
@@ -13,7 +13,7 @@ use super::{
 /// One who waits for a transfer. It comes to rest when the last one leaves or is dropped; one that
 /// nobody ever waited for runs on.
 pub struct Attached {
-    inner: Arc<Inner>,
+    inner: Arc<FetcherInner>,
     id: u64,
     serial: u64,
     progress: Arc<Progress>,
@@ -22,7 +22,7 @@ pub struct Attached {
 }
 
 impl Attached {
-    pub(super) fn new(inner: Arc<Inner>, ticket: Ticket) -> Self {
+    pub(super) fn new(inner: Arc<FetcherInner>, ticket: Ticket) -> Self {
         Self {
             inner,
             id: ticket.id,

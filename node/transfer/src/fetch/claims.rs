@@ -4,12 +4,9 @@
 //! when it is asked for again: whoever comes second waits here until the first has ended, and then
 //! finds what it left. A claim ends when it is dropped.
 
-use std::{
-    collections::HashSet,
-    path::PathBuf,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-};
+use std::{collections::HashSet, path::PathBuf, sync::Arc};
 
+use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::Notify;
 
 /// The destinations that fetches write to now; never more than there are transfers.
@@ -41,7 +38,7 @@ impl Claims {
     }
 
     fn lock(&self) -> MutexGuard<'_, HashSet<PathBuf>> {
-        self.taken.lock().unwrap_or_else(PoisonError::into_inner)
+        self.taken.lock()
     }
 }
 

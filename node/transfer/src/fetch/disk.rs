@@ -6,10 +6,11 @@
 
 use std::{
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
+    sync::{Arc, OnceLock},
     time::Duration,
 };
 
+use parking_lot::{Mutex, MutexGuard};
 use shoal_store::disks::{Calls, Disk, Disks, NoAnswer, SLOW_AFTER, Touch};
 use tokio_util::sync::CancellationToken;
 
@@ -76,6 +77,6 @@ impl DiskWatch {
     }
 
     fn waiting(&self) -> MutexGuard<'_, Option<PathBuf>> {
-        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+        self.waiting.lock()
     }
 }

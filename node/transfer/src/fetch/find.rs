@@ -16,7 +16,7 @@ use tokio::{
 };
 
 use super::{
-    FetchError, Inner,
+    FetchError, FetcherInner,
     answer::Answer,
     contacts,
     discovery::{self, Candidate, Discovery, Found},
@@ -72,7 +72,7 @@ impl FoundProvider {
     }
 }
 
-impl Inner {
+impl FetcherInner {
     /// Asks everybody whom the link and the DHT name, side by side. Once a provider has answered,
     /// the others have a moment to do so, too.
     ///

@@ -11,11 +11,11 @@ use tokio_util::{
 };
 
 use super::{
-    Inner,
+    FetcherInner,
     contacts::Contacts,
     discovery::{self, Discovery},
     heard::Heard,
-    journal::Journal,
+    journal::LandingJournal,
     progress::Progress,
     span,
     supply::{NODES_ASKED_MAX, Supply},
@@ -50,14 +50,14 @@ pub(super) struct Halves {
     pub(super) supply: Supply,
 }
 
-impl Inner {
+impl FetcherInner {
     /// Makes both halves for what is sought, and starts to look for providers.
     pub(super) fn halves(
         &self,
         sought: &Sought<'_>,
         progress: &Arc<Progress>,
         tasks: &TaskTracker,
-        journal: Option<Arc<Journal>>,
+        journal: Option<Arc<LandingJournal>>,
     ) -> Halves {
         let Sought {
             link,

@@ -19,14 +19,14 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use self::finish::Landed;
 use super::{
-    FetchError, FetchRequest, Fetched, Inner,
+    FetchError, FetchRequest, Fetched, FetcherInner,
     halves::{Halves, Sought},
     heard::Heard,
-    journal::Journal,
+    journal::LandingJournal,
     only::Chosen,
     place::{Destination, MissingFolders},
     progress::{Phase, Progress},
-    record::Place,
+    record::LandingPlace,
     span,
     supply::{Fed, Resume},
     transfer::Sink,
@@ -36,7 +36,7 @@ use crate::limits::Pace;
 
 /// One fetch on its way.
 pub(super) struct Job {
-    pub(super) inner: Arc<Inner>,
+    pub(super) inner: Arc<FetcherInner>,
     /// The number of its transfer.
     pub(super) id: u64,
     pub(super) request: FetchRequest,
@@ -54,11 +54,11 @@ pub(super) struct Begun {
     pub(super) destination: Destination,
     pub(super) record: ShareRecord,
     pub(super) resume: Resume,
-    pub(super) journal: Arc<Journal>,
+    pub(super) journal: Arc<LandingJournal>,
 }
 
 impl Job {
-    pub(super) fn new(inner: Arc<Inner>, run: Started) -> Self {
+    pub(super) fn new(inner: Arc<FetcherInner>, run: Started) -> Self {
         let (started, tasks) = (Instant::now(), TaskTracker::new());
         let heard = Arc::new(inner.heard(&run.request.link));
         Self {
@@ -237,7 +237,7 @@ impl Job {
             trusted: !record.is_suspect(BootId::current()),
             resumed,
         };
-        let journal = Arc::new(Journal::new(self.store().clone(), record.id));
+        let journal = Arc::new(LandingJournal::new(self.store().clone(), record.id));
         Ok(Begin::Go(Box::new(Begun {
             destination,
             record,
@@ -250,7 +250,7 @@ impl Job {
     /// the same content and place, which ends with that.
     fn earlier(&self, destination: &Destination) -> Result<Option<ShareRecord>, FetchError> {
         let transfers = &self.inner.transfers;
-        let is_here = |place: &Place| place.destination == *destination;
+        let is_here = |place: &LandingPlace| place.destination == *destination;
         let place = match transfers.place(self.id) {
             Some(place) => Some(place),
             None => transfers.inherit(self.id, is_here)?,
@@ -292,7 +292,7 @@ impl Job {
             written: None,
         };
         // First, so that no share is left that no transfer knows.
-        let place = Place {
+        let place = LandingPlace {
             destination: destination.clone(),
             part,
             share: id,

@@ -4,11 +4,9 @@
 //! store holds after a crash is true. At most [`JOURNAL_BYTES_MAX`] of landed payload is not yet in
 //! it. What is in it can be served: the journal knows which leaves of the root that is.
 
-use std::{
-    ops::Range,
-    sync::{Mutex, PoisonError},
-};
+use std::ops::Range;
 
+use parking_lot::Mutex;
 use shoal_protocol::{
     address::Digest,
     exchange::{LeafRanges, LeafSet},
@@ -22,7 +20,7 @@ const JOURNAL_BYTES_MAX: u64 = 4 * 1024 * 1024;
 const JOURNAL_ROWS_MAX: usize = 2048;
 
 /// The rows of one share in the making.
-pub(super) struct Journal {
+pub(super) struct LandingJournal {
     store: Store,
     share: ShareId,
     pending: Mutex<Pending>,
@@ -38,7 +36,7 @@ struct Pending {
     leaves: Vec<u64>,
 }
 
-impl Journal {
+impl LandingJournal {
     pub(super) fn new(store: Store, share: ShareId) -> Self {
         let pending = Mutex::new(Pending {
             batch: store.batch(),
@@ -99,7 +97,7 @@ impl Journal {
 
     /// Leaves whose rows an earlier run has written.
     pub(super) fn are_written(&self, leaves: Range<u64>) {
-        let mut written = self.written.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut written = self.written.lock();
         for leaf in leaves {
             written.insert(leaf);
         }
@@ -109,7 +107,7 @@ impl Journal {
     /// The leaves that can be served, after writing what is held back. Blocking.
     pub(super) fn servable(&self) -> Result<LeafRanges, StoreError> {
         self.write()?;
-        let written = self.written.lock().unwrap_or_else(PoisonError::into_inner);
+        let written = self.written.lock();
         Ok(written.ranges())
     }
 
@@ -126,7 +124,7 @@ impl Journal {
     /// Hands everything held back to the store. Survives a crash of the process from then on; the
     /// flush to disk belongs to the commit of the share.
     pub(super) fn write(&self) -> Result<(), StoreError> {
-        self.write_pending(&mut self.pending.lock().unwrap_or_else(PoisonError::into_inner))
+        self.write_pending(&mut self.pending.lock())
     }
 
     fn add(
@@ -134,7 +132,7 @@ impl Journal {
         bytes: u64,
         put: impl FnOnce(&mut Pending) -> Result<(), StoreError>,
     ) -> Result<(), StoreError> {
-        let mut pending = self.pending.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut pending = self.pending.lock();
         put(&mut pending)?;
         pending.rows += 1;
         pending.bytes += bytes;
@@ -148,7 +146,7 @@ impl Journal {
         // What cannot be written stays pending, its leaves with it: no leaf is offered without its row.
         pending.batch.commit_or_keep()?;
         (pending.rows, pending.bytes) = (0, 0);
-        let mut written = self.written.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut written = self.written.lock();
         for leaf in pending.leaves.drain(..) {
             written.insert(leaf);
         }
@@ -170,7 +168,7 @@ mod tests {
         let store = Store::open(home.path()).unwrap();
         let share = store.new_share_id().unwrap();
         let file = store.new_file_ids(1).unwrap().next().unwrap();
-        let journal = Journal::new(store.clone(), share);
+        let journal = LandingJournal::new(store.clone(), share);
         let land = |leaf: u64| {
             let digest = Digest::of(HashFn::Blake3, &leaf.to_be_bytes());
             journal.chunk(file, (leaf * 8, &digest, 8), Some(leaf), None)

@@ -12,15 +12,16 @@ use std::{
     os::unix::fs::FileExt as _,
     path::Path,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc,
         atomic::{AtomicU64, Ordering::Relaxed},
     },
 };
 
+use parking_lot::{Mutex, MutexGuard};
 use shoal_protocol::{address::Digest, unixfs::DagError};
 use shoal_store::{FileId, FileRow, FileStat, FileState, StoreError};
 
-use super::{FetchError, journal::Journal, place::Part, progress::Progress};
+use super::{FetchError, journal::LandingJournal, place::Part, progress::Progress};
 
 /// Files kept open between two chunks; beyond it they are reopened.
 const OPEN_FILES_MAX: usize = 128;
@@ -89,7 +90,7 @@ impl LandError {
 /// The writing side of one transfer.
 pub(super) struct Landing {
     part: Part,
-    journal: Arc<Journal>,
+    journal: Arc<LandingJournal>,
     progress: Arc<Progress>,
     handles: Mutex<HashMap<FileId, Arc<File>>>,
     /// Bytes of the files of one leaf that are in place: nothing but the leaf itself says how long
@@ -98,7 +99,7 @@ pub(super) struct Landing {
 }
 
 impl Landing {
-    pub(super) fn new(part: Part, journal: Arc<Journal>, progress: Arc<Progress>) -> Self {
+    pub(super) fn new(part: Part, journal: Arc<LandingJournal>, progress: Arc<Progress>) -> Self {
         Self {
             part,
             journal,
@@ -260,5 +261,5 @@ impl Landing {
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+    mutex.lock()
 }

@@ -18,7 +18,7 @@ use tokio::{
     task::{Id, JoinSet},
 };
 
-use super::{FetchRequest, Inner, waiting::Schedule};
+use super::{FetchRequest, FetcherInner, waiting::Schedule};
 
 /// Looks at a time. Each asks up to 16 peers side by side, as a `find` does.
 pub(super) const LOOKS_MAX: usize = 4;
@@ -58,7 +58,7 @@ impl Resting {
     }
 }
 
-impl Inner {
+impl FetcherInner {
     /// Looks for the transfers that rest, again and again, until the node ends.
     pub(super) async fn look_for_resting(self: Arc<Self>) {
         let shutdown = self.shutdown.clone();
@@ -75,7 +75,7 @@ impl Inner {
 }
 
 struct Looking<'a> {
-    inner: &'a Arc<Inner>,
+    inner: &'a Arc<FetcherInner>,
     schedule: Schedule,
     resting: Vec<Resting>,
     looks: JoinSet<bool>,
@@ -85,7 +85,7 @@ struct Looking<'a> {
 }
 
 impl<'a> Looking<'a> {
-    fn new(inner: &'a Arc<Inner>) -> Self {
+    fn new(inner: &'a Arc<FetcherInner>) -> Self {
         Self {
             inner,
             schedule: Schedule::default(),

@@ -7,6 +7,9 @@
 //! Which transfers there are, and what state each is in, is `transfers`'s: asking for the same
 //! root at the same destination again attaches to the running transfer, or goes on with the one
 //! that rests.
+//!
+//! Its futures are boxed: so they are compiled in this package, and not anew in each that awaits
+//! them.
 
 mod answer;
 mod assembly;
@@ -23,6 +26,7 @@ mod heard;
 mod job;
 mod journal;
 mod landing;
+mod listing;
 mod look;
 mod names;
 mod offer;
@@ -51,10 +55,11 @@ use std::{
     time::Duration,
 };
 
+use futures::future::BoxFuture;
 use libp2p::{Multiaddr, PeerId};
 use shoal_ground::{metrics::Numbers, units::Rate};
 use shoal_net::Net;
-use shoal_protocol::{address::Cid, link::Link, name::SafeName, walk::Tree};
+use shoal_protocol::{address::Cid, link::Link, name::SafeName};
 use shoal_store::{Library, ShareId, Store, StoreError};
 use tokio::sync::watch;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -68,28 +73,23 @@ pub use self::{
     only::Only,
     pause::Pause,
     progress::{Estimate, Phase, Snapshot, Totals},
-    stream::{StreamRequest, Streamed},
+    stream::{Report, StreamRequest, Streamed},
     transfers::{ControlError, FetchEvent, TransferInfo, TransferState, Transfers},
     verdict::Deadlines,
 };
 use self::{
     buffers::Buffers,
     claims::Claims,
-    halves::{Halves, Sought},
     job::Job,
     landing::Landing,
     progress::MEASURE_INTERVAL,
-    record::Place,
+    record::LandingPlace,
     reputation::Reputation,
     stream::Streams,
-    transfer::Sink,
-    transfers::{Started, Told},
+    transfers::{Started, Stopping},
     unflushed::Unflushed,
 };
-use crate::{
-    limits::{Limits, Pace},
-    swarm::Swarms,
-};
+use crate::{limits::Limiter, swarm::Swarms};
 
 /// How often one who waits for the end of a transfer looks whether its disk answers.
 const STUCK_POLL: Duration = Duration::from_millis(100);
@@ -156,14 +156,14 @@ pub type Outcome = Result<Fetched, Arc<FetchError>>;
 /// Runs all transfers.
 #[derive(Clone)]
 pub struct Fetcher {
-    inner: Arc<Inner>,
+    inner: Arc<FetcherInner>,
 }
 
-struct Inner {
+struct FetcherInner {
     store: Store,
     library: Library,
     net: Net,
-    limits: Limits,
+    limits: Limiter,
     swarms: Arc<Swarms>,
     buffers: Buffers,
     streams: Streams,
@@ -217,7 +217,7 @@ pub struct Deps {
     /// The network.
     pub net: Net,
     /// The budgets of the line.
-    pub limits: Limits,
+    pub limits: Limiter,
     /// What serving knows of the same roots.
     pub swarms: Arc<Swarms>,
     /// The transfers that an earlier run left.
@@ -231,7 +231,7 @@ pub struct Deps {
 impl Fetcher {
     /// A fetcher that runs nothing yet, but takes away what earlier processes began to.
     pub fn new(deps: Deps) -> Self {
-        let inner = Arc::new(Inner {
+        let inner = Arc::new(FetcherInner {
             store: deps.store,
             library: deps.library,
             net: deps.net,
@@ -273,7 +273,11 @@ impl Fetcher {
     /// # Errors
     /// [`FetchError::Busy`] when too many are unfinished, and [`FetchError::Cancelled`] when this
     /// node shuts down.
-    pub async fn fetch(&self, request: FetchRequest) -> Result<Attached, FetchError> {
+    pub fn fetch(&self, request: FetchRequest) -> BoxFuture<'_, Result<Attached, FetchError>> {
+        Box::pin(self.open(request))
+    }
+
+    async fn open(&self, request: FetchRequest) -> Result<Attached, FetchError> {
         let ticket = self.inner.transfers.open(request)?;
         let attached = Attached::new(Arc::clone(&self.inner), ticket);
         if let Err(error) = self.inner.record().await {
@@ -296,7 +300,7 @@ impl Fetcher {
     pub async fn pause(&self, target: &str) -> Result<TransferInfo, ControlError> {
         let transfers = &self.inner.transfers;
         let id = transfers.resolve(target)?;
-        if let Told::Ending(outcome) = transfers.pause(id)?
+        if let Stopping::Ending(outcome) = transfers.pause(id)?
             && let Some(Ok(_)) = self.ended_or_stuck(id, outcome).await?
         {
             return Err(ControlError::Done(id));
@@ -341,8 +345,8 @@ impl Fetcher {
             let told = transfers.remove(id)?;
             self.inner.record().await?;
             let outcome = match told {
-                Told::Now => return Ok(info),
-                Told::Remove(place) => {
+                Stopping::Now => return Ok(info),
+                Stopping::Remove(place) => {
                     let inner = Arc::clone(&self.inner);
                     let removing = self
                         .inner
@@ -352,7 +356,7 @@ impl Fetcher {
                     let failed = |error| ControlError::Removal(Arc::new(error));
                     return removed.map(|()| info).map_err(failed);
                 }
-                Told::Ending(outcome) => outcome,
+                Stopping::Ending(outcome) => outcome,
             };
             match self.ended_or_stuck(id, outcome).await? {
                 Some(Ok(_)) => return Err(ControlError::Done(id)),
@@ -390,60 +394,22 @@ impl Fetcher {
         info.ok_or_else(|| ControlError::Unknown(id.to_string()))
     }
 
-    /// Reads the tree behind a link, without the bytes of its files.
-    ///
-    /// # Errors
-    /// Like a fetch. Dropping the future ends the listing.
-    pub async fn list(
-        &self,
-        link: Link,
-        peers: &[Multiaddr],
-        timeout: Duration,
-    ) -> Result<(Cid, Tree), FetchError> {
-        let (progress, tasks) = (Arc::default(), &self.inner.tasks);
-        let Halves {
-            mut transfer,
-            supply,
-        } = {
-            let sought = Sought {
-                link: &link,
-                peers,
-                // A tree is small beside what it names: it is listed soon, or not at all.
-                deadlines: Deadlines {
-                    timeout,
-                    patience: timeout,
-                },
-                pace: &Pace::default(),
-                is_whole: false,
-                heard: &Arc::new(self.inner.heard(&link)),
-            };
-            self.inner.halves(&sought, &progress, tasks, None)
-        };
-        let listing = tasks.spawn_blocking(move || supply.list(&link, false));
-        let sink = Sink {
-            journal: None,
-            landing: None,
-        };
-        let listed = transfer.drive(&sink, listing);
-        let shutdown = &self.inner.shutdown;
-        let listed = shutdown.run_until_cancelled(listed).await;
-        listed.unwrap_or(Err(FetchError::Cancelled))
-    }
-
     /// Looks for providers of a link's root.
     ///
     /// # Errors
     /// [`FetchError::NotFound`] when nobody provides it within `timeout`, and
     /// [`FetchError::Denied`] at once when all who could be asked say that they do not.
-    pub async fn find(
-        &self,
-        link: &Link,
+    pub fn find<'a>(
+        &'a self,
+        link: &'a Link,
         timeout: Duration,
-        on_answer: &(dyn Fn(&[FoundProvider]) + Sync),
-    ) -> Result<Vec<FoundProvider>, FetchError> {
-        let found = Box::pin(self.inner.find(link, timeout, on_answer));
-        let found = self.inner.shutdown.run_until_cancelled(found).await;
-        found.unwrap_or(Err(FetchError::Cancelled))
+        on_answer: &'a (dyn Fn(&[FoundProvider]) + Sync),
+    ) -> BoxFuture<'a, Result<Vec<FoundProvider>, FetchError>> {
+        Box::pin(async move {
+            let found = self.inner.find(link, timeout, on_answer);
+            let found = self.inner.shutdown.run_until_cancelled(found).await;
+            found.unwrap_or(Err(FetchError::Cancelled))
+        })
     }
 
     /// Chunk payload that was verified since the process started.
@@ -476,7 +442,7 @@ impl Fetcher {
     }
 }
 
-impl Inner {
+impl FetcherInner {
     /// Writes the rows of transfers that have changed, on a thread that may block.
     async fn record(self: &Arc<Self>) -> Result<(), StoreError> {
         let inner = Arc::clone(self);
@@ -542,7 +508,7 @@ impl Inner {
     }
 
     /// Takes away what a transfer left that is nobody's any more. Blocking.
-    fn remove(&self, id: u64, place: Option<Place>) -> Result<(), FetchError> {
+    fn remove(&self, id: u64, place: Option<LandingPlace>) -> Result<(), FetchError> {
         let taken = self.take_away(place);
         self.transfers.removed(id, &taken);
         taken

@@ -14,9 +14,10 @@ use std::{
     io,
     os::fd::{AsFd, OwnedFd},
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, PoisonError},
+    sync::Arc,
 };
 
+use parking_lot::{Mutex, MutexGuard};
 use rustix::{
     fs::{AtFlags, CWD, FallocateFlags, FileType, Mode, OFlags, RenameFlags},
     io::Errno,
@@ -346,10 +347,8 @@ impl Part {
         ))
     }
 
-    fn lock_directories(&self) -> std::sync::MutexGuard<'_, HashMap<PathBuf, Arc<OwnedFd>>> {
-        self.directories
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
+    fn lock_directories(&self) -> MutexGuard<'_, HashMap<PathBuf, Arc<OwnedFd>>> {
+        self.directories.lock()
     }
 }
 

@@ -4,13 +4,11 @@
 //! events print the same [`Snapshot`] and [`Estimate`].
 
 use std::{
-    sync::{
-        Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering::Relaxed},
-    },
+    sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering::Relaxed},
     time::{Duration, Instant},
 };
 
+use parking_lot::{Mutex, MutexGuard};
 use shoal_ground::meter::{Meter, time_for};
 
 use super::disk::DiskWatch;
@@ -201,7 +199,7 @@ impl Progress {
     }
 
     fn measured(&self) -> MutexGuard<'_, Measured> {
-        self.measured.lock().unwrap_or_else(PoisonError::into_inner)
+        self.measured.lock()
     }
 }
 

@@ -43,7 +43,7 @@ pub(super) struct TransferRecord {
     pub(super) request: StoredRequest,
     pub(super) created_ms: u64,
     pub(super) fate: Fate,
-    pub(super) place: Option<Place>,
+    pub(super) place: Option<LandingPlace>,
     pub(super) reached: Reached,
     /// The patterns of what is fetched; none for everything.
     pub(super) only: Vec<String>,
@@ -82,7 +82,7 @@ pub(super) enum Fate {
 
 /// Where a transfer lands, once that is decided.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Place {
+pub(super) struct LandingPlace {
     pub(super) destination: Destination,
     /// The name of the hidden part, beside the destination.
     pub(super) part: OsString,
@@ -331,7 +331,7 @@ mod tests {
         let rows = (1..=300).map(|id| (id, Some(record()))).collect();
         records.write(&rows, Some(301)).unwrap();
         let placed = TransferRecord {
-            place: Some(Place {
+            place: Some(LandingPlace {
                 destination: Destination {
                     parent: "/x".into(),
                     name: "y".into(),

@@ -5,14 +5,12 @@
 
 use std::{
     collections::{HashMap, HashSet},
-    sync::{
-        Mutex, PoisonError,
-        atomic::{AtomicU64, Ordering::Relaxed},
-    },
+    sync::atomic::{AtomicU64, Ordering::Relaxed},
     time::Duration,
 };
 
 use libp2p::PeerId;
+use parking_lot::Mutex;
 use shoal_ground::metrics::Numbers;
 use shoal_protocol::address::Cid;
 
@@ -34,10 +32,7 @@ pub(crate) struct Reputation {
 impl Reputation {
     /// Notes a bad chunk; true when the peer is to be banned.
     pub(crate) fn bad_chunk(&self, peer: PeerId, root: &Cid) -> bool {
-        let mut peers = self
-            .bad_roots
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
+        let mut peers = self.bad_roots.lock();
         if peers.len() >= PEERS_REMEMBERED_MAX && !peers.contains_key(&peer) {
             peers.clear();
         }
@@ -67,10 +62,7 @@ impl Reputation {
 
     /// Whether the peer served bad bytes for this root before.
     pub(crate) fn is_out(&self, peer: &PeerId, root: &Cid) -> bool {
-        let peers = self
-            .bad_roots
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
+        let peers = self.bad_roots.lock();
         peers.get(peer).is_some_and(|roots| roots.contains(root))
     }
 }

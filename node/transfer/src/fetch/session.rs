@@ -14,10 +14,10 @@ use std::{
     fmt,
     future::poll_fn,
     num::NonZeroU32,
-    sync::{Mutex, PoisonError},
     time::{Duration, Instant},
 };
 
+use parking_lot::Mutex;
 use shoal_ground::deadline::within;
 use shoal_net::ExchangeStream;
 use shoal_protocol::{
@@ -44,7 +44,7 @@ use super::{
     buffers::Buffers,
     span,
 };
-use crate::limits::{Class, Limits};
+use crate::limits::{Class, Limiter};
 
 /// Bytes read from the muxer at a time; payloads larger than this bypass the buffer.
 const READ_BUFFER_BYTES: usize = 16 * 1024;
@@ -84,7 +84,7 @@ pub(super) struct Received {
 }
 
 /// What a session tells its transfer, and which session it was.
-pub(super) type Told = (Source, SessionEvent);
+pub(super) type SourceEvent = (Source, SessionEvent);
 
 /// Which session tells something: a provider may have had others before.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -152,8 +152,8 @@ impl Session {
         stream: ExchangeStream,
         root: Cid,
         buffers: Buffers,
-        limits: Limits,
-        events: mpsc::Sender<Told>,
+        limits: Limiter,
+        events: mpsc::Sender<SourceEvent>,
         tasks: &TaskTracker,
     ) -> Self {
         let (commands, inbox) = mpsc::channel(COMMANDS_QUEUED_MAX);
@@ -242,8 +242,8 @@ impl Asked {
 struct Worker {
     source: Source,
     buffers: Buffers,
-    limits: Limits,
-    events: mpsc::Sender<Told>,
+    limits: Limiter,
+    events: mpsc::Sender<SourceEvent>,
     asked: Mutex<Asked>,
 }
 
@@ -325,7 +325,7 @@ impl Worker {
     }
 
     fn requests(&self, command: Command) -> Vec<Request> {
-        let mut asked = self.asked.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut asked = self.asked.lock();
         match command {
             Command::Want(asks) => {
                 let (rests, wholes): (Vec<Ask>, Vec<Ask>) =
@@ -348,7 +348,7 @@ impl Worker {
 
     /// Takes back everything that is not answered, so that a slow line is not kept busy with it.
     fn outstanding(&self) -> Option<Request> {
-        let asked = self.asked.lock().unwrap_or_else(PoisonError::into_inner);
+        let asked = self.asked.lock();
         // Those before the number wrapped are answered, or as good as that.
         let id = asked.by_id.keys().copied().min()?;
         let count = asked.next_id.checked_sub(id).filter(|count| *count > 0)?;
@@ -500,7 +500,7 @@ impl Worker {
     }
 
     fn take(&self, id: u32) -> Result<Ask, SessionEnd> {
-        let mut asked = self.asked.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut asked = self.asked.lock();
         asked
             .by_id
             .remove(&id)

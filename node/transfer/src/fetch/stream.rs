@@ -7,17 +7,19 @@
 
 use std::{
     collections::{HashMap, VecDeque, hash_map::Entry},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
+use futures::future::BoxFuture;
 use libp2p::{Multiaddr, PeerId};
+use parking_lot::{Mutex, MutexGuard};
 use shoal_ground::budgets::STREAMS_MAX;
 use shoal_protocol::{
     address::{CHUNK_BYTES, Cid, Codec, Digest},
     link::Link,
     unixfs::{DagError, Node, parse_node},
-    walk::{FileWalk, Step},
+    walk::{FileStep, FileWalk},
 };
 use tokio::sync::mpsc;
 
@@ -73,6 +75,9 @@ pub struct Streamed {
     pub from: Vec<(PeerId, u64)>,
 }
 
+/// Hears how far a stream is, and how fast.
+pub type Report<'a> = dyn Fn(Snapshot, Estimate) + Send + Sync + 'a;
+
 impl Fetcher {
     /// Hands the bytes of the file that a link leads to on to `out`, and how far it is to `report`
     /// now and then, with how fast.
@@ -80,11 +85,20 @@ impl Fetcher {
     /// # Errors
     /// Like a fetch; [`FetchError::NotAFile`] for a folder, [`FetchError::Streams`] when too many
     /// run. Bytes that were handed on before are right. Dropping the future ends it.
-    pub async fn stream(
+    pub fn stream<'a>(
+        &'a self,
+        request: &'a StreamRequest,
+        out: mpsc::Sender<Vec<u8>>,
+        report: &'a Report<'a>,
+    ) -> BoxFuture<'a, Result<Streamed, FetchError>> {
+        Box::pin(self.stream_to(request, out, report))
+    }
+
+    async fn stream_to(
         &self,
         request: &StreamRequest,
         out: mpsc::Sender<Vec<u8>>,
-        report: impl Fn(Snapshot, Estimate),
+        report: &Report<'_>,
     ) -> Result<Streamed, FetchError> {
         let StreamRequest {
             link,
@@ -122,7 +136,7 @@ impl Fetcher {
         let (cid, size) = {
             let driven = transfer.drive(&sink, streaming);
             let driven = inner.shutdown.run_until_cancelled(driven);
-            let driven = reporting(driven, progress, &report).await;
+            let driven = reporting(driven, progress, report).await;
             driven.unwrap_or(Err(FetchError::Cancelled))?
         };
         let done = progress.snapshot();
@@ -180,7 +194,7 @@ impl Streams {
     }
 
     fn lock(&self) -> MutexGuard<'_, Table> {
-        self.table.lock().unwrap_or_else(PoisonError::into_inner)
+        self.table.lock()
     }
 }
 
@@ -198,7 +212,7 @@ impl Drop for Running<'_> {
 async fn reporting<T>(
     work: impl Future<Output = T>,
     progress: &Progress,
-    report: &impl Fn(Snapshot, Estimate),
+    report: &Report<'_>,
 ) -> T {
     let mut ticks = tokio::time::interval(MEASURE_INTERVAL);
     let mut work = std::pin::pin!(work);
@@ -236,7 +250,7 @@ impl Supply {
                 Node::Directory { .. } | Node::Shard { .. } => return Err(FetchError::NotAFile),
                 Node::Symlink { .. } => return Err(FetchError::BareSymlink),
             }
-            if let Step::Need(cid) = walk.step()? {
+            if let FileStep::Need(cid) = walk.step()? {
                 walk.feed(&cid, &bytes)?;
             }
             self.progress.phase(Phase::Fetching);
@@ -318,22 +332,22 @@ impl Window<'_> {
     /// Goes one step further in the file.
     fn advance(&mut self) -> Result<(), FetchError> {
         match self.walk.step()? {
-            Step::Need(cid) => {
+            FileStep::Need(cid) => {
                 let bytes = self.node(&cid)?;
                 self.walk.feed(&cid, &bytes)?;
             }
-            Step::Leaf { len, cid, .. } => {
+            FileStep::Leaf { len, cid, .. } => {
                 if let Some(digest) = cid.digest() {
                     self.ask(digest, len)?;
                     self.held_bytes += assumed(len);
                     self.turns.push_back(Turn::Leaf(digest, len));
                 }
             }
-            Step::Inline { data, .. } => {
+            FileStep::Inline { data, .. } => {
                 self.supply.progress.local(data.len() as u64);
                 self.turns.push_back(Turn::Here(data));
             }
-            Step::Done { .. } => self.walked = true,
+            FileStep::Done { .. } => self.walked = true,
         }
         Ok(())
     }

@@ -25,7 +25,7 @@ use tokio::sync::mpsc;
 use self::feeder::Feeder;
 use super::{
     FetchError,
-    journal::Journal,
+    journal::LandingJournal,
     landing::{Landing, Target},
     names::Renamed,
     progress::Progress,
@@ -74,7 +74,7 @@ pub(super) struct Supply {
     pub(super) library: Library,
     pub(super) progress: Arc<Progress>,
     /// Keeps what is found for the share in the making; a listing makes none.
-    pub(super) journal: Option<Arc<Journal>>,
+    pub(super) journal: Option<Arc<LandingJournal>>,
     /// Whether all of the root is fetched, and not a part of it.
     pub(super) is_whole: bool,
     pub(super) needs: mpsc::Sender<Need>,

@@ -6,7 +6,7 @@
 //!
 //! | key               | value                                |
 //! | ----------------- | ------------------------------------ |
-//! | `u`, number 8 BE  | a version byte and a [`Place`]        |
+//! | `u`, number 8 BE  | a version byte and a [`LandingPlace`]        |
 //!
 //! They lie in the table of transfers, whose numbers they have. Rows of another layout are left
 //! alone.
@@ -16,7 +16,7 @@ use std::{io, time::Duration};
 use shoal_store::disks::Disks;
 use shoal_store::{ShareRecord, ShareState, Store, StoreError, TableName};
 
-use super::record::Place;
+use super::record::LandingPlace;
 
 const VERSION: u8 = 1;
 const PREFIX: u8 = b'u';
@@ -39,7 +39,7 @@ impl<'a> Unflushed<'a> {
     }
 
     /// Notes where a transfer was before it was moved; to be called before it is done.
-    pub(super) fn note(&self, id: u64, place: &Place) -> Result<(), StoreError> {
+    pub(super) fn note(&self, id: u64, place: &LandingPlace) -> Result<(), StoreError> {
         let row = postcard::to_extend(place, vec![VERSION]);
         let row = row.map_err(|error| StoreError::Damaged {
             detail: format!("a place cannot be encoded: {error}"),
@@ -84,7 +84,7 @@ impl<'a> Unflushed<'a> {
     }
 }
 
-impl Place {
+impl LandingPlace {
     /// Gives a part that has its hidden name again the one that it had; where something else has
     /// that by now, the part goes.
     fn move_again(&self) -> io::Result<()> {
@@ -102,7 +102,7 @@ fn key(id: u64) -> Vec<u8> {
     [&[PREFIX][..], &id.to_be_bytes()].concat()
 }
 
-fn read(value: &[u8]) -> Option<Place> {
+fn read(value: &[u8]) -> Option<LandingPlace> {
     let (version, body) = value.split_first()?;
     (*version == VERSION).then(|| postcard::from_bytes(body).ok())?
 }
@@ -123,7 +123,7 @@ mod tests {
     struct Case {
         home: tempfile::TempDir,
         store: Store,
-        place: Place,
+        place: LandingPlace,
     }
 
     impl Case {
@@ -157,7 +157,7 @@ mod tests {
                 batch.put_share(&record).unwrap();
                 batch.commit(false).unwrap();
             }
-            let place = Place {
+            let place = LandingPlace {
                 destination: Destination {
                     parent,
                     name: "x".into(),

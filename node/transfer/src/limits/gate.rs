@@ -8,12 +8,13 @@
 use std::{
     collections::HashMap,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc,
         atomic::{AtomicBool, Ordering::Relaxed},
     },
     time::Duration,
 };
 
+use parking_lot::{Mutex, MutexGuard};
 use shoal_net::{Traffic, Way};
 use tokio::{
     sync::{Notify, oneshot},
@@ -101,7 +102,7 @@ impl Gate {
             (ticket, turn)
         };
         self.wake.notify_one();
-        let _place = Place { gate: self, ticket };
+        let _place = QueuePlace { gate: self, ticket };
         // The sender goes with the gate only, and then there is no limit any more.
         turn.await.unwrap_or(bytes)
     }
@@ -128,17 +129,17 @@ impl Gate {
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock()
     }
 }
 
 /// A place in a gate's queue, given up when dropped.
-struct Place<'a> {
+struct QueuePlace<'a> {
     gate: &'a Gate,
     ticket: Ticket,
 }
 
-impl Drop for Place<'_> {
+impl Drop for QueuePlace<'_> {
     fn drop(&mut self) {
         let mut state = self.gate.lock();
         state.bucket.withdraw(self.ticket);

@@ -9,7 +9,7 @@
 //! (`kept`); else a flag of this start; else the schedule; else the configuration. Used up, the
 //! month's budget ends serving and fetching with `Spent`; the rest goes on.
 //!
-//! `Limits` is cheap to clone. Two tasks work for it until shutdown: one lets through whose turn it
+//! `Limiter` is cheap to clone. Two tasks work for it until shutdown: one lets through whose turn it
 //! is, the other keeps the books; `kill -9` loses half a minute of them.
 
 mod books;
@@ -22,13 +22,14 @@ mod pace;
 
 use std::{
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc,
         atomic::{AtomicU64, Ordering::Relaxed},
     },
     time::Duration,
 };
 
 use jiff::{Timestamp, Zoned};
+use parking_lot::{Mutex, MutexGuard};
 use shoal_ground::units::{Rate, Size};
 use shoal_net::{Traffic, Way};
 use shoal_store::StoreError;
@@ -94,13 +95,13 @@ pub struct Changes {
 
 /// The budgets of a node. Cheap to clone.
 #[derive(Clone)]
-pub struct Limits {
-    inner: Arc<Inner>,
+pub struct Limiter {
+    inner: Arc<LimiterInner>,
     /// What the one transfer may receive that this is for.
     pace: Pace,
 }
 
-struct Inner {
+struct LimiterInner {
     up: Arc<Gate>,
     down: Arc<Gate>,
     traffic: Traffic,
@@ -115,13 +116,13 @@ struct Inner {
     wake: Arc<Notify>,
 }
 
-impl Limits {
+impl Limiter {
     /// Takes the limits up where the last run left them.
     pub fn new(config: LimitsConfig, kept: Kept, traffic: Traffic) -> Self {
         let now = Zoned::now();
         let wake = Arc::<Notify>::default();
         let gate = |way| Arc::new(Gate::new(traffic.clone(), way, Arc::clone(&wake)));
-        let inner = Inner {
+        let inner = LimiterInner {
             up: gate(Way::Up),
             down: gate(Way::Down),
             month_ends_at: AtomicU64::new(u64::MAX),
@@ -172,7 +173,7 @@ impl Limits {
     }
 
     /// Waits until some of `bytes` may be received, and says how many. What came of it is told with
-    /// [`Limits::received`].
+    /// [`Limiter::received`].
     ///
     /// # Errors
     /// [`Spent`] when the month's budget is used up.
@@ -299,9 +300,6 @@ impl Limits {
     }
 
     fn lock(&self) -> MutexGuard<'_, Books> {
-        self.inner
-            .books
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
+        self.inner.books.lock()
     }
 }

@@ -8,13 +8,14 @@
 use std::{
     collections::HashMap,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc,
         atomic::{AtomicU64, Ordering::Relaxed},
     },
     time::Duration,
 };
 
 use libp2p::PeerId;
+use parking_lot::{Mutex, MutexGuard};
 use shoal_ground::metrics::Numbers;
 use shoal_protocol::address::CHUNK_BYTES;
 use tokio::sync::Notify;
@@ -132,7 +133,7 @@ impl Budget {
     }
 
     fn lock(&self) -> MutexGuard<'_, Books> {
-        self.books.lock().unwrap_or_else(PoisonError::into_inner)
+        self.books.lock()
     }
 }
 

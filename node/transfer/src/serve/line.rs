@@ -9,13 +9,14 @@
 use std::{
     collections::HashMap,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc,
         atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
     },
     time::Duration,
 };
 
 use libp2p::PeerId;
+use parking_lot::{Mutex, MutexGuard};
 use shoal_ground::metrics::Numbers;
 use shoal_protocol::{
     address::Digest,
@@ -26,7 +27,7 @@ use tokio::{
     time::Instant,
 };
 
-use crate::limits::Limits;
+use crate::limits::Limiter;
 
 /// Bytes per second below which a line is slow: a chunk takes half a second or more. On a faster
 /// one, what turns save is less than a swarm needs to find out who has what.
@@ -48,7 +49,7 @@ pub(super) struct Line {
 }
 
 struct Shared {
-    limits: Limits,
+    limits: Limiter,
     started: Instant,
     /// As it was measured.
     is_slow: AtomicBool,
@@ -71,7 +72,7 @@ struct Window {
 }
 
 /// One stream's place at the line.
-pub(super) struct Place {
+pub(super) struct LinePlace {
     line: Line,
     id: ReaderId,
     /// Whether a block is sent to it under its turn.
@@ -81,7 +82,7 @@ pub(super) struct Place {
 
 impl Line {
     /// A line that counts as slow until it is known better.
-    pub(super) fn new(limits: Limits) -> Self {
+    pub(super) fn new(limits: Limiter) -> Self {
         let now = Instant::now();
         let state = State {
             turns: Turns::new(TurnsConfig::default()),
@@ -105,12 +106,12 @@ impl Line {
     }
 
     /// A place for a new stream to `peer`.
-    pub(super) fn place(&self, peer: &PeerId) -> Place {
+    pub(super) fn place(&self, peer: &PeerId) -> LinePlace {
         let id = ReaderId(self.shared.next_reader.fetch_add(1, Relaxed));
         let mut state = self.lock();
         state.turns.join(id, key(peer), self.now());
         drop(state);
-        Place {
+        LinePlace {
             line: self.clone(),
             id,
             has_turn: AtomicBool::new(false),
@@ -189,14 +190,11 @@ impl Line {
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
-        self.shared
-            .state
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
+        self.shared.state.lock()
     }
 }
 
-impl Place {
+impl LinePlace {
     /// Whether blocks that are not small have to wait for their turn.
     pub(super) fn is_slow(&self) -> bool {
         self.line.is_slow()
@@ -288,7 +286,7 @@ impl Place {
     }
 }
 
-impl Drop for Place {
+impl Drop for LinePlace {
     fn drop(&mut self) {
         let mut state = self.line.lock();
         state.turns.leave(self.id, self.line.now());
@@ -299,7 +297,7 @@ impl Drop for Place {
 
 /// A place in the queue, given up when dropped.
 struct Waiting<'a> {
-    place: &'a Place,
+    place: &'a LinePlace,
 }
 
 impl Waiting<'_> {

@@ -23,11 +23,13 @@ mod worker;
 use std::{
     collections::VecDeque,
     sync::{
-        Arc, Mutex, OnceLock, PoisonError,
+        Arc, OnceLock,
         atomic::{AtomicU64, Ordering::Relaxed},
     },
 };
 
+use futures::future::BoxFuture;
+use parking_lot::Mutex;
 use shoal_ground::{metrics::Numbers, pool::Pool};
 use shoal_net::{ExchangeStream, Net};
 use shoal_protocol::{
@@ -44,7 +46,7 @@ use self::{
     news::Sources,
     slots::{STREAMS_MAX, Slot, Slots},
 };
-use crate::{limits::Limits, swarm::Swarms};
+use crate::{limits::Limiter, swarm::Swarms};
 
 /// Streams beyond these that are told so at a time, each for [`busy::TIMEOUT`] at the most; more
 /// are reset.
@@ -101,7 +103,7 @@ pub struct Withdrawn {
 impl Withdrawn {
     /// Notes that a root was withdrawn; the oldest is forgotten when there are too many.
     pub fn note(&self, root: &Cid) {
-        let mut roots = self.roots.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut roots = self.roots.lock();
         if roots.contains(root) {
             return;
         }
@@ -120,7 +122,7 @@ impl Withdrawn {
             Held::Complete => Availability::Complete,
             Held::Changed => Availability::Gone,
             Held::Landing | Held::Absent => {
-                let roots = self.roots.lock().unwrap_or_else(PoisonError::into_inner);
+                let roots = self.roots.lock();
                 if roots.contains(root) {
                     Availability::Gone
                 } else {
@@ -135,7 +137,7 @@ impl Withdrawn {
 pub struct Server {
     sources: Arc<Sources>,
     stats: Arc<ServeStats>,
-    limits: Limits,
+    limits: Limiter,
     line: Line,
     pool: Pool,
     /// Room for telling peers that there is none.
@@ -152,7 +154,7 @@ impl Server {
         swarms: Arc<Swarms>,
         withdrawn: Arc<Withdrawn>,
         stats: Arc<ServeStats>,
-        limits: Limits,
+        limits: Limiter,
         shutdown: CancellationToken,
     ) -> Self {
         let sources = Sources {
@@ -175,7 +177,12 @@ impl Server {
     }
 
     /// Runs until shutdown or until the network is gone; every worker has ended when it returns.
-    pub async fn run(self, mut incoming: mpsc::Receiver<ExchangeStream>) {
+    pub fn run(self, incoming: mpsc::Receiver<ExchangeStream>) -> BoxFuture<'static, ()> {
+        // Boxed, so that it is compiled here and not where it is awaited.
+        Box::pin(self.accept_all(incoming))
+    }
+
+    async fn accept_all(self, mut incoming: mpsc::Receiver<ExchangeStream>) {
         let server = Arc::new(self);
         loop {
             let stream = tokio::select! {

@@ -8,13 +8,14 @@
 use std::{
     collections::HashMap,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc,
         atomic::{AtomicU64, Ordering::Relaxed},
     },
     time::Duration,
 };
 
 use libp2p::PeerId;
+use parking_lot::{Mutex, MutexGuard};
 use shoal_ground::metrics::Numbers;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -149,10 +150,7 @@ impl Slots {
     }
 
     fn lock(&self) -> MutexGuard<'_, Table> {
-        self.shared
-            .table
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
+        self.shared.table.lock()
     }
 }
 

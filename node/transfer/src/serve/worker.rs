@@ -6,12 +6,10 @@
 //! new of the root. What it does not want any more is left out, and a large block is written in
 //! pieces, so that it ends early when it is cancelled.
 
-use std::{
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use libp2p::PeerId;
+use parking_lot::{Mutex, MutexGuard};
 use shoal_ground::{deadline::within, pool::Pool};
 use shoal_net::ExchangeStream;
 use shoal_protocol::{
@@ -31,7 +29,7 @@ use super::{
     ServeStats, Server, Slot,
     budget::{Account, Appetite},
     busy,
-    line::Place,
+    line::LinePlace,
     news::{News, Sources},
     outgoing::{At, Outgoing},
     parts::{self, Batch, Part},
@@ -39,7 +37,7 @@ use super::{
     queue::{Queue, Want},
     wire::{Ended, Reader, Writer, deadline, encode, read_request, write, write_frames},
 };
-use crate::limits::{Class, Limits};
+use crate::limits::{Class, Limiter};
 
 /// Batches that wait for the writer: one is written, one is ready.
 const ANSWERS_AHEAD: usize = 1;
@@ -71,10 +69,10 @@ const LOOK_AGAIN_PATIENCE: Duration = Duration::from_secs(2);
 pub(super) struct Worker {
     sources: Arc<Sources>,
     stats: Arc<ServeStats>,
-    limits: Limits,
+    limits: Limiter,
     account: Account,
     appetite: Mutex<Appetite>,
-    place: Place,
+    place: LinePlace,
     slot: Slot,
     pool: Pool,
     shutdown: CancellationToken,
@@ -490,15 +488,15 @@ impl Worker {
     }
 
     fn lock_queue(&self) -> MutexGuard<'_, Queue> {
-        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+        self.queue.lock()
     }
 
     fn lock_pieces(&self) -> MutexGuard<'_, Pieces> {
-        self.pieces.lock().unwrap_or_else(PoisonError::into_inner)
+        self.pieces.lock()
     }
 
     fn lock_appetite(&self) -> MutexGuard<'_, Appetite> {
-        self.appetite.lock().unwrap_or_else(PoisonError::into_inner)
+        self.appetite.lock()
     }
 }
 

@@ -73,7 +73,7 @@ impl Holder {
 
 /// What a holder told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Told {
+pub struct ToldHolder {
     /// The peer.
     pub peer: PeerKey,
     /// Whether it has every leaf, as far as this node knows how many there are.
@@ -182,7 +182,7 @@ impl Entry {
         self.parts.iter().flat_map(halves)
     }
 
-    pub(super) fn told(&mut self, told: Told, now: Duration) {
+    pub(super) fn told(&mut self, told: ToldHolder, now: Duration) {
         let flag = |is: bool, flag: u32| if is { flag } else { 0 };
         let holder = Holder {
             peer: told.peer.0,
@@ -215,9 +215,9 @@ impl Entry {
         }
     }
 
-    pub(super) fn holders(&self, now: Duration) -> impl Iterator<Item = Told> {
+    pub(super) fn holders(&self, now: Duration) -> impl Iterator<Item = ToldHolder> {
         let believed = self.holders.iter().filter(move |it| it.is_believed(now));
-        believed.map(|it| Told {
+        believed.map(|it| ToldHolder {
             peer: PeerKey(it.peer),
             is_whole: it.told & WHOLE != 0,
             is_busy: it.told & BUSY != 0,

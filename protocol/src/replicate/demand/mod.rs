@@ -17,7 +17,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use self::entry::Entry;
-pub use self::entry::{PARTS, Told};
+pub use self::entry::{PARTS, ToldHolder};
 use super::asker::{Mark, Salt, mix};
 use super::position::{Key, PeerKey};
 use super::sketch::{Filters, Sketch};
@@ -192,7 +192,7 @@ impl Demand {
         if let Some(entry) = self.enter(key, GUARD, now) {
             let is_whole = entry.shape().is_some_and(|it| leaves >= it.leaves);
             entry.told(
-                Told {
+                ToldHolder {
                     peer,
                     is_whole,
                     is_busy,
@@ -209,7 +209,7 @@ impl Demand {
 
     /// The peers that said they hold some of the root.
     #[must_use]
-    pub fn holders(&self, key: Key, now: Duration) -> Vec<Told> {
+    pub fn holders(&self, key: Key, now: Duration) -> Vec<ToldHolder> {
         self.find(key)
             .map_or_else(Vec::new, |it| it.holders(now).collect())
     }

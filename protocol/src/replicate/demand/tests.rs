@@ -125,7 +125,7 @@ fn holders_are_believed_while_they_are_there_and_ten_minutes_after() {
     demand.set_shape(key(1), shape);
     demand.told(key(1), PEER, 10, false, Duration::ZERO);
     demand.told(key(1), PeerKey(2), 5, true, Duration::ZERO);
-    let told = |peer, is_whole, is_busy| Told {
+    let told = |peer, is_whole, is_busy| ToldHolder {
         peer,
         is_whole,
         is_busy,

@@ -1,24 +1,22 @@
 //! The record of a run while it is written, and what a person sees of it meanwhile.
 
-use std::{
-    sync::{Mutex, MutexGuard, PoisonError},
-    time::Duration,
-};
+use std::time::Duration;
 
-use super::{Live, Told};
+use super::{Live, RunNews};
 use crate::{
     Error,
     run::{
         driver::Counters,
         record::{Change, Fetch, Happening, Lookup, Outcome, Record, Sample},
-        script::{Action, Script, Step},
+        script::{Action, Script, ScriptStep},
     },
 };
+use parking_lot::{Mutex, MutexGuard};
 
 /// The record of a run while it is written.
 pub(super) struct Ledger<'a> {
     script: &'a Script,
-    tell: &'a (dyn Fn(Told<'_>) + Sync),
+    tell: &'a (dyn Fn(RunNews<'_>) + Sync),
     books: Mutex<Books>,
 }
 
@@ -44,9 +42,9 @@ impl<'a> Ledger<'a> {
         script: &'a Script,
         nodes: usize,
         memory_before: Option<u64>,
-        tell: &'a (dyn Fn(Told<'_>) + Sync),
+        tell: &'a (dyn Fn(RunNews<'_>) + Sync),
     ) -> Self {
-        let is_fetch = |step: &&Step| matches!(step.action, Action::Fetch { .. });
+        let is_fetch = |step: &&ScriptStep| matches!(step.action, Action::Fetch { .. });
         let books = Books {
             record: Record {
                 memory_before,
@@ -70,8 +68,7 @@ impl<'a> Ledger<'a> {
 
     /// The record, when nothing is added any more.
     pub(super) fn close(self, elapsed: Duration, cut_off: bool) -> Record {
-        let books = self.books.into_inner();
-        let mut record = books.unwrap_or_else(PoisonError::into_inner).record;
+        let mut record = self.books.into_inner().record;
         record.elapsed = elapsed;
         record.cut_off = cut_off;
         record
@@ -79,7 +76,7 @@ impl<'a> Ledger<'a> {
 
     pub(super) fn happened(
         &self,
-        step: &Step,
+        step: &ScriptStep,
         node: Option<usize>,
         done: Duration,
         error: Option<Error>,
@@ -91,7 +88,7 @@ impl<'a> Ledger<'a> {
             node,
             error: error.map(|error| error.to_string()),
         };
-        (self.tell)(Told::Happened(&happening));
+        (self.tell)(RunNews::Happened(&happening));
         self.books().record.happenings.push(happening);
     }
 
@@ -184,11 +181,11 @@ impl<'a> Ledger<'a> {
             sent,
             memory,
         });
-        (self.tell)(Told::Live(&books.live));
+        (self.tell)(RunNews::Live(&books.live));
     }
 
     fn books(&self) -> MutexGuard<'_, Books> {
         // Every entry is whole when the lock is given back.
-        self.books.lock().unwrap_or_else(PoisonError::into_inner)
+        self.books.lock()
     }
 }

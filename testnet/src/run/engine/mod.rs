@@ -22,7 +22,7 @@ use super::{
     driver::Driver,
     files::Original,
     record::Record,
-    script::{Action, Script, Step},
+    script::{Action, Script, ScriptStep},
 };
 use crate::{Error, scenario::Scenario};
 
@@ -44,7 +44,7 @@ const SAMPLE_EVERY_PER_NODE: Duration = Duration::from_millis(20);
 
 /// Something that a run has to tell while it lasts.
 #[derive(Clone, Debug)]
-pub enum Told<'a> {
+pub enum RunNews<'a> {
     /// What is being done before and after the timeline.
     Phase(&'a str),
     /// Something was done to the network, or could not be done.
@@ -117,7 +117,7 @@ pub(crate) async fn run<D: Driver>(
     scenario: &Scenario,
     script: &Script,
     originals: Vec<Original>,
-    tell: &(dyn Fn(Told<'_>) + Sync),
+    tell: &(dyn Fn(RunNews<'_>) + Sync),
 ) -> Result<Record, Error> {
     let nodes = scenario.members.len();
     let life = Life {
@@ -150,7 +150,7 @@ pub(crate) async fn run<D: Driver>(
     run.sample(honest).await;
     let originals = run.originals;
     let mut record = run.ledger.close(run.start.elapsed(), cut_off);
-    tell(Told::Phase("comparing the copies with the originals"));
+    tell(RunNews::Phase("comparing the copies with the originals"));
     verify::verify(&mut record, &originals).await?;
     Ok(record)
 }
@@ -179,7 +179,7 @@ impl<D: Driver> Run<'_, D> {
         }
     }
 
-    async fn perform(&self, step: &Step) {
+    async fn perform(&self, step: &ScriptStep) {
         match step.action {
             Action::Share { node, item } => self.share(step, node, item).await,
             Action::Fetch { node, item } => self.fetch(node, item).await,
@@ -228,7 +228,7 @@ impl<D: Driver> Run<'_, D> {
         *self.nodes[node].borrow()
     }
 
-    fn happened(&self, step: &Step, node: Option<usize>, error: Option<Error>) {
+    fn happened(&self, step: &ScriptStep, node: Option<usize>, error: Option<Error>) {
         let done = self.start.elapsed();
         self.ledger.happened(step, node, done, error);
     }

@@ -8,12 +8,12 @@ use crate::{
     run::{
         driver::Driver,
         record::{Lookup, Outcome},
-        script::Step,
+        script::ScriptStep,
     },
 };
 
 impl<D: Driver> Run<'_, D> {
-    pub(super) async fn share(&self, step: &Step, node: usize, item: usize) {
+    pub(super) async fn share(&self, step: &ScriptStep, node: usize, item: usize) {
         self.until_up(node).await;
         let shared = self.driver.share(node, &self.originals[item].path).await;
         let (root, error): (Root, _) = match shared {
@@ -97,7 +97,7 @@ impl<D: Driver> Run<'_, D> {
     }
 
     /// What the node does for a run is given up before it is killed, so that its end is no failure.
-    pub(super) async fn kill(&self, step: &Step, node: usize) {
+    pub(super) async fn kill(&self, step: &ScriptStep, node: usize) {
         self.until_up(node).await;
         self.count(node).await;
         self.nodes[node].send_modify(|life| {
@@ -109,7 +109,7 @@ impl<D: Driver> Run<'_, D> {
         self.happened(step, Some(node), killed.err());
     }
 
-    pub(super) async fn restart(&self, step: &Step, node: usize, fresh: bool) {
+    pub(super) async fn restart(&self, step: &ScriptStep, node: usize, fresh: bool) {
         let mut life = self.nodes[node].subscribe();
         // The sender is this run's own.
         let _ = life.wait_for(|life| !life.up).await;

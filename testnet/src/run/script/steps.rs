@@ -3,10 +3,10 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use super::{Action, Item, Step, choices, network::Network};
+use super::{Action, Item, ScriptStep, choices, network::Network};
 use crate::{
     dice::Dice,
-    scenario::{At, Event, Place, Scenario, ScenarioError, Selection, What, Wish},
+    scenario::{At, Event, FilePosition, Scenario, ScenarioError, Selection, What, Wish},
 };
 
 /// More than this is a mistake in a `count` or an `every`: it would not be done in a day.
@@ -45,7 +45,7 @@ pub(super) struct Drawing<'a> {
     shared: Vec<bool>,
     /// What each node has wanted so far.
     wanted: Vec<Vec<usize>>,
-    steps: Vec<Step>,
+    steps: Vec<ScriptStep>,
 }
 
 impl<'a> Drawing<'a> {
@@ -65,7 +65,7 @@ impl<'a> Drawing<'a> {
     }
 
     /// All steps, in order.
-    pub(super) fn steps(mut self) -> Result<Vec<Step>, ScenarioError> {
+    pub(super) fn steps(mut self) -> Result<Vec<ScriptStep>, ScenarioError> {
         self.share_what_no_event_shares();
         for event in &self.scenario.events {
             // What is shared at a time can be fetched at that time.
@@ -170,7 +170,12 @@ impl<'a> Drawing<'a> {
         self.push(at, Action::Share { node, item });
     }
 
-    fn fetch(&mut self, at: Duration, wish: &Wish, place: &Place) -> Result<(), ScenarioError> {
+    fn fetch(
+        &mut self,
+        at: Duration,
+        wish: &Wish,
+        place: &FilePosition,
+    ) -> Result<(), ScenarioError> {
         let items = self.wished(wish, place)?;
         for node in self.wishers(wish, &items)? {
             let can = |it: &usize| self.items[*it].owner != node && !self.wanted[node].contains(it);
@@ -194,7 +199,12 @@ impl<'a> Drawing<'a> {
 
     /// With a number, so many lookups of nodes and things that chance chooses; otherwise each node
     /// looks for each thing.
-    fn lookup(&mut self, at: Duration, wish: &Wish, place: &Place) -> Result<(), ScenarioError> {
+    fn lookup(
+        &mut self,
+        at: Duration,
+        wish: &Wish,
+        place: &FilePosition,
+    ) -> Result<(), ScenarioError> {
         let items = self.wished(wish, place)?;
         let nodes = self.wishers(wish, &items)?;
         let pairs: Vec<(usize, usize)> = match wish.count {
@@ -222,7 +232,7 @@ impl<'a> Drawing<'a> {
     }
 
     /// What a wish is for; all of it is shared by then.
-    fn wished(&self, wish: &Wish, place: &Place) -> Result<Vec<usize>, ScenarioError> {
+    fn wished(&self, wish: &Wish, place: &FilePosition) -> Result<Vec<usize>, ScenarioError> {
         let items = self.items_of(wish.content.as_ref());
         match items.iter().find(|&&item| !self.shared[item]) {
             Some(&item) => {
@@ -462,7 +472,7 @@ impl<'a> Drawing<'a> {
     }
 
     fn push(&mut self, at: Duration, action: Action) {
-        self.steps.push(Step { at, action });
+        self.steps.push(ScriptStep { at, action });
     }
 }
 

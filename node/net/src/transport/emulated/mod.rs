@@ -15,9 +15,9 @@ use tokio_util::task::TaskTracker;
 #[derive(Clone)]
 pub(crate) struct Carriers {
     /// Those that run.
-    pub(crate) tasks: TaskTracker,
+    pub(in crate::transport) tasks: TaskTracker,
     /// Ends all of them at once; what is under way then is lost, as when a machine is switched off.
-    pub(crate) end: CancellationToken,
+    pub(in crate::transport) end: CancellationToken,
 }
 
 impl Carriers {

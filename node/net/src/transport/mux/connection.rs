@@ -83,7 +83,7 @@ const NEXT_HEADER: Incoming = Incoming::Header {
 };
 
 /// What a step of reading did.
-enum Step {
+enum ReadStep {
     /// Put so many bytes into the reader's buffer.
     Direct(usize),
     /// Something else.
@@ -169,8 +169,8 @@ impl<C: AsyncRead + AsyncWrite + Unpin> Connection<C> {
                 break;
             }
             match self.poll_step(turn, Some((stream, room))) {
-                Poll::Ready(Ok(Step::Direct(bytes))) => filled += bytes,
-                Poll::Ready(Ok(Step::Other)) => {}
+                Poll::Ready(Ok(ReadStep::Direct(bytes))) => filled += bytes,
+                Poll::Ready(Ok(ReadStep::Other)) => {}
                 Poll::Ready(Err(_)) | Poll::Pending if filled > 0 => break,
                 Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
                 Poll::Pending => {
@@ -333,7 +333,7 @@ impl<C: AsyncRead + AsyncWrite + Unpin> Connection<C> {
         &mut self,
         turn: &mut Turn<'_>,
         reader: Option<(StreamId, &mut [u8])>,
-    ) -> Poll<io::Result<Step>> {
+    ) -> Poll<io::Result<ReadStep>> {
         self.check()?;
         let Some(line) = self.line.as_mut().map(Pin::new) else {
             return Poll::Ready(Err(io::ErrorKind::NotConnected.into()));
@@ -343,7 +343,7 @@ impl<C: AsyncRead + AsyncWrite + Unpin> Connection<C> {
                 let room = bytes.get_mut(*filled..).unwrap_or_default();
                 let read = ready!(line.poll_read(&mut turn.socket, room));
                 let count = self.some(read)?;
-                return Poll::Ready(self.header(count).map(|()| Step::Other));
+                return Poll::Ready(self.header(count).map(|()| ReadStep::Other));
             }
             Incoming::Payload { stream, left } => (*stream, *left),
         };
@@ -369,7 +369,7 @@ impl<C: AsyncRead + AsyncWrite + Unpin> Connection<C> {
             left => Incoming::Payload { stream, left },
         };
         if direct {
-            return Poll::Ready(Ok(Step::Direct(count)));
+            return Poll::Ready(Ok(ReadStep::Direct(count)));
         }
         if let Some(state) = self.streams.get_mut(&stream)
             && !state.is_abandoned
@@ -381,7 +381,7 @@ impl<C: AsyncRead + AsyncWrite + Unpin> Connection<C> {
                 return Poll::Ready(Err(self.violation("more than anybody has asked it for")));
             }
         }
-        Poll::Ready(Ok(Step::Other))
+        Poll::Ready(Ok(ReadStep::Other))
     }
 
     /// What was read, which is an error when it is nothing.

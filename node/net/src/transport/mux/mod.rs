@@ -21,11 +21,12 @@ mod waiters;
 
 use std::io;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
 use libp2p::core::muxing::{StreamMuxer, StreamMuxerEvent};
 use libp2p::futures::{AsyncRead, AsyncWrite};
+use parking_lot::{Mutex, MutexGuard};
 
 use self::connection::Connection;
 pub(super) use self::connection::Side;
@@ -50,9 +51,7 @@ struct Shared<C> {
 
 impl<C> Shared<C> {
     fn lock(&self) -> MutexGuard<'_, Connection<C>> {
-        self.connection
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
+        self.connection.lock()
     }
 
     fn turn<'a>(&'a self, who: Who, cx: &'a Context<'_>) -> Turn<'a> {

@@ -5,11 +5,12 @@
 use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use futures::future::join_all;
 use libp2p::core::muxing::StreamMuxer;
 use libp2p::futures::{AsyncReadExt, AsyncWriteExt};
+use parking_lot::Mutex;
 use proptest::prelude::*;
 use shoal_ground::budgets::{FETCHES_MAX, InFlight, OPENER_WINDOW_BYTES, Share};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream, duplex};
@@ -37,19 +38,19 @@ impl Driven {
         let muxer = Arc::new(Mutex::new(muxer));
         let driven = Arc::clone(&muxer);
         let task = tokio::spawn(async move {
-            let event = poll_fn(|cx| Pin::new(&mut *driven.lock().unwrap()).poll(cx)).await;
+            let event = poll_fn(|cx| Pin::new(&mut *driven.lock()).poll(cx)).await;
             event.unwrap_err()
         });
         Self { muxer, task }
     }
 
     async fn open(&self) -> Stream<Line> {
-        let opened = poll_fn(|cx| Pin::new(&mut *self.muxer.lock().unwrap()).poll_outbound(cx));
+        let opened = poll_fn(|cx| Pin::new(&mut *self.muxer.lock()).poll_outbound(cx));
         opened.await.unwrap()
     }
 
     async fn accept(&self) -> io::Result<Stream<Line>> {
-        poll_fn(|cx| Pin::new(&mut *self.muxer.lock().unwrap()).poll_inbound(cx)).await
+        poll_fn(|cx| Pin::new(&mut *self.muxer.lock()).poll_inbound(cx)).await
     }
 }
 

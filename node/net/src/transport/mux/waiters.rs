@@ -6,10 +6,11 @@
 //! between.
 
 use std::mem;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::task::{Context, Waker};
 
 use futures::task::{self, ArcWake};
+use parking_lot::{Mutex, MutexGuard};
 
 /// The tasks that wait for a socket: that of the connection, and one for each stream at most.
 #[derive(Debug, Default)]
@@ -24,7 +25,7 @@ struct Waiting {
 
 impl Waiters {
     fn lock(&self) -> MutexGuard<'_, Waiting> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock()
     }
 
     /// Wakes the task of the connection alone.

@@ -38,7 +38,7 @@ fn child() {
             await_death("midway");
         }
     };
-    let place = Place::of(&request.paths, library.store().home()).unwrap();
+    let place = SharePlace::of(&request.paths, library.store().home()).unwrap();
     let staged = Staged::begin(&library, &place, &request).unwrap();
     let mut meter = Meter::new(&on_progress, Survey::default());
     meter.interval = Duration::ZERO;

@@ -268,7 +268,7 @@ fn build_with_progress_at_every_chunk(
     request: &ShareRequest,
     on_progress: &dyn Fn(Progress),
 ) -> Result<Shared, ShareError> {
-    let place = Place::of(&request.paths, world.library.store().home())?;
+    let place = SharePlace::of(&request.paths, world.library.store().home())?;
     let staged = Staged::begin(&world.library, &place, request)?;
     let mut meter = Meter::new(on_progress, Survey::default());
     meter.interval = Duration::ZERO;

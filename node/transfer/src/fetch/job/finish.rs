@@ -14,11 +14,11 @@ use shoal_store::{FileStat, FileState, ShareRecord, ShareState};
 
 use super::{Begun, Job};
 use crate::fetch::{
-    FetchError, Fetched, Inner,
+    FetchError, Fetched, FetcherInner,
     landing::Landing,
     names::{self, Renamed},
     place::Part,
-    record::Place,
+    record::LandingPlace,
     supply::Fed,
     unflushed::Unflushed,
 };
@@ -229,10 +229,13 @@ impl Job {
     }
 }
 
-impl Inner {
+impl FetcherInner {
     /// Takes away the part of a transfer and its rows. What is there already under the final name
     /// is left alone, unless it is the part itself on its way. Blocking.
-    pub(in crate::fetch) fn take_away(&self, place: Option<Place>) -> Result<(), FetchError> {
+    pub(in crate::fetch) fn take_away(
+        &self,
+        place: Option<LandingPlace>,
+    ) -> Result<(), FetchError> {
         let Some(place) = place else {
             return Ok(());
         };
@@ -246,7 +249,7 @@ impl Inner {
     }
 }
 
-impl Place {
+impl LandingPlace {
     /// Gives a part back its hidden name that was about to be published when its process ended: it
     /// is finished like any other then.
     pub(in crate::fetch) fn take_back(&self) -> io::Result<()> {

@@ -5,16 +5,17 @@ use std::{
     io,
     os::fd::AsFd as _,
     path::{Path, PathBuf},
-    sync::{Arc, Mutex},
+    sync::Arc,
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
+use parking_lot::Mutex;
 use rustix::fs::SeekFrom;
 use shoal_protocol::{
     address::{BLOCK_BYTES_MAX, Cid, Codec, Digest, HashFn},
     name::SafeName,
     unixfs::{Attributes, DagError},
-    walk::{EntryKind, FileWalk, Step, joined, symlink_stays_inside},
+    walk::{EntryKind, FileStep, FileWalk, joined, symlink_stays_inside},
 };
 use shoal_store::{BATCH_BYTES, FileId, FileRow, FileStat, FileState};
 
@@ -158,17 +159,17 @@ impl<'a> Feeder<'a> {
         let mut walk = FileWalk::new(cid.clone());
         loop {
             match walk.step()? {
-                Step::Need(node) => {
+                FileStep::Need(node) => {
                     let bytes = self.supply.node(&node)?;
                     walk.feed(&node, &bytes)?;
                 }
-                Step::Leaf { offset, len, cid } => {
+                FileStep::Leaf { offset, len, cid } => {
                     let Some(digest) = cid.digest() else { continue };
                     let len = len.map(block_len).transpose()?;
                     self.chunk(file, (offset, digest), (len, len), journalled)?;
                 }
-                Step::Inline { offset, data } => self.inline(file, offset, &data)?,
-                Step::Done { size } => {
+                FileStep::Inline { offset, data } => self.inline(file, offset, &data)?,
+                FileStep::Done { size } => {
                     let size = size.unwrap_or(0);
                     self.fed.bytes = self.fed.bytes.saturating_add(size);
                     return match size {

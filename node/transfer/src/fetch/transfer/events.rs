@@ -19,7 +19,7 @@ use super::{
         landing::LandError,
         progress::Phase,
         reputation::BAN_TIME,
-        session::{Received, Serial, Session, SessionEnd, SessionEvent, Source, Told},
+        session::{Received, Serial, Session, SessionEnd, SessionEvent, Source, SourceEvent},
     },
     Sink, Transfer,
     landers::{Arrived, Verdict},
@@ -92,7 +92,7 @@ impl Transfer {
         }
     }
 
-    pub(super) fn handle_events(&mut self, events: &mut Vec<Told>, sink: &Sink) {
+    pub(super) fn handle_events(&mut self, events: &mut Vec<SourceEvent>, sink: &Sink) {
         let now = self.now();
         for (source, event) in events.drain(..) {
             let provider = source.provider;

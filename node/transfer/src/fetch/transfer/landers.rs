@@ -8,10 +8,11 @@
 use std::{
     collections::VecDeque,
     panic::{AssertUnwindSafe, catch_unwind},
-    sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc as blocking},
+    sync::{Arc, mpsc as blocking},
     thread,
 };
 
+use parking_lot::{Mutex, MutexGuard};
 use shoal_protocol::{
     address::{CHUNK_BYTES, Digest},
     planner::{ProviderId, WantId},
@@ -113,7 +114,7 @@ impl Landers {
 
 impl Shared {
     fn lock(&self) -> MutexGuard<'_, Work> {
-        self.work.lock().unwrap_or_else(PoisonError::into_inner)
+        self.work.lock()
     }
 
     /// What a thread is to do next; with nothing to do it counts no more.
@@ -206,7 +207,7 @@ mod tests {
     use crate::fetch::{
         assembly::Assembly,
         buffers::Buffers,
-        journal::Journal,
+        journal::LandingJournal,
         landing::{Landing, LandingFile},
         place::{Destination, Part},
         progress::Progress,
@@ -221,7 +222,7 @@ mod tests {
         let name = SafeName::parse("file").unwrap();
         let destination = Destination::resolve(dir.path(), true, &name).unwrap();
         let part = Part::file(&destination, destination.part_name()).unwrap();
-        let journal = Arc::new(Journal::new(store, share));
+        let journal = Arc::new(LandingJournal::new(store, share));
         let landing = Landing::new(part, journal, Arc::new(Progress::default()));
         let sink = Sink {
             journal: None,

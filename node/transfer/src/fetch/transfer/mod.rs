@@ -46,15 +46,15 @@ use super::{
     contacts::{Contacted, Contacts},
     discovery::Found,
     heard::Heard,
-    journal::Journal,
+    journal::LandingJournal,
     landing::{LandError, Landing, Target},
     progress::Progress,
     reputation::Reputation,
-    session::{Received, Session, Told},
+    session::{Received, Session, SourceEvent},
     supply::Need,
     verdict::Deadlines,
 };
-use crate::limits::Limits;
+use crate::limits::Limiter;
 
 /// Needs waiting for the planner to have room.
 pub(super) const NEEDS_QUEUED_MAX: usize = 256;
@@ -95,7 +95,7 @@ pub(super) struct Setup {
     pub(super) buffers: Buffers,
     pub(super) progress: Arc<Progress>,
     pub(super) offences: Arc<Reputation>,
-    pub(super) limits: Limits,
+    pub(super) limits: Limiter,
     /// Ends the limit of this transfer with it.
     pub(super) _paced: DropGuard,
     pub(super) net: Net,
@@ -122,8 +122,8 @@ pub(super) struct Transfer {
     next_serial: u64,
     received: HashMap<PeerId, u64>,
     arrivals: Arrivals,
-    events: mpsc::Receiver<Told>,
-    event_sender: mpsc::Sender<Told>,
+    events: mpsc::Receiver<SourceEvent>,
+    event_sender: mpsc::Sender<SourceEvent>,
     landers: Landers,
     verdicts: mpsc::Receiver<Vec<Verdict>>,
     wait: Wait,
@@ -153,7 +153,7 @@ struct Want {
 #[derive(Clone)]
 pub(super) struct Sink {
     /// Keeps DAG nodes; without one they are only passed on.
-    pub(super) journal: Option<Arc<Journal>>,
+    pub(super) journal: Option<Arc<LandingJournal>>,
     /// Nothing but DAG nodes is fetched before there is a place to land chunks in.
     pub(super) landing: Option<Arc<Landing>>,
 }

@@ -24,11 +24,9 @@ mod table;
 #[cfg(test)]
 mod tests;
 
-use std::{
-    path::PathBuf,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-};
+use std::{path::PathBuf, sync::Arc};
 
+use parking_lot::{Mutex, MutexGuard};
 use shoal_ground::{budgets::TRANSFERS_MAX, units::Rate};
 use shoal_protocol::address::Cid;
 use shoal_store::{ShareId, Store, StoreError};
@@ -45,7 +43,7 @@ use self::{
 use super::{
     FetchError, FetchRequest, Fetched, Outcome, Pause,
     progress::{Estimate, Progress, Snapshot},
-    record::{Fate, Place, Records, TransferRecord},
+    record::{Fate, LandingPlace, Records, TransferRecord},
     unflushed::Unflushed,
 };
 use crate::limits::Pace;
@@ -97,13 +95,13 @@ pub struct TransferInfo {
 }
 
 /// What [`Transfers::pause`] and [`Transfers::remove`] leave to be waited for.
-pub(super) enum Told {
+pub(super) enum Stopping {
     /// It rests, or is gone, already.
     Now,
     /// Its run has been told, and ends with this outcome.
     Ending(watch::Receiver<Option<Outcome>>),
     /// It is nobody's any more: take away what it left, then say so with [`Transfers::removed`].
-    Remove(Option<Place>),
+    Remove(Option<LandingPlace>),
 }
 
 /// A run to be carried out.
@@ -245,7 +243,7 @@ impl Transfers {
     }
 
     /// The transfers whose removal was begun and not ended.
-    pub(super) fn half_removed(&self) -> Vec<(u64, Option<Place>)> {
+    pub(super) fn half_removed(&self) -> Vec<(u64, Option<LandingPlace>)> {
         let table = self.lock();
         let entries = table.entries.iter();
         let removing = entries.filter(|(_, entry)| matches!(entry.state, State::Removing));
@@ -286,7 +284,7 @@ impl Transfers {
     }
 
     /// Has a transfer rest until it is asked for again.
-    pub(super) fn pause(&self, id: u64) -> Result<Told, ControlError> {
+    pub(super) fn pause(&self, id: u64) -> Result<Stopping, ControlError> {
         let mut table = self.lock();
         let entry = table.known(id)?;
         match &mut entry.state {
@@ -297,7 +295,7 @@ impl Transfers {
             State::Queued(_) | State::Paused(_) => entry.rest(id, Pause::Asked),
         }
         self.persist(entry, id);
-        Ok(Told::Now)
+        Ok(Stopping::Now)
     }
 
     /// Queues a transfer that rests, although nobody waits for it. One that runs does not rest when
@@ -334,7 +332,7 @@ impl Transfers {
     }
 
     /// Ends a transfer for good.
-    pub(super) fn remove(&self, id: u64) -> Result<Told, ControlError> {
+    pub(super) fn remove(&self, id: u64) -> Result<Stopping, ControlError> {
         let mut table = self.lock();
         let entry = table.known(id)?;
         match &mut entry.state {
@@ -345,11 +343,11 @@ impl Transfers {
         }
         if entry.is_over() {
             table.entries.remove(&id);
-            return Ok(Told::Now);
+            return Ok(Stopping::Now);
         }
         entry.change(id, |_| State::Removing);
         self.persist(entry, id);
-        Ok(Told::Remove(entry.place.clone()))
+        Ok(Stopping::Remove(entry.place.clone()))
     }
 
     /// What a removed transfer left was taken away, or could not be. Blocking.
@@ -377,7 +375,7 @@ impl Transfers {
     }
 
     /// Whether a run was told to leave nothing behind.
-    pub(super) fn is_to_be_removed(&self, id: u64) -> Option<Option<Place>> {
+    pub(super) fn is_to_be_removed(&self, id: u64) -> Option<Option<LandingPlace>> {
         let table = self.lock();
         let entry = table.entries.get(&id)?;
         let removes = matches!(entry.run()?.ending, Some(Ending::Remove));
@@ -470,12 +468,12 @@ impl Transfers {
     }
 
     /// Where a transfer lands.
-    pub(super) fn place(&self, id: u64) -> Option<Place> {
+    pub(super) fn place(&self, id: u64) -> Option<LandingPlace> {
         self.lock().entries.get(&id)?.place.clone()
     }
 
     /// Records where a transfer lands; none when nothing of it is left there. Blocking.
-    pub(super) fn set_place(&self, id: u64, place: Option<Place>) -> Result<(), StoreError> {
+    pub(super) fn set_place(&self, id: u64, place: Option<LandingPlace>) -> Result<(), StoreError> {
         if let Some(entry) = self.lock().entries.get_mut(&id) {
             entry.place = place;
             self.persist(entry, id);
@@ -508,8 +506,8 @@ impl Transfers {
     pub(super) fn inherit(
         &self,
         id: u64,
-        is_place: impl Fn(&Place) -> bool,
-    ) -> Result<Option<Place>, StoreError> {
+        is_place: impl Fn(&LandingPlace) -> bool,
+    ) -> Result<Option<LandingPlace>, StoreError> {
         let mut table = self.lock();
         let Some(request) = table.entries.get(&id).map(|it| it.request.clone()) else {
             return Ok(None);
@@ -567,6 +565,6 @@ impl Transfers {
     }
 
     fn lock(&self) -> MutexGuard<'_, Table> {
-        self.table.lock().unwrap_or_else(PoisonError::into_inner)
+        self.table.lock()
     }
 }

@@ -5,11 +5,9 @@
 //! [`Outbox::flush`] after it, on a thread that may block. Of several notes on one transfer the last
 //! is written; a later one is never overtaken by an earlier one.
 
-use std::{
-    collections::BTreeMap,
-    sync::{Mutex, MutexGuard, PoisonError},
-};
+use std::collections::BTreeMap;
 
+use parking_lot::{Mutex, MutexGuard};
 use shoal_store::StoreError;
 
 use super::super::record::{Records, TransferRecord};
@@ -53,7 +51,7 @@ impl Outbox {
     /// # Errors
     /// When the database fails; what was noted is written by a later call then.
     pub(super) fn flush(&self) -> Result<(), StoreError> {
-        let _turn = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
+        let _turn = self.writing.lock();
         let Pending { rows, next_id } = std::mem::take(&mut *self.pending());
         if rows.is_empty() && next_id.is_none() {
             return Ok(());
@@ -70,6 +68,6 @@ impl Outbox {
     }
 
     fn pending(&self) -> MutexGuard<'_, Pending> {
-        self.pending.lock().unwrap_or_else(PoisonError::into_inner)
+        self.pending.lock()
     }
 }

@@ -15,9 +15,10 @@ use super::{
     super::{
         FetchError, FetchRequest, Fetched, Outcome,
         progress::{Estimate, Progress, Snapshot, Totals},
-        record::{Fate, Place, Reached, StoredRequest, TransferRecord, millis},
+        record::{Fate, LandingPlace, Reached, StoredRequest, TransferRecord, millis},
     },
-    ControlError, FINISHED_MAX, FetchEvent, Pause, Tell, Ticket, Told, TransferInfo, TransferState,
+    ControlError, FINISHED_MAX, FetchEvent, Pause, Stopping, Tell, Ticket, TransferInfo,
+    TransferState,
 };
 use crate::limits::Pace;
 
@@ -38,7 +39,7 @@ pub(super) struct Table {
 pub(super) struct Entry {
     pub(super) request: FetchRequest,
     created_ms: u64,
-    pub(super) place: Option<Place>,
+    pub(super) place: Option<LandingPlace>,
     /// Where it landed.
     pub(super) landed: Option<PathBuf>,
     reached: Reached,
@@ -375,13 +376,13 @@ impl Run {
     }
 
     /// Stops it.
-    pub(super) fn end(&mut self, ending: Ending) -> Told {
+    pub(super) fn end(&mut self, ending: Ending) -> Stopping {
         // Removing is more than pausing, whoever said it first.
         if self.ending.is_none() || matches!(ending, Ending::Remove) {
             self.ending = Some(ending);
         }
         self.cancel.cancel();
-        Told::Ending(self.outcome.subscribe())
+        Stopping::Ending(self.outcome.subscribe())
     }
 
     /// Tells all who wait what came of it.

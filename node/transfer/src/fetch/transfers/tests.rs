@@ -43,8 +43,8 @@ fn request(content: &str, output: &str) -> FetchRequest {
     }
 }
 
-fn place(store: &Store, name: &str) -> Place {
-    Place {
+fn place(store: &Store, name: &str) -> LandingPlace {
+    LandingPlace {
         destination: crate::fetch::place::Destination {
             parent: "/x".into(),
             name: name.into(),
@@ -264,7 +264,7 @@ fn what_wants_a_provider_rests_until_one_is_found_also_in_the_next_process() {
     assert!(!transfers.go_on(1), "it is on its way");
     assert_eq!(transfers.start_next().unwrap().id, 1);
     // What somebody paused is his.
-    assert!(matches!(transfers.pause(2).unwrap(), Told::Now));
+    assert!(matches!(transfers.pause(2).unwrap(), Stopping::Now));
     assert!(!transfers.go_on(2));
     assert!(transfers.resting().is_empty());
 }
@@ -295,9 +295,9 @@ fn what_ended_with_its_process_goes_on_and_what_was_paused_does_not() {
         }
         transfers.start_next().unwrap();
         transfers.start_next().unwrap();
-        assert!(matches!(transfers.pause(2).unwrap(), Told::Ending(_)));
+        assert!(matches!(transfers.pause(2).unwrap(), Stopping::Ending(_)));
         transfers.ended(2, Err(FetchError::Cancelled));
-        assert!(matches!(transfers.pause(3).unwrap(), Told::Now));
+        assert!(matches!(transfers.pause(3).unwrap(), Stopping::Now));
         transfers.flush().unwrap();
         // The process ends here, without a word.
     }
@@ -320,9 +320,9 @@ fn a_cancelled_transfer_is_gone_once_nothing_is_left_of_it() {
     let home = tempfile::tempdir().unwrap();
     let store = store(&home);
     let transfers = placed(&store);
-    assert!(matches!(transfers.pause(1).unwrap(), Told::Ending(_)));
+    assert!(matches!(transfers.pause(1).unwrap(), Stopping::Ending(_)));
     transfers.ended(1, Err(FetchError::Cancelled));
-    let Told::Remove(Some(_)) = transfers.remove(1).unwrap() else {
+    let Stopping::Remove(Some(_)) = transfers.remove(1).unwrap() else {
         panic!("there is something to take away");
     };
     assert!(states(&transfers).is_empty(), "nobody sees it any more");
@@ -338,7 +338,10 @@ fn a_cancelled_transfer_is_gone_once_nothing_is_left_of_it() {
 
     let cannot = FetchError::Destination(std::io::ErrorKind::PermissionDenied.into());
     let ticket = transfers.open(request("a", "/a")).unwrap();
-    assert!(matches!(transfers.remove(2).unwrap(), Told::Remove(None)));
+    assert!(matches!(
+        transfers.remove(2).unwrap(),
+        Stopping::Remove(None)
+    ));
     assert_eq!(outcome(&ticket), FetchError::Removed.to_string());
     transfers.removed(2, &Err(cannot));
     assert!(matches!(states(&transfers)[0].1, TransferState::Failed(_)));
@@ -351,8 +354,8 @@ fn a_running_transfer_that_is_cancelled_is_to_be_removed_by_its_run() {
     transfers.open(request("a", "/a")).unwrap();
     let started = transfers.start_next().unwrap();
     assert!(transfers.is_to_be_removed(1).is_none());
-    assert!(matches!(transfers.pause(1).unwrap(), Told::Ending(_)));
-    assert!(matches!(transfers.remove(1).unwrap(), Told::Ending(_)));
+    assert!(matches!(transfers.pause(1).unwrap(), Stopping::Ending(_)));
+    assert!(matches!(transfers.remove(1).unwrap(), Stopping::Ending(_)));
     assert!(started.cancel.is_cancelled());
     assert!(transfers.is_to_be_removed(1).is_some());
     transfers.ended(1, Err(FetchError::Removed));
