@@ -417,7 +417,7 @@ fn work_for_a_daemon_only_is_not_done_without_one() {
     let (home, file) = (dir.path().join("home"), dir.path().join("file"));
     fs::write(&file, b"x").unwrap();
     let cid = "bafkreicysg23kiwv34eg2d7qweipxwosdo2py4ldv42nbauguluen5v6am";
-    for args in [&["share", text(&file)][..], &["fetch", cid], &["cat", cid]] {
+    for args in [&["share", text(&file)][..], &["fetch", cid]] {
         let args = [args, &["--daemon-only"]].concat();
         run(&home, &args).fails(4, "no_daemon");
         assert!(!home.exists(), "{args:?} made a home");

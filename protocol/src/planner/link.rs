@@ -1,8 +1,9 @@
 //! What was measured of the way to one provider: its rate and its round-trip time.
 //!
-//! The rate is taken over busy time only, in spans of at least [`SPAN_MIN`] and one round trip; a
-//! faster span counts at once, a slower one by a quarter, so that one pause does not shrink the
-//! window.
+//! The rate is taken over busy time only, in spans of at least [`SPAN_MIN`], one round trip and the
+//! longest lull of late; a faster span counts at once, a slower one by a quarter, so that one pause
+//! does not shrink the window. Without the lull a slow line, which brings a TLS record every few
+//! seconds and that in two parts, would be taken for as fast as the second part came.
 //!
 //! The round-trip time is taken from probes only: the first request sent on a pipe that holds next
 //! to nothing, until the first bytes of its answer. All others measure the queue that the window
@@ -20,6 +21,13 @@ const SPAN_MIN: Duration = Duration::from_millis(50);
 /// others, and the rate is to be known before.
 const SPAN_RTT_MAX: Duration = Duration::from_secs(1);
 
+/// The longest lull that a span waits for: a line at 2 KiB/s, the slowest that a transfer lives with,
+/// brings a TLS record of 16 KiB in that time.
+const LULL_MAX: Duration = Duration::from_secs(8);
+
+/// A lull is forgotten when so many times its length has passed without another as long.
+const LULL_KEPT: u32 = 2;
+
 #[derive(Debug, Default)]
 pub(super) struct LinkEstimate {
     /// Payload bytes per second.
@@ -29,6 +37,10 @@ pub(super) struct LinkEstimate {
     busy_since: Option<Duration>,
     span_busy: Duration,
     span_bytes: u64,
+    /// When bytes last came in.
+    received_at: Option<Duration>,
+    /// The longest time of late in which something was in flight and nothing came, and its end.
+    lull: (Duration, Duration),
     /// All spans so far.
     busy: Duration,
     bytes: u64,
@@ -87,12 +99,14 @@ impl LinkEstimate {
     /// Payload came in, of any block: the last of it, or a part.
     pub(super) fn received(&mut self, bytes: u64, is_steady: bool, now: Duration) {
         self.is_steady = is_steady;
+        self.note_lull(now);
         self.span_bytes = self.span_bytes.saturating_add(bytes);
         let running = self
             .busy_since
             .map_or(Duration::ZERO, |since| now.saturating_sub(since));
         let span = self.span_busy.saturating_add(running);
-        if span < SPAN_MIN.max(self.rtt.unwrap_or_default().min(SPAN_RTT_MAX)) {
+        let round_trip = self.rtt.unwrap_or_default().min(SPAN_RTT_MAX);
+        if span < SPAN_MIN.max(round_trip).max(self.lull.0.min(LULL_MAX)) {
             return;
         }
         self.busy = self.busy.saturating_add(span);
@@ -105,6 +119,17 @@ impl LinkEstimate {
         self.busy_since = self.busy_since.map(|_| now);
         self.span_busy = Duration::ZERO;
         self.span_bytes = 0;
+    }
+
+    /// Bytes come in now: how long was it quiet before?
+    fn note_lull(&mut self, now: Duration) {
+        let before = self.received_at.replace(now).max(self.busy_since);
+        let quiet = before.map_or(Duration::ZERO, |before| now.saturating_sub(before));
+        let (longest, ended) = self.lull;
+        let is_past = now.saturating_sub(ended) > longest.saturating_mul(LULL_KEPT);
+        if quiet >= longest || is_past {
+            self.lull = (quiet, now);
+        }
     }
 
     /// Nothing is in flight any more.
@@ -278,5 +303,30 @@ mod tests {
         link.asked(WantId(5), true, ms(800));
         link.answered(WantId(5), ms(820));
         assert_eq!(link.rtt(), Some(ms(20)));
+    }
+
+    #[test]
+    fn a_record_that_comes_in_two_parts_is_no_fast_line() {
+        let (config, want) = (PlannerConfig::default(), WantId(1));
+        let mut link = LinkEstimate::default();
+        link.asked(want, true, Duration::ZERO);
+        let rates = (1..=10).map(|record| {
+            let at = ms(3_277 * record);
+            link.received(10_000, true, at);
+            // The rest of the record, and another look at the socket.
+            link.received(6_000, true, at + ms(60));
+            link.received(384, true, at + ms(120));
+            link.rate().unwrap()
+        });
+        let rates: Vec<u64> = rates.collect();
+        let wrong = rates.iter().find(|rate| !(2_500..=6_000).contains(*rate));
+        assert_eq!(wrong, None, "5 kB/s: {rates:?}");
+        // A lull is no verdict for good: the line may be faster from now on.
+        let begin = ms(3_277 * 10 + 120);
+        for step in 1..=200 {
+            link.received(MIB / 10, true, begin + ms(50) * step);
+        }
+        assert!(link.rate().unwrap() > MIB, "{:?}", link.rate());
+        assert!(link.window(&config) >= 2 * MIB);
     }
 }
