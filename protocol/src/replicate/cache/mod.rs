@@ -24,6 +24,7 @@ use self::ghosts::Ghosts;
 use self::owners::Owners;
 use super::asker::Mark;
 use super::position::Key;
+use super::slabs::EXTENT_ALIGN;
 
 /// What a run counts as at least: a row, an entry here (300 bytes) and its ghosts. A quota of 2 GiB
 /// then holds at most 32,768 runs, which take 12 MiB of memory.
@@ -182,7 +183,7 @@ impl Cache {
             return Err(NoRoom { bytes });
         }
         let groups: Vec<u32> = causes.iter().take(2).map(|it| it.group).collect();
-        self.make_owners_fit(&groups, weight, &mut changes);
+        self.make_owners_fit(&groups, weight, id.key, &mut changes);
         self.make_room(weight, Some(id.key), &mut changes);
         let queue = match self.ghosts.remove(id) {
             true => Queue::Main,
@@ -423,7 +424,15 @@ impl Cache {
         root.runs = root.runs.saturating_add(1);
     }
 
-    fn make_owners_fit(&mut self, groups: &[u32], weight: u64, changes: &mut Vec<Change>) {
+    /// Lets go of what a cause of pulls has beyond its part. The nodes of `spared` stay, of which a
+    /// run is about to come in.
+    fn make_owners_fit(
+        &mut self,
+        groups: &[u32],
+        weight: u64,
+        spared: Key,
+        changes: &mut Vec<Change>,
+    ) {
         let most = self
             .quota
             .checked_div(OWNER_PART)
@@ -433,7 +442,7 @@ impl Cache {
             while let Some(order) = self.owners.beyond(*group, groups, weight, most) {
                 let first = self.small.get(&order).or_else(|| self.main.get(&order));
                 match first.copied() {
-                    Some(id) => self.remove(id, Why::Owner, changes),
+                    Some(id) => self.remove_sparing(id, Why::Owner, Some(spared), changes),
                     None => self.owners.remove(order),
                 }
             }
@@ -579,6 +588,9 @@ impl Cache {
     }
 }
 
+/// What a run of so many bytes counts as: the pages that they lie in, so that what is held takes no
+/// more of the disk than the quota says.
 fn weight(bytes: u64) -> u64 {
-    bytes.max(RUN_BYTES_MIN)
+    let pages = bytes.checked_next_multiple_of(EXTENT_ALIGN.into());
+    pages.unwrap_or(bytes).max(RUN_BYTES_MIN)
 }

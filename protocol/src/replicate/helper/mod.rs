@@ -224,15 +224,19 @@ impl Helper {
     }
 
     /// A run of a replica was served to a reader.
-    pub fn served(&mut self, key: Key, run: u64, bytes: u64, by: Mark, now: Duration) {
+    ///
+    /// `true` for the first time that this reader read this part of the root, within a day or two.
+    pub fn served(&mut self, key: Key, run: u64, bytes: u64, by: Mark, now: Duration) -> bool {
         self.cache.read(RunId { key, run }, by, now);
         let Some(shape) = self.shapes.get(&key).copied() else {
-            return;
+            return false;
         };
-        if self.demand.read(key, run, shape, by, now) {
+        let is_new = self.demand.read(key, run, shape, by, now);
+        if is_new {
             self.credit.earn(bytes, now);
             self.counters.bytes_served = self.counters.bytes_served.saturating_add(bytes);
         }
+        is_new
     }
 
     /// A peer holds so many leaves of a root; none withdraws what it said.
@@ -284,6 +288,25 @@ impl Helper {
         }
     }
 
+    /// Brings back the nodes of a root that a row tells of.
+    pub fn restore_nodes(&mut self, key: Key, bytes: u64) {
+        if !self.denied.contains(&key) {
+            self.cache.restore_nodes(key, bytes);
+        }
+    }
+
+    /// A run is held no more: its bytes could not be stored, or are damaged.
+    pub fn run_lost(&mut self, id: RunId) -> Vec<Change> {
+        let changes = self.cache.remove_run(id);
+        self.forget(changes)
+    }
+
+    /// A root is held no more: its nodes are damaged. A pull of it goes on.
+    pub fn root_lost(&mut self, key: Key) -> Vec<Change> {
+        let changes = self.cache.remove_root(key);
+        self.forget(changes)
+    }
+
     /// Sets the quota, and lets go of what does not fit.
     pub fn set_quota(&mut self, quota: u64) -> Vec<Change> {
         self.config.quota = quota;
@@ -320,6 +343,12 @@ impl Helper {
     #[must_use]
     pub fn cache(&self) -> &Cache {
         &self.cache
+    }
+
+    /// What a root is like of which something is held or pulled, as it was said.
+    #[must_use]
+    pub fn shape(&self, key: Key) -> Option<Shape> {
+        self.shapes.get(&key).copied()
     }
 
     /// Whether it pulls this root at present.
