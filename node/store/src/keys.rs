@@ -11,6 +11,7 @@
 //! | files        | file 8                            | `FileRow`               |
 //! | share_files  | share 8, relative path            | file 8                  |
 //! | shares       | share 8                           | `ShareRecord`           |
+//! | replicas     | see `replicas/rows.rs`            |                         |
 //!
 //! `refs` and `share_blocks` are one relation seen from both ends, and so are `locations` and
 //! `file_chunks`: whoever writes one row writes its mirror in the same batch.

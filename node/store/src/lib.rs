@@ -5,12 +5,13 @@
 //! Shoal's own files among them, and [`patterns`] picks files by their names.
 //!
 //! - [`Store`] is the database: typed rows over one RocksDB, batches, ids.
+//! - [`Replicas`](replicas::Replicas) are the copies that this node keeps for others.
 //! - [`Library`] is the view of the shares that readers see: it serves blocks, notices changed
 //!   files, and takes shares out.
 //!
 //! Everything here blocks on disk and is called from blocking threads; nothing here needs a runtime
 //! or knows the network. Chunk bytes stay in the users' files, which are only ever read; the
-//! database holds DAG nodes. The store ends when its last clone is dropped: the database is closed
+//! database holds DAG nodes, and what is kept for others lies sealed in files of the home. The store ends when its last clone is dropped: the database is closed
 //! and its lock released. It needs no orderly end, every committed batch survives `kill -9`.
 //!
 //! Lock order, outermost first: the guard of shares that are going, the library's guard of changes,
@@ -32,6 +33,7 @@ mod prefix;
 mod register;
 mod remove;
 mod repair;
+pub mod replicas;
 mod rows;
 mod scan;
 pub mod share;

@@ -7,6 +7,9 @@
 //! deleted. Shares that could not be taken along are in the register, and told as lost from then
 //! on.
 //!
+//! Replicas are not taken along: they are copies of what others have, and lie sealed where no row of
+//! the new database names them, so the next start frees their space.
+//!
 //! The caller holds the lock of the home.
 
 use std::fs;

@@ -7,13 +7,16 @@ pub(super) mod site;
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use rocksdb::{DB, Options};
 use shoal_protocol::address::HashFn;
+use shoal_protocol::replicate::Salt;
 use tempfile::TempDir;
 
 use self::site::Site;
 use super::*;
+use crate::replicas::{ReplicaConfig, Replicas};
 
 /// A home with an open store; the store may be closed and opened again.
 struct Home {
@@ -352,6 +355,35 @@ fn a_home_of_the_schema_before_opens_wherever_it_was_moved() {
     assert!(
         !open::is_earlier(&Store::open(home.dir.path()).unwrap().inner.db, Layout::Own).unwrap()
     );
+}
+
+/// The database of the build before replicas: it gets their family, and keeps all else.
+#[test]
+fn a_home_of_the_schema_without_replicas_opens() {
+    let mut home = Home::new();
+    let share = put_share(home.store(), "node");
+    home.close();
+    let db = DB::open_cf(
+        &Options::default(),
+        home.db(),
+        Family::ALL.map(Family::name),
+    )
+    .unwrap();
+    db.drop_cf("replicas").unwrap();
+    db.put_cf(&db.cf_handle("meta").unwrap(), "schema", 2u32.to_be_bytes())
+        .unwrap();
+    drop(db);
+    for _ in 0..2 {
+        let store = Store::open(home.dir.path()).unwrap();
+        assert_eq!(
+            store.share(share).unwrap().unwrap(),
+            record(share, ShareState::Live)
+        );
+        assert!(!open::is_earlier(&store.inner.db, Layout::Own).unwrap());
+        let config = ReplicaConfig::default();
+        let replicas = Replicas::open(&store, config, Salt([0; 32]), Duration::ZERO, |_| {});
+        assert!(replicas.unwrap().list().is_empty());
+    }
 }
 
 #[test]

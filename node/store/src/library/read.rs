@@ -81,7 +81,7 @@ impl Cut {
     };
 
     /// The part of a block of so many bytes.
-    fn range(self, block_bytes: usize) -> Range<usize> {
+    pub(crate) fn range(self, block_bytes: usize) -> Range<usize> {
         let start = self.offset.min(block_bytes);
         start..start.saturating_add(self.bytes_max).min(block_bytes)
     }

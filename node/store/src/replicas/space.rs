@@ -1,0 +1,101 @@
+//! The space of the disk: its floor, and what replicas leave to the user's own data.
+
+use std::io;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+
+use super::{Inner, Replicas, Writer};
+use crate::StoreError;
+
+/// The floor where none is configured: so many per cent of the disk, and at least so many bytes.
+const FLOOR_PERCENT: u64 = 10;
+const FLOOR_BYTES_MIN: u64 = 2 << 30;
+
+/// A disk's space in bytes.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Space {
+    pub(super) free: u64,
+    pub(super) total: u64,
+}
+
+impl Replicas {
+    /// Lets go of replicas until the disk has its floor, and says how many bytes that freed. To be
+    /// called every few seconds: others write to the disk, too.
+    ///
+    /// # Errors
+    /// Those of the disk and the database.
+    pub fn keep_floor(&self) -> Result<u64, StoreError> {
+        self.inner.make_room(0)
+    }
+
+    /// The user's own data is about to need so many bytes at a place, or met a full disk: replicas
+    /// yield until they fit beside the floor. Nothing where that is another file system. Says how
+    /// many bytes that freed.
+    ///
+    /// # Errors
+    /// Those of the disk and the database.
+    pub fn make_room(&self, at: &Path, bytes: u64) -> Result<u64, StoreError> {
+        let folder = self.folder();
+        let device = |path: &Path| path.metadata().map(|it| it.dev());
+        let there = at.ancestors().map(device).find(|found| {
+            let missing = |error: &io::Error| error.kind() == io::ErrorKind::NotFound;
+            !found.as_ref().is_err_and(missing)
+        });
+        let here = device(folder).map_err(|error| StoreError::io(folder, error))?;
+        match there {
+            Some(Ok(there)) if there == here => self.inner.make_room(bytes),
+            _ => Ok(0),
+        }
+    }
+}
+
+impl Inner {
+    /// Lets go of replicas until so many bytes are free beside the floor.
+    fn make_room(&self, bytes: u64) -> Result<u64, StoreError> {
+        let mut writer = self.writer();
+        self.settle(&mut writer)?;
+        let space = self.disk_space()?;
+        let wanted = self.floor_of(space).saturating_add(bytes);
+        let missing = wanted.saturating_sub(space.free);
+        let freed = self.release(&mut writer, missing)?;
+        if freed > 0 {
+            tracing::info!(freed, missing, "replicas made room on the disk");
+        }
+        Ok(freed)
+    }
+
+    /// Gives at least so many bytes back to the disk, as far as there are some. Counted by what is
+    /// given back, not by what the disk says then: some file systems are slow to tell.
+    pub(super) fn release(&self, writer: &mut Writer, bytes: u64) -> Result<u64, StoreError> {
+        let mut freed = 0_u64;
+        while freed < bytes {
+            let changes = self.helper().release(bytes.saturating_sub(freed));
+            if changes.is_empty() {
+                break;
+            }
+            freed = freed.saturating_add(self.follow(writer, changes)?);
+        }
+        Ok(freed)
+    }
+
+    /// Whether the disk keeps its floor with so many bytes more.
+    pub(super) fn fits(&self, bytes: u64) -> Result<bool, StoreError> {
+        let space = self.disk_space()?;
+        Ok(space.free.saturating_sub(bytes) >= self.floor_of(space))
+    }
+
+    pub(super) fn floor_of(&self, space: Space) -> u64 {
+        let usual = (space.total / 100).saturating_mul(FLOOR_PERCENT);
+        self.floor.unwrap_or(usual.max(FLOOR_BYTES_MIN))
+    }
+
+    pub(super) fn disk_space(&self) -> Result<Space, StoreError> {
+        let folder = self.files.folder();
+        let found = rustix::fs::statvfs(folder);
+        let found = found.map_err(|error| StoreError::io(folder, error.into()))?;
+        Ok(Space {
+            free: found.f_bavail.saturating_mul(found.f_frsize),
+            total: found.f_blocks.saturating_mul(found.f_frsize),
+        })
+    }
+}
