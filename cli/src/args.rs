@@ -223,6 +223,9 @@ pub(crate) struct ShareArgs {
     /// Keep it out of the DHT: only those with the link can find it
     #[arg(long)]
     pub(crate) no_announce: bool,
+    /// Ask those who have it not to keep copies of it for others
+    #[arg(long)]
+    pub(crate) no_replicate: bool,
     /// Return only when it can be found through the DHT
     #[arg(long, conflicts_with = "no_announce")]
     pub(crate) wait: bool,

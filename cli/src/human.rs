@@ -3,6 +3,7 @@
 use std::{path::Path, time::Duration};
 
 use bytesize::ByteSize;
+use shoal_api::types::Nearness;
 use shoal_protocol::name::{escaped, escaped_bytes};
 
 /// `1.2 GiB`.
@@ -44,6 +45,17 @@ pub(crate) fn roughly(millis: u64) -> String {
         Some((end, _)) => exact[..end].to_owned(),
         None => exact,
     }
+}
+
+/// How far away a peer is, behind what else is said of it: `, 12 ms away, near`.
+pub(crate) fn distance(rtt_ms: Option<u64>, nearness: Option<Nearness>) -> String {
+    let far = rtt_ms.map_or(String::new(), |rtt| format!(", {rtt} ms away"));
+    let near = match nearness {
+        Some(Nearness::Lan) => ", on the local network",
+        Some(Nearness::Near) => ", near",
+        Some(Nearness::Far) | None => "",
+    };
+    far + near
 }
 
 /// A name or any other text of unknown origin, on one line.

@@ -9,17 +9,18 @@ use futures::{
     FutureExt as _,
     future::{LocalBoxFuture, Shared},
 };
+use shoal_node::config::{self, Config};
 
 use crate::{
     Error, Setup, Testnet, Transport, capacity,
-    report::Report,
+    report::{Compared, Report},
     run::{
-        Action, Driver, InProcess, Network, Processes, RunNews, Script, engine,
+        Action, Driver, InProcess, Network, Processes, Record, RunNews, Script, engine,
         evil::Evils,
         files::{self, Original},
         verdict,
     },
-    scenario::{Mode, Scenario},
+    scenario::{Mode, Scenario, Setting},
 };
 
 /// How a scenario is run.
@@ -76,16 +77,13 @@ async fn run(
     if options.mode == Mode::InProcess && options.transport.is_some() {
         return Err(Error::NoSockets);
     }
+    check_mode(scenario, options.mode)?;
     let script = Script::draw(scenario)?;
     verdict::check(scenario, &script)?;
     check_space(&script, options.dir)?;
     fs::create_dir_all(options.out).map_err(Error::io("make the folder", options.out))?;
     let out = options.out.canonicalize();
     let out = out.map_err(Error::io("use the folder", options.out))?;
-    tell(RunNews::Phase("starting the nodes"));
-    let nodes = scenario.members.honest();
-    let plan = script.network.as_ref();
-    let (dir, program) = (options.dir, options.program);
     let run = Run {
         scenario,
         script: &script,
@@ -93,23 +91,37 @@ async fn run(
         out: &out,
         tell,
     };
-    match options.mode {
-        Mode::Process => {
-            let setup = Setup {
-                nodes,
-                transport: options.transport.unwrap_or_default(),
-                links: plan.cloned(),
-            };
-            let up = Testnet::up_as(dir, setup, program, interrupted.clone());
-            let network = Processes::new(up.await?, scenario.limit).await?;
-            run.on(network, interrupted).await
-        }
-        Mode::InProcess => {
-            let (plan, patience) = (plan.cloned(), scenario.limit);
-            let network = InProcess::up(dir, nodes, plan, patience, interrupted.clone()).await?;
-            run.on(network, interrupted).await
-        }
+    let mut other = None;
+    if let Some(compare) = &scenario.compare {
+        let settings = [&scenario.settings[..], &compare.settings].concat();
+        tell(RunNews::Phase("running what it is compared with"));
+        let (report, record) = run.begin(&settings, None, interrupted.clone()).await?;
+        let compared = Compared::of(compare, report);
+        other = Some((compared, record));
     }
+    let reported = run.begin(&scenario.settings, other, interrupted).await?;
+    Ok(reported.0)
+}
+
+/// Whether the nodes of a scenario can be what they are to be.
+fn check_mode(scenario: &Scenario, mode: Mode) -> Result<(), Error> {
+    let needs = |what| Err(Error::NeedsOneProcess { what });
+    match mode {
+        Mode::InProcess => Ok(()),
+        Mode::Process if !scenario.members.sites().0.is_empty() => {
+            needs("a line or a local network that nodes share")
+        }
+        Mode::Process if !scenario.settings.is_empty() => needs("the settings of a scenario"),
+        Mode::Process if scenario.compare.is_some() => needs("a comparison"),
+        Mode::Process => Ok(()),
+    }
+}
+
+/// What the configuration of each node begins as.
+fn configuration(settings: &[Setting], home: &Path) -> Result<Config, Error> {
+    let variables = settings.iter().map(Setting::variable);
+    let config = Config::load(home, variables, config::Overrides::default());
+    config.map_err(|error| Error::Settings(error.to_string()))
 }
 
 /// What is run, and how.
@@ -121,23 +133,65 @@ struct Run<'a> {
     tell: &'a (dyn Fn(RunNews<'_>) + Sync),
 }
 
+/// The run that another one is compared with.
+type Other = Option<(Compared, Record)>;
+
 impl Run<'_> {
+    /// Starts a network whose nodes have these settings, and runs it there. Without the run that it
+    /// is compared with, one that is to be compared leaves no files.
+    async fn begin(
+        &self,
+        settings: &[Setting],
+        other: Other,
+        interrupted: impl Future<Output = ()> + Clone,
+    ) -> Result<(Report, Record), Error> {
+        (self.tell)(RunNews::Phase("starting the nodes"));
+        let Options {
+            transport,
+            dir,
+            program,
+            ..
+        } = *self.options;
+        let (nodes, patience) = (self.scenario.members.honest(), self.scenario.limit);
+        let plan = self.script.network.clone();
+        match self.options.mode {
+            Mode::Process => {
+                let setup = Setup {
+                    nodes,
+                    transport: transport.unwrap_or_default(),
+                    links: plan,
+                };
+                let up = Testnet::up_as(dir, setup, program, interrupted.clone());
+                let network = Processes::new(up.await?, patience).await?;
+                self.on(network, other, interrupted).await
+            }
+            Mode::InProcess => {
+                let config = configuration(settings, dir)?;
+                let stop = interrupted.clone();
+                let network = InProcess::up(dir, nodes, plan, config, patience, stop).await?;
+                self.on(network, other, interrupted).await
+            }
+        }
+    }
+
     /// Runs it on a network that is up, and takes that down.
     async fn on<N: Network>(
         &self,
         network: N,
+        other: Other,
         interrupted: impl Future<Output = ()> + Clone,
-    ) -> Result<Report, Error> {
+    ) -> Result<(Report, Record), Error> {
+        let is_last = self.scenario.compare.is_none() || other.is_some();
         let reported = match self.make(&network, interrupted.clone()).await {
             Ok(originals) => tokio::select! {
                 biased;
                 () = interrupted => Err(Error::Interrupted),
-                reported = self.report(&network, originals) => reported,
+                reported = self.report(&network, originals, other, is_last) => reported,
             },
             Err(error) => Err(error),
         };
         match reported {
-            Ok(report) if self.options.keep => network.keep().await.map(|()| report),
+            Ok(report) if self.options.keep && is_last => network.keep().await.map(|()| report),
             Ok(report) => {
                 (self.tell)(RunNews::Phase("ending the nodes"));
                 network.down().await.map(|()| report)
@@ -159,12 +213,14 @@ impl Run<'_> {
         files::make(self.script, driver.files(), interrupted).await
     }
 
-    /// Runs the script, judges, and writes the report.
+    /// Runs the script, judges, and writes the report if it is the last one.
     async fn report<D: Driver>(
         &self,
         driver: &D,
         originals: Vec<Original>,
-    ) -> Result<Report, Error> {
+        other: Other,
+        is_last: bool,
+    ) -> Result<(Report, Record), Error> {
         let Self {
             scenario,
             script,
@@ -174,13 +230,17 @@ impl Run<'_> {
         } = self;
         let evils = Evils::start(driver, scenario, &originals).await?;
         let record = engine::run(driver, scenario, script, originals, tell).await?;
-        let verdicts = verdict::verdicts(scenario, script, &record)?;
+        let (compared, other) = other.unzip();
+        let verdicts = verdict::verdicts(scenario, script, &record, other.as_ref())?;
         let mut report = Report::of(scenario, options.mode, script, &record, &verdicts);
+        report.compared = compared;
         report.add_deeds(evils.deeds());
         evils.end(scenario).await?;
-        report.keep_logs(&verdicts, out, |node| driver.log(node));
-        report.write(script, out)?;
-        Ok(report)
+        if is_last {
+            report.keep_logs(&verdicts, out, |node| driver.log(node));
+            report.write(script, out)?;
+        }
+        Ok((report, record))
     }
 }
 

@@ -82,6 +82,15 @@ pub enum Error {
     /// There is nothing to choose.
     #[error("nodes in one process have no sockets, and so no transport to choose")]
     NoSockets,
+    /// What it needs is there only where all nodes are in one process.
+    #[error("{what} can be had only with nodes in one process")]
+    NeedsOneProcess {
+        /// What, like "the settings of a scenario".
+        what: &'static str,
+    },
+    /// What a scenario says of the configuration of its nodes cannot be used.
+    #[error("the settings of the scenario cannot be used: {0}")]
+    Settings(String),
     /// A node does not keep to a change of the links.
     #[error("{node} has not taken note of the links after {seconds} s")]
     NotInForce {
@@ -216,12 +225,13 @@ impl Error {
             Self::Exists { .. } => ErrorCode::AlreadyRunning,
             Self::Absent { .. } => ErrorCode::PathNotFound,
             Self::Busy { .. } => ErrorCode::Busy,
-            Self::Manifest { .. } => ErrorCode::Config,
+            Self::Manifest { .. } | Self::Settings(_) => ErrorCode::Config,
             #[cfg(feature = "scenarios")]
             Self::Scenario(_) => ErrorCode::Config,
             Self::NoNode { .. }
             | Self::Nodes { .. }
             | Self::NotEmulated { .. }
+            | Self::NeedsOneProcess { .. }
             | Self::NoSockets => ErrorCode::Usage,
             Self::TooMany(_) => ErrorCode::TooLarge,
             Self::Space { .. } => ErrorCode::NoSpace,
@@ -270,6 +280,8 @@ impl Error {
                 "end it, and start it again with `shoal testnet up --link home`".to_owned()
             }
             Self::NoSockets => "leave --transport out, or take --mode process".to_owned(),
+            Self::NeedsOneProcess { .. } => "take --mode in-process".to_owned(),
+            Self::Settings(_) => "`shoal config` lists all keys with their values".to_owned(),
             Self::NotInForce { node, .. } => {
                 format!("see what it does with `shoal testnet logs {node}`")
             }

@@ -40,6 +40,29 @@ pub fn are_here(test: &str) -> bool {
     is_made
 }
 
+/// Whether a machine can be a router that translates addresses. Where it cannot, says so; under
+/// continuous integration that is a failure.
+///
+/// # Panics
+/// Under continuous integration, when it cannot.
+pub fn translate_here(test: &str) -> bool {
+    if !are_here(test) {
+        return false;
+    }
+    let machine = Machine::new();
+    let listed = machine.command("nft").args(["list", "ruleset"]).output();
+    let can = listed.is_ok_and(|output| output.status.success());
+    assert!(
+        can || std::env::var_os("CI").is_none(),
+        "{test} needs `nft` of nftables"
+    );
+    if !can {
+        let mut stderr = io::stderr().lock();
+        let _ = writeln!(stderr, "{test} is skipped: no `nft` here");
+    }
+    can
+}
+
 /// A machine with nothing but a loopback interface at first.
 #[derive(Debug)]
 pub struct Machine {
@@ -112,6 +135,40 @@ impl Machine {
         for interface in [name, &format!("p-{name}"), &format!("q-{name}")] {
             self.ip(&format!("link set {interface} up"));
         }
+    }
+
+    /// Runs a program with these words, in this machine.
+    ///
+    /// # Panics
+    /// When it fails.
+    pub fn does(&self, program: &str, words: &[&str]) {
+        let mut command = self.command(program);
+        let output = command.args(words).output().expect("the program runs");
+        assert!(output.status.success(), "{program} {words:?}: {output:?}");
+    }
+
+    /// Has it pass packets on, and those that leave by the interface `out` under its own address,
+    /// as the router of a home or an office does.
+    pub fn translates(&self, out: &str) {
+        self.does("sh", &["-c", "echo 1 > /proc/sys/net/ipv4/ip_forward"]);
+        let table = format!(
+            "table ip nat {{ chain out {{ type nat hook postrouting priority srcnat; \
+             oifname {out} masquerade; }}; }}"
+        );
+        self.does("nft", &[&table]);
+    }
+
+    /// Lets at most so many megabits a second out by an interface.
+    pub fn limits(&self, interface: &str, megabits: u32) {
+        // Half a second of it waits, as in a home router.
+        let rate = format!("{megabits}mbit");
+        let words = [
+            "qdisc", "add", "dev", interface, "root", "tbf", "rate", &rate,
+        ];
+        self.does(
+            "tc",
+            &[&words[..], &["burst", "32kb", "latency", "500ms"]].concat(),
+        );
     }
 
     /// A `shoal --json` command on `home`, without what this process's environment would tell it.

@@ -11,6 +11,7 @@ use std::{
 use shoal_protocol::{
     address::{Cid, Digest, HashFn},
     exchange::Availability,
+    link::Link,
 };
 use shoal_tests::{
     Daemon,
@@ -88,6 +89,58 @@ fn what_is_not_announced_is_found_through_nobody_who_fetched_it() {
         for fetcher in fetchers {
             let asked = Asker::start().ask(&fetcher.address, &root, &[]);
             assert!(asked.marks.no_announce, "{asked:?}");
+        }
+    };
+    check(&fetchers, "running");
+    fetchers = fetchers.into_iter().map(Daemon::restart).collect();
+    check(&fetchers, "restarted");
+}
+
+#[test]
+fn what_is_not_to_be_replicated_says_so_wherever_it_came_by() {
+    let dir = scratch();
+    let at = |name: &str| dir.path().join(name);
+    let sharer = Daemon::start(&at("sharer"), &[]);
+    write_content(&at("unique"), "unique", 2 * MIB);
+    let shared = sharer
+        .run(&["share", text(&at("unique")), "--no-replicate"])
+        .ok();
+    let link = shared["link"].as_str().unwrap();
+    let parsed: Link = link.parse().unwrap();
+    assert!(
+        parsed.marks.no_replicate && !parsed.marks.no_announce,
+        "{link}"
+    );
+
+    // By the link; by the bare address, from the sharer and from one who fetched it, each with the
+    // record of the one before.
+    let mut fetchers: Vec<Daemon> = (0..3)
+        .map(|n| Daemon::start(&at(&format!("fetcher{n}")), &[&sharer]))
+        .collect();
+    fetchers[0].fetch(link, &at("got0"));
+    for n in 1..3 {
+        let from = match n {
+            1 => sharer.address.clone(),
+            _ => fetchers[1].address.clone(),
+        };
+        let output = at(&format!("got{n}"));
+        let args = ["fetch", cid(&shared), "--peer", &from, "-o", text(&output)];
+        fetchers[n].run(&args).ok();
+    }
+    let root: Cid = cid(&shared).parse().unwrap();
+    let check = |fetchers: &[Daemon], when: &str| {
+        for fetcher in fetchers {
+            let asked = Asker::start().ask(&fetcher.address, &root, &[]);
+            assert!(asked.marks.no_replicate, "{when}: {asked:?}");
+            assert!(!asked.marks.no_announce, "{when}: {asked:?}");
+            let listed = fetcher.run(&["ls"]).ok();
+            let listed = listed["entries"].as_array().unwrap();
+            let copy = listed.iter().find(|it| cid(it) == cid(&shared)).unwrap();
+            assert_eq!(copy["replicate"], false, "{when}: {copy:?}");
+            // Whoever passes it on passes the mark on.
+            let again = fetcher.run(&["link", cid(&shared)]).ok();
+            let again: Link = again["link"].as_str().unwrap().parse().unwrap();
+            assert!(again.marks.no_replicate, "{when}: {again:?}");
         }
     };
     check(&fetchers, "running");

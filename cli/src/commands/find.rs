@@ -41,9 +41,7 @@ fn lines(text: &mut Text, provider: &Provider) {
         }
         (None, _) => "has not answered".to_owned(),
     };
-    let far = provider
-        .rtt_ms
-        .map_or(String::new(), |rtt| format!(", {rtt} ms away"));
+    let far = human::distance(provider.rtt_ms, provider.nearness);
     text.line(format_args!("  {has}{far}"));
     for address in &provider.addresses {
         text.line(format_args!("  {}", text.dim(address)));

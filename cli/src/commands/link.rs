@@ -114,6 +114,7 @@ mod tests {
                 files: 1,
                 created: "1970-01-01T00:00:00Z".parse().unwrap(),
                 announce: true,
+                replicate: true,
                 state: ShareState::Ok,
             },
             link: format!("shoal:{cid}"),

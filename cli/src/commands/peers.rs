@@ -61,9 +61,7 @@ fn lines(text: &mut Text, peer: &Peer) {
         .agent
         .as_deref()
         .map_or(String::new(), |a| format!(", {}", human::escape(a)));
-    let far = peer
-        .rtt_ms
-        .map_or(String::new(), |rtt| format!(", {rtt} ms away"));
+    let far = human::distance(peer.rtt_ms, peer.nearness);
     text.line(format_args!("  {dialled} for {since}{far}{agent}"));
     for address in &peer.addresses {
         text.line(format_args!("  {}", text.dim(address)));

@@ -79,6 +79,7 @@ fn request(args: ShareArgs) -> Result<(ShareRequest, CommandAddresses), ApiError
         },
         exclude: args.exclude,
         no_announce: args.no_announce,
+        no_replicate: args.no_replicate,
         wait: args.wait,
     };
     Ok((request, args.addresses))

@@ -2,7 +2,7 @@
 
 use shoal_api::{
     ApiError,
-    types::{Scope, Scrub, ScrubState, Status},
+    types::{Nearness, Scope, Scrub, ScrubState, Status},
 };
 
 use super::{interruptible, ls::share_lines, show_warnings, transfers::transfer_lines};
@@ -31,7 +31,7 @@ fn lines(text: &mut Text, status: &Status) {
     for address in &status.addresses {
         text.line(format_args!("address    {address}"));
     }
-    text.line(format_args!("peers      {}", status.peers.len()));
+    text.line(format_args!("peers      {}", peers(status)));
     text.line(format_args!(
         "sent       {} ({}/s)",
         human::size(status.uploaded_bytes),
@@ -66,6 +66,23 @@ fn lines(text: &mut Text, status: &Status) {
     text.line(format_args!("shares     {}", status.shares.len()));
     for share in &status.shares {
         share_lines(text, share, "  ");
+    }
+}
+
+/// How many peers there are, and how many of them are near.
+fn peers(status: &Status) -> String {
+    let count = |is: fn(Nearness) -> bool| {
+        let peers = status.peers.iter();
+        peers.filter(|peer| peer.nearness.is_some_and(is)).count()
+    };
+    let near = count(|it| matches!(it, Nearness::Near | Nearness::Lan));
+    match (near, count(|it| it == Nearness::Lan)) {
+        (0, _) => status.peers.len().to_string(),
+        (near, 0) => format!("{}, {near} near", status.peers.len()),
+        (near, lan) => {
+            let all = status.peers.len();
+            format!("{all}, {near} near, {lan} on the local network")
+        }
     }
 }
 

@@ -12,8 +12,9 @@ use shoal_net::{PeerInfo, emulation::Emulation};
 use shoal_protocol::{
     chunker::Chunker,
     exchange::Availability,
-    link::{Link, Marks, PEERS_PRINTED_MAX},
+    link::{Link, PEERS_PRINTED_MAX},
     name::{SafeName, escaped},
+    near::Nearness,
     walk::{EntryKind as TreeEntry, Tree, joined},
 };
 use shoal_store::{
@@ -35,6 +36,7 @@ pub(super) fn share_info(share: &ShareRecord, in_doubt: bool) -> api::ShareInfo 
         files: share.files,
         created: Timestamp::from_millisecond(created).unwrap_or(Timestamp::MAX),
         announce: share.announce,
+        replicate: share.replicate,
         state: match &share.state {
             ShareState::Changed(change) => api::ShareState::Changed {
                 changed: changed(&change.path, &change.kind),
@@ -145,10 +147,7 @@ pub(super) fn link(share: &ShareRecord, addresses: &[Multiaddr]) -> Link {
             .take(PEERS_PRINTED_MAX)
             .map(|address| address.to_string())
             .collect(),
-        marks: Marks {
-            no_announce: !share.announce,
-            ..Marks::default()
-        },
+        marks: share.marks(),
         ..Link::new(share.root.clone())
     }
 }
@@ -279,7 +278,8 @@ pub(super) fn deadlines(timeout_ms: u64, patience_ms: u64) -> Deadlines {
     }
 }
 
-pub(super) fn found(provider: &FoundProvider) -> api::Provider {
+/// A provider that was found; `near` is how near it is, where that was measured.
+pub(super) fn found(provider: &FoundProvider, near: Option<Nearness>) -> api::Provider {
     let (complete, ranges) = match &provider.answer {
         Ok(Availability::Complete) => (Some(true), Vec::new()),
         Ok(Availability::Held { ranges }) if ranges.is_all() => (Some(true), Vec::new()),
@@ -296,6 +296,7 @@ pub(super) fn found(provider: &FoundProvider) -> api::Provider {
         complete,
         ranges,
         rtt_ms: provider.rtt.map(millis),
+        nearness: near.map(nearness),
     }
 }
 
@@ -346,11 +347,20 @@ pub(super) fn peer(info: PeerInfo) -> api::Peer {
         addresses: info.addresses,
         agent: info.agent,
         rtt_ms: info.rtt.map(millis),
+        nearness: info.nearness.map(nearness),
         direction: match info.direction {
             shoal_net::Direction::Inbound => api::Direction::Inbound,
             shoal_net::Direction::Outbound => api::Direction::Outbound,
         },
         connected_ms: millis(connected),
+    }
+}
+
+fn nearness(nearness: Nearness) -> api::Nearness {
+    match nearness {
+        Nearness::Lan => api::Nearness::Lan,
+        Nearness::Near => api::Nearness::Near,
+        Nearness::Far => api::Nearness::Far,
     }
 }
 

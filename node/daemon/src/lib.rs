@@ -270,6 +270,7 @@ impl Node {
             library: library.clone(),
             net: net.clone(),
             limits: limits.clone(),
+            strict: config.replicas.strict,
             swarms,
             transfers,
             stopping: stopping.clone(),
@@ -512,6 +513,7 @@ fn net_config(config: &Config, announces: Announces, emulation: Option<Emulation
         port_fallback: config.network.port_fallback,
         bootstrap: config.network.bootstrap.clone(),
         mdns: config.network.mdns,
+        near: config.replicas.nearness(),
         emulation,
         ..NetConfig::default()
     }

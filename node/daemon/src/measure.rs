@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use shoal_api::types::ShareState;
 use shoal_ground::metrics::Numbers;
 use shoal_net::{Direction, Way};
+use shoal_protocol::near::Nearness;
 use shoal_store::ShareTotals;
 
 use super::{NodeHandle, answers};
@@ -39,7 +40,9 @@ impl NodeHandle {
     async fn measure_network(&self, numbers: &mut Numbers) {
         let net = &self.inner.net;
         let (mut inbound, mut outbound) = (0, 0);
+        let mut distances = BTreeMap::from([("lan", 0), ("near", 0), ("far", 0), ("unknown", 0)]);
         for peer in net.peers().await {
+            *distances.entry(distance(peer.nearness)).or_default() += 1;
             match peer.direction {
                 Direction::Inbound => inbound += 1,
                 Direction::Outbound => outbound += 1,
@@ -50,6 +53,13 @@ impl NodeHandle {
             "Connected peers, by who dialled.",
             "direction",
             [("inbound", inbound), ("outbound", outbound)],
+        );
+        numbers.gauges(
+            "shoal_peers_by_distance",
+            "Connected peers, by how near they are: on the local network, near, far, or not \
+             measured yet.",
+            "distance",
+            distances,
         );
         let dht = net.dht().await;
         numbers.gauge(
@@ -140,6 +150,15 @@ impl NodeHandle {
             bytes,
         );
         numbers.gauge("shoal_shares_files", "Files of all shares.", files);
+    }
+}
+
+fn distance(nearness: Option<Nearness>) -> &'static str {
+    match nearness {
+        Some(Nearness::Lan) => "lan",
+        Some(Nearness::Near) => "near",
+        Some(Nearness::Far) => "far",
+        None => "unknown",
     }
 }
 

@@ -195,6 +195,7 @@ impl Service for NodeHandle {
             name: request.name,
             copy: request.copy,
             announce: !request.no_announce,
+            replicate: !request.no_replicate,
         };
         let (report, stop) = (progress.clone(), cancel.clone());
         let sharing = tokio::task::spawn_blocking(move || {
@@ -430,7 +431,9 @@ impl Service for NodeHandle {
             .filter(|it| it.provides() || it.answer.is_err());
         Ok(api::Found {
             cid: link.root.to_string(),
-            providers: providers.map(answers::found).collect(),
+            providers: providers
+                .map(|it| answers::found(it, self.inner.net.nearness(&it.peer)))
+                .collect(),
             asked: asked.load(Relaxed),
         })
     }

@@ -7,7 +7,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use libp2p::swarm::ConnectionId;
@@ -30,6 +30,8 @@ pub(super) struct Activity {
     moved: AtomicU64,
     /// Milliseconds from `since` to the last step, plus one; 0 before the first.
     step_at: AtomicU64,
+    /// Streams of content that are open, either way.
+    streams: AtomicUsize,
     neighbour: AtomicBool,
     closing: AtomicBool,
 }
@@ -41,6 +43,7 @@ impl Activity {
             since,
             moved: AtomicU64::new(0),
             step_at: AtomicU64::new(0),
+            streams: AtomicUsize::new(0),
             neighbour: AtomicBool::new(false),
             closing: AtomicBool::new(false),
         }
@@ -72,6 +75,11 @@ impl Activity {
         }
     }
 
+    /// Whether a stream of content is open.
+    pub(super) fn is_used(&self) -> bool {
+        self.streams.load(Relaxed) > 0
+    }
+
     /// Takes note that it is kept as that of a neighbour.
     pub(super) fn keep(&self) {
         self.neighbour.store(true, Relaxed);
@@ -93,6 +101,27 @@ impl Activity {
 
     pub(super) fn is_closing(&self) -> bool {
         self.closing.load(Relaxed)
+    }
+}
+
+/// An open stream of content, until it is dropped.
+#[derive(Debug)]
+pub(super) struct Use(Arc<Activity>);
+
+impl Use {
+    pub(super) fn of(activity: Arc<Activity>) -> Self {
+        activity.streams.fetch_add(1, Relaxed);
+        Self(activity)
+    }
+
+    pub(super) fn activity(&self) -> &Activity {
+        &self.0
+    }
+}
+
+impl Drop for Use {
+    fn drop(&mut self) {
+        self.0.streams.fetch_sub(1, Relaxed);
     }
 }
 
@@ -123,6 +152,21 @@ impl Activities {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn it_is_used_while_a_stream_is_open() {
+        let activity = Arc::new(Activity::new(Instant::now()));
+        let uses = [
+            Use::of(Arc::clone(&activity)),
+            Use::of(Arc::clone(&activity)),
+        ];
+        assert!(activity.is_used());
+        let [first, second] = uses;
+        drop(first);
+        assert!(activity.is_used());
+        drop(second);
+        assert!(!activity.is_used());
+    }
 
     #[test]
     fn progress_is_what_a_slow_line_moves_and_it_ages() {

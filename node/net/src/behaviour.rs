@@ -5,7 +5,8 @@ use std::time::Duration;
 use libp2p::identity::Keypair;
 use libp2p::swarm::NetworkBehaviour;
 use libp2p::swarm::behaviour::toggle::Toggle;
-use libp2p::{PeerId, identify, mdns, ping};
+use libp2p::{PeerId, identify, mdns};
+use shoal_ground::clock_gap::ClockGaps;
 use tokio::sync::mpsc;
 
 use super::activity::Activities;
@@ -14,17 +15,14 @@ use super::counters::Counters;
 use super::dht::Dht;
 use super::exchange::{Exchange, ExchangeStream};
 use super::limits::ConnectionLimiter;
+use super::ping;
 use super::records::Records;
 
 /// What this node calls itself.
 const AGENT: &str = concat!("shoal/", env!("CARGO_PKG_VERSION"));
 
-/// How often a connection is tried out.
-const PING_INTERVAL: Duration = Duration::from_secs(10);
-
-/// How long an answer counts; a slow line has bulk data queued before it. An answer that is late
-/// closes nothing: only silence does, see [`SILENCE_MAX`](super::config::SILENCE_MAX).
-const PING_TIMEOUT: Duration = Duration::from_secs(15);
+/// How often a node says again what it is. What changes is told at once.
+const IDENTIFY_INTERVAL: Duration = Duration::from_secs(6 * 3600);
 
 /// All protocols of a node. The limits come first: what they refuse, nobody else hears of.
 #[derive(NetworkBehaviour)]
@@ -45,11 +43,13 @@ impl Behaviour {
         protocols: &Protocols,
         records: Records,
         counters: &Counters,
+        gaps: &ClockGaps,
     ) -> (Self, mpsc::Receiver<ExchangeStream>) {
         let local = keypair.public().to_peer_id();
         let identify = identify::Config::new(protocols.id.clone(), keypair.public())
             .with_agent_version(AGENT.to_owned())
             .with_push_listen_addr_updates(true)
+            .with_interval(IDENTIFY_INTERVAL)
             // Only the addresses that the actor has chosen: a machine with many containers has too
             // many, of which others would believe the wrong ones.
             .with_hide_listen_addrs(true)
@@ -63,17 +63,13 @@ impl Behaviour {
             activities.clone(),
         );
         let behaviour = Self {
+            identify: identify::Behaviour::new(identify),
+            ping: ping::Behaviour::new(activities.clone(), gaps.clone()),
             limits: ConnectionLimiter::new(
                 config.limits.clone(),
                 config.dht.diversity,
                 activities,
                 counters.clone(),
-            ),
-            identify: identify::Behaviour::new(identify),
-            ping: ping::Behaviour::new(
-                ping::Config::new()
-                    .with_interval(PING_INTERVAL)
-                    .with_timeout(PING_TIMEOUT),
             ),
             mdns: Toggle::from(mdns_behaviour(config.mdns, local)),
             dht: Dht::new(

@@ -5,18 +5,27 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use libp2p::{Multiaddr, StreamProtocol};
+use shoal_protocol::near::NearConfig;
 
 use super::NetError;
 use super::scope::Scope;
 use crate::emulation::Emulation;
 
-/// After how long without a single byte from a peer its connection is dead.
+/// After how long without an answer and without any content from a peer its connection is dead.
 ///
-/// Whoever lives asks for a sign, and answers, every 10 s (`PING_INTERVAL`); one that waits for an answer
-/// in vain asks again after 15 s (`PING_TIMEOUT`) and an interval, 25 s. This leaves time for another
-/// 20 s in which the line loses packets. A connection that carries anything, however slowly, is
-/// never silent for so long.
+/// While content is exchanged a peer is asked for a sign every 10 s, and answers behind what it
+/// sends. A connection that carries anything, however slowly, is never silent for so long, and a
+/// line that loses packets gets an answer through in it.
 pub(super) const SILENCE_MAX: Duration = Duration::from_secs(45);
+
+/// After how long without a single byte a connection is dead that nobody asked anything on: a ping
+/// every 180 s, and its answer.
+pub(super) const IDLE_SILENCE_MAX: Duration = IDLE_PING_INTERVAL.saturating_add(SILENCE_MAX);
+
+/// From one ping to the next while no stream of content is open on a connection. A ping and its
+/// answer are 64 bytes in four packets; with 64 neighbours that ping each other it comes to 8 MB a
+/// day by TCP.
+pub(super) const IDLE_PING_INTERVAL: Duration = Duration::from_secs(180);
 
 /// The port that a node listens on when none is chosen, TCP and QUIC alike. Below the ephemeral
 /// ranges of common systems, and not that of IPFS (4001), which may run beside us.
@@ -50,6 +59,8 @@ pub struct NetConfig {
     pub dht: DhtConfig,
     /// How long a connection that nothing uses and that is not kept as a neighbour stays open.
     pub idle_timeout: Duration,
+    /// How near is near.
+    pub near: NearConfig,
     /// How the links of this node are emulated, in a test network; usually not at all.
     pub emulation: Option<Emulation>,
 }
@@ -68,6 +79,7 @@ impl Default for NetConfig {
             // Long enough for the next DHT query to find it open, short enough to free slots within
             // a minute.
             idle_timeout: Duration::from_secs(60),
+            near: NearConfig::default(),
             emulation: None,
         }
     }

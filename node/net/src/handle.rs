@@ -193,9 +193,9 @@ impl Net {
         self.events.subscribe()
     }
 
-    /// How near a connected peer is, by what was measured; far until something was.
+    /// How near a connected peer is, by what was measured; none until something was.
     #[must_use]
-    pub fn nearness(&self, peer: &PeerId) -> Nearness {
+    pub fn nearness(&self, peer: &PeerId) -> Option<Nearness> {
         self.nearby.of(peer)
     }
 
@@ -307,10 +307,29 @@ impl Net {
         .await;
     }
 
-    /// What to tell `to` of where these peers are: addresses that reach as far as `to` does. Left
-    /// out is who has none.
-    pub async fn introduce(&self, peers: Vec<PeerId>, to: PeerId) -> Vec<(PeerId, Vec<Multiaddr>)> {
-        self.ask(|reply| Command::Introduce { peers, to, reply })
+    /// What to tell `to` of where these peers are: at most `most` of them, those first that are
+    /// likely to be near it, with addresses that reach as far as `to` does. A peer without such an
+    /// address is named only where both are connected from one subnet; see [`Self::locate`].
+    pub async fn introduce(
+        &self,
+        peers: Vec<PeerId>,
+        to: PeerId,
+        most: usize,
+    ) -> Vec<(PeerId, Vec<Multiaddr>)> {
+        self.ask(|reply| Command::Introduce {
+            peers,
+            to,
+            most,
+            reply,
+        })
+        .await
+        .unwrap_or_default()
+    }
+
+    /// Which of these peers this node can connect with by what it knows itself: they are connected,
+    /// or an address is known, by multicast for instance. Empty when the network has ended.
+    pub async fn locate(&self, peers: Vec<PeerId>) -> Vec<PeerId> {
+        self.ask(|reply| Command::Locate { peers, reply })
             .await
             .unwrap_or_default()
     }

@@ -27,9 +27,9 @@ impl Nearby {
         peers.remove(peer);
     }
 
-    /// How near a peer is; far, where nothing was measured.
-    pub(super) fn of(&self, peer: &PeerId) -> Nearness {
+    /// How near a peer is; none, where nothing was measured.
+    pub(super) fn of(&self, peer: &PeerId) -> Option<Nearness> {
         let peers = self.peers.read();
-        peers.get(peer).copied().unwrap_or_default()
+        peers.get(peer).copied()
     }
 }

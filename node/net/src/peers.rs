@@ -7,10 +7,13 @@ use std::time::{Duration, Instant, SystemTime};
 use libp2p::core::ConnectedPoint;
 use libp2p::swarm::ConnectionId;
 use libp2p::{Multiaddr, PeerId};
-use shoal_protocol::near::{self, Distance, NearConfig, Whereabouts};
+use shoal_protocol::near::{self, Distance, NearConfig, Nearness, Whereabouts};
 
+use super::emulation::Emulation;
 use super::interfaces::{Interfaces, Line};
+use super::introduce::Situation;
 use super::nearby::Nearby;
+use super::neighbours::Candidate;
 use super::scope::{Scope, Socket, host_of, is_name, without_peer};
 
 /// The longest agent that is shown, in characters.
@@ -25,8 +28,10 @@ pub struct PeerInfo {
     pub addresses: Vec<Multiaddr>,
     /// What it calls itself; printable ASCII, at most 64 characters. `None` until it has said so.
     pub agent: Option<String>,
-    /// Round-trip time as measured last.
+    /// Its distance: the least round-trip time of ten minutes, or the last one before.
     pub rtt: Option<Duration>,
+    /// How near that is, once measured.
+    pub nearness: Option<Nearness>,
     /// Who made the oldest connection.
     pub direction: Direction,
     /// Since when there has been a connection.
@@ -49,6 +54,9 @@ pub(super) struct Peers {
     peers: HashMap<PeerId, Peer>,
     /// What others are told of distances.
     nearby: Nearby,
+    near: NearConfig,
+    /// In a test network, what says who is on the same local network.
+    emulation: Option<Emulation>,
     /// When time begins, for distances.
     began: Instant,
 }
@@ -71,10 +79,12 @@ struct Connection {
 }
 
 impl Peers {
-    pub(super) fn new(nearby: Nearby) -> Self {
+    pub(super) fn new(nearby: Nearby, near: NearConfig, emulation: Option<Emulation>) -> Self {
         Self {
             peers: HashMap::new(),
             nearby,
+            near,
+            emulation,
             began: Instant::now(),
         }
     }
@@ -135,11 +145,13 @@ impl Peers {
         let least = known.distance.rtt(now);
         let of_connection = |one: &Connection| {
             let ip = Socket::parse(&one.address)?.ip;
+            let is_stated = |it: &Emulation| it.is_on_lan(ip);
             let whereabouts = match interfaces.line_to(ip) {
+                _ if self.emulation.as_ref().is_some_and(is_stated) => Whereabouts::Stated,
                 Some(Line::Wire | Line::Unknown) => Whereabouts::OnLink,
                 Some(Line::Tunnel | Line::Virtual | Line::Idle) | None => Whereabouts::Elsewhere,
             };
-            Some(near::judge(ip, whereabouts, least, &NearConfig::default()))
+            Some(near::judge(ip, whereabouts, least, &self.near))
         };
         let nearness = known.connections.iter().filter_map(of_connection).min();
         self.nearby.set(*peer, nearness.unwrap_or_default());
@@ -172,6 +184,19 @@ impl Peers {
         members.map(|(id, _)| *id)
     }
 
+    /// The peers of this network that may be neighbours.
+    pub(super) fn candidates(&self, is_kept: impl Fn(&PeerId) -> bool) -> Vec<Candidate> {
+        let now = self.began.elapsed();
+        let members = self.peers.iter().filter(|(_, peer)| peer.member);
+        let candidate = |(peer, known): (&PeerId, &Peer)| Candidate {
+            peer: *peer,
+            nearness: self.nearby.of(peer),
+            rtt: known.distance.rtt(now),
+            is_kept: is_kept(peer),
+        };
+        members.map(candidate).collect()
+    }
+
     /// The remote address of one connection.
     pub(super) fn address(&self, peer: &PeerId, id: ConnectionId) -> Option<&Multiaddr> {
         let connections = &self.peers.get(peer)?.connections;
@@ -199,6 +224,14 @@ impl Peers {
         (!named).then(|| connections.iter().filter_map(host).collect())
     }
 
+    /// What is known of where a peer is.
+    pub(super) fn situation(&self, peer: &PeerId) -> Situation {
+        Situation {
+            hosts: self.hosts(peer).unwrap_or_default(),
+            nearness: self.nearby.of(peer).unwrap_or_default(),
+        }
+    }
+
     /// The widest scope at which a peer is connected: what it may tell addresses of.
     pub(super) fn scope(&self, peer: &PeerId) -> Option<Scope> {
         self.peers.get(peer).and_then(Peer::scope)
@@ -213,10 +246,24 @@ impl Peers {
         let mut all: Vec<PeerInfo> = self
             .peers
             .iter()
-            .filter_map(|(id, peer)| peer.info(*id))
+            .filter_map(|(id, peer)| self.info(*id, peer))
             .collect();
         all.sort_by_key(|peer| (peer.connected_since, peer.peer_id));
         all
+    }
+
+    fn info(&self, peer_id: PeerId, peer: &Peer) -> Option<PeerInfo> {
+        let connections = peer.connections.iter();
+        Some(PeerInfo {
+            peer_id,
+            addresses: connections.map(|one| one.address.clone()).collect(),
+            agent: peer.agent.clone(),
+            rtt: peer.distance.rtt(self.began.elapsed()).or(peer.rtt),
+            nearness: self.nearby.of(&peer_id),
+            direction: peer.connections.first()?.direction,
+            connected_since: peer.since,
+            scope: peer.scope(),
+        })
     }
 }
 
@@ -226,22 +273,6 @@ impl Peer {
             .iter()
             .filter_map(|one| Scope::of(&one.address))
             .max()
-    }
-
-    fn info(&self, peer_id: PeerId) -> Option<PeerInfo> {
-        Some(PeerInfo {
-            peer_id,
-            addresses: self
-                .connections
-                .iter()
-                .map(|one| one.address.clone())
-                .collect(),
-            agent: self.agent.clone(),
-            rtt: self.rtt,
-            direction: self.connections.first()?.direction,
-            connected_since: self.since,
-            scope: self.scope(),
-        })
     }
 }
 

@@ -12,6 +12,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use shoal_protocol::address::{Cid, Digest, HashFn};
 use shoal_protocol::chunker::Chunker;
+use shoal_protocol::link::Marks;
 
 use super::{BootId, StoreError};
 
@@ -24,9 +25,9 @@ pub(super) trait Row: Serialize + DeserializeOwned {
 }
 
 impl Row for ShareRecord {
-    const VERSION: u8 = 2;
-    // Without `written`.
-    const EARLIER: &'static [(u8, &'static [u8])] = &[(1, b"\0")];
+    const VERSION: u8 = 3;
+    // Without `written` and `replicate`, and without `replicate`: nobody had asked for that.
+    const EARLIER: &'static [(u8, &'static [u8])] = &[(1, b"\0\x01"), (2, b"\x01")];
 }
 
 impl Row for FileRow {
@@ -98,9 +99,20 @@ pub struct ShareRecord {
     /// The path as it was written when it was shared, where that is another one than `source`: a
     /// symlink on it may lead elsewhere by now.
     pub written: Option<PathBuf>,
+    /// Whether others may keep copies of it for others.
+    pub replicate: bool,
 }
 
 impl ShareRecord {
+    /// What its sharer asks of those who have it.
+    #[must_use]
+    pub fn marks(&self) -> Marks {
+        Marks {
+            no_announce: !self.announce,
+            no_replicate: !self.replicate,
+        }
+    }
+
     /// Whether both were made of the same place: what is known of one by its written or its real
     /// path is the other by either.
     pub(super) fn is_same_place(&self, other: &Self) -> bool {
@@ -457,121 +469,4 @@ pub(super) fn decode<T: Row>(bytes: &[u8]) -> Result<T, StoreError> {
 }
 
 #[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used)]
-
-    use super::*;
-
-    const STAT: FileStat = FileStat {
-        size: 10,
-        mtime_ns: 5_000_000_000,
-        ctime_ns: 6_000_000_000,
-        ino: 7,
-        dev: 8,
-    };
-
-    #[test]
-    fn stats_compare_by_what_differs() {
-        let check = |now: FileStat, expected: Comparison| {
-            assert_eq!(STAT.compare(&now), expected, "{now:?}");
-        };
-        check(STAT, Comparison::Same);
-        check(
-            FileStat {
-                ctime_ns: 1,
-                ..STAT
-            },
-            Comparison::Doubtful,
-        );
-        check(FileStat { dev: 1, ..STAT }, Comparison::Doubtful);
-        check(
-            FileStat {
-                mtime_ns: 1,
-                ino: 1,
-                ..STAT
-            },
-            Comparison::Doubtful,
-        );
-        check(FileStat { size: 11, ..STAT }, Comparison::Resized);
-        check(FileStat { size: 0, ..STAT }, Comparison::Resized);
-        let fresh = STAT.recorded_at(UNIX_EPOCH + Duration::from_secs(6));
-        assert_eq!(fresh.compare(&STAT), Comparison::Doubtful);
-        assert_eq!(fresh.compare(&fresh), Comparison::Doubtful);
-        let none = FileStat { size: 0, ..STAT };
-        assert_eq!(none.unsized_with(10).compare(&none), Comparison::Doubtful);
-        assert_eq!(none.compare(&none), Comparison::Same, "an empty file");
-    }
-
-    #[test]
-    fn what_differs_most_plainly_is_blamed() {
-        let check = |now: FileStat, expected: ChangeKind| {
-            assert_eq!(STAT.blame(&now), expected, "{now:?}");
-        };
-        check(STAT, ChangeKind::Content);
-        check(
-            FileStat {
-                ctime_ns: 9,
-                ..STAT
-            },
-            ChangeKind::Content,
-        );
-        check(
-            FileStat {
-                mtime_ns: 9,
-                ..STAT
-            },
-            ChangeKind::Modified,
-        );
-        let replaced = FileStat {
-            ino: 9,
-            mtime_ns: 9,
-            ..STAT
-        };
-        check(replaced, ChangeKind::Replaced);
-        check(
-            FileStat {
-                size: 9,
-                ..replaced
-            },
-            ChangeKind::Resized,
-        );
-    }
-
-    #[test]
-    fn a_file_that_just_changed_is_not_vouched_for_by_its_ctime() {
-        let check = |age: Duration, vouched: bool| {
-            let fine = FileStat {
-                ctime_ns: 6_000_000_001,
-                ..STAT
-            };
-            let now = UNIX_EPOCH + Duration::from_nanos(6_000_000_001) + age;
-            assert_eq!(fine.recorded_at(now).ctime_ns != 0, vouched, "{age:?}");
-        };
-        let coarse = |secs: u64| STAT.recorded_at(UNIX_EPOCH + Duration::from_secs(6 + secs));
-        assert_eq!(coarse(1).ctime_ns, 0, "whole seconds are a coarse clock");
-        assert_ne!(coarse(2).ctime_ns, 0);
-        check(Duration::ZERO, false);
-        check(Duration::from_millis(19), false);
-        check(Duration::from_millis(20), true);
-        check(Duration::from_secs(1), true);
-        let unflushed = |age: u64| STAT.may_be_unflushed(UNIX_EPOCH + Duration::from_secs(6 + age));
-        assert!(unflushed(1) && unflushed(59) && !unflushed(60));
-        // A ctime in the future says as little as one of this moment.
-        assert_eq!(STAT.recorded_at(UNIX_EPOCH).ctime_ns, 0);
-    }
-
-    #[test]
-    fn rows_survive_encoding_and_foreign_ones_are_refused() {
-        let row = FileRow {
-            share: ShareId(9),
-            path: "a/b".to_owned(),
-            stat: STAT,
-            state: FileState::Stable,
-        };
-        let bytes = encode(&row).unwrap();
-        assert_eq!(decode::<FileRow>(&bytes).unwrap(), row);
-        assert!(decode::<FileRow>(&[]).is_err());
-        assert!(decode::<FileRow>(&[2, 0, 0]).is_err());
-        assert!(decode::<FileRow>(&bytes[..bytes.len() - 1]).is_err());
-    }
-}
+mod tests;

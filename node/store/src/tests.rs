@@ -66,6 +66,7 @@ fn record(id: ShareId, state: ShareState) -> ShareRecord {
         unflushed_boot: None,
         state,
         written: None,
+        replicate: true,
     }
 }
 
@@ -312,9 +313,9 @@ fn a_home_of_the_schema_before_opens_wherever_it_was_moved() {
         .unwrap();
     let shares = db.cf_handle("shares").unwrap();
     let earlier = |record: &ShareRecord| {
-        // Without the last field, which was not there.
+        // Without the last fields, which were not there.
         let mut row = postcard::to_extend(record, vec![1]).unwrap();
-        assert_eq!(row.pop(), Some(0));
+        assert_eq!((row.pop(), row.pop()), (Some(1), Some(0)));
         row
     };
     let copy = ShareRecord {

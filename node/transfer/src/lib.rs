@@ -1,7 +1,8 @@
 //! Content on its way: from a link to files, and from files to the peers that ask.
 //!
 //! [`fetch`] owns the transfers of a node, [`serve`] the streams of its peers. [`swarm`] is what
-//! these two know of each other's peers. [`limits`] says how much of the line both may use.
+//! these two know of each other's peers. [`limits`] says how much of the line both may use, and
+//! [`replicate`] how much near copies are preferred.
 //!
 //! They take blocks from and give them to the store, and reach peers through the network's handle.
 //! They know nothing of the API, of events or of the configuration file: the node tells them what to
@@ -9,5 +10,6 @@
 
 pub mod fetch;
 pub mod limits;
+pub mod replicate;
 pub mod serve;
 pub mod swarm;

@@ -77,6 +77,24 @@ pub struct Marks {
     pub no_replicate: bool,
 }
 
+impl Marks {
+    /// What either asks for.
+    #[must_use]
+    pub fn with(self, other: Self) -> Self {
+        Self {
+            no_announce: self.no_announce || other.no_announce,
+            no_replicate: self.no_replicate || other.no_replicate,
+        }
+    }
+
+    /// Whether copies of it may be kept for others: a helper is told of them by a key that others
+    /// could look up, so what is not announced is not replicated either.
+    #[must_use]
+    pub fn may_replicate(self) -> bool {
+        !self.no_announce && !self.no_replicate
+    }
+}
+
 /// Why a text is not a link.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum LinkError {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Class, Planner, ProviderId, Standing, Tally};
+use super::{Class, Holdings, Planner, ProviderId, Standing, Tally};
 
 /// A planner's state, for people and for the caller's decisions.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -90,6 +90,20 @@ impl Planner {
             totals: self.totals,
             providers: self.provider_statuses(),
         }
+    }
+
+    /// Whether a provider works that says it has every block.
+    #[must_use]
+    pub fn has_everything(&self, id: ProviderId) -> bool {
+        let provider = self.providers.get(&id);
+        provider.is_some_and(|it| it.holdings == Holdings::Everything)
+    }
+
+    /// Whether nothing is asked of a provider now.
+    #[must_use]
+    pub fn is_idle(&self, id: ProviderId) -> bool {
+        let provider = self.providers.get(&id);
+        provider.is_none_or(|it| it.in_flight.is_empty())
     }
 
     fn progress_made(&self) -> Progress {

@@ -57,7 +57,7 @@ impl Position {
 
     /// How many leading bits two positions share.
     #[must_use]
-    pub(super) fn shared_bits(self, other: Self) -> u32 {
+    pub fn shared_bits(self, other: Self) -> u32 {
         let mut bits: u32 = 0;
         for byte in xor(&self.0, &other.0) {
             bits = bits.saturating_add(byte.leading_zeros());

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use serde::Serialize;
 
-use crate::evil::Deeds;
+use crate::{evil::Deeds, scenario::Compare};
 
 /// What a run came to.
 #[derive(Clone, Debug, Serialize)]
@@ -29,6 +29,10 @@ pub struct Report {
     pub assertions: Vec<Assertion>,
     /// The sums of the run.
     pub totals: Totals,
+    /// What the configuration of the nodes says, key by key.
+    pub settings: Vec<String>,
+    /// The run that it is compared with.
+    pub compared: Option<Compared>,
     /// By their numbers.
     pub nodes: Vec<Node>,
     /// What was shared.
@@ -41,6 +45,37 @@ pub struct Report {
     pub lookups: Vec<Lookup>,
     /// What was measured now and then.
     pub samples: Vec<Sample>,
+}
+
+/// The run that a run is compared with: the same choices of chance, and other settings.
+#[derive(Clone, Debug, Serialize)]
+pub struct Compared {
+    /// What it is called.
+    pub name: String,
+    /// What the configuration of its nodes says besides that of the scenario.
+    pub settings: Vec<String>,
+    /// How long its timeline took.
+    pub elapsed_ms: u64,
+    /// Whether it was ended by its limit, with work that was not done.
+    pub cut_off: bool,
+    /// Its sums.
+    pub totals: Totals,
+    /// In the order in which they began.
+    pub fetches: Vec<Fetch>,
+}
+
+impl Compared {
+    /// The run that `report` is of.
+    pub(crate) fn of(compare: &Compare, report: Report) -> Self {
+        Self {
+            name: compare.name.clone(),
+            settings: compare.settings.iter().map(ToString::to_string).collect(),
+            elapsed_ms: report.elapsed_ms,
+            cut_off: report.cut_off,
+            totals: report.totals,
+            fetches: report.fetches,
+        }
+    }
 }
 
 /// Something that had to hold.

@@ -3,7 +3,7 @@
 
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 
-use super::{Assertion, Fetch, Node, Report, charts};
+use super::{Assertion, Compared, Fetch, Node, Report, charts};
 
 const STYLE: &str = include_str!("report.css");
 
@@ -25,6 +25,7 @@ pub(super) fn page(report: &Report) -> String {
                 main {
                     (verdict(report))
                     (assertions(report))
+                    @if let Some(compared) = &report.compared { (comparison(report, compared)) }
                     (story(report))
                     @for chart in charts::charts(report) { (figure(&chart)) }
                     (timeline(report))
@@ -58,6 +59,63 @@ fn verdict(report: &Report) -> Markup {
             h1 { (report.scenario) }
             p.lead { (report.description) }
             p.facts { (facts) }
+        }
+    }
+}
+
+/// The run beside the one that it is compared with.
+fn comparison(report: &Report, compared: &Compared) -> Markup {
+    let (this, other) = (&report.totals, &compared.totals);
+    let time = |ms: Option<u64>| ms.map_or_else(|| "none".to_owned(), span);
+    let rows = [
+        (
+            "all of it took",
+            span(report.elapsed_ms),
+            span(compared.elapsed_ms),
+        ),
+        (
+            "identical copies",
+            this.identical.to_string(),
+            other.identical.to_string(),
+        ),
+        (
+            "half of all fetches took less than",
+            time(this.fetch_median_ms),
+            time(other.fetch_median_ms),
+        ),
+        (
+            "the longest fetch took",
+            time(this.fetch_max_ms),
+            time(other.fetch_max_ms),
+        ),
+        (
+            "bytes from owners",
+            size(this.from_owners_bytes),
+            size(other.from_owners_bytes),
+        ),
+        (
+            "bytes from other nodes",
+            size(this.from_peers_bytes),
+            size(other.from_peers_bytes),
+        ),
+    ];
+    html! {
+        section {
+            h2 { "Compared" }
+            p {
+                "The same scenario with the same choices of chance, once as it is and once "
+                (compared.name) " (" (compared.settings.join(", ")) ")."
+            }
+            div.scroll {
+                table {
+                    thead { tr { th {} th { "as it is" } th { (compared.name) } } }
+                    tbody {
+                        @for (what, this, other) in &rows {
+                            tr { td { (what) } td { (this) } td { (other) } }
+                        }
+                    }
+                }
+            }
         }
     }
 }

@@ -17,7 +17,7 @@ use std::{
 };
 
 pub use document::{
-    Assertion, Content, Fetch, Happening, Lookup, Node, Report, Sample, Source, Totals,
+    Assertion, Compared, Content, Fetch, Happening, Lookup, Node, Report, Sample, Source, Totals,
 };
 
 use crate::{
@@ -66,6 +66,8 @@ impl Report {
             cut_off: record.cut_off,
             assertions: verdicts.iter().map(assertion).collect(),
             totals: maker.totals(),
+            settings: scenario.settings.iter().map(ToString::to_string).collect(),
+            compared: None,
             nodes: maker.nodes(),
             contents: script
                 .items

@@ -55,7 +55,7 @@ fn report() -> (Report, Script, Vec<Verdict>) {
             .collect(),
         ..Record::default()
     };
-    let verdicts = verdicts(&scenario, &script, &record).unwrap();
+    let verdicts = verdicts(&scenario, &script, &record, None).unwrap();
     let report = Report::of(&scenario, Mode::Process, &script, &record, &verdicts);
     (report, script, verdicts)
 }

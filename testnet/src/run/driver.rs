@@ -23,13 +23,14 @@ pub trait Driver: Send + Sync {
     fn share(&self, node: usize, path: &Path)
     -> impl Future<Output = Result<String, Error>> + Send;
 
-    /// Has a node fetch a root to exactly this path, by the address alone; `on_progress` hears how
-    /// many bytes have landed.
+    /// Has a node fetch a root to exactly this path, by the address alone, and serve the copy if it
+    /// `keeps` it; `on_progress` hears how many bytes have landed.
     fn fetch(
         &self,
         node: usize,
         root: &str,
         to: &Path,
+        keeps: bool,
         on_progress: &(dyn Fn(u64) + Sync),
     ) -> impl Future<Output = Result<Fetched, Error>> + Send;
 

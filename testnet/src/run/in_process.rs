@@ -67,6 +67,8 @@ pub struct InProcess {
     files: PathBuf,
     shared: Shared,
     switch: Switch,
+    /// What the configuration of each node begins as.
+    config: Config,
     slots: Vec<Slot>,
     /// The store of the next node.
     next_number: AtomicU16,
@@ -93,8 +95,9 @@ struct State {
 
 impl InProcess {
     /// Starts so many nodes with their homes in `dir`, which is made and has to be new or empty,
-    /// and returns when each sees others. Links are as `plan` says, or take no time. What a node is
-    /// asked for may take as long as `patience`.
+    /// and returns when each sees others. Links are as `plan` says, or take no time; beside its
+    /// place in the network each node is configured as `config` says. What a node is asked for may
+    /// take as long as `patience`.
     ///
     /// # Errors
     /// When the machine is too small, a node does not start, or it was `interrupted`. Nothing runs
@@ -103,10 +106,11 @@ impl InProcess {
         dir: &Path,
         nodes: usize,
         plan: Option<Plan>,
+        config: Config,
         patience: Duration,
         interrupted: impl Future<Output = ()>,
     ) -> Result<Self, Error> {
-        let network = Self::prepare(dir, nodes, plan, patience)?;
+        let network = Self::prepare(dir, nodes, plan, config, patience)?;
         let started = tokio::select! {
             biased;
             () = interrupted => Err(Error::Interrupted),
@@ -122,6 +126,7 @@ impl InProcess {
         dir: &Path,
         nodes: usize,
         plan: Option<Plan>,
+        config: Config,
         patience: Duration,
     ) -> Result<Self, Error> {
         let memory_before = process::resident_bytes(std::process::id());
@@ -157,6 +162,7 @@ impl InProcess {
                 idle: IDLE,
             },
             switch: Switch::new(plan.unwrap_or_default()),
+            config,
             slots,
             next_number: AtomicU16::new(next_number),
             peers: Mutex::default(),
@@ -210,7 +216,7 @@ impl InProcess {
     }
 
     fn config(&self, node: usize) -> Config {
-        let mut config = Config::default();
+        let mut config = self.config.clone();
         config.network.listen = vec![Switch::address(node)];
         config.network.bootstrap = self.bootstrap(node);
         config.network.mdns = false;
@@ -388,10 +394,11 @@ impl Driver for InProcess {
         node: usize,
         root: &str,
         to: &Path,
+        keeps: bool,
         on_progress: &(dyn Fn(u64) + Sync),
     ) -> Result<Fetched, Error> {
         let slot = self.slot(node)?;
-        let request = requests::fetch(root, to, self.patience);
+        let request = requests::fetch(root, to, keeps, self.patience);
         let request = request.map_err(|said| slot.failed(said))?;
         let (progress, mut seen) = Progress::channel();
         let fetch = |handle: NodeHandle, cancel| async move {

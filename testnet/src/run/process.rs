@@ -142,10 +142,11 @@ impl Driver for Processes {
         node: usize,
         root: &str,
         to: &Path,
+        keeps: bool,
         on_progress: &(dyn Fn(u64) + Sync),
     ) -> Result<Fetched, Error> {
         let (client, entry) = self.client(node)?;
-        let request = requests::fetch(root, to, self.patience);
+        let request = requests::fetch(root, to, keeps, self.patience);
         let request = request.map_err(|said| failed(&entry, said))?;
         let on_progress = |at: FetchUpdate| on_progress(at.progress.verified_bytes);
         let fetched = client.fetch(&request, on_progress).await;

@@ -18,12 +18,19 @@ pub(super) fn share(path: &Path) -> Result<ShareRequest, ApiError> {
         preserve: Preserve::default(),
         exclude: Vec::new(),
         no_announce: false,
+        no_replicate: false,
         wait: true,
     })
 }
 
-/// To fetch a root to exactly this path; it may go without progress for as long as `patience`.
-pub(super) fn fetch(root: &str, to: &Path, patience: Duration) -> Result<FetchRequest, ApiError> {
+/// To fetch a root to exactly this path, and to serve it if the node `keeps` it; it may go without
+/// progress for as long as `patience`.
+pub(super) fn fetch(
+    root: &str,
+    to: &Path,
+    keeps: bool,
+    patience: Duration,
+) -> Result<FetchRequest, ApiError> {
     Ok(FetchRequest {
         link: root.to_owned(),
         destination: Destination::At(absolute(to)?),
@@ -31,7 +38,7 @@ pub(super) fn fetch(root: &str, to: &Path, patience: Duration) -> Result<FetchRe
         only: Vec::new(),
         overwrite: false,
         rename_unsafe: false,
-        no_serve: false,
+        no_serve: !keeps,
         sync: false,
         timeout_ms: millis(patience),
         patience_ms: millis(patience),

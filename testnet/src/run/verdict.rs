@@ -6,6 +6,8 @@ use std::{
     time::Duration,
 };
 
+use shoal_protocol::near::NearConfig;
+
 use super::{
     record::{Fetch, Lookup, Outcome, Record},
     script::Script,
@@ -14,6 +16,9 @@ use crate::{
     dice::Dice,
     scenario::{Assertion, Metric, Scenario, ScenarioError, values::bytes_as_f64},
 };
+
+/// What begins so long after the first fetch is late: by then the first have had their copies.
+const LATE_AFTER: Duration = Duration::from_secs(20);
 
 /// Logs to read, of a failed assertion: the first ones lead to the others.
 const NODES_NAMED_MAX: usize = 8;
@@ -54,7 +59,8 @@ struct View<'a> {
     nodes: Option<BTreeSet<usize>>,
 }
 
-/// Says of each assertion of a scenario whether it holds.
+/// Says of each assertion of a scenario whether it holds. `other` is the run that it is compared
+/// with.
 ///
 /// # Errors
 /// When one names nodes that there are not.
@@ -62,9 +68,10 @@ pub fn verdicts(
     scenario: &Scenario,
     script: &Script,
     record: &Record,
+    other: Option<&Record>,
 ) -> Result<Vec<Verdict>, ScenarioError> {
     let assertions = scenario.assertions.iter();
-    let verdicts = assertions.map(|it| verdict(scenario, script, record, it));
+    let verdicts = assertions.map(|it| verdict(scenario, script, (record, other), it));
     verdicts.collect()
 }
 
@@ -73,13 +80,13 @@ pub fn verdicts(
 /// # Errors
 /// The first such assertion.
 pub fn check(scenario: &Scenario, script: &Script) -> Result<(), ScenarioError> {
-    verdicts(scenario, script, &Record::default()).map(drop)
+    verdicts(scenario, script, &Record::default(), None).map(drop)
 }
 
 fn verdict(
     scenario: &Scenario,
     script: &Script,
-    record: &Record,
+    (record, other): (&Record, Option<&Record>),
     assertion: &Assertion,
 ) -> Result<Verdict, ScenarioError> {
     let nodes = assertion.nodes.as_ref().map(|nodes| {
@@ -91,26 +98,42 @@ fn verdict(
         let mut contents = scenario.contents.iter();
         contents.position(|content| content.name == name.value)
     });
-    let view = View {
-        scenario,
-        script,
-        record,
-        at: assertion.at.unwrap_or(record.elapsed),
-        content,
-        nodes: nodes.transpose()?.map(|nodes| nodes.into_iter().collect()),
-    };
+    let nodes: Option<BTreeSet<usize>> =
+        nodes.transpose()?.map(|nodes| nodes.into_iter().collect());
     let (metric, bound) = (assertion.that.metric, assertion.that.bound);
-    let measured = view.measure(metric);
+    let measure = |record: &Record| {
+        let view = View {
+            scenario,
+            script,
+            record,
+            at: assertion.at.unwrap_or(record.elapsed),
+            content,
+            nodes: nodes.clone(),
+        };
+        view.measure(metric)
+    };
+    let mut measured = measure(record);
+    let mut of_what = String::new();
+    if assertion.that.is_compared {
+        let other = other.and_then(|other| measure(other).value);
+        if let (Some(value), Some(other)) = (measured.value, other) {
+            let unit = metric.unit();
+            of_what = format!(" ({} of {})", unit.show(value), unit.show(other));
+        }
+        let ratio = |value: f64| other.map(|other| value / other);
+        measured.value = measured.value.and_then(ratio);
+    }
     let held = measured.value.is_some_and(|value| bound.holds(value));
+    let unit = assertion.that.unit();
     let mut look_at = measured.look_at;
     look_at.truncate(NODES_NAMED_MAX);
     Ok(Verdict {
         that: assertion.that.to_string(),
         at: assertion.at,
         held,
-        expected: bound.show(metric.unit()),
+        expected: bound.show(unit),
         seen: match measured.value {
-            Some(value) => metric.unit().show(value),
+            Some(value) => unit.show(value) + &of_what,
             None => "nothing to measure".to_owned(),
         },
         because: if held {
@@ -144,6 +167,9 @@ impl View<'_> {
                 let region = |node| self.scenario.members.group_of(node)?.region.as_ref();
                 region(from).is_some() && region(from) == region(fetch.node)
             }),
+            Metric::CrossRegionBytes => self.cross_region_bytes(),
+            Metric::NearShare => self.share(|fetch, from| self.is_near(fetch.node, from)),
+            Metric::LateP95 => self.late_p95(),
             Metric::LookupsSucceed => self.lookups_succeed(),
             Metric::HopsMedian => {
                 let hops = self.lookups().filter_map(|it| it.hops.map(f64::from));
@@ -160,10 +186,17 @@ impl View<'_> {
         }
     }
 
-    /// The fetches that count: of live nodes, begun by then, and not given up for a new node.
+    /// The fetches that count: of live nodes, begun by then, and not given up for a new node. A node
+    /// that leaves when it is done was live until then.
     fn fetches(&self) -> impl Iterator<Item = &Fetch> {
-        self.begun()
-            .filter(|fetch| fetch.outcome != Outcome::Replaced && self.is_up(fetch.node))
+        let leaves = |node| {
+            let group = self.scenario.members.group_of(node);
+            group.is_some_and(|group| group.leave_after.is_some())
+        };
+        self.begun().filter(move |fetch| {
+            let counts = self.is_up(fetch.node) || fetch.done.is_some() && leaves(fetch.node);
+            fetch.outcome != Outcome::Replaced && counts
+        })
     }
 
     fn begun(&self) -> impl Iterator<Item = &Fetch> {
@@ -302,6 +335,39 @@ impl View<'_> {
             }
         }
         plain((all > 0).then(|| bytes_as_f64(some) / bytes_as_f64(all)))
+    }
+
+    /// Whether two nodes are near each other by the links as they were at the start, as nodes judge
+    /// it that are set to nothing else.
+    fn is_near(&self, one: usize, other: usize) -> bool {
+        let plan = self.script.network.as_ref();
+        plan.is_some_and(|plan| {
+            let near = NearConfig::default().near_rtt;
+            plan.round_trip(one, other) <= near || plan.share_lan(one, other)
+        })
+    }
+
+    fn cross_region_bytes(&self) -> Measured {
+        let region = |node: usize| self.scenario.members.group_of(node)?.region.as_ref();
+        let crosses = |fetch: &Fetch, from: usize| region(from) != region(fetch.node);
+        let bytes = |fetch: &Fetch| -> u64 {
+            let sources = fetch.from.iter();
+            let others = sources.filter(|(from, _)| from.is_some_and(|it| crosses(fetch, it)));
+            others.map(|(_, bytes)| *bytes).sum()
+        };
+        let all: Vec<u64> = self.begun().map(bytes).collect();
+        plain((!all.is_empty()).then(|| bytes_as_f64(all.iter().sum())))
+    }
+
+    fn late_p95(&self) -> Measured {
+        let first = self.begun().map(|fetch| fetch.began).min();
+        let late = first.map(|first| first.saturating_add(LATE_AFTER));
+        let late = self.fetches().filter(|it| Some(it.began) >= late);
+        let took = late.map(|it| match self.is_fetched(it) {
+            true => it.took(self.at).map_or(f64::INFINITY, millis),
+            false => f64::INFINITY,
+        });
+        plain(quantile(took.collect(), 0.95))
     }
 
     fn lookups(&self) -> impl Iterator<Item = &Lookup> {

@@ -32,6 +32,8 @@ pub struct That {
     text: String,
     /// What is measured.
     pub metric: Metric,
+    /// Whether it is measured as a multiple of what the run that is compared with comes to.
+    pub is_compared: bool,
     /// What it has to be.
     pub bound: Bound,
 }
@@ -87,6 +89,12 @@ pub enum Metric {
     EvilShare,
     /// Which part of what was fetched came from the fetcher's own region.
     RegionShare,
+    /// What was fetched from other regions than the fetcher's own.
+    CrossRegionBytes,
+    /// Which part of what was fetched came from nodes that are near the fetcher.
+    NearShare,
+    /// 19 of 20 of the fetches that began 20 s after the first one, or later, took less.
+    LateP95,
     /// Every lookup named a provider.
     LookupsSucceed,
     /// Half of all lookups took fewer hops.
@@ -105,7 +113,10 @@ impl Assertion {
     /// Reads an `[[assert]]`.
     pub(super) fn read(mut fields: Fields<'_>) -> Result<Self, ScenarioError> {
         let place = fields.place();
-        let Some(that) = fields.text("that", str::parse)? else {
+        let compared = fields.text("compared", values::yes)?;
+        let is_compared = compared.is_some_and(|it| it.value);
+        let that = fields.text("that", |text| That::read(text, is_compared))?;
+        let Some(that) = that else {
             return Err(place
                 .error("an assertion says what must hold")
                 .hint("write `that = \"all-fetched\"`"));
@@ -127,6 +138,7 @@ impl Assertion {
             that: That {
                 text: metric.name().to_owned(),
                 metric,
+                is_compared: false,
                 bound: Bound::Holds,
             },
             at: None,
@@ -139,7 +151,7 @@ impl Assertion {
 
 impl Metric {
     /// All of them.
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 20] = [
         Self::AllFetched,
         Self::FetchedFraction,
         Self::FailedFetches,
@@ -151,6 +163,9 @@ impl Metric {
         Self::PeerShare,
         Self::EvilShare,
         Self::RegionShare,
+        Self::CrossRegionBytes,
+        Self::NearShare,
+        Self::LateP95,
         Self::LookupsSucceed,
         Self::HopsMedian,
         Self::LookupTimeMedian,
@@ -174,6 +189,9 @@ impl Metric {
             Self::PeerShare => "peer-share",
             Self::EvilShare => "evil-share",
             Self::RegionShare => "region-share",
+            Self::CrossRegionBytes => "cross-region-bytes",
+            Self::NearShare => "near-share",
+            Self::LateP95 => "late-p95",
             Self::LookupsSucceed => "lookups-succeed",
             Self::HopsMedian => "hops-median",
             Self::LookupTimeMedian => "lookup-time-median",
@@ -188,9 +206,11 @@ impl Metric {
     pub fn unit(self) -> Unit {
         match self {
             Self::AllFetched | Self::NoWrongBytes | Self::LookupsSucceed => Unit::YesNo,
-            Self::FetchedFraction | Self::PeerShare | Self::EvilShare | Self::RegionShare => {
-                Unit::Share
-            }
+            Self::FetchedFraction
+            | Self::PeerShare
+            | Self::EvilShare
+            | Self::RegionShare
+            | Self::NearShare => Unit::Share,
             Self::FailedFetches
             | Self::TimeRatio
             | Self::OriginCopies
@@ -198,17 +218,29 @@ impl Metric {
             | Self::NodesUp => Unit::Number,
             Self::DoneWithin
             | Self::FetchTimeMedian
+            | Self::LateP95
             | Self::LookupTimeMedian
             | Self::LookupTimeP95 => Unit::Millis,
-            Self::MemoryPerNode => Unit::Bytes,
+            Self::CrossRegionBytes | Self::MemoryPerNode => Unit::Bytes,
         }
     }
 }
 
-impl FromStr for That {
-    type Err = String;
+impl That {
+    /// How its values are written.
+    #[must_use]
+    pub fn unit(&self) -> Unit {
+        match self.is_compared {
+            true => Unit::Number,
+            false => self.metric.unit(),
+        }
+    }
 
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
+    /// Reads what has to hold; `is_compared` says that it is a multiple of what another run comes to.
+    ///
+    /// # Errors
+    /// What is wrong with the text, for a person.
+    pub fn read(text: &str, is_compared: bool) -> Result<Self, String> {
         let (name, rest) = match text.split_once(char::is_whitespace) {
             Some((name, rest)) => (name, rest.trim()),
             None => (text, ""),
@@ -222,20 +254,28 @@ impl FromStr for That {
                 format!("`{name}` cannot be asserted: there are {known}")
             }
         })?;
+        let unit = match (metric.unit(), is_compared) {
+            (Unit::YesNo, true) => {
+                return Err(format!("`{name}` holds or does not: it cannot be compared"));
+            }
+            (_, true) => Unit::Number,
+            (unit, false) => unit,
+        };
         Ok(Self {
             text: text.to_owned(),
             metric,
-            bound: bound(metric, rest)?,
+            is_compared,
+            bound: bound(metric, unit, rest)?,
         })
     }
 }
 
 /// What is said of a metric.
-fn bound(metric: Metric, text: &str) -> Result<Bound, String> {
+fn bound(metric: Metric, unit: Unit, text: &str) -> Result<Bound, String> {
     let name = metric.name();
     let at_most = text.strip_prefix("<=").map(|value| (true, value));
     let at_least = text.strip_prefix(">=").map(|value| (false, value));
-    match (metric.unit(), at_most.or(at_least)) {
+    match (unit, at_most.or(at_least)) {
         (Unit::YesNo, None) if text.is_empty() => Ok(Bound::Holds),
         (Unit::YesNo, _) => Err(format!("`{name}` holds or does not: it has no number")),
         (unit, Some((true, value))) => unit.read(value.trim()).map(Bound::AtMost),
@@ -248,6 +288,14 @@ fn bound(metric: Metric, text: &str) -> Result<Bound, String> {
             "`{name}` is compared: write `{name} <= {}` or `>=`",
             unit.example()
         )),
+    }
+}
+
+impl FromStr for That {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        Self::read(text, false)
     }
 }
 
@@ -333,6 +381,11 @@ mod tests {
             let that: That = text.parse().unwrap();
             assert_eq!((that.metric, that.to_string()), (metric, text));
         }
+        let compared = That::read("late-p95 <= 0.85", true).unwrap();
+        assert_eq!(
+            (compared.unit(), compared.bound),
+            (Unit::Number, Bound::AtMost(0.85))
+        );
         let bound = |text: &str| text.parse::<That>().unwrap().bound;
         assert_eq!(bound("done-within 90s"), Bound::AtMost(90_000.0));
         assert_eq!(bound("origin-copies <= 1.5"), Bound::AtMost(1.5));
@@ -348,6 +401,8 @@ mod tests {
 
     #[test]
     fn what_cannot_be_asserted_is_said_so() {
+        let error = That::read("all-fetched", true).unwrap_err();
+        assert!(error.contains("cannot be compared"), "{error}");
         let check = |text: &str, part: &str| {
             let error = text.parse::<That>().unwrap_err();
             assert!(error.contains(part), "{text}: {error}");

@@ -1,7 +1,9 @@
 //! The nodes of a scenario: groups of them, counted, with their lines.
 
+use std::time::Duration;
+
 use shoal_ground::suggest::closest;
-use shoal_net::emulation::{Line, Profile};
+use shoal_net::emulation::{Line, Profile, Site};
 
 use super::{
     error::{FilePosition, ScenarioError},
@@ -30,6 +32,12 @@ pub struct Group {
     pub region: Option<String>,
     /// What its nodes do wrong.
     pub evil: Option<Behaviour>,
+    /// What they share: a line, a local network.
+    pub site: Option<Site>,
+    /// Whether its nodes keep and serve what they have fetched.
+    pub keep: bool,
+    /// How long after its last fetch is done a node leaves; they stay without a word.
+    pub leave_after: Option<Duration>,
     /// How many nodes it has; the rest without a number.
     count: Option<Amount>,
     place: FilePosition,
@@ -65,6 +73,9 @@ impl Group {
             line: read_line(&mut fields, "link")?,
             region: fields.text("region", values::name)?.map(|it| it.value),
             evil: fields.text("evil", behaviour)?.map(|it| it.value),
+            site: read_site(&mut fields)?,
+            keep: or(fields.text("keep", values::yes)?, true),
+            leave_after: fields.text("leave-after", values::span)?.map(|it| it.value),
             count: fields.text("count", values::amount)?.map(|it| it.value),
             place,
         };
@@ -97,10 +108,27 @@ pub(super) fn read_line(
         loss: or(table.text("loss", str::parse)?, perfect.loss),
         stall: table.text("stall", str::parse)?.map(|it| it.value),
         reset: table.text("reset", str::parse)?.map(|it| it.value),
+        site: perfect.site,
         listen: perfect.listen,
     };
     table.finish()?;
     Ok(Some(line))
+}
+
+/// Reads what the nodes of a group share: `shared`, the rates of their line, and `lan`.
+fn read_site(fields: &mut Fields<'_>) -> Result<Option<Site>, ScenarioError> {
+    let lan = or(fields.text("lan", values::yes)?, false);
+    let mut site = Site {
+        lan,
+        ..Site::default()
+    };
+    let Some(mut shared) = fields.table("shared") else {
+        return Ok(lan.then_some(site));
+    };
+    site.up = or(shared.text("up", str::parse)?, site.up);
+    site.down = or(shared.text("down", str::parse)?, site.down);
+    shared.finish()?;
+    Ok(Some(site))
 }
 
 /// What is said, or what holds without a word.
@@ -124,6 +152,9 @@ impl Members {
                 line: None,
                 region: None,
                 evil: None,
+                site: None,
+                keep: true,
+                leave_after: None,
                 count: None,
                 place: document.clone(),
             });
@@ -187,7 +218,21 @@ impl Members {
 
     /// Whether any node has a line that is not perfect.
     pub(crate) fn have_lines(&self) -> bool {
-        self.groups.iter().any(|group| group.line.is_some())
+        let mut groups = self.groups.iter();
+        groups.any(|group| group.line.is_some() || group.site.is_some())
+    }
+
+    /// The sites of a network: one for each group that has one, in the order of the groups, and
+    /// which of them each node is at.
+    pub(crate) fn sites(&self) -> (Vec<Site>, Vec<Option<usize>>) {
+        let mut sites = Vec::new();
+        let of_groups = self.groups.iter().map(|group| {
+            sites.push(group.site?);
+            Some(sites.len() - 1)
+        });
+        let of_groups: Vec<_> = of_groups.collect();
+        let of_nodes = self.nodes.iter().map(|node| of_groups[node.group]);
+        (sites, of_nodes.collect())
     }
 
     /// The nodes of a group.

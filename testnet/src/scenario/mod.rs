@@ -58,6 +58,10 @@ pub struct Scenario {
     pub transport: Option<Transport>,
     /// The run is over at this time at the latest.
     pub limit: Duration,
+    /// What the configuration of its nodes says, key by key.
+    pub settings: Vec<Setting>,
+    /// What it is compared with: the same, with the same choices of chance and other settings.
+    pub compare: Option<Compare>,
     /// Its nodes.
     pub members: Members,
     /// What differs on some links.
@@ -78,6 +82,57 @@ pub enum Mode {
     Process,
     /// All nodes are parts of one process, on a network in its memory.
     InProcess,
+}
+
+/// What a run is compared with.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Compare {
+    /// What the other run is called.
+    pub name: String,
+    /// What the configuration of its nodes says, besides that of the scenario.
+    pub settings: Vec<Setting>,
+}
+
+/// A key of the configuration with its value, as it is written: `replicas.near=10ms`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Setting {
+    /// Section and name.
+    pub key: String,
+    /// The value as text.
+    pub value: String,
+}
+
+impl Setting {
+    /// The variable of the environment that says the same, with its value.
+    #[must_use]
+    pub fn variable(&self) -> (String, String) {
+        let name = self.key.replace(['.', '-'], "_").to_ascii_uppercase();
+        (format!("SHOAL_{name}"), self.value.clone())
+    }
+}
+
+impl FromStr for Setting {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let parts = text.split_once('=');
+        let parts = parts.map(|(key, value)| (key.trim(), value.trim()));
+        match parts.filter(|(key, _)| key.contains('.')) {
+            Some((key, value)) => Ok(Self {
+                key: key.to_owned(),
+                value: value.to_owned(),
+            }),
+            None => Err(format!(
+                "`{text}` is no setting: write a key and a value, like `replicas.near=10ms`"
+            )),
+        }
+    }
+}
+
+impl fmt::Display for Setting {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}={}", self.key, self.value)
+    }
 }
 
 /// What whoever runs a scenario says in place of its file.
@@ -117,6 +172,8 @@ impl Scenario {
             mode: fields.text("mode", str::parse)?.map(|it| it.value),
             transport: fields.text("transport", str::parse)?.map(|it| it.value),
             limit: or(fields.text("limit", values::period)?, LIMIT_DEFAULT),
+            settings: settings(&mut fields)?,
+            compare: compare(&mut fields)?,
             links: read_all(&mut fields, "link", LinkRule::read)?,
             contents: Content::read_all(&mut fields, overrides.scale)?,
             events: events(&mut fields, &place)?,
@@ -143,6 +200,10 @@ impl Scenario {
             }
         }
         for assertion in &self.assertions {
+            if assertion.that.is_compared && self.compare.is_none() {
+                let error = assertion.place.error("this is compared with no other run");
+                return Err(error.hint("say what with in `[compare]`"));
+            }
             self.check_content(assertion.content.as_ref())?;
             if assertion.at.is_some_and(|at| at > self.limit) {
                 return Err(self.too_late(&assertion.place));
@@ -167,6 +228,33 @@ impl Scenario {
             _ => Ok(()),
         }
     }
+}
+
+/// Reads settings of the nodes.
+fn settings(fields: &mut Fields<'_>) -> Result<Vec<Setting>, ScenarioError> {
+    let settings = fields.texts("settings", str::parse)?.into_iter();
+    Ok(settings.map(|setting| setting.value).collect())
+}
+
+/// Reads `[compare]`.
+fn compare(fields: &mut Fields<'_>) -> Result<Option<Compare>, ScenarioError> {
+    let Some(mut table) = fields.table("compare") else {
+        return Ok(None);
+    };
+    let place = table.place();
+    let compare = Compare {
+        name: match table.text("name", description)? {
+            Some(name) => name.value,
+            None => return Err(place.error("what is compared with has a `name`")),
+        },
+        settings: settings(&mut table)?,
+    };
+    table.finish()?;
+    if compare.settings.is_empty() {
+        let error = place.error("nothing differs in what is compared with");
+        return Err(error.hint("say what in `settings`"));
+    }
+    Ok(Some(compare))
 }
 
 /// Reads each table of a list.

@@ -10,7 +10,7 @@ pub struct Shipped {
 }
 
 /// All of them, the simplest first.
-pub const SHIPPED: [Shipped; 10] = [
+pub const SHIPPED: [Shipped; 12] = [
     shipped("demo", include_str!("../../scenarios/demo.toml")),
     shipped("swarm", include_str!("../../scenarios/swarm.toml")),
     shipped(
@@ -21,6 +21,11 @@ pub const SHIPPED: [Shipped; 10] = [
         "zipf-regions",
         include_str!("../../scenarios/zipf-regions.toml"),
     ),
+    shipped(
+        "near-holders",
+        include_str!("../../scenarios/near-holders.toml"),
+    ),
+    shipped("office", include_str!("../../scenarios/office.toml")),
     shipped("churn", include_str!("../../scenarios/churn.toml")),
     shipped("partition", include_str!("../../scenarios/partition.toml")),
     shipped(

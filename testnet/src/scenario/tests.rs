@@ -41,6 +41,71 @@ fn mistakes_of_the_file_are_named_with_their_place() {
 }
 
 #[test]
+fn what_nodes_share_and_when_they_leave_is_read() {
+    let text = "
+settings = [\"replicas.near = 10ms\"]
+[compare]
+name = \"far\"
+settings = \"replicas.near=0s\"
+[[group]]
+name = \"home\"
+count = 1
+[[group]]
+name = \"office\"
+count = 2
+shared = { down = \"20mbit\" }
+lan = true
+keep = false
+leave-after = \"20s\"
+";
+    let (scenario, script) = read(text, &Overrides::default()).unwrap();
+    let plan = script.network.unwrap();
+    let sites: Vec<_> = plan.nodes.iter().map(|line| line.site).collect();
+    assert_eq!(sites, [None, Some(0), Some(0)]);
+    assert_eq!(plan.sites[0].down, "20mbit".parse().unwrap());
+    assert!(plan.share_lan(1, 2) && !plan.share_lan(0, 1));
+    let group = scenario.members.group_of(1).unwrap();
+    assert_eq!(
+        (group.keep, group.leave_after),
+        (false, Some(Duration::from_secs(20)))
+    );
+    let variable = scenario.settings[0].variable();
+    assert_eq!(
+        variable,
+        ("SHOAL_REPLICAS_NEAR".to_owned(), "10ms".to_owned())
+    );
+    assert_eq!(
+        scenario.compare.unwrap().settings[0].to_string(),
+        "replicas.near=0s"
+    );
+
+    check_error(
+        "settings = [\"near\"]",
+        "1:13: `settings`",
+        "is no setting",
+        "",
+    );
+    check_error(
+        "[compare]\nsettings = [\"a.b=1\"]",
+        "1:1: `compare`",
+        "has a `name`",
+        "",
+    );
+    check_error(
+        "[compare]\nname = \"x\"",
+        "1:1: `compare`",
+        "nothing differs",
+        "",
+    );
+    check_error(
+        "[[assert]]\nthat = \"late-p95 <= 1\"\ncompared = true",
+        "2:8: `assert[0].that`",
+        "compared with no other run",
+        "`[compare]`",
+    );
+}
+
+#[test]
 fn mistakes_of_groups_are_named() {
     let group = "[[group]]\nname = \"a\"\n";
     check_error("[[group]]\n", "1:1: `group[0]`", "has a `name`", "");

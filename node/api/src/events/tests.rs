@@ -90,6 +90,7 @@ fn share() -> ShareInfo {
         files: 1,
         created: Timestamp::UNIX_EPOCH,
         announce: true,
+        replicate: true,
         state: ShareState::Changed {
             changed: "it is gone".to_owned(),
         },

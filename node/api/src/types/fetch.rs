@@ -6,7 +6,7 @@ use libp2p::{Multiaddr, PeerId};
 use serde::{Deserialize, Deserializer, Serialize, de};
 use utoipa::ToSchema;
 
-use super::{AbsolutePath, schema::Address};
+use super::{AbsolutePath, Nearness, schema::Address};
 
 /// What to fetch and where to.
 #[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
@@ -367,4 +367,7 @@ pub struct Provider {
     /// How far away it is; unknown when it did not answer.
     #[schema(required)]
     pub rtt_ms: Option<u64>,
+    /// How near it is; unknown when it is not connected, or was not measured yet.
+    #[schema(required)]
+    pub nearness: Option<Nearness>,
 }

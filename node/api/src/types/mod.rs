@@ -6,6 +6,7 @@
 mod event;
 mod fetch;
 mod limits;
+mod near;
 mod node;
 mod schema;
 mod scrub;
@@ -28,6 +29,7 @@ pub use fetch::{
     WAIT_MS_MAX,
 };
 pub use limits::{LimitSource, Limits, LimitsChange, MonthlyLimit, RateLimit};
+pub use near::Nearness;
 pub use node::{
     ConnectRequest, Connected, Database, DatabaseState, Direction, Disk, EmulatedLine, Identity,
     Peer, Peers, Rates, Replicas, Scope, Status, Stopping,

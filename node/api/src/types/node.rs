@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use shoal_ground::units::Rate;
 use utoipa::ToSchema;
 
-use super::{Limits, LostShare, Scrub, ShareInfo, Transfer, schema::Address};
+use super::{Limits, LostShare, Nearness, Scrub, ShareInfo, Transfer, schema::Address};
 
 /// Whom to connect to.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -51,6 +51,9 @@ pub struct Peer {
     /// How far away it is, once measured.
     #[schema(required)]
     pub rtt_ms: Option<u64>,
+    /// How near that is.
+    #[schema(required)]
+    pub nearness: Option<Nearness>,
     /// Who dialled.
     pub direction: Direction,
     /// How long the oldest connection lasts.

@@ -36,6 +36,9 @@ pub struct ShareRequest {
     /// Keep the root out of the DHT, for holders of the link only.
     #[serde(default)]
     pub no_announce: bool,
+    /// Ask others not to keep copies of it for others.
+    #[serde(default)]
+    pub no_replicate: bool,
     /// Answer only when the root is announced, not when it is merely served.
     #[serde(default)]
     pub wait: bool,
@@ -201,6 +204,8 @@ pub struct ShareInfo {
     pub created: Timestamp,
     /// Whether the DHT is told about it.
     pub announce: bool,
+    /// Whether others may keep copies of it for others.
+    pub replicate: bool,
     /// Whether it is served.
     #[serde(flatten)]
     pub state: ShareState,

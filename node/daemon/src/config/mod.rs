@@ -17,7 +17,7 @@ use libp2p::multiaddr::Protocol;
 use serde::{Deserialize, Serialize};
 use shoal_ground::units::{Interval, Rate};
 use shoal_net::{DEFAULT_PORT, default_listen};
-use shoal_transfer::limits::LimitsConfig;
+use shoal_transfer::{limits::LimitsConfig, replicate::ReplicasConfig};
 use utoipa::ToSchema;
 
 pub use edit::Change;
@@ -33,6 +33,8 @@ pub struct Config {
     pub network: NetworkConfig,
     /// How much of the line it may use.
     pub limits: LimitsConfig,
+    /// How much copies that are near are preferred.
+    pub replicas: ReplicasConfig,
     /// How it re-hashes what it shares.
     pub scrub: ScrubConfig,
     /// What it writes about itself.

@@ -7,7 +7,7 @@ use std::{collections::BTreeMap, path::Path};
 
 use serde::Serialize;
 use shoal_ground::suggest::closest;
-use shoal_transfer::limits::LimitsConfig;
+use shoal_transfer::{limits::LimitsConfig, replicate::ReplicasConfig};
 use toml::Value;
 use utoipa::PartialSchema;
 
@@ -108,6 +108,7 @@ fn docs() -> BTreeMap<String, String> {
     let mut docs = BTreeMap::new();
     docs.extend(descriptions::<NetworkConfig>("network"));
     docs.extend(descriptions::<LimitsConfig>("limits"));
+    docs.extend(descriptions::<ReplicasConfig>("replicas"));
     docs.extend(descriptions::<ScrubConfig>("scrub"));
     docs.extend(descriptions::<LogConfig>("log"));
     docs

@@ -35,6 +35,9 @@ impl Actor {
             return;
         }
         self.confirm(&addresses.external);
+        // Paths to peers may be other ones now.
+        self.peers.forget_distances();
+        self.swarm.behaviour_mut().ping.hurry();
         self.addresses.send_replace(addresses);
         self.emit(NetEvent::AddressesChanged);
         self.announce_after_move();

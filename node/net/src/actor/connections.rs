@@ -6,14 +6,17 @@ use std::time::{Duration, Instant};
 
 use libp2p::swarm::dial_opts::{DialOpts, PeerCondition};
 use libp2p::swarm::{ConnectionId, DialError, SwarmEvent};
-use libp2p::{Multiaddr, PeerId, identify, mdns, ping};
+use libp2p::{Multiaddr, PeerId, identify, mdns};
 
 use super::Actor;
 use super::dials::{Origin, Waiter, connect_error};
 use crate::behaviour::BehaviourEvent;
 use crate::book::ADDRESSES_MAX;
 use crate::foreign::{Foreign, Misfit, misfit};
+use crate::introduce::{Acquaintance, introduce};
+use crate::neighbours::choose;
 use crate::order::to_dial;
+use crate::ping;
 use crate::records::unix_now;
 use crate::scope::{Scope, believed, is_name, without_peer};
 use crate::seeds::{SeedDial, SeedId};
@@ -86,18 +89,13 @@ impl Actor {
             }) => {
                 self.handle_identified(peer_id, connection_id, &info);
             }
-            BehaviourEvent::Ping(ping::Event {
-                peer,
-                result: Ok(rtt),
-                ..
-            }) => {
+            BehaviourEvent::Ping(ping::Event { peer, rtt }) => {
                 let interfaces = self.interfaces.latest();
                 self.peers.measured(&peer, rtt, &interfaces);
             }
             BehaviourEvent::Mdns(mdns::Event::Discovered(found)) => self.handle_discovered(found),
             BehaviourEvent::Dht(event) => self.handle_dht(event),
-            // A pong that is late may lie behind bulk; a line that is dead is one that is silent.
-            BehaviourEvent::Identify(_) | BehaviourEvent::Ping(_) | BehaviourEvent::Mdns(_) => {}
+            BehaviourEvent::Identify(_) | BehaviourEvent::Mdns(_) => {}
             BehaviourEvent::Limits(never) | BehaviourEvent::Exchange(never) => match never {},
         }
     }
@@ -218,15 +216,25 @@ impl Actor {
         &self,
         peers: &[PeerId],
         to: PeerId,
+        most: usize,
     ) -> Vec<(PeerId, Vec<Multiaddr>)> {
         let scope = self.peers.scope(&to).unwrap_or(Scope::Public);
-        let known = peers.iter().map(|peer| {
-            let addresses = self.book.addresses(peer);
-            (*peer, believed(peer, addresses, scope, ADDRESSES_MAX))
+        let known = peers.iter().map(|peer| Acquaintance {
+            peer: *peer,
+            situation: self.peers.situation(peer),
+            addresses: believed(peer, self.book.addresses(peer), scope, ADDRESSES_MAX),
+            is_identified: self.peers.is_member(peer),
         });
-        known
-            .filter(|(_, addresses)| !addresses.is_empty())
-            .collect()
+        introduce(known.collect(), &self.peers.situation(&to), most)
+    }
+
+    /// Those of these peers that are connected, or of which an address is known.
+    pub(super) fn located(&self, mut peers: Vec<PeerId>) -> Vec<PeerId> {
+        peers.retain(|peer| {
+            self.swarm.behaviour().exchange.is_connected(peer)
+                || !self.book.addresses(peer).is_empty()
+        });
+        peers
     }
 
     pub(super) fn handle_ban(&mut self, peer: PeerId, duration: Duration) {
@@ -314,6 +322,18 @@ impl Actor {
             self.emit(NetEvent::PeerConnected { peer });
         }
         self.upgrade_identified(peer, dialled);
+    }
+
+    /// Chooses the peers whose connections are kept, where there are more than can be.
+    pub(super) fn choose_neighbours(&mut self) {
+        let local = *self.swarm.local_peer_id();
+        let exchange = &mut self.swarm.behaviour_mut().exchange;
+        let most = exchange.neighbours_max();
+        if self.peers.members() <= most {
+            return;
+        }
+        let candidates = self.peers.candidates(|peer| exchange.is_kept(peer));
+        exchange.keep_only(&choose(&local, &candidates, most));
     }
 
     /// Takes note whether a peer of Shoal is one that this node understands.

@@ -52,6 +52,10 @@ const TICK: Duration = LOOK_INTERVAL;
 /// After how many ticks records that have expired are dropped: ten minutes.
 const SWEEP_TICKS: u64 = 600;
 
+/// After how many ticks it is chosen anew who is kept: three pings have shown by then how near a new
+/// peer is.
+const NEIGHBOURS_TICKS: u64 = 10;
+
 /// After how many ticks the routing table is refreshed: five minutes.
 const REFRESH_TICKS: u64 = 300;
 
@@ -90,7 +94,12 @@ pub(super) enum Command {
     Introduce {
         peers: Vec<PeerId>,
         to: PeerId,
+        most: usize,
         reply: oneshot::Sender<Vec<(PeerId, Vec<Multiaddr>)>>,
+    },
+    Locate {
+        peers: Vec<PeerId>,
+        reply: oneshot::Sender<Vec<PeerId>>,
     },
     Lookup {
         key: Key,
@@ -196,8 +205,16 @@ impl Actor {
             } => {
                 self.handle_learn(peer, &addresses, told_by);
             }
-            Command::Introduce { peers, to, reply } => {
-                reply.send(self.introduction(&peers, to)).ok();
+            Command::Introduce {
+                peers,
+                to,
+                most,
+                reply,
+            } => {
+                reply.send(self.introduction(&peers, to, most)).ok();
+            }
+            Command::Locate { peers, reply } => {
+                reply.send(self.located(peers)).ok();
             }
             Command::Lookup {
                 key,
@@ -261,6 +278,9 @@ impl Actor {
         self.dial_unattended();
         for query in self.lookups.abandoned() {
             self.swarm.behaviour_mut().dht.finish(query);
+        }
+        if self.ticks.is_multiple_of(NEIGHBOURS_TICKS) {
+            self.choose_neighbours();
         }
         if self.ticks.is_multiple_of(REFRESH_TICKS) {
             self.swarm.behaviour_mut().dht.refresh();

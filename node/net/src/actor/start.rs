@@ -104,8 +104,14 @@ pub(crate) async fn start(
         announced,
         journal,
     } = remembered;
-    let (behaviour, incoming) =
-        Behaviour::new(keypair, &config, &protocols, records, &ends.counters);
+    let (behaviour, incoming) = Behaviour::new(
+        keypair,
+        &config,
+        &protocols,
+        records,
+        &ends.counters,
+        &ends.gaps,
+    );
     let tracker = tasks.clone();
     let swarm_config = swarm::Config::with_executor(move |task| {
         tracker.spawn(task);
@@ -130,7 +136,7 @@ pub(crate) async fn start(
         addresses: ends.addresses,
         external: config.external.iter().map(without_peer).collect(),
         book: Book::default(),
-        peers: Peers::new(ends.nearby),
+        peers: Peers::new(ends.nearby, config.near, config.emulation.clone()),
         seeds,
         dials: Dials::default(),
         upgrades: Upgrades::default(),

@@ -55,6 +55,7 @@ impl Actor {
         let behaviour = self.swarm.behaviour_mut();
         // Every peer that lives answers to this; of one that does not, the line is found dead.
         behaviour.identify.push(connected);
+        behaviour.ping.hurry();
         behaviour.dht.refresh();
     }
 

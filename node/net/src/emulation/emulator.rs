@@ -49,6 +49,8 @@ struct EmulatorInner {
 pub(super) enum Lane {
     Up(usize),
     Down(usize),
+    SiteUp(usize),
+    SiteDown(usize),
     Link(Option<usize>, Option<usize>),
 }
 

@@ -23,11 +23,13 @@ mod schedule;
 mod switch;
 mod timer;
 
+use std::net::IpAddr;
+
 pub use self::{
     emulator::Emulator,
     follow::LinksFile,
     nodes::NodeSet,
-    plan::{Line, Link, LinkChange, Loss, Plan, Reset, Rule, Stall},
+    plan::{Line, Link, LinkChange, Loss, Plan, Reset, Rule, Site, Stall},
     profile::Profile,
     schedule::{Decision, Happening, Schedule, decisions},
     switch::Switch,
@@ -72,6 +74,16 @@ impl Emulation {
     /// Whether the node has no sockets.
     pub(crate) fn is_in_memory(&self) -> bool {
         matches!(self, Self::Memory { .. })
+    }
+
+    /// Whether the node at an address is on this one's local network, as the plan says. Nodes with
+    /// sockets are told apart by their ports, which says nothing of a connection that they made.
+    pub(crate) fn is_on_lan(&self, ip: IpAddr) -> bool {
+        let Self::Memory { switch, node } = self else {
+            return false;
+        };
+        let plan = switch.emulator().plan();
+        Switch::node_at(ip).is_some_and(|other| plan.share_lan(*node, other))
     }
 
     /// Which node of it this is.

@@ -138,13 +138,16 @@ impl Path {
             (None, Some(to)) => plan.link(to, None),
             (None, None) => super::Link::default(),
         };
-        let mut lanes = Vec::with_capacity(3);
+        let [near, far] = plan.sites(self.from, self.to);
+        let mut lanes = Vec::with_capacity(5);
         if self.payer != Payer::Receiver {
             lanes.push((Lane::Link(self.from, self.to), link.rate));
             lanes.extend(self.from.map(|from| (Lane::Up(from), plan.line(from).up)));
+            lanes.extend(near.map(|(site, line)| (Lane::SiteUp(site), line.up)));
         }
         if self.payer != Payer::Sender {
             lanes.extend(self.to.map(|to| (Lane::Down(to), plan.line(to).down)));
+            lanes.extend(far.map(|(site, line)| (Lane::SiteDown(site), line.down)));
         }
         let limited = lanes.into_iter().filter(|(_, rate)| !rate.is_off());
         self.lanes = limited

@@ -24,6 +24,9 @@ pub struct Plan {
     pub started_ms: u64,
     /// The line of each node, by its number; nodes beyond the end have a perfect one.
     pub nodes: Vec<Line>,
+    /// What nodes share: the line of a house, and its local network.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub sites: Vec<Site>,
     /// What differs from what the lines make of a link; of two that say the same thing of a link,
     /// the later one counts.
     pub rules: Vec<Rule>,
@@ -52,10 +55,25 @@ pub struct Line {
     /// How often a connection of the node breaks.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reset: Option<Reset>,
+    /// At which site the node is; what it sends to others there does not pass the site's line.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub site: Option<usize>,
     /// Where the node listens by UDP, by which those who dial it know whose line it is. Filled in
     /// by who starts the network.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub listen: Vec<SocketAddr>,
+}
+
+/// A place with a line that all nodes there share. Kept where all of them are in one process.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Site {
+    /// What its line carries away, of all its nodes together.
+    pub up: Rate,
+    /// What its line carries to them.
+    pub down: Rate,
+    /// Whether the nodes are on one local network.
+    pub lan: bool,
 }
 
 /// What differs on some links.
@@ -157,6 +175,39 @@ impl Plan {
             rule.link.apply(&mut link);
         }
         link
+    }
+
+    /// The sites whose lines a link passes: that which it leaves, and that which it enters.
+    pub(super) fn sites(
+        &self,
+        from: Option<usize>,
+        to: Option<usize>,
+    ) -> [Option<(usize, Site)>; 2] {
+        let site = |node: Option<usize>| {
+            let site = self.nodes.get(node?)?.site?;
+            Some((site, *self.sites.get(site)?))
+        };
+        let (near, far) = (site(from), site(to));
+        match near.map(|it| it.0) == far.map(|it| it.0) {
+            true => [None, None],
+            false => [near, far],
+        }
+    }
+
+    /// Whether two nodes are on one local network, as the plan says.
+    #[must_use]
+    pub fn share_lan(&self, one: usize, other: usize) -> bool {
+        let site = |node: usize| self.nodes.get(node)?.site;
+        let shared = site(one).filter(|it| site(other) == Some(*it));
+        let shared = shared.and_then(|it| self.sites.get(it));
+        shared.is_some_and(|site| site.lan)
+    }
+
+    /// How long it takes from one node to another and back, when nothing else is on the way.
+    #[must_use]
+    pub fn round_trip(&self, one: usize, other: usize) -> Duration {
+        let there = self.link(one, Some(other)).latency;
+        there.saturating_add(self.link(other, Some(one)).latency)
     }
 
     /// Whether two nodes cannot speak to each other, be it one way.

@@ -97,6 +97,11 @@ impl Switch {
             .with(Protocol::Tcp(PORT))
     }
 
+    /// The node at an address, if it can be that of one.
+    pub(super) fn node_at(ip: IpAddr) -> Option<usize> {
+        node_of(ip)
+    }
+
     /// Has a node listen. Port 0 is the usual one.
     ///
     /// # Errors

@@ -9,7 +9,7 @@
 mod handler;
 mod stream;
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -126,6 +126,43 @@ impl Exchange {
         let id = connection.id;
         self.neighbours += 1;
         self.order(peer, id, Order::Keep);
+    }
+
+    /// Whether a connection with `peer` is kept.
+    pub(super) fn is_kept(&self, peer: &PeerId) -> bool {
+        let mut connections = self.connections.get(peer).into_iter().flatten();
+        connections.any(|one| one.activity.is_neighbour())
+    }
+
+    /// Keeps a connection with each of these peers, and with no other.
+    pub(super) fn keep_only(&mut self, peers: &HashSet<PeerId>) {
+        let kept = self.connections.keys().filter(|peer| self.is_kept(peer));
+        let others: Vec<_> = kept
+            .filter(|peer| !peers.contains(*peer))
+            .copied()
+            .collect();
+        others.into_iter().for_each(|peer| self.release(peer));
+        peers.iter().for_each(|peer| self.keep(*peer));
+    }
+
+    fn release(&mut self, peer: PeerId) {
+        let connections = self.connections.get(&peer).into_iter().flatten();
+        let kept: Vec<_> = connections
+            .filter(|one| one.activity.is_neighbour())
+            .map(|one| {
+                one.activity.release();
+                one.id
+            })
+            .collect();
+        for connection in kept {
+            self.neighbours -= 1;
+            self.order(peer, connection, Order::Release);
+        }
+    }
+
+    /// How many neighbours there may be.
+    pub(super) fn neighbours_max(&self) -> usize {
+        self.neighbours_max
     }
 
     /// Whether a stream to `peer` would go over TCP.

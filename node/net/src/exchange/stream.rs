@@ -11,7 +11,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::OwnedSemaphorePermit;
 use tokio_util::compat::{Compat, FuturesAsyncReadCompatExt};
 
-use crate::activity::Activity;
+use crate::activity::{Activity, Use};
 
 /// A stream of the exchange protocol: bytes both ways, on one connection with one peer.
 ///
@@ -23,7 +23,7 @@ pub struct ExchangeStream {
     io: Compat<Stream>,
     peer: PeerId,
     connection: ConnectionId,
-    activity: Arc<Activity>,
+    using: Use,
     /// The slots that an inbound stream occupies, given back when it is dropped.
     _slots: Option<Slots>,
 }
@@ -47,7 +47,7 @@ impl ExchangeStream {
             io: stream.compat(),
             peer,
             connection,
-            activity,
+            using: Use::of(activity),
             _slots: slots,
         }
     }
@@ -73,7 +73,7 @@ impl AsyncRead for ExchangeStream {
     ) -> Poll<io::Result<()>> {
         let filled = buffer.filled().len();
         let read = ready!(Pin::new(&mut self.io).poll_read(cx, buffer));
-        self.activity.moved(buffer.filled().len() - filled);
+        self.using.activity().moved(buffer.filled().len() - filled);
         Poll::Ready(read)
     }
 }
@@ -85,7 +85,7 @@ impl AsyncWrite for ExchangeStream {
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
         let written = ready!(Pin::new(&mut self.io).poll_write(cx, bytes));
-        self.activity.moved(*written.as_ref().unwrap_or(&0));
+        self.using.activity().moved(*written.as_ref().unwrap_or(&0));
         Poll::Ready(written)
     }
 

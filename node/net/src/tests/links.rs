@@ -8,7 +8,11 @@ use std::time::Instant;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::*;
-use crate::emulation::{Emulation, Emulator, Line, LinkChange, NodeSet, Plan, Reset, Rule, Switch};
+use shoal_protocol::near::Nearness;
+
+use crate::emulation::{
+    Emulation, Emulator, Line, LinkChange, NodeSet, Plan, Reset, Rule, Site, Switch,
+};
 use crate::scope::Socket;
 
 /// What a network is emulated by.
@@ -238,6 +242,55 @@ async fn what_two_connections_of_a_node_share_is_its_line() {
         drop((one, first, other, second));
         network.stop().await;
     }
+}
+
+/// Two at one site with 10 Mbit/s down, one elsewhere.
+#[tokio::test]
+async fn what_enters_a_site_shares_its_line_and_what_stays_does_not() {
+    let mut plan = plan(3);
+    plan.sites = vec![Site {
+        down: "10mbit".parse().unwrap(),
+        lan: true,
+        ..Site::default()
+    }];
+    plan.nodes[0].site = Some(0);
+    plan.nodes[1].site = Some(0);
+    for line in &mut plan.nodes {
+        (line.up, line.latency) = ("1000mbit".parse().unwrap(), Duration::from_millis(1));
+    }
+    let mut network = Network::new(Over::Memory, plan).await;
+    let (mut one, mut first) = network.stream(2, 0).await;
+    let (mut other, mut second) = network.stream(2, 1).await;
+    let both = async {
+        let start = Instant::now();
+        tokio::join!(
+            bulk(&mut one, &mut first, 625_000),
+            bulk(&mut other, &mut second, 625_000)
+        );
+        start.elapsed()
+    };
+    let entered = both.await;
+    assert!(
+        entered + SLACK > Duration::from_millis(1_000),
+        "{entered:?}"
+    );
+    let (mut near, mut beside) = network.stream(0, 1).await;
+    let stayed = bulk(&mut near, &mut beside, 1_250_000).await;
+    assert!(stayed < entered, "{stayed:?}, {entered:?}");
+    let nearness = |of: usize, to: usize| {
+        let peer = network.nodes[to].net.peer_id();
+        network.nodes[of].net.nearness(&peer)
+    };
+    let is_measured = async {
+        while nearness(0, 1).is_none() || nearness(2, 0).is_none() {
+            tokio::task::yield_now().await;
+        }
+    };
+    within("distances are measured", is_measured).await;
+    assert_eq!(nearness(0, 1), Some(Nearness::Lan));
+    assert_eq!(nearness(2, 0), Some(Nearness::Near));
+    drop((one, first, other, second, near, beside));
+    network.stop().await;
 }
 
 #[tokio::test]

@@ -4,7 +4,8 @@
 //! Owns no bytes. libp2p waits for a connection that it closes until all that was written has left,
 //! which is never when the peer has stopped to read; here the wait ends after [`CLOSE_TIMEOUT`], and
 //! libp2p drops the connection. A connection over a socket, from whose peer nothing has arrived for
-//! [`SILENCE_MAX`], ends without a goodbye, for nobody would read it. The system's own word for it,
+//! [`IDLE_SILENCE_MAX`], ends without a goodbye, for nobody would read it; one on which somebody waits
+//! for an answer ends sooner, by its pings. The system's own word for it,
 //! [`UNACKED_MAX`], comes later: this node knows of its own sleep, and the system does not.
 
 use std::error::Error;
@@ -21,7 +22,7 @@ use libp2p::futures::{AsyncRead, AsyncWrite};
 use shoal_ground::clock_gap::{ClockGaps, Gap};
 use tokio::time::{Sleep, sleep, sleep_until};
 
-use crate::config::SILENCE_MAX;
+use crate::config::{IDLE_SILENCE_MAX, SILENCE_MAX};
 
 /// How long closing a connection may take. What is left to be sent then is a goodbye behind data
 /// that the peer does not read.
@@ -237,7 +238,7 @@ fn silence_end(heard: Instant, gap: Option<Gap>) -> Instant {
     match gap.filter(|gap| gap.ended > heard) {
         Some(gap) if gap.length >= SILENCE_MAX => gap.ended + SILENCE_AFTER_SLEEP_MAX,
         Some(gap) => gap.ended + SILENCE_MAX,
-        None => heard + SILENCE_MAX,
+        None => heard + IDLE_SILENCE_MAX,
     }
 }
 
@@ -271,8 +272,8 @@ mod tests {
             let end = silence_end(start + seconds(heard), gap);
             assert_eq!(end, start + seconds(expected), "{heard} {gap:?}");
         };
-        check(7, None, 52);
-        check(7, Some(gap(5, 100)), 52);
+        check(7, None, 232);
+        check(7, Some(gap(5, 100)), 232);
         check(7, Some(gap(30, 20)), 75);
         check(7, Some(gap(100, 90)), 110);
     }

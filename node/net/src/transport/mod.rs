@@ -54,7 +54,7 @@ use self::own_end::OwnEnds;
 use self::shallow::Shallow;
 use self::upgrade::{STREAMS_PER_CONNECTION_MAX, Upgrade};
 use super::config::ConnectionLimits;
-use super::config::SILENCE_MAX;
+use super::config::IDLE_SILENCE_MAX;
 use super::meter::Traffic;
 use super::{NetConfig, NetError};
 #[cfg(feature = "emulation")]
@@ -261,8 +261,10 @@ fn impatient(socket: tcp::tokio::TcpStream) -> tcp::tokio::TcpStream {
 fn quic_config(keypair: &Keypair, handshake_timeout: Duration) -> quic::Config {
     let mut config = quic::Config::new(keypair);
     config.handshake_timeout = handshake_timeout;
-    // As long as over TCP. Its keep-alives come every 5 s.
-    config.max_idle_timeout = u32::try_from(SILENCE_MAX.as_millis()).unwrap_or(u32::MAX);
+    // As long as over TCP. Nothing is sent to keep it alive: a connection that is to last is tried
+    // out more often than it times out.
+    config.max_idle_timeout = u32::try_from(IDLE_SILENCE_MAX.as_millis()).unwrap_or(u32::MAX);
+    config.keep_alive_interval = IDLE_SILENCE_MAX.saturating_mul(2);
     config.max_concurrent_stream_limit = STREAMS_PER_CONNECTION_MAX.into();
     config.max_stream_data = QUIC_STREAM_WINDOW_BYTES;
     config.max_connection_data = QUIC_CONNECTION_WINDOW_BYTES;

@@ -28,6 +28,7 @@ use std::sync::Arc;
 
 use parking_lot::{Mutex, MutexGuard, RwLock};
 use shoal_protocol::address::Cid;
+use shoal_protocol::link::Marks;
 
 use super::register::{Compared, Register, SharePlace, waits_for_flush};
 use super::rows::{Origin, ShareId, ShareRecord, ShareState};
@@ -284,16 +285,21 @@ impl Library {
         });
     }
 
-    /// Takes note that a share is not to be announced. It is told as a change of it.
-    pub fn conceal(&self, id: ShareId) -> Result<(), StoreError> {
+    /// Takes note of marks that a share has, durably; those that it has already stay. News are told
+    /// as a change of it.
+    pub fn mark(&self, id: ShareId, marks: Marks) -> Result<(), StoreError> {
         let _changes = self.inner.changing();
-        let Some(share) = self.share(id).filter(|share| share.announce) else {
+        let Some(share) = self.share(id) else {
             return Ok(());
         };
         let record = ShareRecord {
-            announce: false,
+            announce: share.announce && !marks.no_announce,
+            replicate: share.replicate && !marks.no_replicate,
             ..share.as_ref().clone()
         };
+        if record == *share {
+            return Ok(());
+        }
         let record = self.inner.replace(self.inner.store.batch(), record, true)?;
         if record.is_listed() {
             self.inner.tell(LibraryEvent::Changed(record));
@@ -312,8 +318,20 @@ impl Library {
     /// Whether there is something of the root, and it is not to be announced: no share of it is.
     #[must_use]
     pub fn is_concealed(&self, root: &Cid) -> bool {
+        self.marks(root).no_announce
+    }
+
+    /// The marks of a root: those that all shares of it have; none, where there is no share of it.
+    #[must_use]
+    pub fn marks(&self, root: &Cid) -> Marks {
         let shares = self.shares_of(root);
-        !shares.is_empty() && shares.iter().all(|share| !share.announce)
+        let all = |has: fn(Marks) -> bool| {
+            !shares.is_empty() && shares.iter().all(|share| has(share.marks()))
+        };
+        Marks {
+            no_announce: all(|marks| marks.no_announce),
+            no_replicate: all(|marks| marks.no_replicate),
+        }
     }
 
     /// Gives up a share that was never offered, staging or landing; its rows go in the background.

@@ -26,6 +26,7 @@ fn share(id: u64, source: &str, content: &str) -> ShareRecord {
         unflushed_boot: None,
         state: ShareState::Live,
         written: None,
+        replicate: true,
     }
 }
 

@@ -50,6 +50,8 @@ pub struct ShareRequest {
     pub copy: bool,
     /// Whether the root may go into the DHT.
     pub announce: bool,
+    /// Whether others may keep copies of it for others.
+    pub replicate: bool,
     /// The choices that decide the address.
     pub recipe: Recipe,
 }
@@ -189,6 +191,7 @@ impl<'a> Staged<'a> {
             unflushed_boot: None,
             state: ShareState::Staging,
             written: source.written.clone(),
+            replicate: request.replicate,
         };
         let mut batch = store.batch();
         batch.put_share(&record)?;

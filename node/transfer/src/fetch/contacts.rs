@@ -11,10 +11,15 @@ use shoal_protocol::{backoff::Backoff, planner::ProviderId};
 use tokio::sync::mpsc;
 use tokio_util::task::TaskTracker;
 
-use super::{answer::Answer, discovery::Candidate, error::Asked, span, verdict::Standing};
+use super::{
+    answer::Answer,
+    discovery::Candidate,
+    error::Asked,
+    slots::{PROVIDERS_MAX, Room, Taken},
+    span,
+    verdict::Standing,
+};
 
-/// Providers of one transfer at a time; more do not fill a link better and cost memory each.
-const PROVIDERS_MAX: usize = 32;
 /// Peers that are dialled at a time. Twice as many as there is use for, so that records of peers
 /// that are gone do not keep those waiting that are there; each costs a task and up to 16 dials.
 const OPENING_MAX: usize = 2 * PROVIDERS_MAX;
@@ -198,11 +203,9 @@ impl Contacts {
     }
 
     fn contact(&mut self, candidate: Candidate) {
-        let is =
-            |wanted: fn(&Contact) -> bool| self.contacts.values().filter(|it| wanted(it)).count();
-        let active = is(|contact| matches!(contact, Contact::Active));
-        let opening = is(|contact| matches!(contact, Contact::Opening(_)));
-        if active >= PROVIDERS_MAX || opening >= OPENING_MAX {
+        let contacts = self.contacts.values();
+        let opening = contacts.filter(|it| matches!(it, Contact::Opening(_)));
+        if opening.count() >= OPENING_MAX || self.room_for(&candidate.peer) == Room::None {
             return;
         }
         let opening = Contact::Opening(self.round);
@@ -221,6 +224,16 @@ impl Contacts {
         span::spawn(&self.tasks, contacting);
     }
 
+    /// Whether there is a slot for a peer among the providers.
+    pub(super) fn room_for(&self, peer: &PeerId) -> Room {
+        let mut taken = Taken::default();
+        let contacts = self.contacts.iter();
+        contacts
+            .filter(|(_, contact)| **contact == Contact::Active)
+            .for_each(|(peer, _)| taken.add(self.net.nearness(peer)));
+        taken.room(self.net.nearness(peer))
+    }
+
     /// A round of look-ups has ended: the next one may name again who could not be reached.
     pub(super) fn round_ended(&mut self) {
         self.round = self.round.saturating_add(1);
@@ -233,7 +246,7 @@ impl Contacts {
         }
     }
 
-    /// A stream to `peer` is open: it becomes a provider, unless there are enough.
+    /// A stream to `peer` is open: it becomes a provider.
     pub(super) fn activate(&mut self, peer: PeerId) -> ProviderId {
         let known = self.ids.get(&peer).copied();
         let provider = known.unwrap_or_else(|| {
@@ -384,7 +397,6 @@ impl Contacts {
                         _ => standing.gone += counted,
                     }
                 }
-                (Contact::Later { .. }, Some(Answer::PartOnly)) => standing.open += 1,
                 (Contact::Later { .. }, _) => standing.open += usize::from(memory.is_returning),
             }
         }

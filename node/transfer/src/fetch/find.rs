@@ -126,8 +126,7 @@ impl FetcherInner {
 
     /// What is known of a link's marks before anybody was asked.
     pub(super) fn heard(&self, link: &Link) -> Heard {
-        let is_concealed = link.marks.no_announce || self.library.is_concealed(&link.root);
-        Heard::new(is_concealed)
+        Heard::new(link.marks.with(self.library.marks(&link.root)))
     }
 
     /// This node as a provider of `root`, if it is one.

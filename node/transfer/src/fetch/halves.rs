@@ -88,7 +88,6 @@ impl FetcherInner {
             found,
             hurry,
             heard: Arc::clone(heard),
-            is_whole,
             // What is not kept is read as it comes.
             in_order: journal.is_none(),
             needs,
@@ -101,6 +100,7 @@ impl FetcherInner {
             net: self.net.clone(),
             tasks: tasks.clone(),
             deadlines,
+            strict: self.strict,
         });
         let supply = Supply {
             store: self.store.clone(),

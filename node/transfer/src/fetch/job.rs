@@ -116,7 +116,7 @@ impl Job {
             tokio::select! {
                 fetched = job.fetch(&begun, guests) => fetched,
                 never = job.offer(&begun, member.as_ref()) => match never {},
-                never = job.keep_concealed(&begun, member.as_ref()) => match never {},
+                never = job.keep_marks(&begun, member.as_ref()) => match never {},
             }
         };
         let fetched = cancel.run_until_cancelled(fetching).await;
@@ -224,10 +224,8 @@ impl Job {
                 let library = &self.inner.library;
                 library.set_served(record.id, self.request.is_served());
                 // What was heard by the run that made it.
-                self.heard.hear(!record.announce);
-                if self.heard.is_concealed() {
-                    library.conceal(record.id)?;
-                }
+                self.heard.hear(record.marks());
+                library.mark(record.id, self.heard.marks())?;
                 (record, true)
             }
             None => (self.new_record(&destination)?, false),
@@ -273,6 +271,7 @@ impl Job {
         let id = self.store().new_share_id()?;
         let part = destination.part_name();
         let name = super::destination_name(&self.request.link)?;
+        let marks = self.heard.marks();
         let record = ShareRecord {
             id,
             root: self.root().clone(),
@@ -281,7 +280,7 @@ impl Job {
             base: destination.parent.join(&part),
             selection: Vec::new(),
             origin: Origin::Fetched,
-            announce: !self.heard.is_concealed(),
+            announce: !marks.no_announce,
             recipe: Recipe::default(),
             size: 0,
             files: 0,
@@ -290,6 +289,7 @@ impl Job {
             unflushed_boot: Some(BootId::current()),
             state: ShareState::Landing,
             written: None,
+            replicate: !marks.no_replicate,
         };
         // First, so that no share is left that no transfer knows.
         let place = LandingPlace {

@@ -16,6 +16,7 @@ mod assembly;
 mod attached;
 mod buffers;
 mod claims;
+mod colleagues;
 mod contacts;
 mod discovery;
 mod disk;
@@ -37,6 +38,7 @@ mod progress;
 mod record;
 mod reputation;
 mod session;
+mod slots;
 mod span;
 mod stream;
 mod supply;
@@ -164,6 +166,7 @@ struct FetcherInner {
     library: Library,
     net: Net,
     limits: Limiter,
+    strict: bool,
     swarms: Arc<Swarms>,
     buffers: Buffers,
     streams: Streams,
@@ -218,6 +221,8 @@ pub struct Deps {
     pub net: Net,
     /// The budgets of the line.
     pub limits: Limiter,
+    /// Whether a dearer provider is never asked for what a cheaper one has.
+    pub strict: bool,
     /// What serving knows of the same roots.
     pub swarms: Arc<Swarms>,
     /// The transfers that an earlier run left.
@@ -236,6 +241,7 @@ impl Fetcher {
             library: deps.library,
             net: deps.net,
             limits: deps.limits,
+            strict: deps.strict,
             swarms: deps.swarms,
             buffers: Buffers::default(),
             streams: Streams::default(),

@@ -7,6 +7,7 @@
 use std::{convert::Infallible, sync::Arc, time::Duration};
 
 use libp2p::PeerId;
+use shoal_protocol::link::Marks;
 use tokio::sync::mpsc;
 
 use super::job::{Begun, Job};
@@ -37,10 +38,9 @@ impl Job {
         };
         let journal = &begun.journal;
         self.heard.spoken().await;
-        if self.heard.is_concealed() {
-            // Before anything is offered: what is offered is announced unless this is recorded.
-            self.conceal(begun).await;
-        }
+        // Before anything is offered: what is offered is announced, and passed on with its marks as
+        // they are recorded.
+        self.mark(begun, self.heard.marks()).await;
         loop {
             journal.landed().await;
             while !member.is_asked() {
@@ -56,27 +56,29 @@ impl Job {
         }
     }
 
-    /// Records that the root is not to be announced, as soon as somebody says so, and has what was
-    /// announced of it withdrawn. Cancel-safe.
-    pub(super) async fn keep_concealed(
+    /// Records the root's marks, as soon as somebody names one, and has what was announced of it
+    /// withdrawn if it is not to be. Cancel-safe.
+    pub(super) async fn keep_marks(
         self: &Arc<Self>,
         begun: &Arc<Begun>,
         member: Option<&Member>,
     ) -> Infallible {
-        self.heard.concealed().await;
-        self.conceal(begun).await;
-        if let Some(member) = member {
-            member.marks_changed();
+        let mut recorded = begun.record.marks();
+        loop {
+            recorded = self.heard.marked_beyond(recorded).await;
+            self.mark(begun, recorded).await;
+            if let Some(member) = member {
+                member.marks_changed();
+            }
         }
-        std::future::pending().await
     }
 
-    async fn conceal(self: &Arc<Self>, begun: &Arc<Begun>) {
+    async fn mark(self: &Arc<Self>, begun: &Arc<Begun>, marks: Marks) {
         let share = begun.record.id;
-        let concealed = self.step(move |job| Ok(job.inner.library.conceal(share)?));
-        if let Err(error) = concealed.await {
+        let marked = self.step(move |job| Ok(job.inner.library.mark(share, marks)?));
+        if let Err(error) = marked.await {
             // The fetch meets the same and ends with it.
-            tracing::warn!(%error, "that a root is not to be announced was not recorded");
+            tracing::warn!(%error, "the marks of a root were not recorded");
         }
     }
 }

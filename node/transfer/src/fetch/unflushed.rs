@@ -151,6 +151,7 @@ mod tests {
                 unflushed_boot: Some(BootId::current()),
                 state: ShareState::Live,
                 written: None,
+                replicate: true,
             };
             if let Some(record) = share(record) {
                 let mut batch = store.batch();

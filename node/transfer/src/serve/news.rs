@@ -14,7 +14,6 @@ use shoal_protocol::{
         Availability, HINT_ADDRESSES_MAX, HINT_PEERS_MAX, LeafRanges, List, PeerClass, PeerHint,
         Response,
     },
-    link::Marks,
 };
 use shoal_store::Library;
 use tokio::{sync::watch, time::Instant};
@@ -91,10 +90,7 @@ impl News {
     fn status(&self, availability: Availability) -> Response {
         Response::Status {
             availability,
-            marks: Marks {
-                no_announce: self.sources.library.is_concealed(&self.root),
-                ..Marks::default()
-            },
+            marks: self.sources.library.marks(&self.root),
         }
     }
 
@@ -126,17 +122,19 @@ impl News {
         }
     }
 
-    /// Other peers that deal with the root, if there are any that this one was not told of.
+    /// Other peers that deal with the root, if there are any that this one was not told of; those
+    /// that are likely to be near it before others.
     pub(super) async fn hint(&mut self) -> Option<Response> {
         let room = PEERS_TOLD_MAX.saturating_sub(self.told.len());
         let mut others = self.guest.others();
         others.retain(|peer| !self.told.contains(peer));
-        others.truncate(room.min(HINT_PEERS_MAX));
-        if others.is_empty() {
+        let most = room.min(HINT_PEERS_MAX);
+        if others.is_empty() || most == 0 {
             return None;
         }
-        // Whose addresses are not known yet is named later.
-        let known = self.sources.net.introduce(others, self.peer).await;
+        // Those that are near the peer come first. A peer that has not said yet where it is comes
+        // with a later hint.
+        let known = self.sources.net.introduce(others, self.peer, most).await;
         self.told.extend(known.iter().map(|(peer, _)| *peer));
         let peers: Vec<PeerHint> = known
             .into_iter()

@@ -9,7 +9,11 @@ mod ledger;
 mod tasks;
 mod verify;
 
-use std::{path::PathBuf, time::Duration};
+use std::{
+    path::PathBuf,
+    sync::atomic::{AtomicUsize, Ordering::Relaxed},
+    time::Duration,
+};
 
 use futures::{FutureExt as _, StreamExt as _, future::BoxFuture, stream::FuturesUnordered};
 use tokio::{
@@ -83,6 +87,7 @@ pub struct Live {
 /// A run in progress.
 struct Run<'a, D> {
     driver: &'a D,
+    scenario: &'a Scenario,
     script: &'a Script,
     originals: Vec<Original>,
     start: Instant,
@@ -92,6 +97,19 @@ struct Run<'a, D> {
     fetches: Semaphore,
     lookups: Semaphore,
     starts: Semaphore,
+    /// How many fetches of each node have not ended.
+    to_fetch: Vec<AtomicUsize>,
+}
+
+/// How many fetches the script has of each node.
+fn fetches_of(script: &Script, nodes: usize) -> Vec<AtomicUsize> {
+    let counts: Vec<_> = (0..nodes).map(|_| AtomicUsize::new(0)).collect();
+    for step in &script.steps {
+        if let Action::Fetch { node, .. } = step.action {
+            counts[node].fetch_add(1, Relaxed);
+        }
+    }
+    counts
 }
 
 /// One of the lives of a node, from a start to the next.
@@ -127,7 +145,9 @@ pub(crate) async fn run<D: Driver>(
     };
     let run = Run {
         driver,
+        scenario,
         script,
+        to_fetch: fetches_of(script, nodes),
         originals,
         start: Instant::now(),
         nodes: (0..nodes).map(|_| watch::Sender::new(life)).collect(),

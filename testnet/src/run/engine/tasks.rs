@@ -1,6 +1,6 @@
 //! What the steps of a run do.
 
-use std::{fs, path::Path};
+use std::{fs, path::Path, sync::atomic::Ordering::Relaxed};
 
 use super::{Life, Root, Run};
 use crate::{
@@ -31,6 +31,21 @@ impl<D: Driver> Run<'_, D> {
         let entry = self.ledger.fetch_begins(node, item, self.start.elapsed());
         let outcome = self.fetch_to(node, fresh, item, entry, &to).await;
         self.ledger.fetch_ends(entry, self.start.elapsed(), outcome);
+        if self.to_fetch[node].fetch_sub(1, Relaxed) == 1 {
+            self.leave(node).await;
+        }
+    }
+
+    /// A node that has all that it wants leaves some time later, if its group does.
+    async fn leave(&self, node: usize) {
+        let group = self.scenario.members.group_of(node);
+        let Some(after) = group.and_then(|group| group.leave_after) else {
+            return;
+        };
+        tokio::time::sleep(after).await;
+        if self.life(node).up {
+            self.end(node).await;
+        }
     }
 
     async fn fetch_to(
@@ -48,6 +63,11 @@ impl<D: Driver> Run<'_, D> {
             let error = Error::io("make the folder", to)(error);
             return Outcome::Failed(error.to_string());
         }
+        let keeps = self
+            .scenario
+            .members
+            .group_of(node)
+            .is_none_or(|it| it.keep);
         loop {
             let life = self.until_up(node).await;
             if life.fresh != fresh {
@@ -60,7 +80,7 @@ impl<D: Driver> Run<'_, D> {
             let fetched = tokio::select! {
                 biased;
                 () = self.until_over(node, life) => continue,
-                fetched = self.driver.fetch(node, &root, to, &landed) => fetched,
+                fetched = self.driver.fetch(node, &root, to, keeps, &landed) => fetched,
             };
             match fetched {
                 Ok(fetched) => {
@@ -99,6 +119,12 @@ impl<D: Driver> Run<'_, D> {
     /// What the node does for a run is given up before it is killed, so that its end is no failure.
     pub(super) async fn kill(&self, step: &ScriptStep, node: usize) {
         self.until_up(node).await;
+        let error = self.end(node).await;
+        self.happened(step, Some(node), error);
+    }
+
+    /// Ends a node that is up; why that did not go well.
+    async fn end(&self, node: usize) -> Option<Error> {
         self.count(node).await;
         self.nodes[node].send_modify(|life| {
             life.up = false;
@@ -106,7 +132,7 @@ impl<D: Driver> Run<'_, D> {
         });
         let killed = self.driver.kill(node).await;
         self.ledger.changed(self.start.elapsed(), node, false);
-        self.happened(step, Some(node), killed.err());
+        killed.err()
     }
 
     pub(super) async fn restart(&self, step: &ScriptStep, node: usize, fresh: bool) {

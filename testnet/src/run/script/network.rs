@@ -27,12 +27,16 @@ impl Network {
             || !scenario.links.is_empty()
             || scenario.events.iter().any(|event| changes(&event.what));
         let line = |node| members.group_of(node).and_then(|group| group.line.clone());
+        let (sites, at) = members.sites();
+        let placed = |node: usize| Line {
+            site: at[node],
+            ..line(node).unwrap_or_default()
+        };
         let mut plan = Plan {
             version: 1,
             seed: scenario.seed,
-            nodes: (0..members.len())
-                .map(|it| line(it).unwrap_or_default())
-                .collect(),
+            nodes: (0..members.len()).map(placed).collect(),
+            sites,
             ..Plan::default()
         };
         for rule in &scenario.links {
@@ -66,7 +70,11 @@ impl Network {
         plan.version = self.version;
         for (&node, line) in &self.degraded {
             if let Some(own) = plan.nodes.get_mut(node) {
-                *own = line.clone();
+                // It stays where it is.
+                *own = Line {
+                    site: own.site,
+                    ..line.clone()
+                };
             }
         }
         if let Some(partition) = &self.partition {

@@ -8,6 +8,9 @@ use crate::{
 
 const SCENARIO: &str = "
 nodes = 5
+[compare]
+name = \"without\"
+settings = [\"replicas.near=0s\"]
 [[group]]
 name = \"origin\"
 count = 1
@@ -101,7 +104,17 @@ fn judge(record: &Record, assertion: &str) -> Verdict {
     let text = format!("{SCENARIO}\n[[assert]]\n{assertion}");
     let scenario = Scenario::read("test.toml", &text, &Overrides::default()).unwrap();
     let script = Script::draw(&scenario).unwrap();
-    verdicts(&scenario, &script, record).unwrap().remove(0)
+    let other = other();
+    verdicts(&scenario, &script, record, Some(&other))
+        .unwrap()
+        .remove(0)
+}
+
+/// What it is compared with: the last fetch takes 12 s.
+fn other() -> Record {
+    let mut other = record();
+    other.fetches[2].done = Some(at(13));
+    other
 }
 
 #[track_caller]
@@ -132,12 +145,59 @@ fn a_good_run_is_measured() {
     check(&record, "peer-share >= 50%", true, "53.3%");
     check(&record, "evil-share <= 5%", true, "3.3%");
     check(&record, "region-share >= 80%", true, "80.0%");
+    // node-01 is in the region of the origin, node-02 and node-03 are beside each other.
+    check(&record, "cross-region-bytes <= 600KB", true, "0.6 MiB");
+    // No line has any latency: all are near.
+    check(&record, "near-share >= 100%", true, "100.0%");
     check(&record, "lookups-succeed", true, "yes");
     check(&record, "hops-median <= 2", true, "2");
     check(&record, "lookup-time-median <= 20ms", true, "0.02 s");
     check(&record, "lookup-time-p95 <= 50ms", false, "0.09 s");
     check(&record, "memory-per-node <= 10MiB", true, "10.0 MiB");
     check(&record, "nodes-up >= 4", true, "4");
+}
+
+#[test]
+fn late_ones_are_measured_alone_and_runs_are_compared() {
+    let mut record = record();
+    record.elapsed = at(60);
+    record.fetches[1].began = at(21);
+    record.fetches[1].done = Some(at(24));
+    record.fetches[2].began = at(30);
+    record.fetches[2].done = Some(at(35));
+    check(&record, "late-p95 <= 5s", true, "5.00 s");
+    record.fetches[2].done = None;
+    check(&record, "late-p95 <= 1h", false, "never");
+
+    let record = self::record();
+    let verdict = judge(&record, "that = \"done-within <= 0.75\"\ncompared = true");
+    assert_eq!(
+        (verdict.held, verdict.seen.as_str()),
+        (true, "0.75 (9.00 s of 12.00 s)")
+    );
+    assert_eq!(verdict.expected, "at most 0.75");
+    let verdict = judge(&record, "that = \"done-within <= 0.7\"\ncompared = true");
+    assert!(!verdict.held, "{verdict:?}");
+}
+
+#[test]
+fn who_leaves_when_it_is_done_counts() {
+    let mut record = record();
+    record.changes.push(Change {
+        at: at(9),
+        node: 2,
+        up: false,
+    });
+    let count = |leaves: &str| {
+        let text = SCENARIO.replace("region = \"us\"", &format!("region = \"us\"\n{leaves}"));
+        let text = format!("{text}\n[[assert]]\nthat = \"fetch-time-median <= 1h\"");
+        let scenario = Scenario::read("test.toml", &text, &Overrides::default()).unwrap();
+        let script = Script::draw(&scenario).unwrap();
+        let verdicts = verdicts(&scenario, &script, &record, None).unwrap();
+        verdicts[0].seen.clone()
+    };
+    assert_eq!(count(""), "2.00 s", "of node-01 and node-03");
+    assert_eq!(count("leave-after = \"3s\""), "5.00 s", "of all three");
 }
 
 #[test]

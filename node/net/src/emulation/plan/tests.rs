@@ -136,8 +136,12 @@ fn a_plan_reads_as_it_was_written_in_both_formats() {
         loss = 0.01
         stall = { every = "1m", lasts = "2s" }
         reset = { every = "10m" }
+        site = 0
         listen = ["127.0.0.1:4101"]
         [[nodes]]
+        [[sites]]
+        down = "20mbit"
+        lan = true
         [[rules]]
         from = "0-4"
         to = "5-9"
@@ -150,6 +154,8 @@ fn a_plan_reads_as_it_was_written_in_both_formats() {
     assert_eq!(plan.nodes[0].stall, Some("2s/1m".parse().unwrap()));
     assert_eq!(plan.nodes[0].reset, Some("10m".parse().unwrap()));
     assert_eq!(plan.nodes[1], Line::default());
+    assert_eq!(plan.sites[0].down, "20mbit".parse().unwrap());
+    assert!(plan.share_lan(0, 0) && !plan.share_lan(0, 1) && !plan.share_lan(1, 1));
     assert_eq!(plan.node_at("127.0.0.1:4101".parse().unwrap()), Some(0));
     assert_eq!(plan.rules[0].link.latency, Some(millis(80)));
     let json = serde_json::to_string(&plan).unwrap();

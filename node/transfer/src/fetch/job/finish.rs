@@ -106,6 +106,7 @@ impl Job {
             chunks: landed.fed.chunks,
             state: ShareState::Live,
             announce: begun.record.announce && self.heard.is_open(),
+            replicate: begun.record.replicate && !self.heard.marks().no_replicate,
             unflushed_boot: begun.record.unflushed_boot.filter(|_| !self.request.sync),
             ..begun.record.clone()
         };

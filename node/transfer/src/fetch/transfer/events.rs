@@ -6,6 +6,7 @@ use libp2p::{Multiaddr, PeerId};
 use shoal_protocol::{
     exchange::{Availability, Missing, PeerHint},
     link::Marks,
+    near::Nearness,
     planner::{Action, Arrival, Blame, Class, Holdings, ProviderId, Refused, Removal, WantId},
 };
 use tracing::Instrument as _;
@@ -20,6 +21,7 @@ use super::{
         progress::Phase,
         reputation::BAN_TIME,
         session::{Received, Serial, Session, SessionEnd, SessionEvent, Source, SourceEvent},
+        slots::Room,
     },
     Sink, Transfer,
     landers::{Arrived, Verdict},
@@ -71,6 +73,11 @@ impl Transfer {
 
     pub(super) fn handle_contacted(&mut self, contacted: Contacted) {
         match contacted.stream {
+            Ok(_) if !self.makes_room_for(contacted.peer) => {
+                let answer = Answer::Ended("enough providers work for the fetch".to_owned());
+                let contacts = &mut self.setup.contacts;
+                contacts.later(contacted.peer, answer, Instant::now());
+            }
             Ok(stream) => {
                 let provider = self.setup.contacts.activate(contacted.peer);
                 tracing::debug!(peer = %contacted.peer, "exchange opened");
@@ -90,6 +97,32 @@ impl Transfer {
                 contacts.unreachable(contacted.peer, error, Instant::now());
             }
         }
+    }
+
+    /// Whether a peer gets a slot among the providers; an idle one that is far may give way for it.
+    fn makes_room_for(&mut self, peer: PeerId) -> bool {
+        match self.setup.contacts.room_for(&peer) {
+            Room::Free => true,
+            Room::None => false,
+            Room::GiveWay => {
+                let Some(idle) = self.idle_far_provider() else {
+                    return false;
+                };
+                let answer = Answer::Ended("it gave way to another provider".to_owned());
+                self.drop_session(idle, answer);
+                true
+            }
+        }
+    }
+
+    /// A provider that is far, as was measured, and was asked for nothing now.
+    fn idle_far_provider(&self) -> Option<ProviderId> {
+        let mut providers = self.sessions.keys().copied();
+        providers.find(|provider| {
+            let peer = self.setup.contacts.peer(*provider);
+            let nearness = peer.and_then(|peer| self.setup.net.nearness(&peer));
+            nearness == Some(Nearness::Far) && self.planner.is_idle(*provider)
+        })
     }
 
     pub(super) fn handle_events(&mut self, events: &mut Vec<SourceEvent>, sink: &Sink) {
@@ -119,7 +152,8 @@ impl Transfer {
                 SessionEvent::Missing(want, why) => {
                     tracing::debug!(?provider, ?why, "a provider is missing a block");
                     self.handle_missing(source, want, why);
-                    if why != Missing::Beyond {
+                    // A part holder was asked on the chance, and says what it has by itself.
+                    if why != Missing::Beyond && self.planner.has_everything(provider) {
                         self.wait.lacks(provider, why);
                     }
                 }
@@ -181,7 +215,7 @@ impl Transfer {
             Availability::Absent | Availability::Gone | Availability::Busy { .. } => false,
         };
         if knows {
-            self.setup.heard.hear(marks.no_announce);
+            self.setup.heard.hear(marks);
         }
     }
 
@@ -191,7 +225,7 @@ impl Transfer {
                 let added = self.planner.add_provider(provider, self.now());
                 return self.handle_holdings(provider, added, Holdings::Everything);
             }
-            Availability::Partial { ranges } if self.setup.is_whole => {
+            Availability::Partial { ranges } => {
                 let added = self.add_member(provider);
                 return self.handle_holdings(provider, added, Holdings::Leaves(ranges));
             }
@@ -199,11 +233,10 @@ impl Transfer {
                 let added = self.add_holder(provider);
                 return self.handle_holdings(provider, added, Holdings::Everything);
             }
-            Availability::Held { ranges } if self.setup.is_whole => {
+            Availability::Held { ranges } => {
                 let added = self.add_holder(provider);
                 return self.handle_holdings(provider, added, Holdings::Leaves(ranges));
             }
-            Availability::Partial { .. } | Availability::Held { .. } => Answer::PartOnly,
             Availability::Absent => Answer::Absent,
             Availability::Gone => Answer::Gone,
             Availability::Busy { retry_after_ms } => {
@@ -275,13 +308,26 @@ impl Transfer {
             let addresses = hint.addresses.into_vec().into_iter();
             let addresses = addresses
                 .filter_map(|bytes| Multiaddr::try_from(bytes.into_vec()).ok())
-                .collect();
+                .collect::<Vec<_>>();
+            if addresses.is_empty() {
+                self.colleagues.name(peer);
+                continue;
+            }
             self.handle_candidate(Candidate {
                 peer,
                 addresses,
                 told_by,
             });
         }
+    }
+
+    /// A peer that was named without an address can be connected.
+    pub(super) fn handle_located(&mut self, peer: PeerId) {
+        self.handle_candidate(Candidate {
+            peer,
+            addresses: Vec::new(),
+            told_by: None,
+        });
     }
 
     fn handle_ended(&mut self, provider: ProviderId, end: &SessionEnd) {

@@ -25,6 +25,7 @@ use shoal_ground::budgets::Share;
 use shoal_net::Net;
 use shoal_protocol::{
     address::{Cid, Digest},
+    near::Nearness,
     planner::{Order, Part, Planner, PlannerConfig, ProviderId, WantId},
 };
 use tokio::{
@@ -43,6 +44,7 @@ use super::{
     FetchError,
     assembly::{Assembly, Slot},
     buffers::Buffers,
+    colleagues::Colleagues,
     contacts::{Contacted, Contacts},
     discovery::Found,
     heard::Heard,
@@ -75,6 +77,8 @@ const BLOCK_BYTES_CAP: u32 = 2 << 20;
 const GATHER_TIME: Duration = Duration::from_millis(5);
 /// The longest sleep of a transfer; whether it goes on and the rates are looked at this often.
 const TICK_MAX: Duration = Duration::from_millis(500);
+/// How often it is looked who is near: a new peer is measured a round trip after it is connected.
+const DISTANCES_INTERVAL: Duration = Duration::from_millis(100);
 
 /// What a transfer is given.
 pub(super) struct Setup {
@@ -86,8 +90,6 @@ pub(super) struct Setup {
     pub(super) hurry: Arc<Notify>,
     /// What is known of the root's marks.
     pub(super) heard: Arc<Heard>,
-    /// Whether leaves have their numbers, so that partial holders can be asked for them.
-    pub(super) is_whole: bool,
     /// Whether blocks are asked for in the order in which they are needed.
     pub(super) in_order: bool,
     pub(super) needs: mpsc::Receiver<Need>,
@@ -102,6 +104,8 @@ pub(super) struct Setup {
     /// Everything that works for this transfer.
     pub(super) tasks: TaskTracker,
     pub(super) deadlines: Deadlines,
+    /// Whether a dearer provider is never asked for what a cheaper one has.
+    pub(super) strict: bool,
 }
 
 /// The asynchronous half of a fetch.
@@ -109,6 +113,8 @@ pub(super) struct Transfer {
     setup: Setup,
     /// Peers that asked this node about the root.
     guests: Option<mpsc::Receiver<PeerId>>,
+    /// Peers that were named without an address.
+    colleagues: Colleagues,
     planner: Planner,
     /// What may be in flight of it.
     share: Share,
@@ -195,11 +201,13 @@ impl Transfer {
         };
         let planner = Planner::new(PlannerConfig {
             order,
+            strict: setup.strict,
             verifying_bytes: landers.enough_bytes(),
             ..PlannerConfig::default()
         });
         Self {
             share: setup.buffers.share(),
+            colleagues: Colleagues::start(setup.net.clone(), &setup.tasks),
             setup,
             guests: None,
             planner,
@@ -273,6 +281,7 @@ impl Transfer {
                     needs.drain(..).for_each(|need| self.handle_need(need));
                 }
                 Some(peer) = next_guest(&mut self.guests) => self.handle_guest(peer),
+                peer = self.colleagues.located() => self.handle_located(peer),
                 joined = &mut job, if outcome.is_none() => {
                     outcome = Some(joined_result(joined)?);
                     self.gathers_until = None;
@@ -356,13 +365,14 @@ impl Transfer {
         if now < self.distances_at {
             return;
         }
-        self.distances_at = now + TICK_MAX;
+        self.distances_at = now + DISTANCES_INTERVAL;
         for provider in self.sessions.keys() {
             let Some(peer) = self.setup.contacts.peer(*provider) else {
                 continue;
             };
             let nearness = self.setup.net.nearness(&peer);
-            self.planner.set_near(*provider, nearness.is_near());
+            let is_near = nearness.is_some_and(Nearness::is_near);
+            self.planner.set_near(*provider, is_near);
         }
     }
 
