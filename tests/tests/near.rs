@@ -265,7 +265,7 @@ impl Office {
             let output = home.with_extension("got");
             let mut fetch = machine.shoal(home, &["fetch", link, "-o", text(&output)]);
             let fetch = fetch.stdout(Stdio::piped()).stderr(Stdio::piped());
-            (output.clone(), fetch.spawn().unwrap())
+            (output, fetch.spawn().unwrap())
         };
         nodes.map(fetch).collect()
     }
@@ -309,8 +309,9 @@ fn colleagues_behind_one_router_find_each_other_through_an_owner_outside() {
     let copies = sent / BYTES as f64 / offices.len() as f64;
     let one_copy = BYTES as f64 * 8.0 / f64::from(OFFICE_MEGABITS) / 1e6;
     let ratio = took / one_copy;
-    println!("each office's line carried {copies:.2} copies; all were done in {ratio:.2} of one");
-    assert!(copies <= 1.3, "{copies:.2} copies crossed each line");
-    // The machine's own work is a part of so short a time.
-    assert!(ratio <= 2.0, "{ratio:.2} times as long as one copy takes");
+    // How long it takes is the machine's, too, in so short a time; a copy more is not.
+    assert!(
+        copies <= 1.3,
+        "{copies:.2} copies crossed each line, {ratio:.2} times one copy's time"
+    );
 }

@@ -13,7 +13,7 @@ use std::time::Duration;
 use libp2p::core::Endpoint;
 use libp2p::core::transport::PortUse;
 use libp2p::kad::{
-    self, Addresses, BucketInserts, Caching, Mode, QueryId, RecordKey, StoreInserts,
+    self, Addresses, BucketInserts, Caching, K_VALUE, Mode, QueryId, RecordKey, StoreInserts,
 };
 use libp2p::swarm::{
     ConnectionDenied, ConnectionId, FromSwarm, NetworkBehaviour, THandler, THandlerInEvent,
@@ -117,7 +117,14 @@ impl Dht {
         self.inner.get_n_closest_peers(peer, NonZeroUsize::MIN)
     }
 
-    /// Looks for nearer peers and fills thin parts of the routing table.
+    /// Looks for nearer peers and fills thin parts of the routing table, if that is thin.
+    pub(super) fn refill(&mut self) {
+        if self.status().peers < K_VALUE.get() {
+            self.refresh();
+        }
+    }
+
+    /// Looks for nearer peers and fills thin parts of the routing table: among 64 peers some 0.8 MB.
     pub(super) fn refresh(&mut self) {
         // An error says that there is nobody to ask; whoever comes triggers a refresh.
         self.inner.bootstrap().ok();

@@ -56,8 +56,12 @@ const SWEEP_TICKS: u64 = 600;
 /// peer is.
 const NEIGHBOURS_TICKS: u64 = 10;
 
-/// After how many ticks the routing table is refreshed: five minutes.
-const REFRESH_TICKS: u64 = 300;
+/// After how many ticks a routing table of few peers is refreshed: five minutes.
+const REFILL_TICKS: u64 = 300;
+
+/// After how many ticks any is: six hours, so that it is a sixth of the 20 MB that an idle node may
+/// cost a day. Who comes, goes or does not answer is noticed before.
+const REFRESH_TICKS: u64 = 6 * 3600;
 
 /// How long connections may take to close in good order.
 const CLOSE_TIMEOUT: Duration = Duration::from_millis(500);
@@ -284,6 +288,8 @@ impl Actor {
         }
         if self.ticks.is_multiple_of(REFRESH_TICKS) {
             self.swarm.behaviour_mut().dht.refresh();
+        } else if self.ticks.is_multiple_of(REFILL_TICKS) {
+            self.swarm.behaviour_mut().dht.refill();
         }
         if self.ticks.is_multiple_of(SWEEP_TICKS) {
             self.swarm.behaviour_mut().dht.records().sweep();

@@ -1,9 +1,10 @@
 //! The start: what rows say is what there is.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use shoal_protocol::replicate::cache::{RunId, Standing};
 use shoal_protocol::replicate::helper::Helper;
 use shoal_protocol::replicate::slabs::{EXTENT_ALIGN, Extent, Slabs};

@@ -16,8 +16,9 @@ use std::fs;
 use std::net::{IpAddr, Ipv4Addr};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
+use parking_lot::Mutex;
 use shoal_protocol::address::HashFn;
 use shoal_protocol::replicate::helper::{Accepted, Around, Declined, Offered};
 use shoal_protocol::replicate::slabs::EXTENT_ALIGN;
@@ -127,7 +128,7 @@ impl Kit {
     fn configured(store: &Store, config: ReplicaConfig) -> Self {
         let told = Arc::<Mutex<Vec<_>>>::default();
         let tell = Arc::clone(&told);
-        let on_event = move |event| tell.lock().unwrap().push(event);
+        let on_event = move |event| tell.lock().push(event);
         Self {
             replicas: Replicas::open(store, config, Salt([7; 32]), NOW, on_event).unwrap(),
             told,
@@ -224,7 +225,7 @@ impl Kit {
     }
 
     fn told(&self) -> Vec<ReplicaEvent> {
-        std::mem::take(&mut self.told.lock().unwrap())
+        std::mem::take(&mut self.told.lock())
     }
 
     /// The slabs take no more of the disk than what is held.
