@@ -282,7 +282,8 @@ fn colleagues_behind_one_router_find_each_other_through_an_owner_outside() {
     }
     let (dir, owner) = (scratch(), Machine::new());
     let at = |name: &str| dir.path().join(name);
-    owner.ip("link add world type dummy");
+    owner.ip("link add world type veth peer name beyond");
+    owner.ip("link set beyond up");
     owner.ip("addr add 9.9.9.9/24 dev world");
     owner.ip("link set world up");
     let offices: Vec<_> = (0..2).map(|n| Office::new(n, &owner, dir.path())).collect();

@@ -8,13 +8,20 @@ use std::{convert::Infallible, sync::Arc, time::Duration};
 
 use libp2p::PeerId;
 use shoal_protocol::link::Marks;
-use tokio::sync::mpsc;
+use tokio::{
+    sync::mpsc,
+    time::{Instant, sleep},
+};
 
 use super::job::{Begun, Job};
 use crate::swarm::Member;
 
 /// Between two looks at what has landed: each may be a small write to the index.
 const OFFER_INTERVAL: Duration = Duration::from_millis(250);
+
+/// The same while nobody is kept up to date: who asks once, as `find` does, is told what there was so
+/// long ago.
+const UNASKED_INTERVAL: Duration = Duration::from_secs(5);
 
 impl Job {
     /// Takes this fetch's place in the swarm of its root. A fetch of a part of a root has none: it
@@ -43,8 +50,9 @@ impl Job {
         self.mark(begun, self.heard.marks()).await;
         loop {
             journal.landed().await;
-            while !member.is_asked() {
-                tokio::time::sleep(OFFER_INTERVAL).await;
+            let late = Instant::now() + UNASKED_INTERVAL;
+            while !member.is_asked() && Instant::now() < late {
+                sleep(OFFER_INTERVAL).await;
             }
             let journal = Arc::clone(journal);
             match self.step(move |_| Ok(journal.servable()?)).await {
@@ -52,7 +60,7 @@ impl Job {
                 // The fetch meets the same and ends with it.
                 Err(error) => tracing::warn!(%error, "what has landed cannot be offered"),
             }
-            tokio::time::sleep(OFFER_INTERVAL).await;
+            sleep(OFFER_INTERVAL).await;
         }
     }
 
