@@ -10,6 +10,7 @@ const DISK_BYTES_PER_NODE: u64 = 16 << 20;
 const DESCRIPTORS_PER_NODE: u64 = 128;
 
 /// A node among others in one process takes 16 MiB at the most, which the scenario `scale` asserts.
+#[cfg(feature = "scenarios")]
 const MEMORY_BYTES_PER_NODE_IN_PROCESS: u64 = 16 << 20;
 
 /// Something that nodes need and a machine has only so much of.
@@ -72,6 +73,7 @@ pub(crate) fn check(nodes: usize, dir: &Path) -> Result<(), Shortage> {
 ///
 /// # Errors
 /// [`Shortage`] of memory; of files and disk they need next to nothing of their own.
+#[cfg(feature = "scenarios")]
 pub(crate) fn check_in_process(nodes: usize) -> Result<(), Shortage> {
     let memory = memory_bytes().map(|available| Resource {
         name: "memory",

@@ -213,9 +213,10 @@ impl Testnet {
         }
         let started = async {
             self.start_node(index).await?;
-            let plan = plan_in(self.dir())?.unwrap_or_default();
+            let plan = plan_in(self.dir())?;
             let nodes = self.nodes().into_iter().enumerate();
-            let others = nodes.filter(|(other, _)| *other != index && !plan.cuts(index, *other));
+            let is_cut = |other| plan.as_ref().is_some_and(|plan| plan.cuts(index, other));
+            let others = nodes.filter(|(other, _)| *other != index && !is_cut(*other));
             let others = others
                 .filter(|(_, it)| it.is_running().unwrap_or_default())
                 .count();
@@ -232,6 +233,7 @@ impl Testnet {
     ///
     /// # Errors
     /// As [`Self::start`].
+    #[cfg(feature = "scenarios")]
     pub(crate) async fn start_alone(&self, index: usize) -> Result<(), Error> {
         if let Err(error) = self.start_node(index).await {
             self.kill(index).await?;
@@ -242,6 +244,7 @@ impl Testnet {
 
     /// Removes all that a node that does not run has kept, so that the next one on its home is a
     /// new one.
+    #[cfg(feature = "scenarios")]
     pub(crate) async fn renew(&self, index: usize) -> Result<(), Error> {
         let node = self.node(index)?;
         remove_node(&node).await?;

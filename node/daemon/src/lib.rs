@@ -36,8 +36,7 @@ use shoal_api::{
     events::{Event, Events},
 };
 use shoal_net::{
-    DhtConfig, ExchangeStream, Journal, Net, NetConfig, NetDeps, NetError,
-    emulation::{Emulation, LinksFile},
+    DhtConfig, ExchangeStream, Journal, Net, NetConfig, NetDeps, NetError, emulation::Emulation,
 };
 use shoal_store::{Library, SharedStore, Store, StoreError, TableName};
 use shoal_transfer::{
@@ -358,7 +357,7 @@ impl NodeHandle {
 
     /// Follows the file that says what this node's links are like.
     #[cfg(feature = "emulation")]
-    pub fn follow_links(&self, file: LinksFile) {
+    pub fn follow_links(&self, file: shoal_net::emulation::LinksFile) {
         let inner = &self.inner;
         inner.tasks.spawn(file.follow(inner.shutdown.clone()));
     }
