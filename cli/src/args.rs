@@ -19,7 +19,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use shoal_api::types::{Chunker, Hash, PATIENCE_MS_DEFAULT, TIMEOUT_MS_DEFAULT};
 use shoal_node::config::{LogFormat, Multiaddr};
 
-pub(crate) use self::addresses::{CommandAddresses, DaemonAddresses};
+pub(crate) use self::addresses::{DaemonAddresses, WithoutDaemon};
 pub(crate) use self::config::{ConfigArgs, ConfigCommand};
 pub(crate) use self::limits::{LimitsArgs, RateFlags};
 #[cfg(feature = "scenarios")]
@@ -233,7 +233,7 @@ pub(crate) struct ShareArgs {
     #[arg(long)]
     pub(crate) qr: bool,
     #[command(flatten)]
-    pub(crate) addresses: CommandAddresses,
+    pub(crate) without: WithoutDaemon,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -313,7 +313,7 @@ pub(crate) struct FetchArgs {
     #[arg(long)]
     pub(crate) sync: bool,
     #[command(flatten)]
-    pub(crate) addresses: CommandAddresses,
+    pub(crate) without: WithoutDaemon,
     #[command(flatten)]
     pub(crate) deadlines: Deadlines,
 }

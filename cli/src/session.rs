@@ -9,7 +9,7 @@ use shoal_api::{ApiError, ErrorCode, client::Client};
 use shoal_node::config::Config;
 use tokio::time::{Instant, sleep};
 
-use crate::{app::App, args::CommandAddresses, daemon, host::Host};
+use crate::{app::App, args::WithoutDaemon, daemon, host::Host};
 
 /// A node that another command has just started on this home opens its database in this time, or
 /// never.
@@ -37,13 +37,13 @@ impl Session {
     pub(crate) async fn open(
         app: &App,
         purpose: Purpose,
-        addresses: &CommandAddresses,
+        without: &WithoutDaemon,
     ) -> Result<Self, ApiError> {
         let deadline = Instant::now() + OTHERS_START_DEADLINE;
         loop {
             match daemon::connect(app).await {
                 Ok(client) => {
-                    if !addresses.is_empty() {
+                    if !without.is_empty() {
                         app.output.warning(
                             "the daemon of this home does the work, where it is: --listen and \
                              --external are for a command without one",
@@ -51,10 +51,10 @@ impl Session {
                     }
                     return Ok(Self { client, host: None });
                 }
-                Err(error) if error.code == ErrorCode::NoDaemon && !addresses.daemon_only() => {}
+                Err(error) if error.code == ErrorCode::NoDaemon && !without.daemon_only() => {}
                 Err(error) => return Err(error),
             }
-            match Self::start(app, purpose, addresses).await {
+            match Self::start(app, purpose, without).await {
                 Err(error)
                     if error.code == ErrorCode::AlreadyRunning && Instant::now() < deadline =>
                 {
@@ -65,13 +65,9 @@ impl Session {
         }
     }
 
-    async fn start(
-        app: &App,
-        purpose: Purpose,
-        addresses: &CommandAddresses,
-    ) -> Result<Self, ApiError> {
-        let mut config = Config::load(&app.home, environment(), addresses.overrides())?;
-        if !addresses.chooses_ports() {
+    async fn start(app: &App, purpose: Purpose, without: &WithoutDaemon) -> Result<Self, ApiError> {
+        let mut config = Config::load(&app.home, environment(), without.overrides())?;
+        if !without.chooses_ports() {
             config.network = config.network.for_one_command();
         }
         let host = match purpose {

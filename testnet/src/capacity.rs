@@ -2,6 +2,8 @@
 
 use std::{fs, path::Path};
 
+use shoal_ground::space::Space;
+
 /// An idle node holds 28 MiB; one that fetches a large folder, up to 90.
 const MEMORY_BYTES_PER_NODE: u64 = 64 << 20;
 /// A node's database, with the space that RocksDB sets aside for its log, takes 11 MiB.
@@ -147,8 +149,7 @@ fn cgroup_memory_bytes() -> Option<u64> {
 
 /// What is free on the disk that `dir` is on; none when the system does not say.
 pub(crate) fn disk_bytes(dir: &Path) -> Option<u64> {
-    let disk = rustix::fs::statvfs(dir).ok()?;
-    disk.f_bavail.checked_mul(disk.f_frsize)
+    Space::at(dir).ok()?.map(|space| space.free)
 }
 
 /// Descriptors that the whole system can still open.

@@ -50,23 +50,14 @@ pub struct Options<'a> {
 pub fn conduct<'a>(
     scenario: &'a Scenario,
     options: &'a Options<'a>,
-    interrupted: impl Future<Output = ()> + 'a,
+    interrupted: LocalBoxFuture<'a, ()>,
     tell: &'a (dyn Fn(RunNews<'_>) + Sync),
 ) -> LocalBoxFuture<'a, Result<Report, Error>> {
-    begin(scenario, options, interrupted.boxed_local().shared(), tell)
+    Box::pin(run(scenario, options, interrupted.shared(), tell))
 }
 
 /// That somebody has had enough.
 type Interrupted<'a> = Shared<LocalBoxFuture<'a, ()>>;
-
-fn begin<'a>(
-    scenario: &'a Scenario,
-    options: &'a Options<'a>,
-    interrupted: Interrupted<'a>,
-    tell: &'a (dyn Fn(RunNews<'_>) + Sync),
-) -> LocalBoxFuture<'a, Result<Report, Error>> {
-    Box::pin(run(scenario, options, interrupted, tell))
-}
 
 async fn run(
     scenario: &Scenario,
@@ -143,7 +134,7 @@ impl Run<'_> {
         &self,
         settings: &[Setting],
         other: Other,
-        interrupted: impl Future<Output = ()> + Clone,
+        interrupted: Interrupted<'_>,
     ) -> Result<(Report, Record), Error> {
         (self.tell)(RunNews::Phase("starting the nodes"));
         let Options {
@@ -161,7 +152,7 @@ impl Run<'_> {
                     transport: transport.unwrap_or_default(),
                     links: plan,
                 };
-                let up = Testnet::up_as(dir, setup, program, interrupted.clone());
+                let up = Testnet::up_as(dir, setup, program, interrupted.clone().boxed_local());
                 let network = Processes::new(up.await?, patience).await?;
                 self.on(network, other, interrupted).await
             }

@@ -14,7 +14,7 @@ use std::{
 };
 
 use futures::{
-    FutureExt as _, StreamExt as _, TryStreamExt as _,
+    StreamExt as _, TryStreamExt as _,
     future::{LocalBoxFuture, join_all},
     stream,
 };
@@ -96,7 +96,7 @@ impl Testnet {
         dir: &'a Path,
         nodes: usize,
         program: &'a Path,
-        interrupted: impl Future<Output = ()> + 'a,
+        interrupted: LocalBoxFuture<'a, ()>,
     ) -> LocalBoxFuture<'a, Result<Self, Error>> {
         let setup = Setup {
             nodes,
@@ -111,15 +111,6 @@ impl Testnet {
     /// # Errors
     /// As for [`Self::up`].
     pub fn up_as<'a>(
-        dir: &'a Path,
-        setup: Setup,
-        program: &'a Path,
-        interrupted: impl Future<Output = ()> + 'a,
-    ) -> LocalBoxFuture<'a, Result<Self, Error>> {
-        Self::begin(dir, setup, program, interrupted.boxed_local())
-    }
-
-    fn begin<'a>(
         dir: &'a Path,
         setup: Setup,
         program: &'a Path,

@@ -122,6 +122,19 @@ pub fn command(home: &Path, args: &[&str]) -> Command {
     command
 }
 
+/// The options of a node on loopback that joins by this address.
+#[must_use]
+pub fn joining(bootstrap: &str) -> Vec<String> {
+    let options = [
+        "--no-mdns",
+        "--listen",
+        "/ip4/127.0.0.1/tcp/0",
+        "--bootstrap",
+        bootstrap,
+    ];
+    options.map(str::to_owned).to_vec()
+}
+
 /// A running daemon on loopback, without mDNS.
 pub struct Daemon {
     process: NodeProcess,

@@ -15,6 +15,7 @@ use serde_json::Value;
 use shoal_tests::{
     Daemon, Ran, assert_same_file, command,
     http::ask,
+    joining,
     netns::{self, Machine, MachineDaemon},
     scratch, text,
     thin::ThinLine,
@@ -30,18 +31,6 @@ fn bytes_from(fetched: &Value, peer: &str) -> u64 {
     of_peer
         .map(|source| source["bytes"].as_u64().unwrap())
         .sum()
-}
-
-/// The options of a node on loopback that joins by this address.
-fn joining(bootstrap: &str) -> Vec<String> {
-    let options = [
-        "--no-mdns",
-        "--listen",
-        "/ip4/127.0.0.1/tcp/0",
-        "--bootstrap",
-        bootstrap,
-    ];
-    options.map(str::to_owned).to_vec()
 }
 
 /// A folder of files of four chunks each, of which a node has some and waits for the others.

@@ -11,7 +11,8 @@ use std::{
 use rustix::process::Signal;
 use serde_json::Value;
 use shoal_tests::{
-    Daemon, Ran, assert_same_file, command, scratch, text, thin::ThinLine, wait_for, write_content,
+    Daemon, Ran, assert_same_file, command, joining, scratch, text, thin::ThinLine, wait_for,
+    write_content,
 };
 use tempfile::TempDir;
 
@@ -72,18 +73,6 @@ impl Swarm {
         let status = self.origin.run(&["status"]).ok();
         status["uploaded_bytes"].as_u64().unwrap()
     }
-}
-
-/// The options of a node on loopback that joins by this address.
-fn joining(bootstrap: &str) -> Vec<String> {
-    let options = [
-        "--no-mdns",
-        "--listen",
-        "/ip4/127.0.0.1/tcp/0",
-        "--bootstrap",
-        bootstrap,
-    ];
-    options.map(str::to_owned).to_vec()
 }
 
 fn fetch(home: &Path, cid: &str, output: &Path, peer: Option<&str>) -> Child {

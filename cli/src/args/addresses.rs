@@ -17,7 +17,7 @@ pub(crate) struct DaemonAddresses {
 
 /// How a command works without a daemon: whether at all, and where its node is then.
 #[derive(Debug, Default, Args)]
-pub(crate) struct CommandAddresses {
+pub(crate) struct WithoutDaemon {
     /// Fail if no daemon runs, instead of doing the work without one
     #[arg(long, conflicts_with_all = ["listen", "external"])]
     daemon_only: bool,
@@ -30,7 +30,7 @@ pub(crate) struct CommandAddresses {
     external: Vec<Multiaddr>,
 }
 
-impl CommandAddresses {
+impl WithoutDaemon {
     /// Whether only a daemon may do the work.
     pub(crate) fn daemon_only(&self) -> bool {
         self.daemon_only

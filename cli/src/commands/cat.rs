@@ -27,7 +27,7 @@ pub(super) async fn run(app: &App, link: String, args: FetchArgs) -> Result<(), 
         only: args.only,
         peers: args.peer,
     };
-    let session = Session::open(app, Purpose::Fetching, &args.addresses).await?;
+    let session = Session::open(app, Purpose::Fetching, &args.without).await?;
     let copied = interruptible(app, async {
         let bytes = session.client.cat(&request).await?;
         copy(app, bytes, request.patience_ms).await

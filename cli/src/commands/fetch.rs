@@ -17,7 +17,7 @@ use tokio::sync::watch;
 use super::{cat, given, interruptible, show_warnings};
 use crate::{
     app::{self, App},
-    args::{CommandAddresses, FetchArgs},
+    args::{FetchArgs, WithoutDaemon},
     human,
     output::Output,
     progress::{Bar, Waiting},
@@ -38,8 +38,8 @@ pub(crate) async fn run(app: &App, args: FetchArgs) -> Result<(), ApiError> {
     if args.stdout {
         return cat::run(app, link, args).await;
     }
-    let (request, addresses) = request(link, args)?;
-    let session = Session::open(app, Purpose::Fetching, &addresses).await?;
+    let (request, without) = request(link, args)?;
+    let session = Session::open(app, Purpose::Fetching, &without).await?;
     let result = fetch(app, &session, &request).await;
     if let Ok(result) = &result {
         show(&app.output, &request, result);
@@ -95,7 +95,7 @@ async fn leave_to_daemon(session: &Session, transfer: &mut watch::Receiver<Optio
     let _ = tokio::time::timeout(HANGUP_GRACE, leaving).await;
 }
 
-fn request(link: String, args: FetchArgs) -> Result<(FetchRequest, CommandAddresses), ApiError> {
+fn request(link: String, args: FetchArgs) -> Result<(FetchRequest, WithoutDaemon), ApiError> {
     let request = FetchRequest {
         destination: destination(args.output)?,
         timeout_ms: args.deadlines.timeout.millis(),
@@ -108,7 +108,7 @@ fn request(link: String, args: FetchArgs) -> Result<(FetchRequest, CommandAddres
         no_serve: args.no_serve,
         sync: args.sync,
     };
-    Ok((request, args.addresses))
+    Ok((request, args.without))
 }
 
 /// What `-o` means: an existing folder or a trailing `/` is a place to put things into, anything

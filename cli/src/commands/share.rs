@@ -9,7 +9,7 @@ use shoal_api::{
 use super::{interruptible, show_warnings};
 use crate::{
     app::{self, App},
-    args::{Attribute, CommandAddresses, ShareArgs},
+    args::{Attribute, ShareArgs, WithoutDaemon},
     human,
     output::Output,
     progress::Bar,
@@ -28,8 +28,8 @@ struct Shown<'a> {
 
 pub(crate) async fn run(app: &App, args: ShareArgs) -> Result<(), ApiError> {
     let with_qr = args.qr;
-    let (request, addresses) = request(args)?;
-    let session = Session::open(app, Purpose::Serving, &addresses).await?;
+    let (request, without) = request(args)?;
+    let session = Session::open(app, Purpose::Serving, &without).await?;
     let result = share(app, &session, &request).await;
     if let Ok(result) = &result {
         show(&app.output, result, with_qr, session.is_foreground());
@@ -61,7 +61,7 @@ async fn share(
     })
 }
 
-fn request(args: ShareArgs) -> Result<(ShareRequest, CommandAddresses), ApiError> {
+fn request(args: ShareArgs) -> Result<(ShareRequest, WithoutDaemon), ApiError> {
     let paths = args
         .paths
         .iter()
@@ -82,7 +82,7 @@ fn request(args: ShareArgs) -> Result<(ShareRequest, CommandAddresses), ApiError
         no_replicate: args.no_replicate,
         wait: args.wait,
     };
-    Ok((request, args.addresses))
+    Ok((request, args.without))
 }
 
 fn show(output: &Output, result: &ShareResult, with_qr: bool, foreground: bool) {

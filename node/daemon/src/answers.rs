@@ -8,6 +8,7 @@ use std::{
 use jiff::Timestamp;
 use libp2p::{Multiaddr, PeerId};
 use shoal_api::types as api;
+use shoal_ground::space::Space;
 use shoal_net::{PeerInfo, emulation::Emulation};
 use shoal_protocol::{
     chunker::Chunker,
@@ -366,13 +367,8 @@ fn nearness(nearness: Nearness) -> api::Nearness {
 
 /// Space on the disk that a path is on; zero when the system does not tell. Blocking.
 pub(super) fn disk(path: &Path) -> api::Disk {
-    match rustix::fs::statvfs(path) {
-        Ok(stat) => api::Disk {
-            free: stat.f_bavail.saturating_mul(stat.f_frsize),
-            total: stat.f_blocks.saturating_mul(stat.f_frsize),
-        },
-        Err(_) => api::Disk { free: 0, total: 0 },
-    }
+    let Space { free, total } = Space::at(path).ok().flatten().unwrap_or_default();
+    api::Disk { free, total }
 }
 
 pub(super) fn millis(duration: Duration) -> u64 {

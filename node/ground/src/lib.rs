@@ -3,9 +3,10 @@
 //! [`units`] are numbers as people write them, [`meter`] estimates rates, [`pool`] keeps buffers for
 //! their next use, [`budgets`] says how much memory each part may take. [`clock_gap`] notices when this program
 //! did not run, and [`deadline`] does not count such a time. [`metrics`] makes the text of all numbers,
-//! [`said`] says in plain words what the system said, [`suggest`] finds the word that was meant.
+//! [`said`] says in plain words what the system said, [`suggest`] finds the word that was meant,
+//! [`space`] asks how full a disk is.
 //!
-//! A module belongs here when two layers need it and it needs none of them. Nothing here touches
+//! A module belongs here when two layers need it and it needs none of them. Nothing here reads or writes
 //! users' files, the database, a socket or the API. Nothing here starts a task of its own accord.
 
 pub mod budgets;
@@ -15,5 +16,6 @@ pub mod meter;
 pub mod metrics;
 pub mod pool;
 pub mod said;
+pub mod space;
 pub mod suggest;
 pub mod units;

@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used)]
 
+pub(super) mod death;
 mod shared;
 pub(super) mod site;
 
@@ -41,6 +42,16 @@ impl Home {
 
     fn close(&mut self) {
         self.store = None;
+    }
+
+    /// The database of the home, which is closed, as RocksDB opens it.
+    fn raw(&self) -> DB {
+        DB::open_cf(
+            &Options::default(),
+            self.db(),
+            Family::ALL.map(Family::name),
+        )
+        .unwrap()
     }
 }
 
@@ -303,12 +314,7 @@ fn a_home_of_the_schema_before_opens_wherever_it_was_moved() {
         put_share(home.store(), "copy"),
     );
     home.close();
-    let db = DB::open_cf(
-        &Options::default(),
-        home.db(),
-        Family::ALL.map(Family::name),
-    )
-    .unwrap();
+    let db = home.raw();
     db.put_cf(&db.cf_handle("meta").unwrap(), "schema", 1u32.to_be_bytes())
         .unwrap();
     let shares = db.cf_handle("shares").unwrap();
@@ -364,12 +370,7 @@ fn a_home_of_the_schema_without_replicas_opens() {
     let mut home = Home::new();
     let share = put_share(home.store(), "node");
     home.close();
-    let db = DB::open_cf(
-        &Options::default(),
-        home.db(),
-        Family::ALL.map(Family::name),
-    )
-    .unwrap();
+    let db = home.raw();
     db.drop_cf("replicas").unwrap();
     db.put_cf(&db.cf_handle("meta").unwrap(), "schema", 2u32.to_be_bytes())
         .unwrap();
@@ -404,10 +405,8 @@ fn a_newer_schema_is_refused_and_left_alone() {
     let mut home = Home::new();
     put_share(home.store(), "node");
     home.close();
-    let path = home.db();
-    let known = Family::ALL.map(Family::name);
 
-    let db = DB::open_cf(&Options::default(), &path, known).unwrap();
+    let db = home.raw();
     db.put_cf(&db.cf_handle("meta").unwrap(), "schema", 7u32.to_be_bytes())
         .unwrap();
     drop(db);
@@ -426,7 +425,7 @@ fn a_newer_schema_is_refused_and_left_alone() {
     };
     check();
 
-    let db = DB::open_cf(&Options::default(), &path, known).unwrap();
+    let db = home.raw();
     db.create_cf("added_later", &Options::default()).unwrap();
     drop(db);
     check();
@@ -437,12 +436,7 @@ fn a_database_that_lost_its_schema_is_damaged_not_new() {
     let mut home = Home::new();
     let share = put_share(home.store(), "node");
     home.close();
-    let db = DB::open_cf(
-        &Options::default(),
-        home.db(),
-        Family::ALL.map(Family::name),
-    )
-    .unwrap();
+    let db = home.raw();
     let meta = db.cf_handle("meta").unwrap();
     let schema = db.get_cf(&meta, "schema").unwrap().unwrap();
     db.delete_cf(&meta, "schema").unwrap();
@@ -451,12 +445,7 @@ fn a_database_that_lost_its_schema_is_damaged_not_new() {
     let error = Store::open(home.dir.path()).err().unwrap();
     assert!(matches!(error, StoreError::Damaged { .. }), "{error}");
 
-    let db = DB::open_cf(
-        &Options::default(),
-        home.db(),
-        Family::ALL.map(Family::name),
-    )
-    .unwrap();
+    let db = home.raw();
     db.put_cf(&db.cf_handle("meta").unwrap(), "schema", schema)
         .unwrap();
     drop(db);

@@ -7,6 +7,7 @@ use std::{
     time::Instant,
 };
 
+use futures::FutureExt as _;
 use serde::Serialize;
 use shoal_api::ApiError;
 use shoal_testnet::{DemoFetch, DemoReport, DemoStep, Error, Testnet, demo};
@@ -33,7 +34,7 @@ struct Shown {
 pub(super) async fn run(app: &App, dir: &Path, args: &DemoArgs) -> Result<(), ApiError> {
     let path = args.path.as_deref().map(readable).transpose()?;
     let start = Instant::now();
-    let interrupted = app.interrupt.cancelled();
+    let interrupted = app.interrupt.cancelled().boxed_local();
     let testnet = Testnet::up(dir, args.nodes, &program()?, interrupted).await?;
     let (nodes, took) = (args.nodes, human::duration(millis(start)));
     say(app, format_args!("{nodes} nodes are up in {took}."));

@@ -19,6 +19,7 @@ use std::{
 };
 
 use etcetera::BaseStrategy as _;
+use futures::FutureExt as _;
 use serde::Serialize;
 use shoal_api::{ApiError, ErrorCode};
 use shoal_net::emulation::Plan;
@@ -87,7 +88,7 @@ pub(crate) async fn run(app: &App, args: TestnetArgs) -> Result<ExitCode, ApiErr
 
 async fn up(app: &App, dir: &Path, args: &UpArgs) -> Result<(), ApiError> {
     let start = Instant::now();
-    let interrupted = app.interrupt.cancelled();
+    let interrupted = app.interrupt.cancelled().boxed_local();
     let setup = Setup {
         nodes: args.nodes,
         transport: args.transport,

@@ -6,6 +6,7 @@ use std::{
     process::ExitCode,
 };
 
+use futures::FutureExt as _;
 use serde::Serialize;
 use shoal_api::{ApiError, ErrorCode};
 use shoal_testnet::{
@@ -68,7 +69,7 @@ pub(super) async fn run(app: &App, dir: &Path, args: &RunArgs) -> Result<ExitCod
     };
     let view = View::new(app.output);
     let interrupt = app.interrupt.clone();
-    let interrupted = async move { interrupt.cancelled().await };
+    let interrupted = async move { interrupt.cancelled().await }.boxed_local();
     let report = conduct(&scenario, &options, interrupted, &|told| view.tell(&told)).await;
     drop(view);
     let report = report?;

@@ -4,13 +4,13 @@ use std::collections::HashSet;
 use std::time::Duration;
 
 use shoal_protocol::address::{BLOCK_BYTES_MAX, Digest};
-use shoal_protocol::replicate::cache::{Change, RunId};
+use shoal_protocol::replicate::cache::RunId;
 use shoal_protocol::replicate::seal::{SealKey, block_name};
 use shoal_protocol::replicate::slabs::{EXTENT_ALIGN, Extent};
 use shoal_protocol::replicate::{Key, RUN_LEAVES, Why};
 
 use super::rows::{self, BlockRow, NO_RUN, Part, PieceId, PieceRow, RootRow};
-use super::{Cause, Inner, ReplicaEvent, Replicas, Writer, cipher};
+use super::{Cause, ReplicaEvent, Replicas, ReplicasInner, Writer, cipher};
 use crate::layout::Family;
 use crate::{StoreError, rows as store_rows};
 
@@ -134,9 +134,8 @@ impl Replicas {
             .follow(&mut writer, changes)
             .and_then(|_| inner.put_piece(&mut writer, PieceId::of(id), &sealed, now));
         if let Err(error) = stored {
-            let lost = inner.helper().run_lost(id);
             // Its own error would say the same as this one.
-            let _ = inner.follow(&mut writer, lost);
+            let _ = inner.let_go(&mut writer, |helper| helper.run_lost(id));
             return Err(error.into());
         }
         let cause = inner.books().admitted(id.key, total);
@@ -159,14 +158,13 @@ impl Replicas {
         let inner = &self.inner;
         let mut writer = inner.writer();
         let key = Key::of(root);
-        let changes: Vec<Change> = inner.helper().pull_ended(key, now);
-        inner.follow(&mut writer, changes)?;
+        inner.let_go(&mut writer, |helper| helper.pull_ended(key, now))?;
         inner.books().close_root(key);
         Ok(())
     }
 }
 
-impl Inner {
+impl ReplicasInner {
     /// The row of a root that is being pulled.
     fn row_of_pulled(&self, key: Key) -> Result<RootRow, AdmitError> {
         let row = self.books().root(key);

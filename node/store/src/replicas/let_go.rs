@@ -6,10 +6,11 @@ use std::time::Duration;
 use shoal_protocol::address::Digest;
 use shoal_protocol::replicate::Key;
 use shoal_protocol::replicate::cache::{Change, RunId};
+use shoal_protocol::replicate::helper::Helper;
 use shoal_protocol::replicate::slabs::{EXTENT_ALIGN, Extent, Freed};
 
 use super::rows::{self, PieceId, PieceRow};
-use super::{Inner, ReplicaEvent, Replicas, Writer};
+use super::{ReplicaEvent, Replicas, ReplicasInner, Writer};
 use crate::layout::Family;
 use crate::{Batch, StoreError};
 
@@ -60,8 +61,7 @@ impl Replicas {
         let mut batch = inner.store.batch();
         batch.put(Family::Replicas, rows::denied_key(key), []);
         batch.commit(true)?;
-        let changes = inner.helper().deny(key, now);
-        inner.follow(&mut writer, changes)?;
+        inner.let_go(&mut writer, |helper| helper.deny(key, now))?;
         inner.books().close_root(key);
         Ok(())
     }
@@ -72,9 +72,7 @@ impl Replicas {
     /// Those of the disk and the database.
     pub fn set_quota(&self, quota: u64) -> Result<(), StoreError> {
         let inner = &self.inner;
-        let mut writer = inner.writer();
-        let changes = inner.helper().set_quota(quota);
-        inner.follow(&mut writer, changes)?;
+        inner.let_go(&mut inner.writer(), |helper| helper.set_quota(quota))?;
         Ok(())
     }
 
@@ -84,17 +82,14 @@ impl Replicas {
     /// Those of the disk and the database.
     pub fn expire(&self, now: Duration) -> Result<(), StoreError> {
         let inner = &self.inner;
-        let mut writer = inner.writer();
-        let changes = inner.helper().expire(now);
-        inner.follow(&mut writer, changes)?;
+        inner.let_go(&mut inner.writer(), |helper| helper.expire(now))?;
         Ok(())
     }
 }
 
-impl Inner {
+impl ReplicasInner {
     fn drop_root(&self, writer: &mut Writer, key: Key, now: Duration) -> Result<u64, StoreError> {
-        let changes = self.helper().drop_root(key, now);
-        let freed = self.follow(writer, changes)?;
+        let freed = self.let_go(writer, |helper| helper.drop_root(key, now))?;
         self.books().close_root(key);
         Ok(freed)
     }
@@ -102,12 +97,21 @@ impl Inner {
     /// A run cannot be read any more, or a root, whose nodes cannot.
     pub(super) fn lose(&self, writer: &mut Writer, id: PieceId) -> Result<(), StoreError> {
         self.books().damaged();
-        let changes = match id.part {
-            rows::Part::Run(run) => self.helper().run_lost(RunId { key: id.key, run }),
-            rows::Part::Nodes(_) => self.helper().root_lost(id.key),
-        };
-        self.follow(writer, changes)?;
+        self.let_go(writer, |helper| match id.part {
+            rows::Part::Run(run) => helper.run_lost(RunId { key: id.key, run }),
+            rows::Part::Nodes(_) => helper.root_lost(id.key),
+        })?;
         Ok(())
+    }
+
+    /// Decides, and does what was decided; says how many bytes of the disk that freed.
+    pub(super) fn let_go(
+        &self,
+        writer: &mut Writer,
+        decision: impl FnOnce(&mut Helper) -> Vec<Change>,
+    ) -> Result<u64, StoreError> {
+        let changes = decision(&mut self.helper());
+        self.follow(writer, changes)
     }
 
     /// Does what was decided, and says how many bytes of the disk that freed.

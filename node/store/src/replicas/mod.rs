@@ -119,10 +119,10 @@ pub enum ReplicaEvent {
 /// The replicas of one home; see the module's head. Cheap to clone.
 #[derive(Clone)]
 pub struct Replicas {
-    inner: Arc<Inner>,
+    inner: Arc<ReplicasInner>,
 }
 
-struct Inner {
+struct ReplicasInner {
     store: Store,
     files: SlabFiles,
     floor: Option<u64>,
@@ -195,7 +195,7 @@ impl Replicas {
             let helper = inner.helper();
             (helper.cache().used(), helper.cache().quota())
         };
-        let disk = inner.disk_space().unwrap_or_default();
+        let disk = inner.disk_space().ok().flatten().unwrap_or_default();
         ReplicaStats {
             used,
             quota,
@@ -230,7 +230,7 @@ impl Replicas {
     }
 }
 
-impl Inner {
+impl ReplicasInner {
     fn helper(&self) -> MutexGuard<'_, Helper> {
         self.helper.lock()
     }

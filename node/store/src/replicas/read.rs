@@ -7,7 +7,7 @@ use shoal_protocol::replicate::Key;
 use shoal_protocol::replicate::seal::{SealKey, block_name};
 
 use super::rows::{self, BlockRow, NO_RUN, Part, PieceId};
-use super::{Inner, Replicas, cipher};
+use super::{Replicas, ReplicasInner, cipher};
 use crate::layout::Family;
 use crate::library::{BlockKind, Cut, ReadError};
 use crate::{StoreError, rows as store_rows};
@@ -27,7 +27,7 @@ pub struct ReplicaBlock {
 
 /// Where a block lies.
 #[derive(Clone, Copy)]
-struct Place {
+struct BlockPlace {
     row: BlockRow,
     run: u64,
 }
@@ -48,7 +48,7 @@ impl Replicas {
     /// Those of the database.
     pub fn find(&self, root: &Digest, digest: &Digest) -> Result<Option<ReplicaBlock>, StoreError> {
         let place = self.inner.place(&block_name(root, digest))?;
-        Ok(place.map(Place::block))
+        Ok(place.map(BlockPlace::block))
     }
 
     /// Reads a part of a block of a root into `out`, which holds nothing after an error.
@@ -73,7 +73,7 @@ impl Replicas {
     }
 }
 
-impl Inner {
+impl ReplicasInner {
     fn read(
         &self,
         root: &Digest,
@@ -95,7 +95,7 @@ impl Inner {
 
     fn read_place(
         &self,
-        place: Place,
+        place: BlockPlace,
         root: &Digest,
         digest: &Digest,
         cut: Cut,
@@ -143,7 +143,7 @@ impl Inner {
     }
 
     /// The first place of a block that may be read.
-    fn place(&self, name: &[u8; 32]) -> Result<Option<Place>, StoreError> {
+    fn place(&self, name: &[u8; 32]) -> Result<Option<BlockPlace>, StoreError> {
         let mut scan = self
             .store
             .inner
@@ -152,13 +152,13 @@ impl Inner {
             let row: BlockRow = store_rows::decode(value)?;
             if self.books().is_readable(row.piece) {
                 let run = rows::block_run(key)?;
-                return Ok(Some(Place { row, run }));
+                return Ok(Some(BlockPlace { row, run }));
             }
         }
         Ok(None)
     }
 
-    fn drop_damaged(&self, place: Place) -> Result<(), StoreError> {
+    fn drop_damaged(&self, place: BlockPlace) -> Result<(), StoreError> {
         let mut writer = self.writer();
         if self.books().is_readable(place.row.piece) {
             tracing::warn!(
@@ -172,7 +172,7 @@ impl Inner {
     }
 }
 
-impl Place {
+impl BlockPlace {
     fn block(self) -> ReplicaBlock {
         let is_node = self.run == NO_RUN;
         ReplicaBlock {

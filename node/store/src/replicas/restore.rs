@@ -13,7 +13,7 @@ use shoal_protocol::replicate::{Key, Salt};
 use super::books::Books;
 use super::files::SlabFiles;
 use super::rows::{self, Part, PieceId, PieceRow, RootRow};
-use super::{Inner, REPLICAS_DIR, ReplicaConfig, ReplicaEvent, Replicas, Writer};
+use super::{REPLICAS_DIR, ReplicaConfig, ReplicaEvent, Replicas, ReplicasInner, Writer};
 use crate::layout::Family;
 use crate::{Store, StoreError, rows as store_rows};
 
@@ -56,7 +56,7 @@ impl Replicas {
         found.restore(&mut helper, &mut books);
         let next_piece = found.next_piece();
         found.clear(store)?;
-        let inner = Inner {
+        let inner = ReplicasInner {
             store: store.clone(),
             files,
             floor: config.floor,
@@ -78,7 +78,7 @@ impl Replicas {
     }
 }
 
-impl Inner {
+impl ReplicasInner {
     /// Has nothing in the slabs but what rows name.
     fn clear_slabs(&self) -> Result<(), StoreError> {
         let writer = self.writer();

@@ -2,7 +2,7 @@
 
 use super::read::is_of_the_file;
 use super::rows::{self, PieceId, PieceRow};
-use super::{Inner, Replicas};
+use super::{Replicas, ReplicasInner};
 use crate::StoreError;
 use crate::layout::Family;
 use crate::rows as store_rows;
@@ -56,7 +56,7 @@ impl Replicas {
     }
 }
 
-impl Inner {
+impl ReplicasInner {
     fn next_piece(
         &self,
         behind: Option<ReplicaPosition>,

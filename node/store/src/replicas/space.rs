@@ -4,19 +4,14 @@ use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
-use super::{Inner, Replicas, Writer};
+use shoal_ground::space::Space;
+
+use super::{Replicas, ReplicasInner, Writer};
 use crate::StoreError;
 
 /// The floor where none is configured: so many per cent of the disk, and at least so many bytes.
 const FLOOR_PERCENT: u64 = 10;
 const FLOOR_BYTES_MIN: u64 = 2 << 30;
-
-/// A disk's space in bytes.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Space {
-    pub(super) free: u64,
-    pub(super) total: u64,
-}
 
 impl Replicas {
     /// Lets go of replicas until the disk has its floor, and says how many bytes that freed. To be
@@ -49,14 +44,15 @@ impl Replicas {
     }
 }
 
-impl Inner {
+impl ReplicasInner {
     /// Lets go of replicas until so many bytes are free beside the floor.
     fn make_room(&self, bytes: u64) -> Result<u64, StoreError> {
         let mut writer = self.writer();
         self.settle(&mut writer)?;
-        let space = self.disk_space()?;
-        let wanted = self.floor_of(space).saturating_add(bytes);
-        let missing = wanted.saturating_sub(space.free);
+        let missing = self.disk_space()?.map_or(0, |space| {
+            let wanted = self.floor_of(space).saturating_add(bytes);
+            wanted.saturating_sub(space.free)
+        });
         let freed = self.release(&mut writer, missing)?;
         if freed > 0 {
             tracing::info!(freed, missing, "replicas made room on the disk");
@@ -80,8 +76,8 @@ impl Inner {
 
     /// Whether the disk keeps its floor with so many bytes more.
     pub(super) fn fits(&self, bytes: u64) -> Result<bool, StoreError> {
-        let space = self.disk_space()?;
-        Ok(space.free.saturating_sub(bytes) >= self.floor_of(space))
+        let keeps_floor = |space: Space| space.free.saturating_sub(bytes) >= self.floor_of(space);
+        Ok(self.disk_space()?.is_none_or(keeps_floor))
     }
 
     pub(super) fn floor_of(&self, space: Space) -> u64 {
@@ -89,13 +85,10 @@ impl Inner {
         self.floor.unwrap_or(usual.max(FLOOR_BYTES_MIN))
     }
 
-    pub(super) fn disk_space(&self) -> Result<Space, StoreError> {
+    /// The space of the disk; none where the file system does not say, and is then as large as it
+    /// turns out to be.
+    pub(super) fn disk_space(&self) -> Result<Option<Space>, StoreError> {
         let folder = self.files.folder();
-        let found = rustix::fs::statvfs(folder);
-        let found = found.map_err(|error| StoreError::io(folder, error.into()))?;
-        Ok(Space {
-            free: found.f_bavail.saturating_mul(found.f_frsize),
-            total: found.f_blocks.saturating_mul(found.f_frsize),
-        })
+        Space::at(folder).map_err(|error| StoreError::io(folder, error))
     }
 }

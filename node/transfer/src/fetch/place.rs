@@ -23,7 +23,7 @@ use rustix::{
     io::Errno,
 };
 use serde::{Deserialize, Serialize};
-use shoal_ground::said;
+use shoal_ground::{said, space::Space};
 use shoal_protocol::name::SafeName;
 use shoal_store::own;
 
@@ -299,9 +299,7 @@ impl Part {
     /// Free bytes for this user on the destination's file system, as it says; none when it says
     /// that it has no blocks at all, as those do that do not know.
     pub(crate) fn free_bytes(&self) -> io::Result<Option<u64>> {
-        let stat = rustix::fs::fstatvfs(&self.parent)?;
-        let free = stat.f_bavail.saturating_mul(stat.f_frsize);
-        Ok((stat.f_blocks > 0).then_some(free))
+        Ok(Space::of(&self.parent)?.map(|space| space.free))
     }
 
     /// Whether the file system refuses so many bytes for want of room, found out by taking them for

@@ -3,11 +3,11 @@
 //! The process is this test binary again, running only [`child`] with its work in the environment.
 
 use std::env;
-use std::io::{BufRead, BufReader, Write};
-use std::process::{Command, Stdio};
+use std::ffi::OsStr;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 use super::*;
+use crate::tests::death::{await_death, killed};
 
 const HOME: &str = "SHOAL_TEST_REPLICAS_HOME";
 const AT: &str = "SHOAL_TEST_REPLICAS_AT";
@@ -39,19 +39,6 @@ pub(crate) fn reached(moment: &str) {
     }
 }
 
-fn await_death(word: &str) -> ! {
-    // The harness captures what is printed; its real standard output is the parent's pipe.
-    let mut out = fs::File::options()
-        .write(true)
-        .open("/proc/self/fd/1")
-        .unwrap();
-    out.write_all(format!("\nword {word}\n").as_bytes())
-        .unwrap();
-    loop {
-        std::thread::park();
-    }
-}
-
 /// The work of the process that is killed: roots come, each in place of the one before, and one is
 /// dropped.
 #[test]
@@ -71,30 +58,14 @@ fn child() {
     await_death("over");
 }
 
-/// Starts the child and kills it when it says its word, which is returned.
-fn killed(home: &Path, at: usize) -> String {
-    let mut child = Command::new(env::current_exe().unwrap())
-        .args(["--exact", "replicas::tests::crash::child", "--nocapture"])
-        .env(HOME, home)
-        .env(AT, at.to_string())
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let lines = BufReader::new(child.stdout.take().unwrap()).lines();
-    let word = lines
-        .map_while(Result::ok)
-        .find_map(|line| line.strip_prefix("word ").map(str::to_owned));
-    child.kill().unwrap();
-    child.wait().unwrap();
-    word.expect("the child says its word")
-}
-
 #[test]
 fn a_kill_at_any_moment_leaves_no_row_without_bytes_and_no_bytes_without_a_row() {
     let mut seen = BTreeSet::new();
     for at in 0.. {
         let dir = tempfile::tempdir().unwrap();
-        let word = killed(dir.path(), at);
+        let number = at.to_string();
+        let variables = [(HOME, dir.path().as_os_str()), (AT, OsStr::new(&number))];
+        let word = killed("replicas::tests::crash::child", variables);
         let is_over = word == "over";
         let store = Store::open(dir.path()).unwrap();
         let kit = Kit::open(&store, QUOTA);

@@ -3,12 +3,12 @@
 //! The process is this test binary again, running only [`child`] with its work in the environment.
 
 use std::env;
-use std::io::{BufRead, BufReader};
-use std::process::{Child, Command, Stdio};
+use std::ffi::OsStr;
 
 use shoal_protocol::address::HashFn;
 
 use super::*;
+use crate::tests::death::{await_death, killed};
 use crate::{Held, ReadError};
 
 const HOME: &str = "SHOAL_TEST_CRASH_HOME";
@@ -49,35 +49,14 @@ fn child() {
     await_death(&shared.record.root.to_string());
 }
 
-fn await_death(word: &str) -> ! {
-    // The harness captures what is printed; its real standard output is the parent's pipe.
-    let mut out = fs::File::options()
-        .write(true)
-        .open("/proc/self/fd/1")
-        .unwrap();
-    std::io::Write::write_all(&mut out, format!("\nword {word}\n").as_bytes()).unwrap();
-    loop {
-        std::thread::park();
-    }
-}
-
-/// Starts the child and kills it when it says its word, which is returned.
-fn killed(home: &Path, files: &Path, at: &str) -> String {
-    let mut child: Child = Command::new(env::current_exe().unwrap())
-        .args(["--exact", "share::tests::crash::child", "--nocapture"])
-        .env(HOME, home)
-        .env(FILES, files)
-        .env(AT, at)
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let lines = BufReader::new(child.stdout.take().unwrap()).lines();
-    let word = lines
-        .map_while(Result::ok)
-        .find_map(|line| line.strip_prefix("word ").map(str::to_owned));
-    child.kill().unwrap();
-    child.wait().unwrap();
-    word.expect("the child says its word")
+/// Kills the child at that place.
+fn killed_at(home: &Path, files: &Path, at: &str) -> String {
+    let variables = [
+        (HOME, home.as_os_str()),
+        (FILES, files.as_os_str()),
+        (AT, OsStr::new(at)),
+    ];
+    killed("share::tests::crash::child", variables)
 }
 
 #[test]
@@ -94,7 +73,7 @@ fn an_acknowledged_share_survives_and_an_unfinished_one_leaves_nothing() {
 
     let digest = Digest::of(HashFn::default(), &content[..1 << 20]);
 
-    killed(&home, &files, "midway");
+    killed_at(&home, &files, "midway");
     let store = Store::open(&home).unwrap();
     assert_eq!(
         store.locations(&digest).count(),
@@ -119,7 +98,7 @@ fn an_acknowledged_share_survives_and_an_unfinished_one_leaves_nothing() {
     assert!(library.store().locations(&digest).next().is_none());
     drop(library);
 
-    let root: Cid = killed(&home, &files, "end").parse().unwrap();
+    let root: Cid = killed_at(&home, &files, "end").parse().unwrap();
     let library = Library::open(Store::open(&home).unwrap(), |_| {}).unwrap();
     assert_eq!(library.held(&root), Held::Complete);
     library.read(&digest, Some(&root), &mut block).unwrap();
