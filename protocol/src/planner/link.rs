@@ -168,10 +168,16 @@ impl LinkEstimate {
     /// one in no time.
     pub(super) fn time_at_best(&self, bytes: u64, config: &PlannerConfig) -> Duration {
         let rate = match self.rate {
-            Some(rate) if self.is_steady => rate,
-            rate => rate.unwrap_or(0).max(config.rate_assumed),
+            Some(rate) if self.is_known(config) => rate,
+            _ => config.rate_assumed,
         };
         self.round_trip(config).saturating_add(time_at(rate, bytes))
+    }
+
+    /// Whether the measured rate is no less than what the line carries.
+    pub(super) fn is_known(&self, config: &PlannerConfig) -> bool {
+        self.rate
+            .is_some_and(|rate| self.is_steady || rate >= config.rate_assumed)
     }
 
     fn round_trip(&self, config: &PlannerConfig) -> Duration {

@@ -219,6 +219,12 @@ impl Provider {
             && self.wants_max(config) > 0
     }
 
+    /// Whether what it owes, if it owes anything, comes as fast as is known of it, and not as fast as
+    /// is assumed at best: of two slow lines one tells first, and the other is not faster for that.
+    pub(super) fn is_known(&self, config: &PlannerConfig) -> bool {
+        self.in_flight.is_empty() || self.link.is_known(config)
+    }
+
     fn wants_max(&self, config: &PlannerConfig) -> usize {
         match self.standing {
             Standing::Ready => config.wants_in_flight_max,

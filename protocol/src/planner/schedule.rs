@@ -251,7 +251,8 @@ impl Planner {
     /// in is asked for instead: the helper goes on where it stands, and no byte is sent twice. Whoever still has half of its
     /// window free is idle, since the queue was offered already. The longest wait goes first;
     /// since providers answer in order, that is a slow one's newest request. Nobody is idle, though,
-    /// while nothing is asked for because the disk is behind.
+    /// while nothing is asked for because the disk is behind, and nobody helps of whom it is not known
+    /// yet how fast it is.
     fn relieve_slow(&mut self) {
         let is_alone = self.providers.len() < 2 || self.wants_in_flight() == 0;
         if self.now < self.relieve_at || is_alone || self.is_behind() {
@@ -290,7 +291,8 @@ impl Planner {
             want.flights().count() == wait.flights && want.flight_at(wait.slowest).is_some();
         let can_help = want.flight_at(helper).is_none()
             && provider.may_have(want)
-            && provider.takes(want, &self.config);
+            && provider.takes(want, &self.config)
+            && provider.is_known(&self.config);
         if !is_as_it_was || !can_help {
             return;
         }

@@ -86,6 +86,29 @@ fn nobody_takes_over_what_is_there_as_soon() {
 }
 
 #[test]
+fn who_has_not_begun_yet_is_not_the_faster_one() {
+    const RECORD: u32 = 16 << 10;
+    let mut planner = with(&[A, B]);
+    want(&mut planner, 0..2, MIB);
+    want(&mut planner, 2..3, 100);
+    want(&mut planner, 3..4, MIB);
+    check_poll(&mut planner, 0, &["1?[0,1]", "2?[2,3]"]);
+    // Both lines carry 5 kB/s in records, and A's answer begins two records sooner: B has sent a
+    // small block only, of which nobody can say how fast its line is.
+    receive(&mut planner, B, 2, 100, 3_000);
+    for record in 1..=60 {
+        let now = 3_277 * record;
+        planner.progress(A, WantId(0), RECORD, ms(now));
+        check_poll(&mut planner, now, &[]);
+        if record > 2 {
+            planner.progress(B, WantId(3), RECORD, ms(now + 1_600));
+        }
+        check_poll(&mut planner, now + 1_600, &[]);
+    }
+    assert_eq!(planner.status().totals.doubled, 0);
+}
+
+#[test]
 fn a_bad_block_of_several_senders_is_blamed_on_nobody() {
     let mut planner = with(&[A]);
     want(&mut planner, 0..1, MIB);
