@@ -79,7 +79,20 @@ impl Bar {
                 ];
                 self.advance(progress.bytes, total, &facts);
             }
-            (FetchPhase::Fetching, None) => self.say(&human::size(progress.bytes)),
+            (FetchPhase::Fetching, None) if progress.bytes == 0 && progress.sources == 0 => {
+                self.say(&waits.unwrap_or_else(|| format!("looking for providers, asked {asked}")));
+            }
+            // A single block: how long it is is known when it is here.
+            (FetchPhase::Fetching, None) => {
+                let facts = [
+                    waits,
+                    Some(rate(progress.rate)),
+                    Some(human::size(progress.bytes)),
+                    Some(human::count(progress.sources.into(), "source")),
+                ];
+                let facts: Vec<String> = facts.into_iter().flatten().collect();
+                self.say(&facts.join(", "));
+            }
         }
     }
 

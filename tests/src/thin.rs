@@ -8,6 +8,7 @@
 use std::{
     io::{self, Read as _, Write as _},
     net::{Shutdown, SocketAddr, TcpListener, TcpStream},
+    ops::RangeInclusive,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering::Relaxed},
@@ -20,12 +21,14 @@ use std::{
 use parking_lot::Mutex;
 use rustix::net::sockopt;
 
-/// Bytes that pass at a time.
-const PIECE_BYTES: usize = 16 << 10;
+/// The most bytes that pass at a time; on a slow line what passes in [`PIECE_TIME`].
+const PIECE_BYTES_MAX: usize = 16 << 10;
+/// A slow line lets something through as often as that.
+const PIECE_TIME: Duration = Duration::from_millis(125);
 /// Pieces on their way at a time: 4 MiB, the product of 400 Mbit/s and 80 ms.
 const PIECES_MAX: usize = 256;
-/// What the system may hold for the relay, per connection.
-const BUFFER_BYTES: usize = 64 << 10;
+/// What the system may hold for the relay, per connection and way: a second's worth within these.
+const BUFFER_BYTES: RangeInclusive<usize> = 8 << 10..=64 << 10;
 
 /// A running relay.
 pub struct ThinLine {
@@ -96,6 +99,12 @@ struct Line {
 }
 
 impl Line {
+    /// Bytes that it carries in a time.
+    fn bytes_in(&self, time: Duration) -> usize {
+        let bytes = u128::from(self.bytes_per_second) * time.as_millis() / 1000;
+        usize::try_from(bytes).unwrap_or(usize::MAX)
+    }
+
     /// Waits until so many bytes have passed, behind those that came before.
     fn pass(&self, bytes: usize) {
         let time = Duration::from_secs(1) * u32::try_from(bytes).expect("a piece")
@@ -113,26 +122,29 @@ impl Line {
 
 fn relay(client: TcpStream, node: SocketAddr, line: &Arc<Line>) -> io::Result<()> {
     let node = TcpStream::connect(node)?;
-    sockopt::set_socket_recv_buffer_size(&node, BUFFER_BYTES)?;
-    sockopt::set_socket_send_buffer_size(&client, BUFFER_BYTES)?;
+    let second = line.bytes_in(Duration::from_secs(1));
+    let buffer = second.clamp(*BUFFER_BYTES.start(), *BUFFER_BYTES.end());
+    sockopt::set_socket_recv_buffer_size(&node, buffer)?;
+    sockopt::set_socket_send_buffer_size(&client, buffer)?;
+    let piece = line.bytes_in(PIECE_TIME).clamp(1, PIECE_BYTES_MAX);
     let (up, down) = ((client.try_clone()?, node.try_clone()?), (node, client));
     let delay = line.delay;
     let line = Arc::clone(line);
-    pump(up.0, up.1, delay, |_| {})?;
-    pump(down.0, down.1, delay, move |bytes| line.pass(bytes))
+    pump(up, delay, PIECE_BYTES_MAX, |_| {})?;
+    pump(down, delay, piece, move |bytes| line.pass(bytes))
 }
 
-/// Passes on what comes from one side to the other, in threads of its own.
+/// Passes on what comes from one side to the other, so many bytes at a time, in threads of its own.
 fn pump(
-    mut from: TcpStream,
-    mut to: TcpStream,
+    (mut from, mut to): (TcpStream, TcpStream),
     delay: Duration,
+    piece_bytes: usize,
     pass: impl Fn(usize) + Send + 'static,
 ) -> io::Result<()> {
     let (sender, on_its_way) = mpsc::sync_channel::<(Instant, Vec<u8>)>(PIECES_MAX);
     let source = from.try_clone()?;
     thread::spawn(move || {
-        let mut piece = vec![0; PIECE_BYTES];
+        let mut piece = vec![0; piece_bytes];
         while let Ok(bytes @ 1..) = from.read(&mut piece) {
             pass(bytes);
             let piece = (Instant::now() + delay, piece[..bytes].to_vec());

@@ -188,6 +188,24 @@ fn without_a_daemon_it_looks_the_same() {
     assert_eq!(check(true), check(false));
 }
 
+/// How long a file of one block is says the block alone, so there is nothing to have a part of.
+#[test]
+fn of_a_single_block_no_share_is_told_before_it_is_here() {
+    let world = World::new();
+    let mut forgery = Forgery::default();
+    let block = forgery.blocks.file(&shoal_tests::content("block", MIB / 2));
+    let provider = Peer::start_gated(forgery.blocks, 0);
+    let link = format!("shoal:{block}?name=block&peer={}", provider.address);
+    let args = ["fetch", &link, "-o", "block"];
+    let mut fetch = world.start(80, &args);
+    let screen = fetch.wait_for(&["looking for providers, asked 1 peer"]);
+    assert!(!screen.contains('%'), "{screen}");
+    provider.open();
+    let ended = fetch.end();
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    assert!(ended.screen.contains("512.0 KiB"), "{ended:?}");
+}
+
 #[test]
 fn colours_are_for_terminals_and_not_for_those_who_refuse_them() {
     let world = World::new();

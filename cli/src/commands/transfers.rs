@@ -122,9 +122,12 @@ fn running(progress: &FetchProgress) -> String {
     }
     match (progress.phase, progress.bytes_total) {
         (FetchPhase::Finding, _) => "looking for providers".to_owned(),
-        (FetchPhase::Listing, _) | (FetchPhase::Fetching, None) => "reading the tree".to_owned(),
+        (FetchPhase::Listing, _) => "reading the tree".to_owned(),
         (FetchPhase::Landing, _) => "moving into place".to_owned(),
-        (FetchPhase::Fetching, Some(_)) => format!(
+        (FetchPhase::Fetching, None) if progress.bytes == 0 && progress.sources == 0 => {
+            "looking for providers".to_owned()
+        }
+        (FetchPhase::Fetching, _) => format!(
             "{} at {}/s from {}, {}",
             amount(progress),
             human::size(progress.rate),

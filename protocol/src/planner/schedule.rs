@@ -121,7 +121,11 @@ impl Planner {
             return Vec::new();
         };
         let patience = provider.patience(&self.config);
-        let too_long = |asked: Duration| self.now.saturating_sub(asked);
+        // As long as its rate is not known, what comes says that it is alive.
+        let too_long = |asked: Duration| match provider.link.rate() {
+            Some(_) => self.now.saturating_sub(asked),
+            None => provider.silent_since(asked, self.now),
+        };
         provider
             .in_flight
             .iter()
@@ -137,12 +141,21 @@ impl Planner {
     }
 
     /// Moves a request to the provider that should be soonest, if there is another one; no more is
-    /// in flight after than before.
+    /// in flight after than before. One of two requests for the same goes only when the other one is
+    /// being answered: until then nobody knows which is the sooner one.
     fn move_from(&mut self, holder: ProviderId, id: WantId) {
         let Some(want) = self.wants.get(&id) else {
             return;
         };
         let is_elsewhere = !matches!(want.state, WantState::InFlight(_));
+        let mut others = want.flights().filter(|flight| flight.provider != holder);
+        let has_begun = |other: ProviderId| {
+            let other = self.providers.get(&other);
+            other.is_some_and(|other| other.has_begun(id))
+        };
+        if is_elsewhere && !others.any(|flight| has_begun(flight.provider)) {
+            return;
+        }
         let taker = if is_elsewhere {
             None
         } else {

@@ -46,7 +46,7 @@ pub(super) async fn share<S: Service>(
 #[utoipa::path(
     delete,
     path = "/shares/{cid}",
-    params(("cid" = String, Path, description = "The root, or a link to it")),
+    params(("cid" = String, Path, format = "link", description = "The root, or a link to it")),
     responses(
         (
             status = 200,
@@ -69,7 +69,7 @@ pub(super) async fn unshare_cid<S: Service>(
 #[into_params(parameter_in = Query)]
 pub(super) struct ByPath {
     /// Where the shared file or folder is, absolute.
-    #[param(value_type = String)]
+    #[param(value_type = String, pattern = "^/")]
     path: AbsolutePath,
 }
 

@@ -47,7 +47,7 @@ macro_rules! handlers {
             #[utoipa::path(
                 $named_method,
                 path = $named_path,
-                params(($param = String, Path, description = $param_says)),
+                params(($param = String, Path, format = "link", description = $param_says)),
                 responses(
                     (status = 200, description = $named_says, body = $named_answer),
                     (status = "default", description = "The failure", body = ErrorBody),

@@ -6,13 +6,17 @@ use libp2p::{Multiaddr, PeerId};
 use serde::{Deserialize, Deserializer, Serialize, de};
 use utoipa::ToSchema;
 
-use super::{AbsolutePath, Nearness, schema::Address};
+use super::{
+    AbsolutePath, Nearness,
+    schema::{Address, LinkText},
+};
 
 /// What to fetch and where to.
 #[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct FetchRequest {
     /// The link as it was given.
+    #[schema(value_type = LinkText)]
     pub link: String,
     /// Where it shall land.
     pub destination: Destination,
@@ -59,7 +63,7 @@ pub const WAIT_MS_MAX: u64 = 366 * 86_400_000;
 
 /// A time to wait, of 1 ms to [`WAIT_MS_MAX`].
 fn wait_ms<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {
-    let ms = u64::deserialize(deserializer)?;
+    let ms = whole(deserializer)?;
     match (1..=WAIT_MS_MAX).contains(&ms) {
         true => Ok(ms),
         false => Err(de::Error::custom(format_args!(
@@ -67,6 +71,28 @@ fn wait_ms<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> 
         ))),
     }
 }
+
+/// A whole number, which JSON may write as `1000`, `1000.0` and `1e3`.
+fn whole<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {
+    let number = serde_json::Number::deserialize(deserializer)?;
+    #[allow(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "whole and in range"
+    )]
+    let of_float = |float: f64| {
+        let fits = float.fract() == 0.0 && (0.0..=MAX_SAFE_INTEGER).contains(&float);
+        fits.then_some(float as u64)
+    };
+    let whole = number
+        .as_u64()
+        .or_else(|| number.as_f64().and_then(of_float));
+    whole
+        .ok_or_else(|| de::Error::custom(format_args!("{number} is no whole number of at least 0")))
+}
+
+/// 2^53 - 1: up to here a float of 64 bits is the whole number that was meant (RFC 8259, 6).
+const MAX_SAFE_INTEGER: f64 = 9_007_199_254_740_991.0;
 
 fn timeout_ms_default() -> u64 {
     TIMEOUT_MS_DEFAULT
@@ -77,7 +103,7 @@ fn patience_ms_default() -> u64 {
 }
 
 /// Where a fetch lands.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Destination {
     /// In this folder, under the share's name; the folder is made when it is missing.
@@ -207,6 +233,7 @@ pub struct Source {
 #[serde(deny_unknown_fields)]
 pub struct CatRequest {
     /// The link as it was given; it has to lead to a file, or `only` to one in it.
+    #[schema(value_type = LinkText)]
     pub link: String,
     /// Glob patterns of which file to send of a folder: exactly one has to match.
     #[serde(default)]
@@ -248,6 +275,7 @@ pub struct CatResult {
 #[serde(deny_unknown_fields)]
 pub struct ListRequest {
     /// The link as it was given.
+    #[schema(value_type = LinkText)]
     pub link: String,
     /// Peers to ask first, besides those in the link.
     #[serde(default)]
@@ -322,6 +350,7 @@ pub enum EntryKind {
 #[serde(deny_unknown_fields)]
 pub struct FindRequest {
     /// The link as it was given.
+    #[schema(value_type = LinkText)]
     pub link: String,
     /// Longest time without an answer that helps before it gives up.
     #[serde(default = "timeout_ms_default", deserialize_with = "wait_ms")]
@@ -370,4 +399,31 @@ pub struct Provider {
     /// How near it is; unknown when it is not connected, or was not measured yet.
     #[schema(required)]
     pub nearness: Option<Nearness>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_time_to_wait_is_a_whole_number_however_it_is_written() {
+        #[track_caller]
+        fn check(written: &str, expected: Option<u64>) {
+            let request = format!(r#"{{"link":"x","timeout_ms":{written}}}"#);
+            let request = serde_json::from_str::<FindRequest>(&request);
+            assert_eq!(request.ok().map(|it| it.timeout_ms), expected, "{written}");
+        }
+        check("1", Some(1));
+        check("1053.0", Some(1_053));
+        check("1e3", Some(1_000));
+        check("31622400000", Some(WAIT_MS_MAX));
+        check("31622400001", None);
+        check("31622400000.5", None);
+        check("0.0", None);
+        check("-1.0", None);
+        check("-1", None);
+        check("1e300", None);
+        check("\"1\"", None);
+        check("null", None);
+    }
 }

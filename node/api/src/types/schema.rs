@@ -8,10 +8,13 @@ use std::borrow::Cow;
 
 use utoipa::{
     PartialSchema, ToSchema,
-    openapi::{ObjectBuilder, RefOr, Schema, SchemaFormat, Type, schema::SchemaType},
+    openapi::{
+        ObjectBuilder, OneOfBuilder, RefOr, Schema, SchemaFormat, Type,
+        schema::{AdditionalProperties, SchemaType},
+    },
 };
 
-use super::AbsolutePath;
+use super::{AbsolutePath, Destination};
 
 impl PartialSchema for AbsolutePath {
     fn schema() -> RefOr<Schema> {
@@ -26,6 +29,30 @@ impl PartialSchema for AbsolutePath {
 impl ToSchema for AbsolutePath {
     fn name() -> Cow<'static, str> {
         "AbsolutePath".into()
+    }
+}
+
+// A derived one would not say that there is one of the two and nothing beside it.
+impl PartialSchema for Destination {
+    fn schema() -> RefOr<Schema> {
+        let way = |name: &str, description: &str| {
+            ObjectBuilder::new()
+                .schema_type(SchemaType::Type(Type::Object))
+                .property(name, AbsolutePath::schema())
+                .required(name)
+                .additional_properties(Some(AdditionalProperties::FreeForm(false)))
+                .description(Some(description))
+        };
+        let into = "In this folder, under the share's name; the folder is made when it is missing";
+        let ways = OneOfBuilder::new().item(way("into", into));
+        let ways = ways.item(way("at", "At exactly this path"));
+        ways.description(Some("Where a fetch lands")).into()
+    }
+}
+
+impl ToSchema for Destination {
+    fn name() -> Cow<'static, str> {
+        "Destination".into()
     }
 }
 
@@ -52,6 +79,7 @@ macro_rules! formats {
 }
 
 formats! {
+    LinkText, "link", "A link, or the address of a root: `shoal:S…`, `bafy…`";
     Address, "multiaddr", "An address as libp2p writes it: `/ip4/192.0.2.7/tcp/4101/p2p/12D3Koo…`";
     RateText, "rate", "Bytes or bits per second as people write them: `20mbit`, `5MB/s`, `off`; at least `8kB/s`";
     SizeText, "size", "Bytes as people write them: `500GB`, `off`";

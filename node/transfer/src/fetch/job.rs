@@ -337,7 +337,7 @@ impl Job {
                 .map_err(FetchError::at(&destination.path()))?;
             library.flushed(share.id)?;
         }
-        self.progress.total(share.size, share.files);
+        self.progress.total(Some(share.size), share.files);
         self.progress.resumed(share.size);
         Ok(Some(self.fetched(&share, Fed::default(), Vec::new())))
     }
@@ -402,7 +402,8 @@ impl Job {
         });
         let (supply, cid, Chosen { tree, left_out }) = transfer.drive(&sink, listing).await?;
 
-        self.progress.total(tree.bytes(), tree.files() as u64);
+        let files = tree.files() as u64;
+        self.progress.total(tree.bytes_if_known(), files);
         self.progress.phase(Phase::Fetching);
         recorded.await??;
         let (landing, tree, renamed) = {
@@ -418,6 +419,8 @@ impl Job {
         };
         let fed = transfer.drive(&sink, feeding).await?;
 
+        let bytes = fed.bytes.saturating_add(landing.leaf_bytes());
+        self.progress.total(Some(bytes), files);
         self.progress.phase(Phase::Landing);
         let from = transfer
             .received()

@@ -41,6 +41,7 @@ pub(crate) struct Progress {
     phase: AtomicU8,
     sources: AtomicU32,
     asked: AtomicU32,
+    /// One more than there are; 0 for "not known".
     bytes_total: AtomicU64,
     files_total: AtomicU64,
     files: AtomicU64,
@@ -71,8 +72,8 @@ pub struct Snapshot {
     pub sources: u32,
     /// Peers that were contacted.
     pub asked: u32,
-    /// Bytes of all files; 0 until the tree is known.
-    pub bytes_total: u64,
+    /// Bytes of all files, once known: those of a single block are not before it is here.
+    pub bytes_total: Option<u64>,
     /// Files; 0 until the tree is known.
     pub files_total: u64,
     /// Files that are complete.
@@ -137,7 +138,8 @@ impl Progress {
         self.waits.store(waits, Relaxed);
     }
 
-    pub(super) fn total(&self, bytes: u64, files: u64) {
+    pub(super) fn total(&self, bytes: Option<u64>, files: u64) {
+        let bytes = bytes.map_or(0, |bytes| bytes.saturating_add(1));
         self.bytes_total.store(bytes, Relaxed);
         self.files_total.store(files, Relaxed);
     }
@@ -173,7 +175,7 @@ impl Progress {
             },
             sources: self.sources.load(Relaxed),
             asked: self.asked.load(Relaxed),
-            bytes_total: self.bytes_total.load(Relaxed),
+            bytes_total: self.bytes_total.load(Relaxed).checked_sub(1),
             files_total: self.files_total.load(Relaxed),
             files: self.files.load(Relaxed),
             downloaded: self.downloaded.load(Relaxed),
@@ -233,8 +235,8 @@ impl Totals {
 }
 
 impl Snapshot {
-    /// Whether the tree was read, and its totals with it.
-    pub fn totals_known(&self) -> bool {
+    /// Whether the tree was read, and it is known how many files there are.
+    pub fn is_tree_known(&self) -> bool {
         matches!(self.phase, Phase::Fetching | Phase::Landing)
     }
 
@@ -248,15 +250,11 @@ impl Snapshot {
     /// one after the other, and a chunk may be in neither or in both for a moment.
     pub fn bytes(&self) -> u64 {
         let bytes = self.verified().saturating_add(self.unverified);
-        match self.totals_known() {
-            true => bytes.min(self.bytes_total),
-            false => bytes,
-        }
+        bytes.min(self.bytes_total.unwrap_or(u64::MAX))
     }
 
     /// Bytes that are still to come, once the whole is known.
     fn left(&self) -> Option<u64> {
-        let known = self.totals_known();
-        known.then(|| self.bytes_total.saturating_sub(self.bytes()))
+        Some(self.bytes_total?.saturating_sub(self.bytes()))
     }
 }

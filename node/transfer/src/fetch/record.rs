@@ -103,24 +103,24 @@ pub(super) struct Reached {
 
 impl Reached {
     pub(super) fn at(progress: &Snapshot) -> Self {
-        let totals = (progress.bytes_total, progress.files_total);
+        let totals = progress.bytes_total.zip(Some(progress.files_total));
         Self {
             bytes: progress.verified(),
             files: progress.files,
-            totals: progress.totals_known().then_some(totals),
+            totals,
         }
     }
 
     /// The same, as a run that has not gone on yet.
     pub(super) fn snapshot(&self) -> Snapshot {
-        let (bytes_total, files_total) = self.totals.unwrap_or_default();
+        let (bytes_total, files_total) = self.totals.unzip();
         Snapshot {
             phase: match self.totals {
                 Some(_) => Phase::Fetching,
                 None => Phase::Finding,
             },
             bytes_total,
-            files_total,
+            files_total: files_total.unwrap_or_default(),
             files: self.files,
             resumed: self.bytes,
             ..Snapshot::default()

@@ -246,7 +246,7 @@ impl Supply {
         if root.codec() == Codec::DagPb {
             let bytes = self.node(&root)?;
             match parse_node(&bytes)? {
-                Node::File(file) => self.progress.total(file.size, 1),
+                Node::File(file) => self.progress.total(Some(file.size), 1),
                 Node::Directory { .. } | Node::Shard { .. } => return Err(FetchError::NotAFile),
                 Node::Symlink { .. } => return Err(FetchError::BareSymlink),
             }
@@ -320,7 +320,7 @@ impl Window<'_> {
                 sent.map_err(|_| FetchError::Cancelled)?;
             }
         }
-        self.supply.progress.total(size, 1);
+        self.supply.progress.total(Some(size), 1);
         self.supply.progress.file_done();
         Ok(size)
     }

@@ -109,6 +109,28 @@ fn who_has_not_begun_yet_is_not_the_faster_one() {
 }
 
 #[test]
+fn what_two_were_asked_for_stays_with_both_until_one_answers() {
+    let mut planner = with(&[A, B]);
+    want(&mut planner, 0..1, MIB);
+    want(&mut planner, 1..2, 350_000);
+    check_poll(&mut planner, 0, &["1?[0,1]"]);
+    // Nothing has come of either line; B has nothing to do.
+    check_poll(&mut planner, 2_800, &["2?[1]"]);
+    // A is busy with the first one, at 5 kB/s. B needs as long to begin as it does.
+    for second in 3..9 {
+        planner.progress(A, WantId(0), 5_000, ms(1_000 * second));
+        check_poll(&mut planner, 1_000 * second, &[]);
+    }
+    for second in 9..78 {
+        planner.progress(A, WantId(0), 5_000, ms(1_000 * second));
+        planner.progress(B, WantId(1), 5_000, ms(1_000 * second));
+        check_poll(&mut planner, 1_000 * second, &[]);
+    }
+    receive(&mut planner, B, 1, 350_000, 78_000);
+    check_poll(&mut planner, 78_000, &["1-1"]);
+}
+
+#[test]
 fn a_bad_block_of_several_senders_is_blamed_on_nobody() {
     let mut planner = with(&[A]);
     want(&mut planner, 0..1, MIB);

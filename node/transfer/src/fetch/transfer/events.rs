@@ -438,12 +438,14 @@ impl Transfer {
     pub(super) fn carry_out(&mut self, action: Action) {
         match action {
             Action::Want { provider, wants } => {
+                tracing::trace!(?provider, ?wants, "asks");
                 if !self.ask(provider, &wants) {
                     let answer = Answer::Ended("does not take requests".to_owned());
                     self.drop_session(provider, answer);
                 }
             }
             Action::Cancel { provider, want } => {
+                tracing::trace!(?provider, ?want, "takes back");
                 self.take_back(provider, want);
             }
             Action::Drop { provider, blame } => match blame {
