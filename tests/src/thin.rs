@@ -28,7 +28,10 @@ const PIECE_TIME: Duration = Duration::from_millis(125);
 /// Pieces on their way at a time: 4 MiB, the product of 400 Mbit/s and 80 ms.
 const PIECES_MAX: usize = 256;
 /// What the system may hold for the relay, per connection and way: a second's worth within these.
-const BUFFER_BYTES: RangeInclusive<usize> = 8 << 10..=64 << 10;
+const BUFFER_BYTES: RangeInclusive<usize> = 16 << 10..=64 << 10;
+/// What the line has not carried for so long, because the system had nothing for it yet, it makes up
+/// for: small windows on loopback open in steps.
+const CREDIT: Duration = Duration::from_millis(500);
 
 /// A running relay.
 pub struct ThinLine {
@@ -111,7 +114,8 @@ impl Line {
             / u32::try_from(self.bytes_per_second).expect("a thin line");
         let until = {
             let mut free_at = self.free_at.lock();
-            *free_at = (*free_at).max(Instant::now()) + time;
+            let now = Instant::now();
+            *free_at = (*free_at).max(now.checked_sub(CREDIT).unwrap_or(now)) + time;
             *free_at
         };
         // This is the line: bytes take their time, whatever else happens.

@@ -75,6 +75,11 @@ impl Activity {
         }
     }
 
+    /// Whether it has ever made progress.
+    pub(super) fn has_moved(&self) -> bool {
+        self.step_at.load(Relaxed) > 0
+    }
+
     /// Whether a stream of content is open.
     pub(super) fn is_used(&self) -> bool {
         self.streams.load(Relaxed) > 0

@@ -19,6 +19,7 @@ use libp2p::swarm::{
     SubstreamProtocol,
 };
 use shoal_ground::clock_gap::ClockGaps;
+use shoal_protocol::exchange::pace;
 use tokio::time::{Sleep, sleep_until};
 
 use super::schedule::Schedule;
@@ -140,14 +141,19 @@ impl Handler {
     }
 
     /// Whether a peer that was asked `since` then is gone: neither an answer nor content has come,
-    /// for a time in which this program ran.
+    /// for a time in which this program ran. Where content has moved, a ping or its answer waits behind
+    /// what the systems still hold of it, which a slow line takes longer for than for anything else.
     fn is_gone(&self, since: Instant, now: Instant) -> bool {
         let since = match self.gaps.look() {
             Some(gap) => since.max(gap.ended),
             None => since,
         };
         let idle = self.activity.idle(now).unwrap_or_default();
-        now.saturating_duration_since(since).min(idle) >= SILENCE_MAX
+        let idle_max = match self.activity.has_moved() {
+            true => SILENCE_MAX.max(pace::SILENCE_MAX),
+            false => SILENCE_MAX,
+        };
+        now.saturating_duration_since(since) >= SILENCE_MAX && idle >= idle_max
     }
 }
 

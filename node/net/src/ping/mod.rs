@@ -4,7 +4,8 @@
 //! ([`schedule`]): often at the beginning of a connection and while content is exchanged on it,
 //! seldom otherwise, for an idle node is to be nearly silent. A peer that has not answered for
 //! [`SILENCE_MAX`](super::config::SILENCE_MAX), and of which nothing else has come meanwhile, is
-//! gone, and its connection is closed. Below, [`ends`](super::transport) ends connections by TCP from
+//! gone, and its connection is closed; where content has moved, it is given the time that a full
+//! queue of it takes on the slowest line. Below, [`ends`](super::transport) ends connections by TCP from
 //! which nothing arrives at all. It refuses to judge how near a peer is.
 
 mod handler;

@@ -49,6 +49,7 @@ impl Arrivals {
 
     /// Something came from a provider, of it so many bytes of chunks.
     pub(super) fn came(&mut self, from: ProviderId, content: u64, now: Instant) {
+        tracing::trace!(provider = ?from, bytes = content, "arrived");
         self.heard.insert(from, now);
         self.progress.arrived(content);
     }
