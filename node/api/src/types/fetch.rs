@@ -1,10 +1,16 @@
 //! Fetching, and looking at what could be fetched: listing a tree, finding its providers.
 
-use std::{fmt, path::PathBuf};
+use std::{borrow::Cow, fmt, path::PathBuf};
 
 use libp2p::{Multiaddr, PeerId};
 use serde::{Deserialize, Deserializer, Serialize, de};
-use utoipa::ToSchema;
+use utoipa::{
+    PartialSchema, ToSchema,
+    openapi::{
+        ObjectBuilder, OneOfBuilder, RefOr, Schema, Type,
+        schema::{AdditionalProperties, SchemaType},
+    },
+};
 
 use super::{
     AbsolutePath, Nearness,
@@ -110,6 +116,30 @@ pub enum Destination {
     Into(AbsolutePath),
     /// At exactly this path.
     At(AbsolutePath),
+}
+
+// A derived one would not say that there is one of the two and nothing beside it.
+impl PartialSchema for Destination {
+    fn schema() -> RefOr<Schema> {
+        let way = |name: &str, description: &str| {
+            ObjectBuilder::new()
+                .schema_type(SchemaType::Type(Type::Object))
+                .property(name, AbsolutePath::schema())
+                .required(name)
+                .additional_properties(Some(AdditionalProperties::FreeForm(false)))
+                .description(Some(description))
+        };
+        let into = "In this folder, under the share's name; the folder is made when it is missing";
+        let ways = OneOfBuilder::new().item(way("into", into));
+        let ways = ways.item(way("at", "At exactly this path"));
+        ways.description(Some("Where a fetch lands")).into()
+    }
+}
+
+impl ToSchema for Destination {
+    fn name() -> Cow<'static, str> {
+        "Destination".into()
+    }
 }
 
 /// How far a fetch is.

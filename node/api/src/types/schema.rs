@@ -8,13 +8,10 @@ use std::borrow::Cow;
 
 use utoipa::{
     PartialSchema, ToSchema,
-    openapi::{
-        ObjectBuilder, OneOfBuilder, RefOr, Schema, SchemaFormat, Type,
-        schema::{AdditionalProperties, SchemaType},
-    },
+    openapi::{ObjectBuilder, RefOr, Schema, SchemaFormat, Type, schema::SchemaType},
 };
 
-use super::{AbsolutePath, Destination};
+use super::AbsolutePath;
 
 impl PartialSchema for AbsolutePath {
     fn schema() -> RefOr<Schema> {
@@ -29,30 +26,6 @@ impl PartialSchema for AbsolutePath {
 impl ToSchema for AbsolutePath {
     fn name() -> Cow<'static, str> {
         "AbsolutePath".into()
-    }
-}
-
-// A derived one would not say that there is one of the two and nothing beside it.
-impl PartialSchema for Destination {
-    fn schema() -> RefOr<Schema> {
-        let way = |name: &str, description: &str| {
-            ObjectBuilder::new()
-                .schema_type(SchemaType::Type(Type::Object))
-                .property(name, AbsolutePath::schema())
-                .required(name)
-                .additional_properties(Some(AdditionalProperties::FreeForm(false)))
-                .description(Some(description))
-        };
-        let into = "In this folder, under the share's name; the folder is made when it is missing";
-        let ways = OneOfBuilder::new().item(way("into", into));
-        let ways = ways.item(way("at", "At exactly this path"));
-        ways.description(Some("Where a fetch lands")).into()
-    }
-}
-
-impl ToSchema for Destination {
-    fn name() -> Cow<'static, str> {
-        "Destination".into()
     }
 }
 
