@@ -142,6 +142,9 @@ pub(crate) enum Command {
     Connect(ConnectArgs),
     /// Show what the daemon may use of the line, and change it while it runs
     Limits(LimitsArgs),
+    /// Show what the daemon keeps for others, drop it, switch it on or off
+    #[command(subcommand)]
+    Replicas(ReplicasCommand),
     /// Show the daemon's peer id and addresses
     Id,
     /// A network of nodes on this machine, to try things and to test
@@ -444,6 +447,27 @@ pub(crate) struct GcArgs {
     /// Only say what would be taken out
     #[arg(long)]
     pub(crate) dry_run: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum ReplicasCommand {
+    /// List the copies that are kept for others
+    Ls,
+    /// Show how much is kept, and what came in and went out since the start
+    Stats,
+    /// Drop a copy, or all; the space is free then
+    Drop(ReplicasDropArgs),
+    /// Keep copies for peers nearby, also after a restart
+    On,
+    /// Drop all copies and keep none, also after a restart
+    Off,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ReplicasDropArgs {
+    /// The copy with this key, or the first digits of it [default: all copies]
+    #[arg(value_name = "KEY")]
+    pub(crate) key: Option<String>,
 }
 
 #[derive(Debug, Subcommand)]

@@ -73,6 +73,7 @@ async fn dispatch(app: &App, global: Global, command: Command) -> Result<ExitCod
         Command::Peers => commands::peers::list(app).await,
         Command::Connect(args) => commands::peers::connect(app, args).await,
         Command::Limits(args) => commands::limits::run(app, args).await,
+        Command::Replicas(command) => commands::replicas::run(app, command).await,
         Command::Id => commands::peers::id(app).await,
         Command::Service(command) => commands::service::run(app, command).await,
         Command::Gc(args) => commands::gc::run(app, args).await,

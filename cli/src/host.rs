@@ -73,6 +73,14 @@ impl Host {
         self.node.start_check();
     }
 
+    /// What the person is to hear at the first start of a daemon on this home.
+    ///
+    /// # Errors
+    /// Those of the database.
+    pub(crate) async fn first_words(&self) -> Result<Option<String>, ApiError> {
+        self.node.first_words().await
+    }
+
     /// Has the node follow the file that says what its links are like.
     #[cfg(feature = "scenarios")]
     pub(crate) fn follow_links(&self, file: LinksFile) {

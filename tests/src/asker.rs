@@ -46,7 +46,7 @@ impl Asker {
         };
         let key = Keypair::generate_ed25519();
         let starting = Net::spawn(loopback(&[]), &key, deps);
-        let (net, _streams) = runtime.block_on(starting).expect("a network");
+        let (net, _incoming) = runtime.block_on(starting).expect("a network");
         Self { net, runtime }
     }
 

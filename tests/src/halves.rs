@@ -107,7 +107,8 @@ impl Scripted {
         };
         let key = Keypair::generate_ed25519();
         let starting = Net::spawn(loopback(&[]), &key, deps);
-        let (net, mut streams) = runtime.block_on(starting).expect("a network");
+        let (net, incoming) = runtime.block_on(starting).expect("a network");
+        let mut streams = incoming.exchange;
         let serving = Arc::clone(&state);
         runtime.spawn(async move {
             while let Some(stream) = streams.recv().await {

@@ -10,6 +10,7 @@ pub mod evil;
 pub mod forger;
 pub mod halves;
 pub mod http;
+pub mod neighbour;
 pub mod netns;
 #[cfg(target_os = "linux")]
 pub mod odd_disk;

@@ -25,6 +25,9 @@ enum Event {
         peer_id: String,
         listen: Vec<String>,
         api: String,
+        /// Something that the person is to hear once.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        note: Option<String>,
     },
     /// It has ended in order.
     Stopped,
@@ -101,10 +104,15 @@ async fn announce(app: &App, host: &Host) -> Result<(), ApiError> {
     let listen: Vec<_> = id.addresses.iter().map(ToString::to_string).collect();
     let text = format!("ready: {peer_id} listens on {}", listen.join(" "));
     tracing::info!(%peer_id, ?listen, home = %human::path(&id.home), "ready");
+    let note = host.first_words().await?;
+    if let Some(note) = &note {
+        app.output.note(note);
+    }
     let ready = Event::Ready {
         peer_id,
         listen,
         api: host.socket().display().to_string(),
+        note,
     };
     app.output.result(&ready, |lines| lines.line(text));
     // Whoever waits for this line would wait for ever.

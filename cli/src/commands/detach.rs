@@ -50,6 +50,9 @@ pub(crate) async fn run(app: &App) -> Result<(), ApiError> {
             human::escape(peer_id)
         ));
     });
+    if let Some(note) = ready["note"].as_str() {
+        app.output.note(human::escape(note));
+    }
     app.output.note(format_args!(
         "The log is {}; `shoal stop` ends the daemon.",
         human::path(&LogFile::path(&app.home))

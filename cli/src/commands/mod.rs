@@ -13,6 +13,7 @@ pub(crate) mod limits;
 pub(crate) mod link;
 pub(crate) mod ls;
 pub(crate) mod peers;
+pub(crate) mod replicas;
 pub(crate) mod service;
 pub(crate) mod share;
 pub(crate) mod status;

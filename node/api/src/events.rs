@@ -265,6 +265,26 @@ fn log(occurrence: &Occurrence) {
         Event::ScrubFinished { checked_bytes } => {
             tracing::info!(sequence, event, checked_bytes, "scrub finished");
         }
+        Event::ReplicaAdmitted {
+            key,
+            run,
+            bytes,
+            cause,
+        } => tracing::info!(sequence, event, key, run, bytes, cause, "replica admitted"),
+        Event::ReplicaGone {
+            key,
+            run,
+            bytes,
+            reason,
+        } => tracing::info!(
+            sequence,
+            event,
+            key,
+            run,
+            bytes,
+            reason,
+            "replica let go of"
+        ),
         Event::Warning { message } => tracing::warn!(sequence, event, "{message}"),
         // Told to one reader and never published.
         Event::Lagged { .. } => {}

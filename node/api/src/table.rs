@@ -39,6 +39,12 @@ macro_rules! operations {
 
                 /// The limits in force, and what is used of them.
                 get "/limits" limits -> Limits, "The limits and their use";
+
+                /// What it keeps for others.
+                get "/replicas" replicas -> ReplicaList, "The copies, newest first";
+
+                /// The numbers of what it keeps for others.
+                get "/replicas/stats" replica_stats -> ReplicaStats, "The numbers";
             }
             named {
                 /// One share, with what to pass on to others.
@@ -48,6 +54,15 @@ macro_rules! operations {
             sent {
                 /// Changes limits at once; they hold over restarts.
                 patch "/limits" change_limits(LimitsChange) -> Limits, "The limits as they are now";
+
+                /// Keeps copies for others from now on, or none; over restarts.
+                ///
+                /// When it keeps none, all that it kept is dropped.
+                patch "/replicas" switch_replicas(ReplicaSwitch) -> ReplicaStats, "The numbers then";
+
+                /// Drops copies that are kept for others; their space is free then.
+                post "/replicas/drop" drop_replicas(ReplicaDrop) -> ReplicasDropped,
+                    "What was dropped";
             }
             streamed {
                 /// Fetches, verifies and lands.

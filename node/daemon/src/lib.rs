@@ -8,7 +8,9 @@
 mod answers;
 mod budgets;
 pub mod config;
+mod copies;
 mod errors;
+mod helping;
 mod integrity;
 mod measure;
 mod observe;
@@ -36,19 +38,17 @@ use shoal_api::{
     events::{Event, Events},
 };
 use shoal_net::{
-    DhtConfig, ExchangeStream, Journal, Net, NetConfig, NetDeps, NetError, emulation::Emulation,
+    DhtConfig, Incoming, Journal, Net, NetConfig, NetDeps, NetError, emulation::Emulation,
 };
 use shoal_store::{Library, SharedStore, Store, StoreError, TableName};
 use shoal_transfer::{
     fetch::{self, FetchEvent, Fetcher, Transfers},
     limits::{Flags, Kept, Limiter},
-    serve::{ServeStats, Server, Withdrawn},
+    replicate::{ReplicasConfig, Replicator},
+    serve::{self, ServeStats, Server, Withdrawn},
     swarm::Swarms,
 };
-use tokio::{
-    sync::{Mutex, mpsc},
-    task::JoinHandle,
-};
+use tokio::{sync::Mutex, task::JoinHandle};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 pub use self::integrity::{HomeChecked, check_home};
@@ -115,6 +115,7 @@ struct NodeInner {
     library: Library,
     net: Net,
     fetcher: Fetcher,
+    replicator: Replicator,
     limits: Limiter,
     served: Arc<ServeStats>,
     rates: watch::Rates,
@@ -217,32 +218,20 @@ impl Node {
         let (publishing, offered) = (events.clone(), Arc::clone(&offers));
         let observed = Arc::new(Observer::new(publishing, offered, Arc::clone(&doubts)));
         let (stopping, shutdown) = (CancellationToken::new(), CancellationToken::new());
-        let opened = {
-            let home = home.clone();
-            let (observed, shutdown) = (Arc::clone(&observed), shutdown.clone());
-            let (flags, place) = (config.limits.flags, place.clone());
-            tokio::task::spawn_blocking(move || {
-                let store = match place {
-                    Some(SharedPlace { shared, number }) => shared.store.store(number, &home)?,
-                    None => Store::open(&home)?,
-                };
-                open(store, observed, flags, shutdown)
-            })
-            .await
-        };
-        let opened = opened.map_err(|it| NodeError::Identity(it.to_string()))??;
+        let opening = (Arc::clone(&observed), shutdown.clone());
         let Opened {
             library,
             transfers,
             keypair,
             kept,
-        } = opened;
+            helping,
+        } = open_home(&home, place.clone(), &config, opening).await?;
         let mut net_config = net_config(&config, announces, emulation.clone());
         let journal = place.map(|SharedPlace { shared, .. }| {
             (net_config.limits.neighbours_max, net_config.idle_timeout) = shared.idle;
             shared.journal
         });
-        let (net, streams) = start_net(net_config, &keypair, &library, &offers, journal).await?;
+        let (net, incoming) = start_net(net_config, &keypair, &library, &offers, journal).await?;
 
         let tasks = TaskTracker::new();
         let limits = Limiter::new(config.limits.clone(), kept, net.traffic());
@@ -251,16 +240,22 @@ impl Node {
         let (served, withdrawn) = (Arc::<ServeStats>::default(), Arc::<Withdrawn>::default());
         let telling = Arc::clone(&observed);
         let swarms = Swarms::new(move |root| telling.tell(Told::Part(root)));
-        let server = Server::new(
-            library.clone(),
-            net.clone(),
-            Arc::clone(&swarms),
-            Arc::clone(&withdrawn),
-            Arc::clone(&served),
-            limits.clone(),
-            shutdown.clone(),
+        let (replicator, orders) = helping.start(
+            (&library, &net, &limits),
+            announces == Announces::Everything,
+            incoming.replicate,
+            (&tasks, &shutdown),
         );
-        tasks.spawn(server.run(streams));
+        let sources = serve::Deps {
+            library: library.clone(),
+            net: net.clone(),
+            swarms: Arc::clone(&swarms),
+            withdrawn: Arc::clone(&withdrawn),
+            replicator: replicator.clone(),
+            shutdown: shutdown.clone(),
+        };
+        let server = Server::new(sources, Arc::clone(&served), limits.clone());
+        tasks.spawn(server.run(incoming.exchange));
         let following = Arc::clone(&offers);
         let (followed, known) = (library.clone(), Arc::clone(&swarms));
         tasks.spawn(following.follow(followed, net.clone(), known, withdrawn, shutdown.clone()));
@@ -271,10 +266,12 @@ impl Node {
             limits: limits.clone(),
             strict: config.replicas.strict,
             swarms,
+            replicator: replicator.clone(),
             transfers,
             stopping: stopping.clone(),
             shutdown: shutdown.clone(),
         });
+        tasks.spawn(fetcher.clone().pull_orders(orders));
         observe::start(&observed, &tasks, &net, &fetcher, &shutdown);
         let rates = watch::Rates::start(&tasks, net.traffic(), shutdown.clone());
         let scrub = scrub::Scrub::new(library.clone(), Arc::clone(&observed), config.scrub);
@@ -288,6 +285,7 @@ impl Node {
             library,
             net,
             fetcher,
+            replicator,
             limits,
             served,
             rates,
@@ -471,17 +469,39 @@ struct Opened {
     transfers: Transfers,
     keypair: Keypair,
     kept: Kept,
+    helping: helping::Kept,
+}
+
+/// Opens what lies on disk.
+async fn open_home(
+    home: &Path,
+    place: Option<SharedPlace>,
+    config: &Config,
+    (observed, shutdown): (Arc<Observer>, CancellationToken),
+) -> Result<Opened, NodeError> {
+    let (home, flags) = (home.to_owned(), config.limits.flags);
+    let replicas = config.replicas.clone();
+    let opened = tokio::task::spawn_blocking(move || {
+        let store = match place {
+            Some(SharedPlace { shared, number }) => shared.store.store(number, &home)?,
+            None => Store::open(&home)?,
+        };
+        open(store, observed, (flags, &replicas), shutdown)
+    });
+    let opened = opened.await;
+    opened.map_err(|it| NodeError::Identity(it.to_string()))?
 }
 
 /// Opens what lies on disk. Blocking.
 fn open(
     store: Store,
     observed: Arc<Observer>,
-    flags: Flags,
+    (flags, replicas): (Flags, &ReplicasConfig),
     shutdown: CancellationToken,
 ) -> Result<Opened, NodeError> {
     let home = store.home().to_owned();
     let kept = Kept::open(store.table(TableName::Node), flags)?;
+    let helping = helping::Kept::open(&store, replicas, Arc::clone(&observed))?;
     let on_fetch = Arc::clone(&observed);
     let on_fetch = move |event: FetchEvent<'_>| on_fetch.tell(Told::Transfer(&event));
     let transfers = Transfers::load(&store, on_fetch, shutdown)?;
@@ -496,6 +516,7 @@ fn open(
         transfers,
         keypair,
         kept,
+        helping,
     })
 }
 
@@ -524,14 +545,14 @@ async fn start_net(
     library: &Library,
     offers: &Offers,
     journal: Option<Journal>,
-) -> Result<(Net, mpsc::Receiver<ExchangeStream>), NodeError> {
+) -> Result<(Net, Incoming), NodeError> {
     let keys = offers.keys(&library.shares());
     let deps = NetDeps {
         providers: Arc::new(TableLog::new(library.store().table(TableName::Providers))),
         peers: Arc::new(TableLog::new(library.store().table(TableName::Peers))),
         journal,
     };
-    let (net, streams) = Net::spawn(config, keypair, deps).await?;
+    let (net, incoming) = Net::spawn(config, keypair, deps).await?;
     net.announce_all(keys).await;
-    Ok((net, streams))
+    Ok((net, incoming))
 }

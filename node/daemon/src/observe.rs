@@ -16,9 +16,10 @@ use shoal_api::events::{Event, Events};
 use shoal_ground::metrics::Numbers;
 use shoal_net::{Net, NetEvent};
 use shoal_protocol::address::Cid;
-use shoal_store::LibraryEvent;
-use shoal_transfer::fetch::{
-    FetchError, FetchEvent, Fetched, Fetcher, Snapshot, TransferInfo, TransferState,
+use shoal_store::{LibraryEvent, replicas::ReplicaEvent};
+use shoal_transfer::{
+    fetch::{FetchError, FetchEvent, Fetched, Fetcher, Snapshot, TransferInfo, TransferState},
+    replicate::gone_reason,
 };
 use tokio::sync::broadcast::error::RecvError;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -36,6 +37,8 @@ pub(super) enum Told<'a> {
     Transfer(&'a FetchEvent<'a>),
     /// A part of this root began or ceased to be here.
     Part(&'a Cid),
+    /// To what is kept for others.
+    Replica(ReplicaEvent),
     /// To connections, own addresses or announcements of this network.
     Network(&'a NetEvent, &'a Net),
     /// This transfer has got on, or its figures are others.
@@ -73,6 +76,7 @@ impl Observer {
             }
             Told::Transfer(event) => self.transfer(event),
             Told::Part(root) => self.offers.part_changed(root),
+            Told::Replica(event) => self.replica(event),
             Told::Network(event, net) => self.network(event, net),
             Told::Progress(transfer) => {
                 let transfer = answers::transfer(transfer);
@@ -89,6 +93,34 @@ impl Observer {
             LibraryEvent::Changed(share) => Event::ShareChanged(answers::share_info(share, false)),
             LibraryEvent::Doubted(_) => return,
         });
+    }
+
+    fn replica(&self, event: ReplicaEvent) {
+        match event {
+            ReplicaEvent::Admitted {
+                key,
+                run,
+                bytes,
+                cause,
+            } => self.events.publish(Event::ReplicaAdmitted {
+                key: answers::replica_key(key),
+                run,
+                bytes,
+                cause: answers::replica_cause(cause).to_owned(),
+            }),
+            ReplicaEvent::Gone {
+                key,
+                run,
+                bytes,
+                why,
+            } => self.events.publish(Event::ReplicaGone {
+                key: answers::replica_key(key),
+                run,
+                bytes,
+                reason: gone_reason(why).to_owned(),
+            }),
+            ReplicaEvent::RootGone { .. } => {}
+        }
     }
 
     fn transfer(&self, event: &FetchEvent<'_>) {

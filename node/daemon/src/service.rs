@@ -153,6 +153,29 @@ impl Service for NodeHandle {
         self.limits_change(change).await
     }
 
+    async fn replicas(&self) -> Result<api::ReplicaList, ApiError> {
+        Ok(self.replica_list())
+    }
+
+    async fn replica_stats(&self) -> Result<api::ReplicaStats, ApiError> {
+        Ok(self.replica_numbers())
+    }
+
+    async fn switch_replicas(
+        &self,
+        request: api::ReplicaSwitch,
+    ) -> Result<api::ReplicaStats, ApiError> {
+        self.replicas_switched(request.on).await?;
+        Ok(self.replica_numbers())
+    }
+
+    async fn drop_replicas(
+        &self,
+        request: api::ReplicaDrop,
+    ) -> Result<api::ReplicasDropped, ApiError> {
+        self.replicas_dropped(request.key).await
+    }
+
     async fn connect(
         &self,
         request: api::ConnectRequest,

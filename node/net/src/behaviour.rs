@@ -7,13 +7,12 @@ use libp2p::swarm::NetworkBehaviour;
 use libp2p::swarm::behaviour::toggle::Toggle;
 use libp2p::{PeerId, identify, mdns};
 use shoal_ground::clock_gap::ClockGaps;
-use tokio::sync::mpsc;
 
 use super::activity::Activities;
 use super::config::{NetConfig, Protocols};
 use super::counters::Counters;
 use super::dht::Dht;
-use super::exchange::{Exchange, ExchangeStream};
+use super::exchange::{Exchange, Incoming};
 use super::limits::ConnectionLimiter;
 use super::ping;
 use super::records::Records;
@@ -33,10 +32,11 @@ pub(super) struct Behaviour {
     pub(super) mdns: Toggle<mdns::tokio::Behaviour>,
     pub(super) dht: Dht,
     pub(super) exchange: Exchange,
+    pub(super) replicate: Exchange,
 }
 
 impl Behaviour {
-    /// Composes the behaviours; inbound exchange streams come out of the receiver.
+    /// Composes the behaviours; inbound streams come out of the receivers.
     pub(super) fn new(
         keypair: &Keypair,
         config: &NetConfig,
@@ -44,7 +44,7 @@ impl Behaviour {
         records: Records,
         counters: &Counters,
         gaps: &ClockGaps,
-    ) -> (Self, mpsc::Receiver<ExchangeStream>) {
+    ) -> (Self, Incoming) {
         let local = keypair.public().to_peer_id();
         let identify = identify::Config::new(protocols.id.clone(), keypair.public())
             .with_agent_version(AGENT.to_owned())
@@ -59,6 +59,11 @@ impl Behaviour {
         let (exchange, incoming) = Exchange::new(
             protocols.exchange.clone(),
             &config.limits,
+            counters.clone(),
+            activities.clone(),
+        );
+        let (replicate, replicate_incoming) = Exchange::for_replication(
+            protocols.replicate.clone(),
             counters.clone(),
             activities.clone(),
         );
@@ -80,6 +85,11 @@ impl Behaviour {
                 counters.clone(),
             ),
             exchange,
+            replicate,
+        };
+        let incoming = Incoming {
+            exchange: incoming,
+            replicate: replicate_incoming,
         };
         (behaviour, incoming)
     }

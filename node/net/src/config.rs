@@ -104,6 +104,7 @@ impl NetConfig {
         Ok(Protocols {
             kad: protocol("kad/1")?,
             exchange: protocol("exchange/3")?,
+            replicate: protocol("replicate/1")?,
             id: format!("/shoal/{name}/id/1"),
         })
     }
@@ -114,6 +115,7 @@ impl NetConfig {
 pub(super) struct Protocols {
     pub(super) kad: StreamProtocol,
     pub(super) exchange: StreamProtocol,
+    pub(super) replicate: StreamProtocol,
     pub(super) id: String,
 }
 
@@ -259,6 +261,7 @@ mod tests {
         let protocols = named("main").protocols().unwrap();
         assert_eq!(protocols.kad.as_ref(), "/shoal/main/kad/1");
         assert_eq!(protocols.exchange.as_ref(), "/shoal/main/exchange/3");
+        assert_eq!(protocols.replicate.as_ref(), "/shoal/main/replicate/1");
         assert_eq!(protocols.id, "/shoal/main/id/1");
         let long = "a".repeat(33);
         for bad in ["", "Main", "a/b", "a b", "ä", long.as_str()] {

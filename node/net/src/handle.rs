@@ -14,17 +14,17 @@ use tokio::sync::{broadcast, mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use super::actor::{self, Command, Ends, NetDeps};
+use super::actor::{self, Command, Ends, NetDeps, Protocol};
 use super::counters::Counters;
 use super::foreign::Foreign;
 use super::heard::Heard;
 use super::lookups::PROVIDERS_PER_LOOKUP_MAX;
 use super::meter::Traffic;
-use super::nearby::Nearby;
+use super::nearby::{NearPeer, Nearby};
 use super::scope::{Scope, peer_of};
 use super::{
-    AnnounceState, ConnectError, DhtStatus, ExchangeStream, Key, LookupError, Misfit, NetConfig,
-    NetCounters, NetError, NetEvent, OpenError, OwnAddresses, PeerInfo, ProviderFound,
+    AnnounceState, ConnectError, DhtStatus, ExchangeStream, Incoming, Key, LookupError, Misfit,
+    NetConfig, NetCounters, NetError, NetEvent, OpenError, OwnAddresses, PeerInfo, ProviderFound,
 };
 
 /// Commands that wait for the network task. It does nothing slow, so more would only hide a
@@ -74,8 +74,8 @@ struct Task {
 impl Net {
     /// Starts the network; returns when it listens and its addresses are known.
     ///
-    /// Inbound exchange streams come out of the receiver. Its queue is bounded: streams that nobody
-    /// takes in time are reset. When the receiver is dropped, all are.
+    /// Inbound streams come out of the receivers. Their queues are bounded: streams that nobody takes
+    /// in time are reset. When a receiver is dropped, all of its streams are.
     ///
     /// # Errors
     /// [`NetError`], above all [`NetError::PortInUse`]; nothing keeps running then.
@@ -83,7 +83,7 @@ impl Net {
         config: NetConfig,
         keypair: &Keypair,
         deps: NetDeps,
-    ) -> BoxFuture<'_, Result<(Self, mpsc::Receiver<ExchangeStream>), NetError>> {
+    ) -> BoxFuture<'_, Result<(Self, Incoming), NetError>> {
         // On the heap: a whole swarm is built in it. And compiled here, which what is not boxed would
         // be where it is awaited.
         Box::pin(Self::start(config, keypair, deps))
@@ -93,7 +93,7 @@ impl Net {
         config: NetConfig,
         keypair: &Keypair,
         deps: NetDeps,
-    ) -> Result<(Self, mpsc::Receiver<ExchangeStream>), NetError> {
+    ) -> Result<(Self, Incoming), NetError> {
         let (commands, inbox) = mpsc::channel(INBOX_MAX);
         let (events, _) = broadcast::channel(EVENTS_MAX);
         let (published, addresses) = watch::channel(OwnAddresses::default());
@@ -197,6 +197,12 @@ impl Net {
     #[must_use]
     pub fn nearness(&self, peer: &PeerId) -> Option<Nearness> {
         self.nearby.of(peer)
+    }
+
+    /// The connected peers that are near and speak of replicas, in no order.
+    #[must_use]
+    pub fn near_peers(&self) -> Vec<NearPeer> {
+        self.nearby.replicating()
     }
 
     /// Has [`Net::heard_of`] tell when a peer says here that it provides one of `keys`; of others no
@@ -348,7 +354,26 @@ impl Net {
         let by_tcp = self.ask(|waiter| Command::PreferTcp { peer, waiter });
         // Where TCP takes longer, the stream goes over what there is.
         let _ = tokio::time::timeout(TCP_TIMEOUT, by_tcp).await;
-        let opened = self.ask(|opener| Command::Open { peer, opener });
+        self.open(peer, Protocol::Exchange).await
+    }
+
+    /// Opens a stream of replication to a peer, connecting with it first if need be, at the addresses
+    /// known of it. It does not keep the connection open. As for [`Self::open_exchange`], a peer that
+    /// does not speak it says so with its first answer. Cancel-safe.
+    ///
+    /// # Errors
+    /// [`OpenError`]; 30 s for the connection and 15 s for the stream at the latest.
+    pub async fn open_replicate(&self, peer: PeerId) -> Result<ExchangeStream, OpenError> {
+        self.connect_peer(peer, Vec::new()).await?;
+        self.open(peer, Protocol::Replicate).await
+    }
+
+    async fn open(&self, peer: PeerId, protocol: Protocol) -> Result<ExchangeStream, OpenError> {
+        let opened = self.ask(|opener| Command::Open {
+            peer,
+            protocol,
+            opener,
+        });
         match self.gaps.timeout(OPEN_TIMEOUT, opened).await {
             Ok(Some(opened)) => opened,
             Ok(None) if self.commands.is_closed() => Err(ConnectError::Closed.into()),

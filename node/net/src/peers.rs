@@ -134,6 +134,13 @@ impl Peers {
         !std::mem::replace(&mut known.member, true)
     }
 
+    /// Takes note of whether a peer speaks of replicas.
+    pub(super) fn replicates(&self, peer: &PeerId, replicates: bool) {
+        if self.peers.contains_key(peer) {
+            self.nearby.replicates(*peer, replicates);
+        }
+    }
+
     /// Takes note of a round trip, and of how near the peer is by it.
     pub(super) fn measured(&mut self, peer: &PeerId, rtt: Duration, interfaces: &Interfaces) {
         let Some(known) = self.peers.get_mut(peer) else {
@@ -154,7 +161,7 @@ impl Peers {
             Some(near::judge(ip, whereabouts, least, &self.near))
         };
         let nearness = known.connections.iter().filter_map(of_connection).min();
-        self.nearby.set(*peer, nearness.unwrap_or_default());
+        self.nearby.set(*peer, nearness.unwrap_or_default(), least);
     }
 
     /// Forgets all distances: this node woke up, or has other addresses.

@@ -39,6 +39,8 @@ struct Swarm {
 struct Fetch {
     /// What it has landed; the sender is the fetch's identity.
     landed: Arc<watch::Sender<Arc<LeafRanges>>>,
+    /// Whether what it lands is announced; replicas are not.
+    is_announced: bool,
     guests: mpsc::Sender<PeerId>,
 }
 
@@ -61,10 +63,12 @@ impl Swarms {
         most.map(|fetch| fetch.landed.subscribe())
     }
 
-    /// Whether a fetch of the root has landed anything.
+    /// Whether a fetch of the root has landed anything that may be announced.
     pub fn offers(&self, root: &Cid) -> bool {
-        self.landed(root)
-            .is_some_and(|landed| !landed.borrow().is_empty())
+        let roots = self.lock();
+        let fetches = roots.get(root).map(|swarm| swarm.fetches.iter());
+        let mut announced = fetches.into_iter().flatten().filter(|it| it.is_announced);
+        announced.any(|it| !it.landed.borrow().is_empty())
     }
 
     /// A peer has opened a stream for the root.
@@ -90,6 +94,18 @@ impl Swarms {
 
     /// A fetch of the root begins; it is told of the guests that are here and that come.
     pub fn join(self: &Arc<Self>, root: &Cid) -> (Member, mpsc::Receiver<PeerId>) {
+        self.enter(root, true)
+    }
+
+    /// The same for a pull of a replica: what it lands is served, and not announced.
+    pub(crate) fn join_unannounced(
+        self: &Arc<Self>,
+        root: &Cid,
+    ) -> (Member, mpsc::Receiver<PeerId>) {
+        self.enter(root, false)
+    }
+
+    fn enter(self: &Arc<Self>, root: &Cid, is_announced: bool) -> (Member, mpsc::Receiver<PeerId>) {
         let (guests, receiver) = mpsc::channel(GUESTS_QUEUED_MAX);
         let landed = Arc::new(watch::Sender::default());
         let mut roots = self.lock();
@@ -99,6 +115,7 @@ impl Swarms {
         }
         swarm.fetches.push(Fetch {
             landed: Arc::clone(&landed),
+            is_announced,
             guests,
         });
         let member = Member {
@@ -232,6 +249,16 @@ mod tests {
         assert!(first.others().is_empty());
         assert_eq!(guests.recv().await, Some(one));
         assert_eq!(guests.recv().await, Some(other));
+    }
+
+    #[test]
+    fn a_replica_is_served_while_it_is_pulled_and_not_announced() {
+        let swarms = Swarms::new(|_| {});
+        let (member, _guests) = swarms.join_unannounced(&root());
+        member.landed(LeafRanges::from_sorted(0..4));
+        let landed = swarms.landed(&root()).unwrap();
+        assert_eq!(landed.borrow().leaves(), 4);
+        assert!(!swarms.offers(&root()));
     }
 
     #[tokio::test]

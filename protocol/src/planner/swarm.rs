@@ -85,6 +85,12 @@ impl Planner {
         self.count_holder(id);
     }
 
+    /// Of which class a provider is, if it works.
+    #[must_use]
+    pub fn class(&self, id: ProviderId) -> Option<Class> {
+        self.providers.get(&id).map(|it| it.class)
+    }
+
     /// Says what a provider has; it is not asked again for what it answered to be missing, unless
     /// it comes to have everything. One that repeats itself says that it answers later: its line is
     /// given to others. That is believed for [`PlannerConfig::put_off_max`] after its last block.

@@ -109,10 +109,10 @@ impl Provider {
         key: &Keypair,
         stock: Stock,
     ) -> Result<Self, NetError> {
-        let (net, streams) = Net::spawn(net, key, nothing_kept()).await?;
+        let (net, incoming) = Net::spawn(net, key, nothing_kept()).await?;
         let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
         let counters = Arc::clone(&stock.counters);
-        let accepting = accept(stock, streams, tasks.clone(), stop.clone());
+        let accepting = accept(stock, incoming.exchange, tasks.clone(), stop.clone());
         tasks.spawn(stop.clone().run_until_cancelled_owned(accepting));
         Ok(Self {
             net,

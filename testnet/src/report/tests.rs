@@ -51,6 +51,7 @@ fn report() -> (Report, Script, Vec<Verdict>) {
                 fetching: 2,
                 sent: vec![seconds << 20, 0, 0],
                 memory: Some(90 << 20),
+                ..run::Sample::default()
             })
             .collect(),
         ..Record::default()

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use libp2p::PeerId;
 use shoal_net::{NetConfig, emulation::Plan};
 
+use super::record::Helped;
 use crate::Error;
 
 /// A network that a scenario is run on; its nodes are numbered as in the scenario, and all of them
@@ -113,4 +114,6 @@ pub struct Counters {
     pub downloaded: u64,
     /// Connected peers.
     pub peers: usize,
+    /// What it did for others.
+    pub helped: Helped,
 }

@@ -469,10 +469,14 @@ impl Driver for InProcess {
     async fn counters(&self, node: usize) -> Result<Counters, Error> {
         let handle = self.handle(node)?;
         let (uploaded, downloaded) = handle.payload();
+        let slot = self.slot(node)?;
+        let replicas = handle.replica_stats().await;
+        let replicas = replicas.map_err(|said| slot.failed(said))?;
         Ok(Counters {
             uploaded,
             downloaded,
             peers: handle.net().peers().await.len(),
+            helped: requests::helped(&replicas),
         })
     }
 

@@ -180,10 +180,13 @@ impl Driver for Processes {
         let (client, entry) = self.client(node)?;
         let status = client.status().await;
         let status = status.map_err(|said| failed(&entry, said))?;
+        let replicas = client.replica_stats().await;
+        let replicas = replicas.map_err(|said| failed(&entry, said))?;
         Ok(Counters {
             uploaded: status.uploaded_bytes,
             downloaded: status.downloaded_bytes,
             peers: status.peers.len(),
+            helped: requests::helped(&replicas),
         })
     }
 

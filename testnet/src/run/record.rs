@@ -113,6 +113,21 @@ pub struct Sample {
     pub sent: Vec<u64>,
     /// Memory of all nodes that were up, in bytes.
     pub memory: Option<u64>,
+    /// What each node had done for others.
+    pub helped: Vec<Helped>,
+}
+
+/// What a node has done for others, in all its lives.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Helped {
+    /// Pulls of copies that began.
+    pub pulls: u64,
+    /// Bytes that came in by them.
+    pub pulled: u64,
+    /// Bytes that it kept for others at the time.
+    pub held: u64,
+    /// The most that these might be.
+    pub quota: u64,
 }
 
 impl Record {

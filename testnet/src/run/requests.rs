@@ -4,8 +4,13 @@ use std::{path::Path, time::Duration};
 
 use shoal_api::{
     ApiError, ErrorCode,
-    types::{AbsolutePath, Chunker, Destination, FetchRequest, Hash, Preserve, ShareRequest},
+    types::{
+        AbsolutePath, Chunker, Destination, FetchRequest, Hash, Preserve, ReplicaStats,
+        ShareRequest,
+    },
 };
+
+use super::record::Helped;
 
 /// To share what is at `path`, and to answer when others were told.
 pub(super) fn share(path: &Path) -> Result<ShareRequest, ApiError> {
@@ -43,6 +48,18 @@ pub(super) fn fetch(
         timeout_ms: millis(patience),
         patience_ms: millis(patience),
     })
+}
+
+/// What a node has done for others, of what it says of it.
+pub(super) fn helped(replicas: &ReplicaStats) -> Helped {
+    Helped {
+        pulls: replicas
+            .pulls_for_asks
+            .saturating_add(replicas.pulls_for_offers),
+        pulled: replicas.bytes_in,
+        held: replicas.bytes,
+        quota: replicas.quota,
+    }
 }
 
 /// Milliseconds, as requests have them.

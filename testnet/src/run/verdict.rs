@@ -9,7 +9,7 @@ use std::{
 use shoal_protocol::near::NearConfig;
 
 use super::{
-    record::{Fetch, Lookup, Outcome, Record},
+    record::{Fetch, Helped, Lookup, Outcome, Record},
     script::Script,
 };
 use crate::{
@@ -183,6 +183,36 @@ impl View<'_> {
                 let up = nodes.filter(|&node| self.is_meant(node) && self.is_up(node));
                 plain(Some(count(up.count())))
             }
+            Metric::Pulls => self.helped(|it| it.pulls),
+            Metric::PulledBytes => self.helped(|it| it.pulled),
+            Metric::QuotasKept => self.quotas_kept(),
+        }
+    }
+
+    /// The sum of something that nodes have done for others.
+    fn helped(&self, of: impl Fn(&Helped) -> u64) -> Measured {
+        let sum = self.record.sample(self.at).map(|sample| {
+            let nodes = sample.helped.iter().enumerate();
+            let meant = nodes.filter(|(node, _)| self.is_meant(*node));
+            meant.map(|(_, helped)| of(helped)).sum()
+        });
+        plain(sum.map(bytes_as_f64))
+    }
+
+    fn quotas_kept(&self) -> Measured {
+        let samples = self.record.samples.iter().filter(|it| it.at <= self.at);
+        let above = samples.flat_map(|sample| {
+            let nodes = sample.helped.iter().enumerate();
+            let above = nodes.filter(|(_, helped)| helped.held > helped.quota);
+            above
+                .map(|(node, _)| node)
+                .filter(|node| self.is_meant(*node))
+        });
+        let above: BTreeSet<usize> = above.collect();
+        Measured {
+            value: (!self.record.samples.is_empty()).then_some(yes(above.is_empty())),
+            because: format!("{} nodes kept more than their quota", above.len()),
+            look_at: above.into_iter().collect(),
         }
     }
 

@@ -107,6 +107,12 @@ pub enum Metric {
     MemoryPerNode,
     /// How many nodes are up.
     NodesUp,
+    /// How many copies for others were begun to be fetched.
+    Pulls,
+    /// How many bytes of them came.
+    PulledBytes,
+    /// No node ever kept more for others than its quota.
+    QuotasKept,
 }
 
 impl Assertion {
@@ -151,7 +157,7 @@ impl Assertion {
 
 impl Metric {
     /// All of them.
-    pub const ALL: [Self; 20] = [
+    pub const ALL: [Self; 23] = [
         Self::AllFetched,
         Self::FetchedFraction,
         Self::FailedFetches,
@@ -172,6 +178,9 @@ impl Metric {
         Self::LookupTimeP95,
         Self::MemoryPerNode,
         Self::NodesUp,
+        Self::Pulls,
+        Self::PulledBytes,
+        Self::QuotasKept,
     ];
 
     /// Its name.
@@ -198,6 +207,9 @@ impl Metric {
             Self::LookupTimeP95 => "lookup-time-p95",
             Self::MemoryPerNode => "memory-per-node",
             Self::NodesUp => "nodes-up",
+            Self::Pulls => "pulls",
+            Self::PulledBytes => "pulled-bytes",
+            Self::QuotasKept => "quotas-kept",
         }
     }
 
@@ -205,7 +217,9 @@ impl Metric {
     #[must_use]
     pub fn unit(self) -> Unit {
         match self {
-            Self::AllFetched | Self::NoWrongBytes | Self::LookupsSucceed => Unit::YesNo,
+            Self::AllFetched | Self::NoWrongBytes | Self::LookupsSucceed | Self::QuotasKept => {
+                Unit::YesNo
+            }
             Self::FetchedFraction
             | Self::PeerShare
             | Self::EvilShare
@@ -215,13 +229,14 @@ impl Metric {
             | Self::TimeRatio
             | Self::OriginCopies
             | Self::HopsMedian
-            | Self::NodesUp => Unit::Number,
+            | Self::NodesUp
+            | Self::Pulls => Unit::Number,
             Self::DoneWithin
             | Self::FetchTimeMedian
             | Self::LateP95
             | Self::LookupTimeMedian
             | Self::LookupTimeP95 => Unit::Millis,
-            Self::CrossRegionBytes | Self::MemoryPerNode => Unit::Bytes,
+            Self::CrossRegionBytes | Self::MemoryPerNode | Self::PulledBytes => Unit::Bytes,
         }
     }
 }

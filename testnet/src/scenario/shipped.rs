@@ -10,7 +10,7 @@ pub struct Shipped {
 }
 
 /// All of them, the simplest first.
-pub const SHIPPED: [Shipped; 12] = [
+pub const SHIPPED: [Shipped; 14] = [
     shipped("demo", include_str!("../../scenarios/demo.toml")),
     shipped("swarm", include_str!("../../scenarios/swarm.toml")),
     shipped(
@@ -25,6 +25,8 @@ pub const SHIPPED: [Shipped; 12] = [
         "near-holders",
         include_str!("../../scenarios/near-holders.toml"),
     ),
+    shipped("popular", include_str!("../../scenarios/popular.toml")),
+    shipped("storm", include_str!("../../scenarios/storm.toml")),
     shipped("office", include_str!("../../scenarios/office.toml")),
     shipped("churn", include_str!("../../scenarios/churn.toml")),
     shipped("partition", include_str!("../../scenarios/partition.toml")),

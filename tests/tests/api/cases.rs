@@ -85,6 +85,7 @@ pub(crate) fn cases() -> Vec<Case> {
     cases.extend(cases_of_shares());
     cases.extend(cases_of_fetches());
     cases.extend(cases_of_upkeep());
+    cases.extend(cases_of_replicas());
     cases.extend([
         case!("GET /api/v1/status", "/api/v1/status"),
         case!("GET /metrics", "/metrics"),
@@ -219,6 +220,28 @@ fn cases_of_fetches() -> Vec<Case> {
         ),
     ]);
     cases
+}
+
+fn cases_of_replicas() -> [Case; 4] {
+    [
+        case!("GET /api/v1/replicas", "/api/v1/replicas"),
+        case!("GET /api/v1/replicas/stats", "/api/v1/replicas/stats"),
+        case!(
+            "PATCH /api/v1/replicas",
+            |_| Call::with("/api/v1/replicas", json!({ "on": true })),
+            |_| Call::with("/api/v1/replicas", json!({ "on": "yes" })),
+            "usage"
+        ),
+        case!(
+            "POST /api/v1/replicas/drop",
+            |_| Call::with("/api/v1/replicas/drop", json!({})),
+            |_| Call::with(
+                "/api/v1/replicas/drop",
+                json!({ "key": "0123456789abcdef" })
+            ),
+            "not_shared"
+        ),
+    ]
 }
 
 fn cases_of_upkeep() -> [Case; 4] {

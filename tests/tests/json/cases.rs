@@ -88,6 +88,7 @@ pub(crate) fn cases() -> Vec<Case> {
     cases.extend(cases_of_shares());
     cases.extend(cases_of_fetches());
     cases.extend(cases_of_upkeep());
+    cases.extend(cases_of_replicas());
     cases.extend(cases_of_config());
     cases.extend(cases_of_definition());
     cases.extend(cases_of_testnet());
@@ -236,6 +237,46 @@ fn cases_of_upkeep() -> [Case; 4] {
             "Collected",
             |it| it.node("gc"),
             |it| it.nobody("gc"),
+            NO_DAEMON,
+        ),
+    ]
+}
+
+fn cases_of_replicas() -> [Case; 5] {
+    [
+        case(
+            "replicas ls",
+            "ReplicaList",
+            |it| it.node("replicas ls"),
+            |it| it.nobody("replicas ls"),
+            NO_DAEMON,
+        ),
+        case(
+            "replicas stats",
+            "ReplicaStats",
+            |it| it.node("replicas stats"),
+            |it| it.nobody("replicas stats"),
+            NO_DAEMON,
+        ),
+        case(
+            "replicas drop",
+            "ReplicasDropped",
+            |it| it.node("replicas drop"),
+            |it| it.node("replicas drop 0123456789abcdef"),
+            (1, "not_shared"),
+        ),
+        case(
+            "replicas off",
+            "ReplicaStats",
+            |it| it.node("replicas off"),
+            |it| it.nobody("replicas off"),
+            NO_DAEMON,
+        ),
+        case(
+            "replicas on",
+            "ReplicaStats",
+            |it| it.node("replicas on"),
+            |it| it.nobody("replicas on"),
             NO_DAEMON,
         ),
     ]

@@ -228,3 +228,27 @@ fn events_are_flat_objects_that_can_be_read_back() {
     check(warning(1), "warning", "message");
     check(Event::Lagged { missed: 1 }, "lagged", "missed");
 }
+
+#[test]
+fn events_of_replicas_are_flat_objects_too() {
+    check(
+        Event::ReplicaAdmitted {
+            key: "k".to_owned(),
+            run: 1,
+            bytes: 2,
+            cause: "near".to_owned(),
+        },
+        "replica_admitted",
+        "cause",
+    );
+    check(
+        Event::ReplicaGone {
+            key: "k".to_owned(),
+            run: 1,
+            bytes: 2,
+            reason: "space".to_owned(),
+        },
+        "replica_gone",
+        "reason",
+    );
+}

@@ -29,9 +29,10 @@ use super::{
         FetchPhase, FetchProgress, FetchRequest, FetchResult, FetchUpdate, FindProgress,
         FindRequest, Found, GcProgress, GcRequest, Identity, LimitSource, Limits, LimitsChange,
         LinkedShare, ListProgress, ListRequest, Listing, MonthlyLimit, Peers, RateLimit, Rates,
-        Replicas, Scope, Scrub, ShareProgress, ShareRequest, ShareResult, Shares, Status, Transfer,
-        TransferChange, TransferState, Transfers, UnshareRequest, Unshared, Verified,
-        VerifyProgress, VerifyRequest, WAIT_MS_MAX,
+        ReplicaDrop, ReplicaList, ReplicaStats, ReplicaSwitch, Replicas, ReplicasDropped, Scope,
+        Scrub, ShareProgress, ShareRequest, ShareResult, Shares, Status, Transfer, TransferChange,
+        TransferState, Transfers, UnshareRequest, Unshared, Verified, VerifyProgress,
+        VerifyRequest, WAIT_MS_MAX,
     },
     *,
 };
@@ -150,7 +151,16 @@ async fn every_route_answers() {
         let (status, lines) = served.ask(&format!("GET {path}"), "", "").await;
         assert_eq!((status, lines[0].as_str()), (200, "ok"), "{path}");
     }
-    for path in ["id", "status", "peers", "shares", "transfers", "limits"] {
+    for path in [
+        "id",
+        "status",
+        "peers",
+        "shares",
+        "transfers",
+        "limits",
+        "replicas",
+        "replicas/stats",
+    ] {
         let (status, lines) = served.ask(&format!("GET /api/v1/{path}"), "", "").await;
         assert_eq!(status, 200, "{path}");
         assert!(

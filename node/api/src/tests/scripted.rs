@@ -91,6 +91,29 @@ impl Service for Scripted {
         Ok(limits)
     }
 
+    async fn replicas(&self) -> Result<ReplicaList, ApiError> {
+        Ok(ReplicaList::default())
+    }
+
+    async fn replica_stats(&self) -> Result<ReplicaStats, ApiError> {
+        Ok(ReplicaStats::default())
+    }
+
+    async fn switch_replicas(&self, request: ReplicaSwitch) -> Result<ReplicaStats, ApiError> {
+        Ok(ReplicaStats {
+            on: request.on,
+            ..ReplicaStats::default()
+        })
+    }
+
+    async fn drop_replicas(&self, request: ReplicaDrop) -> Result<ReplicasDropped, ApiError> {
+        let roots = u64::from(request.key.is_some());
+        Ok(ReplicasDropped {
+            roots,
+            freed_bytes: 0,
+        })
+    }
+
     fn events(&self, after: Option<u64>) -> EventReader {
         self.bus.read(after)
     }

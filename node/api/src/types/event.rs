@@ -98,6 +98,28 @@ pub enum Event {
         /// Bytes that it read.
         checked_bytes: u64,
     },
+    /// A part of a copy for others came in, and is served from now on.
+    ReplicaAdmitted {
+        /// Stands for its root, which is not kept.
+        key: String,
+        /// Which run of the root's leaves.
+        run: u64,
+        /// How many bytes.
+        bytes: u64,
+        /// What kind of neighbour caused it: `lan`, `near` or `offer`.
+        cause: String,
+    },
+    /// A part of a copy for others was let go of.
+    ReplicaGone {
+        /// Stands for its root.
+        key: String,
+        /// Which run of the root's leaves.
+        run: u64,
+        /// How many bytes.
+        bytes: u64,
+        /// Why: `space`, `owner`, `unread` or `dropped`.
+        reason: String,
+    },
     /// Something that the person should look after.
     Warning {
         /// What, one sentence.
@@ -133,6 +155,8 @@ impl Event {
             Self::PeerDisconnected { .. } => "peer_disconnected",
             Self::DamageFound(_) => "damage_found",
             Self::ScrubFinished { .. } => "scrub_finished",
+            Self::ReplicaAdmitted { .. } => "replica_admitted",
+            Self::ReplicaGone { .. } => "replica_gone",
             Self::Warning { .. } => "warning",
             Self::Lagged { .. } => "lagged",
         }

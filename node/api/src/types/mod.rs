@@ -8,6 +8,7 @@ mod fetch;
 mod limits;
 mod near;
 mod node;
+mod replicas;
 mod schema;
 mod scrub;
 mod share;
@@ -33,6 +34,9 @@ pub use near::Nearness;
 pub use node::{
     ConnectRequest, Connected, Database, DatabaseState, Direction, Disk, EmulatedLine, Identity,
     Peer, Peers, Rates, Replicas, Scope, Status, Stopping,
+};
+pub use replicas::{
+    AskedBy, Replica, ReplicaDrop, ReplicaList, ReplicaStats, ReplicaSwitch, ReplicasDropped,
 };
 pub use scrub::{Damage, Scrub, ScrubState};
 pub use share::{

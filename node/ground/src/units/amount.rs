@@ -50,6 +50,12 @@ impl Size {
     /// No limit.
     pub const OFF: Self = Self(None);
 
+    /// So many bytes; 0 is no limit.
+    #[must_use]
+    pub const fn from_bytes(bytes: u64) -> Self {
+        Self(NonZeroU64::new(bytes))
+    }
+
     /// Bytes; none when there is no limit.
     #[must_use]
     pub fn bytes(self) -> Option<u64> {

@@ -96,7 +96,9 @@ impl Actor {
             BehaviourEvent::Mdns(mdns::Event::Discovered(found)) => self.handle_discovered(found),
             BehaviourEvent::Dht(event) => self.handle_dht(event),
             BehaviourEvent::Identify(_) | BehaviourEvent::Mdns(_) => {}
-            BehaviourEvent::Limits(never) | BehaviourEvent::Exchange(never) => match never {},
+            BehaviourEvent::Limits(never)
+            | BehaviourEvent::Exchange(never)
+            | BehaviourEvent::Replicate(never) => match never {},
         }
     }
 
@@ -246,6 +248,7 @@ impl Actor {
 
     pub(super) fn disconnect(&mut self, peer: PeerId) {
         self.swarm.behaviour_mut().exchange.close(&peer);
+        self.swarm.behaviour_mut().replicate.close(&peer);
         // An error says that it is not connected, which is what was asked for.
         self.swarm.disconnect_peer_id(peer).ok();
     }
@@ -317,6 +320,8 @@ impl Actor {
         }
         self.seeds.remember(peer, &addresses, dialled, unix_now());
         self.book.set(peer, addresses);
+        let replicates = info.protocols.contains(&self.protocols.replicate);
+        self.peers.replicates(&peer, replicates);
         if self.peers.identified(&peer, &info.agent_version) {
             self.swarm.behaviour_mut().exchange.keep(peer);
             self.emit(NetEvent::PeerConnected { peer });

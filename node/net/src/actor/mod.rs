@@ -69,6 +69,13 @@ const CLOSE_TIMEOUT: Duration = Duration::from_millis(500);
 /// How long the tasks of connections may take to end once the swarm is gone.
 const TASKS_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// Which of the protocols a stream is opened for.
+#[derive(Clone, Copy)]
+pub(super) enum Protocol {
+    Exchange,
+    Replicate,
+}
+
 /// What the handle asks of the task.
 pub(super) enum Command {
     Connect {
@@ -78,6 +85,7 @@ pub(super) enum Command {
     },
     Open {
         peer: PeerId,
+        protocol: Protocol,
         opener: Opener,
     },
     /// Further addresses for a peer that is being dialled.
@@ -199,7 +207,11 @@ impl Actor {
             } => {
                 self.handle_connect(peer, addresses, waiter);
             }
-            Command::Open { peer, opener } => self.handle_open(peer, opener),
+            Command::Open {
+                peer,
+                protocol,
+                opener,
+            } => self.handle_open(peer, protocol, opener),
             Command::TryToo { peer, addresses } => self.handle_try_too(peer, addresses),
             Command::PreferTcp { peer, waiter } => self.handle_prefer_tcp(peer, waiter),
             Command::Learn {
@@ -250,8 +262,13 @@ impl Actor {
         }
     }
 
-    fn handle_open(&mut self, peer: PeerId, opener: Opener) {
-        if let Err(opener) = self.swarm.behaviour_mut().exchange.open(peer, opener) {
+    fn handle_open(&mut self, peer: PeerId, protocol: Protocol, opener: Opener) {
+        let behaviour = self.swarm.behaviour_mut();
+        let opened = match protocol {
+            Protocol::Exchange => behaviour.exchange.open(peer, opener),
+            Protocol::Replicate => behaviour.replicate.open(peer, opener),
+        };
+        if let Err(opener) = opened {
             opener
                 .send(Err(OpenError::Lost("not connected".to_owned())))
                 .ok();

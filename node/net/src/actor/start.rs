@@ -25,7 +25,7 @@ use crate::behaviour::Behaviour;
 use crate::book::Book;
 use crate::counters::Counters;
 use crate::emulation::Emulation;
-use crate::exchange::ExchangeStream;
+use crate::exchange::Incoming;
 use crate::heard::Heard;
 use crate::interfaces::Watch;
 use crate::journal::{Journal, KvLog};
@@ -83,7 +83,7 @@ pub(crate) async fn start(
     keypair: &Keypair,
     deps: NetDeps,
     ends: Ends,
-) -> Result<(Actor, mpsc::Receiver<ExchangeStream>), NetError> {
+) -> Result<(Actor, Incoming), NetError> {
     let protocols = config.protocols()?;
     check_external(&config.external)?;
     let tasks = TaskTracker::new();

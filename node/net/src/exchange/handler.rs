@@ -1,4 +1,4 @@
-//! The exchange protocol on one connection: negotiates streams and gives them away.
+//! One protocol on one connection: negotiates streams and gives them away.
 //!
 //! Owns the caps of its connection: inbound streams that are open, outbound streams that are being
 //! opened. No byte of content passes here. Ends with the connection; openers that still wait then
@@ -15,11 +15,11 @@ use libp2p::swarm::handler::{
     ConnectionEvent, ConnectionHandler, DialUpgradeError, FullyNegotiatedInbound,
     FullyNegotiatedOutbound,
 };
-use libp2p::swarm::{ConnectionHandlerEvent, ConnectionId, StreamUpgradeError, SubstreamProtocol};
-use libp2p::{PeerId, Stream, StreamProtocol};
+use libp2p::swarm::{ConnectionHandlerEvent, StreamUpgradeError, SubstreamProtocol};
+use libp2p::{Stream, StreamProtocol};
 use tokio::sync::{Semaphore, mpsc, oneshot};
 
-use super::stream::{ExchangeStream, Slots};
+use super::stream::{Ends, ExchangeStream, Slots};
 use crate::OpenError;
 use crate::activity::{Activities, Activity};
 use crate::counters::Counters;
@@ -55,12 +55,13 @@ pub(super) struct Shared {
     pub(super) node_slots: Arc<Semaphore>,
     pub(super) counters: Counters,
     pub(super) activities: Activities,
+    /// Whether streams keep their connection open, and what they move makes it busy.
+    pub(super) holds: bool,
 }
 
 pub(crate) struct Handler {
     shared: Shared,
-    peer: PeerId,
-    connection: ConnectionId,
+    ends: Ends,
     activity: Arc<Activity>,
     /// Slots for inbound streams of this connection.
     slots: Arc<Semaphore>,
@@ -72,17 +73,11 @@ pub(crate) struct Handler {
 }
 
 impl Handler {
-    pub(super) fn new(
-        shared: Shared,
-        peer: PeerId,
-        connection: ConnectionId,
-        slots_max: usize,
-    ) -> Self {
+    pub(super) fn new(shared: Shared, ends: Ends, slots_max: usize) -> Self {
         Self {
-            activity: shared.activities.of(connection),
+            activity: shared.activities.of(ends.connection),
             shared,
-            peer,
-            connection,
+            ends,
             slots: Arc::new(Semaphore::new(slots_max)),
             waiting: VecDeque::new(),
             negotiating: 0,
@@ -110,9 +105,12 @@ impl Handler {
         }
     }
 
-    fn stream(&self, stream: Stream, slots: Option<Slots>) -> ExchangeStream {
-        let activity = Arc::clone(&self.activity);
-        ExchangeStream::new(stream, self.peer, self.connection, activity, slots)
+    fn stream(&self, mut stream: Stream, slots: Option<Slots>) -> ExchangeStream {
+        let activity = self.shared.holds.then(|| Arc::clone(&self.activity));
+        if activity.is_none() {
+            stream.ignore_for_keep_alive();
+        }
+        ExchangeStream::new(stream, self.ends, activity, slots)
     }
 
     fn handle_open(&mut self, opener: Opener) {
@@ -205,7 +203,7 @@ fn open_error(error: StreamUpgradeError<Infallible>) -> OpenError {
         StreamUpgradeError::Timeout => OpenError::Timeout,
         // Said by the first answer only, for the protocol is offered along with the first bytes.
         StreamUpgradeError::NegotiationFailed => {
-            OpenError::Lost("the peer does not exchange content on this network".to_owned())
+            OpenError::Lost("the peer does not speak this protocol of this network".to_owned())
         }
         StreamUpgradeError::Io(error) => OpenError::Lost(error.to_string()),
         StreamUpgradeError::Apply(never) => match never {},

@@ -1,5 +1,8 @@
-//! The exchange behaviour: opens streams of `/shoal/<network>/exchange/3` on chosen connections and
-//! gives inbound ones away.
+//! The exchange behaviour: opens streams of one protocol, `/shoal/<network>/exchange/3` or
+//! `/shoal/<network>/replicate/1`, on chosen connections and gives inbound ones away.
+//!
+//! A node has one behaviour for each of the two. Streams of the exchange keep their connection open
+//! and make it busy; those of replication last as long as the connection and do neither.
 //!
 //! Owns which connections there are and which are kept as neighbours. It does not dial, it does not
 //! read or write: streams go straight from the connection's task to the task that works on them,
@@ -29,15 +32,32 @@ pub use self::stream::ExchangeStream;
 pub(super) use self::handler::Opener;
 
 use self::handler::{Handler, Order, Shared};
+use self::stream::Ends;
 use super::activity::{Activities, Activity};
 use super::config::ConnectionLimits;
 use super::counters::Counters;
 use super::order::kind_of;
-use super::scope::Kind;
+use super::scope::{Kind, Socket};
 
 /// Inbound streams that wait to be taken. The taker only spawns a task for each, so a queue that
 /// stays full means that the node is overloaded.
 pub(super) const INCOMING_MAX: usize = 64;
+
+/// Inbound streams of replication on one connection: one, and one more while a peer that begins
+/// anew has not closed the one before.
+const REPLICATE_PER_CONNECTION_MAX: usize = 2;
+
+/// Inbound streams of replication in total: one of every connection that there may be.
+const REPLICATE_MAX: usize = 512;
+
+/// Where inbound streams come out. When one of the receivers is dropped, its streams are reset.
+#[derive(Debug)]
+pub struct Incoming {
+    /// Those of the exchange.
+    pub exchange: mpsc::Receiver<ExchangeStream>,
+    /// Those of replication.
+    pub replicate: mpsc::Receiver<ExchangeStream>,
+}
 
 /// The behaviour.
 pub(super) struct Exchange {
@@ -75,6 +95,7 @@ impl Exchange {
                 node_slots,
                 counters,
                 activities,
+                holds: true,
             },
             streams_per_connection_max: limits.streams_per_connection_max as usize,
             neighbours_max: limits.neighbours_max as usize,
@@ -83,6 +104,32 @@ impl Exchange {
             orders: VecDeque::new(),
         };
         (exchange, taken)
+    }
+
+    /// A behaviour for replication: its streams keep no connection, and which connections are kept as
+    /// those of neighbours is the other behaviour's alone.
+    pub(super) fn for_replication(
+        protocol: StreamProtocol,
+        counters: Counters,
+        activities: Activities,
+    ) -> (Self, mpsc::Receiver<ExchangeStream>) {
+        let (incoming, taken) = mpsc::channel(INCOMING_MAX);
+        let replication = Self {
+            shared: Shared {
+                protocol,
+                incoming,
+                node_slots: Arc::new(Semaphore::new(REPLICATE_MAX)),
+                counters,
+                activities,
+                holds: false,
+            },
+            streams_per_connection_max: REPLICATE_PER_CONNECTION_MAX,
+            neighbours_max: 0,
+            connections: HashMap::new(),
+            neighbours: 0,
+            orders: VecDeque::new(),
+        };
+        (replication, taken)
     }
 
     /// Whether there is a connection with `peer` that this node does not close.
@@ -202,13 +249,13 @@ impl Exchange {
         });
     }
 
-    fn handler(&self, peer: PeerId, connection: ConnectionId) -> Handler {
-        Handler::new(
-            self.shared.clone(),
+    fn handler(&self, peer: PeerId, connection: ConnectionId, remote: &Multiaddr) -> Handler {
+        let ends = Ends {
             peer,
             connection,
-            self.streams_per_connection_max,
-        )
+            remote: Socket::parse(remote).map(|socket| socket.ip),
+        };
+        Handler::new(self.shared.clone(), ends, self.streams_per_connection_max)
     }
 
     fn handle_closed(&mut self, peer: PeerId, connection: ConnectionId) {
@@ -217,7 +264,7 @@ impl Exchange {
         };
         if let Some(index) = connections.iter().position(|one| one.id == connection) {
             let closed = connections.remove(index);
-            let neighbour = closed.activity.is_neighbour();
+            let neighbour = self.shared.holds && closed.activity.is_neighbour();
             self.neighbours -= usize::from(neighbour);
             if connections.is_empty() {
                 self.connections.remove(&peer);
@@ -237,20 +284,20 @@ impl NetworkBehaviour for Exchange {
         connection: ConnectionId,
         peer: PeerId,
         _local: &Multiaddr,
-        _remote: &Multiaddr,
+        remote: &Multiaddr,
     ) -> Result<THandler<Self>, ConnectionDenied> {
-        Ok(self.handler(peer, connection))
+        Ok(self.handler(peer, connection, remote))
     }
 
     fn handle_established_outbound_connection(
         &mut self,
         connection: ConnectionId,
         peer: PeerId,
-        _address: &Multiaddr,
+        address: &Multiaddr,
         _role: Endpoint,
         _port_use: PortUse,
     ) -> Result<THandler<Self>, ConnectionDenied> {
-        Ok(self.handler(peer, connection))
+        Ok(self.handler(peer, connection, address))
     }
 
     fn on_swarm_event(&mut self, event: FromSwarm<'_>) {
@@ -270,7 +317,9 @@ impl NetworkBehaviour for Exchange {
                     .entry(peer_id)
                     .or_default()
                     .push(connection);
-                self.keep_faster(peer_id);
+                if self.shared.holds {
+                    self.keep_faster(peer_id);
+                }
             }
             FromSwarm::ConnectionClosed(ConnectionClosed {
                 peer_id,

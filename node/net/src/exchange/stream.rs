@@ -1,6 +1,7 @@
-//! One exchange stream, owned by whoever works on it.
+//! One stream, owned by whoever works on it.
 
 use std::io;
+use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
@@ -13,19 +14,29 @@ use tokio_util::compat::{Compat, FuturesAsyncReadCompatExt};
 
 use crate::activity::{Activity, Use};
 
-/// A stream of the exchange protocol: bytes both ways, on one connection with one peer.
+/// A stream of the exchange or of the replication protocol: bytes both ways, on one connection with
+/// one peer.
 ///
-/// It keeps its connection open, and an inbound one counts against the stream limits, until it is
-/// dropped. Dropping it without a shutdown resets it; a reset of the other side may read as an end,
+/// One of the exchange keeps its connection open. An inbound one counts against the stream limits
+/// until it is dropped. Dropping it without a shutdown resets it; a reset of the other side may read as an end,
 /// so messages carry their lengths and an end marker.
 #[derive(Debug)]
 pub struct ExchangeStream {
     io: Compat<Stream>,
-    peer: PeerId,
-    connection: ConnectionId,
-    using: Use,
+    ends: Ends,
+    /// What it moves is told here; one of replication makes no connection busy.
+    using: Option<Use>,
     /// The slots that an inbound stream occupies, given back when it is dropped.
     _slots: Option<Slots>,
+}
+
+/// Between whom a stream is.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Ends {
+    pub(super) peer: PeerId,
+    pub(super) connection: ConnectionId,
+    /// Where the peer is, by the connection's address; none for a name.
+    pub(super) remote: Option<IpAddr>,
 }
 
 /// What an inbound stream holds: one slot of its connection, one of the node.
@@ -38,16 +49,14 @@ pub(super) struct Slots {
 impl ExchangeStream {
     pub(super) fn new(
         stream: Stream,
-        peer: PeerId,
-        connection: ConnectionId,
-        activity: Arc<Activity>,
+        ends: Ends,
+        activity: Option<Arc<Activity>>,
         slots: Option<Slots>,
     ) -> Self {
         Self {
             io: stream.compat(),
-            peer,
-            connection,
-            using: Use::of(activity),
+            ends,
+            using: activity.map(Use::of),
             _slots: slots,
         }
     }
@@ -55,13 +64,25 @@ impl ExchangeStream {
     /// The peer at the other end, proven by the connection's handshake.
     #[must_use]
     pub fn peer(&self) -> PeerId {
-        self.peer
+        self.ends.peer
     }
 
     /// The connection that carries this stream.
     #[must_use]
     pub fn connection(&self) -> ConnectionId {
-        self.connection
+        self.ends.connection
+    }
+
+    /// The address of the peer's end of the connection; none where it was dialled by a name.
+    #[must_use]
+    pub fn remote_ip(&self) -> Option<IpAddr> {
+        self.ends.remote
+    }
+
+    fn moved(&self, bytes: usize) {
+        if let Some(using) = &self.using {
+            using.activity().moved(bytes);
+        }
     }
 }
 
@@ -73,7 +94,7 @@ impl AsyncRead for ExchangeStream {
     ) -> Poll<io::Result<()>> {
         let filled = buffer.filled().len();
         let read = ready!(Pin::new(&mut self.io).poll_read(cx, buffer));
-        self.using.activity().moved(buffer.filled().len() - filled);
+        self.moved(buffer.filled().len() - filled);
         Poll::Ready(read)
     }
 }
@@ -85,7 +106,7 @@ impl AsyncWrite for ExchangeStream {
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
         let written = ready!(Pin::new(&mut self.io).poll_write(cx, bytes));
-        self.using.activity().moved(*written.as_ref().unwrap_or(&0));
+        self.moved(*written.as_ref().unwrap_or(&0));
         Poll::Ready(written)
     }
 

@@ -63,7 +63,8 @@ impl Home {
         Node {
             events: net.events(),
             net,
-            incoming,
+            incoming: incoming.exchange,
+            replicate: incoming.replicate,
         }
     }
 }
@@ -72,6 +73,7 @@ impl Home {
 struct Node {
     net: Net,
     incoming: mpsc::Receiver<ExchangeStream>,
+    replicate: mpsc::Receiver<ExchangeStream>,
     events: broadcast::Receiver<NetEvent>,
 }
 

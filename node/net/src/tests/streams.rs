@@ -197,3 +197,62 @@ async fn a_peer_without_the_protocol_says_so_with_its_first_answer() {
     assert!(refused.to_string().contains("negotiation"), "{refused}");
     driving.abort();
 }
+
+#[tokio::test]
+async fn streams_of_replication_come_out_apart_and_keep_no_connection() {
+    let mut quick = config(&[]);
+    quick.limits.neighbours_max = 0;
+    quick.idle_timeout = Duration::from_millis(300);
+    let mut a = Home::new().start(quick.clone()).await;
+    let b = Home::new().start(quick).await;
+    b.connect(&a).await;
+    let peer = b.id();
+    let mut stream = within("open", b.net.open_replicate(a.id())).await.unwrap();
+    stream.write_all(b"hello").await.unwrap();
+    stream.flush().await.unwrap();
+    let mut taken = within("taken", a.replicate.recv()).await.unwrap();
+    let mut said = [0; 5];
+    within("read", taken.read_exact(&mut said)).await.unwrap();
+    assert_eq!((&said, taken.peer()), (b"hello", peer));
+    assert!(taken.remote_ip().unwrap().is_loopback());
+    assert!(a.incoming.try_recv().is_err(), "it is none of the exchange");
+    a.event(&NetEvent::PeerDisconnected { peer }).await;
+}
+
+#[tokio::test]
+async fn a_connection_has_two_streams_of_replication_at_the_most() {
+    let mut a = Node::new(&[]).await;
+    let b = Node::new(&[]).await;
+    b.connect(&a).await;
+    let mut open = Vec::new();
+    for _ in 0..2 {
+        let mut stream = within("open", b.net.open_replicate(a.id())).await.unwrap();
+        stream.write_all(b"x").await.unwrap();
+        stream.flush().await.unwrap();
+        let taken = within("taken", a.replicate.recv()).await.unwrap();
+        open.push((stream, taken));
+    }
+    let mut third = within("open", b.net.open_replicate(a.id())).await.unwrap();
+    third.write_all(b"x").await.ok();
+    third.flush().await.ok();
+    let read = within("refused", third.read(&mut [0])).await;
+    assert!(!matches!(read, Ok(1..)), "nobody took it");
+    assert_eq!(a.net.counters().streams_over_limit, 1);
+}
+
+#[tokio::test]
+async fn near_peers_that_speak_of_replicas_are_told() {
+    let a = Node::new(&[]).await;
+    let b = Node::new(&[&a]).await;
+    let seen = async {
+        loop {
+            match b.net.near_peers().as_slice() {
+                [near] => break *near,
+                _ => tokio::task::yield_now().await,
+            }
+        }
+    };
+    let near = within("measured", seen).await;
+    assert_eq!((near.peer, near.nearness.is_near()), (a.id(), true));
+    assert_eq!(b.net.nearness(&a.id()), Some(near.nearness));
+}

@@ -2,8 +2,7 @@
 //!
 //! [`Replicas`] owns the [`Helper`], which decides, and everything of it that lies on the disk: slab
 //! files below `replicas` in the home, and rows of the family `replicas`. A decision and its effect
-//! happen in one order, that of the writer, so that no run is let go of before it is stored. Nothing
-//! in the node uses it yet.
+//! happen in one order, that of the writer, so that no run is let go of before it is stored.
 //!
 //! What must stay true:
 //! 1. Bytes are synced before the row that names them is written, and a row is gone for good before

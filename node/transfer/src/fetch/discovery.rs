@@ -56,6 +56,8 @@ pub(super) struct Discovery {
     pub(super) key: Option<[u8; 32]>,
     /// What is known of the root's marks: one that is not announced is not looked up either.
     pub(super) heard: Arc<Heard>,
+    /// Peers to try first, with where they are said to be.
+    pub(super) named: Vec<Candidate>,
     /// Peers to try that need not be looked up.
     pub(super) hints: Vec<Multiaddr>,
     /// Has the next round begin at once, if none runs.
@@ -89,6 +91,11 @@ impl Discovery {
     /// Names the peers of the hints; an address alone is dialled, beside all others, to find out
     /// who is there.
     async fn name_hinted(&self, found: &mpsc::Sender<Found>) {
+        for candidate in &self.named {
+            if !self.name(candidate.clone(), found).await {
+                return;
+            }
+        }
         let Hints { named, nameless } = group(&self.hints);
         let mut dials: FuturesUnordered<_> = nameless
             .iter()

@@ -91,6 +91,7 @@ impl FetcherInner {
             net: self.net.clone(),
             key: link.root.digest().map(|digest| dht::key(&digest)),
             heard: Arc::new(self.heard(link)),
+            named: Vec::new(),
             hints: hints(link, &[]),
             hurry: Arc::clone(&hurry),
         };

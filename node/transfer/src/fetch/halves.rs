@@ -4,7 +4,7 @@ use std::sync::{Arc, mpsc as blocking};
 
 use libp2p::Multiaddr;
 use shoal_protocol::{dht, link::Link};
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::{Notify, mpsc, watch};
 use tokio_util::{
     sync::{CancellationToken, DropGuard},
     task::TaskTracker,
@@ -13,8 +13,9 @@ use tokio_util::{
 use super::{
     FetcherInner,
     contacts::Contacts,
-    discovery::{self, Discovery},
+    discovery::{self, Candidate, Discovery},
     heard::Heard,
+    inquiry::{Inquiry, Providers, ShapeTeller},
     journal::LandingJournal,
     progress::Progress,
     span,
@@ -22,7 +23,7 @@ use super::{
     transfer::{NEEDS_QUEUED_MAX, Setup, Transfer},
     verdict::Deadlines,
 };
-use crate::limits::Pace;
+use crate::limits::{Class, Pace};
 
 /// Nodes and leaves that have come and are not read yet: twice those that a listing or a stream asks
 /// for at a time, so that the threads that hand them on never wait for the half that asks for them.
@@ -42,12 +43,28 @@ pub(super) struct Sought<'a> {
     pub(super) is_whole: bool,
     /// What is known of its marks.
     pub(super) heard: &'a Arc<Heard>,
+    /// For whom it is fetched.
+    pub(super) purpose: Purpose,
+}
+
+/// For whom something is fetched.
+#[derive(Clone, Debug)]
+pub(super) enum Purpose {
+    /// For a person: near helpers are asked for it.
+    Own {
+        /// Whether it is served here from then on.
+        stays: bool,
+    },
+    /// For others, as a replica: nobody is asked, and these may have it.
+    Others(Vec<Candidate>),
 }
 
 /// What finds out what is needed, and what gets it.
 pub(super) struct Halves {
     pub(super) transfer: Transfer,
     pub(super) supply: Supply,
+    /// Where the near helpers that are asked hear what the root is like.
+    pub(super) shape: ShapeTeller,
 }
 
 impl FetcherInner {
@@ -66,12 +83,35 @@ impl FetcherInner {
             pace,
             is_whole,
             heard,
+            ref purpose,
         } = *sought;
         let key = link.root.digest().map(|digest| dht::key(&digest));
         let (sender, found) = mpsc::channel(discovery::FOUND_QUEUED_MAX);
         let hurry = Arc::new(Notify::new());
+        let (named, class) = match purpose {
+            Purpose::Own { .. } => (Vec::new(), Class::User),
+            Purpose::Others(named) => (named.clone(), Class::Replicate),
+        };
+        let (providers, known) = watch::channel(Providers::default());
+        let shape = match purpose {
+            Purpose::Own { stays } => {
+                let inquiry = Inquiry {
+                    replicator: self.replicator.clone(),
+                    root: link.root.clone(),
+                    stays: *stays,
+                    heard: Arc::clone(heard),
+                    providers: known,
+                    found: sender.clone(),
+                };
+                let (shape, asking) = inquiry.start();
+                span::spawn(tasks, asking);
+                shape
+            }
+            Purpose::Others(_) => ShapeTeller::default(),
+        };
         let discovery = Discovery {
             net: self.net.clone(),
+            named,
             key,
             heard: Arc::clone(heard),
             hints: hints(link, peers),
@@ -89,29 +129,35 @@ impl FetcherInner {
             hurry,
             heard: Arc::clone(heard),
             // What is not kept is read as it comes.
-            in_order: journal.is_none(),
+            in_order: journal.is_none() && class == Class::User,
             needs,
             nodes: nodes_sender,
             buffers: self.buffers.clone(),
             progress: Arc::clone(progress),
             offences: Arc::clone(&self.offences),
-            limits: self.limits.paced(pace.clone()),
+            limits: self.limits.paced(pace.clone()).of_class(class),
             _paced: keep_pace(pace, tasks),
             net: self.net.clone(),
             tasks: tasks.clone(),
             deadlines,
             strict: self.strict,
+            providers,
         });
         let supply = Supply {
             store: self.store.clone(),
             library: self.library.clone(),
+            replicas: self.replicator.reader(&link.root),
             progress: Arc::clone(progress),
             journal,
             is_whole,
             needs: needs_sender,
             nodes,
         };
-        Halves { transfer, supply }
+        Halves {
+            transfer,
+            supply,
+            shape,
+        }
     }
 }
 

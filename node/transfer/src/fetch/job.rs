@@ -11,6 +11,7 @@ use std::{sync::Arc, time::Instant};
 use libp2p::PeerId;
 use shoal_protocol::{
     address::Cid,
+    replicate::Shape,
     walk::{PathStep, PathWalk},
 };
 use shoal_store::{BootId, Origin, Recipe, ShareRecord, ShareState, Store, StoreError};
@@ -20,7 +21,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use self::finish::Landed;
 use super::{
     FetchError, FetchRequest, Fetched, FetcherInner,
-    halves::{Halves, Sought},
+    halves::{Halves, Purpose, Sought},
     heard::Heard,
     journal::LandingJournal,
     only::Chosen,
@@ -371,6 +372,9 @@ impl Job {
             pace: &self.pace,
             is_whole: request.is_whole(),
             heard: &self.heard,
+            purpose: Purpose::Own {
+                stays: request.is_served() && request.is_whole(),
+            },
         };
         let journal = Some(Arc::clone(&begun.journal));
         self.inner
@@ -388,6 +392,7 @@ impl Job {
         let Halves {
             mut transfer,
             supply,
+            shape,
         } = self.halves(begun);
         transfer.meet(guests);
         let mut sink = Sink {
@@ -402,8 +407,8 @@ impl Job {
         });
         let (supply, cid, Chosen { tree, left_out }) = transfer.drive(&sink, listing).await?;
 
-        let files = tree.files() as u64;
-        self.progress.total(tree.bytes_if_known(), files);
+let (size, files) = (tree.bytes_if_known(), tree.files() as u64);
+        self.progress.total(size, files);
         self.progress.phase(Phase::Fetching);
         recorded.await??;
         let (landing, tree, renamed) = {
@@ -413,14 +418,24 @@ impl Job {
         sink.landing = Some(Arc::clone(&landing));
         let feeding = {
             let (begun, landing) = (Arc::clone(begun), Arc::clone(&landing));
+            let (shape, is_whole) = (shape.clone(), request.is_whole());
             span::spawn_blocking(&self.tasks, move || {
-                supply.feed(&tree, &landing, &begun.resume)
+                let fed = supply.feed(&tree, &landing, &begun.resume)?;
+                if let Some(size) = size.filter(|_| is_whole) {
+                    let leaves = fed.chunks;
+                    shape.tell(Shape { leaves, size });
+                }
+                Ok(fed)
             })
         };
         let fed = transfer.drive(&sink, feeding).await?;
-
+        // How long a file of one leaf is shows once it is here.
         let bytes = fed.bytes.saturating_add(landing.leaf_bytes());
         self.progress.total(Some(bytes), files);
+        if request.is_whole() {
+            let (leaves, size) = (fed.chunks, bytes);
+            shape.tell(Shape { leaves, size });
+        }
         self.progress.phase(Phase::Landing);
         let from = transfer
             .received()

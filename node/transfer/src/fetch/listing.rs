@@ -8,7 +8,7 @@ use shoal_protocol::{address::Cid, link::Link, walk::Tree};
 
 use super::{
     FetchError, Fetcher,
-    halves::{Halves, Sought},
+    halves::{Halves, Purpose, Sought},
     transfer::Sink,
     verdict::Deadlines,
 };
@@ -38,6 +38,7 @@ impl Fetcher {
         let Halves {
             mut transfer,
             supply,
+            ..
         } = {
             let sought = Sought {
                 link: &link,
@@ -50,6 +51,7 @@ impl Fetcher {
                 pace: &Pace::default(),
                 is_whole: false,
                 heard: &Arc::new(self.inner.heard(&link)),
+                purpose: Purpose::Own { stays: false },
             };
             self.inner.halves(&sought, &progress, tasks, None)
         };

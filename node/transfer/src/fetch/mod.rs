@@ -24,6 +24,7 @@ mod error;
 mod find;
 mod halves;
 mod heard;
+mod inquiry;
 mod job;
 mod journal;
 mod landing;
@@ -35,6 +36,7 @@ mod only;
 mod pause;
 mod place;
 mod progress;
+mod pull;
 mod record;
 mod reputation;
 mod session;
@@ -91,7 +93,7 @@ use self::{
     transfers::{Started, Stopping},
     unflushed::Unflushed,
 };
-use crate::{limits::Limiter, swarm::Swarms};
+use crate::{limits::Limiter, replicate::Replicator, swarm::Swarms};
 
 /// How often one who waits for the end of a transfer looks whether its disk answers.
 const STUCK_POLL: Duration = Duration::from_millis(100);
@@ -168,6 +170,7 @@ struct FetcherInner {
     limits: Limiter,
     strict: bool,
     swarms: Arc<Swarms>,
+    replicator: Replicator,
     buffers: Buffers,
     streams: Streams,
     offences: Arc<Reputation>,
@@ -225,6 +228,8 @@ pub struct Deps {
     pub strict: bool,
     /// What serving knows of the same roots.
     pub swarms: Arc<Swarms>,
+    /// What near peers keep for each other.
+    pub replicator: Replicator,
     /// The transfers that an earlier run left.
     pub transfers: Transfers,
     /// Fires when the node is asked to stop.
@@ -243,6 +248,7 @@ impl Fetcher {
             limits: deps.limits,
             strict: deps.strict,
             swarms: deps.swarms,
+            replicator: deps.replicator,
             buffers: Buffers::default(),
             streams: Streams::default(),
             offences: Arc::default(),

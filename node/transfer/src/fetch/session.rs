@@ -44,7 +44,7 @@ use super::{
     buffers::Buffers,
     span,
 };
-use crate::limits::{Class, Limiter};
+use crate::limits::Limiter;
 
 /// Bytes read from the muxer at a time; payloads larger than this bypass the buffer.
 const READ_BUFFER_BYTES: usize = 16 * 1024;
@@ -459,7 +459,7 @@ impl Worker {
     ) -> Result<(), SessionEnd> {
         while piece > 0 {
             // Reading less makes the provider send less. The transfer notices a spent budget.
-            let allowed = self.limits.receive(Class::User, piece).await;
+            let allowed = self.limits.receive(piece).await;
             let allowed = allowed.map_err(|_| SessionEnd::Dropped)?;
             let count = self.fill(reader, ask, allowed, payload).await;
             let count = count.map_err(|e| lost(&e))?;

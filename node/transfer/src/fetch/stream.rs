@@ -25,7 +25,7 @@ use tokio::sync::mpsc;
 
 use super::{
     Estimate, FetchError, Fetcher, Snapshot, Totals,
-    halves::{Halves, NODES_QUEUED_MAX, Sought},
+    halves::{Halves, NODES_QUEUED_MAX, Purpose, Sought},
     only::Only,
     progress::{MEASURE_INTERVAL, Phase, Progress},
     supply::{Need, Supply},
@@ -114,6 +114,7 @@ impl Fetcher {
         let Halves {
             mut transfer,
             supply,
+            ..
         } = {
             let sought = Sought {
                 link,
@@ -122,6 +123,7 @@ impl Fetcher {
                 pace: &Pace::default(),
                 is_whole: false,
                 heard: &Arc::new(inner.heard(link)),
+                purpose: Purpose::Own { stays: false },
             };
             inner.halves(&sought, progress, &inner.tasks, None)
         };
@@ -360,7 +362,11 @@ impl Window<'_> {
                 let bytes = self.supply.on_disk(&digest);
                 if bytes.is_none() {
                     let len = len.and_then(|len| u32::try_from(len).ok());
-                    self.supply.need(Need::Leaf { digest, len })?;
+                    self.supply.need(Need::Leaf {
+                        digest,
+                        len,
+                        leaf: None,
+                    })?;
                 }
                 wanted.insert(Wanted { turns: 0, bytes })
             }
@@ -374,7 +380,8 @@ impl Window<'_> {
         let Some(digest) = cid.digest() else {
             return Ok(cid.inline().unwrap_or_default().to_vec());
         };
-        if let Some(bytes) = self.supply.store.sound_block(&digest)? {
+        let here = self.supply.store.sound_block(&digest)?;
+        if let Some(bytes) = here.or_else(|| self.supply.kept_for_others(&digest)) {
             return Ok(bytes);
         }
         if let Entry::Vacant(wanted) = self.wanted.entry(digest) {
@@ -418,7 +425,9 @@ impl Supply {
         if digest.matches(&bytes) {
             return Some(bytes);
         }
-        self.library.read(digest, None, &mut bytes).ok()?;
+        if self.library.read(digest, None, &mut bytes).is_err() {
+            bytes = self.kept_for_others(digest)?;
+        }
         let right = digest.matches(&bytes);
         right.then(|| {
             self.progress.local(bytes.len() as u64);

@@ -22,6 +22,8 @@ use shoal_protocol::{
 use shoal_store::{Library, ShareId, Store};
 use tokio::sync::mpsc;
 
+pub(super) use self::feeder::whole;
+
 use self::feeder::Feeder;
 use super::{
     FetchError,
@@ -30,6 +32,7 @@ use super::{
     names::Renamed,
     progress::Progress,
 };
+use crate::replicate::Reader;
 
 /// Nodes asked for ahead while listing: enough to fill a long link, little enough to stay small
 /// (64 directories of at most 256 KiB each).
@@ -38,12 +41,20 @@ pub(super) const NODES_ASKED_MAX: usize = 64;
 /// Symlinks named to the person that were not made; more of them say nothing new.
 pub(super) const SKIPPED_LISTED_MAX: usize = 64;
 
+/// What is shown each node of a tree that was read.
+pub(super) type OnNode<'a> = dyn FnMut(&Digest, &[u8]) -> Result<(), FetchError> + 'a;
+
 /// Something that is not on this disk.
 pub(super) enum Need {
     /// A DAG node; its bytes come back through the channel of verified nodes.
     Node(Digest),
-    /// A leaf of a file that is streamed; its bytes come back like a node's.
-    Leaf { digest: Digest, len: Option<u32> },
+    /// A leaf that is not landed here; its bytes come back like a node's. `leaf` is its number, where
+    /// that is known.
+    Leaf {
+        digest: Digest,
+        len: Option<u32>,
+        leaf: Option<u64>,
+    },
     /// A chunk and where it goes. `len` is exact when the parent block states it, `claimed` what
     /// somebody may have made up.
     Chunk {
@@ -72,6 +83,8 @@ pub(super) struct Fed {
 pub(super) struct Supply {
     pub(super) store: Store,
     pub(super) library: Library,
+    /// What this node keeps of the root for others.
+    pub(super) replicas: Option<Reader>,
     pub(super) progress: Arc<Progress>,
     /// Keeps what is found for the share in the making; a listing makes none.
     pub(super) journal: Option<Arc<LandingJournal>>,
@@ -96,6 +109,17 @@ impl Supply {
     /// that `renames`, is refused whole.
     pub(super) fn list(&self, link: &Link, renames: bool) -> Result<(Cid, Tree), FetchError> {
         let root = self.follow(link)?;
+        let tree = self.list_below(&root, renames, &mut |_, _| Ok(()))?;
+        Ok((root, tree))
+    }
+
+    /// Reads every name below a root, and shows each node once it was read.
+    pub(super) fn list_below(
+        &self,
+        root: &Cid,
+        renames: bool,
+        on_node: &mut OnNode<'_>,
+    ) -> Result<Tree, FetchError> {
         let mut walk = match renames {
             true => TreeWalk::renaming(root.clone())?,
             false => TreeWalk::new(root.clone())?,
@@ -106,7 +130,10 @@ impl Supply {
                 // A walk reads inline nodes by itself.
                 let Some(digest) = cid.digest() else { continue };
                 match self.stored(&digest)? {
-                    Some(bytes) => walk.feed(&cid, &bytes)?,
+                    Some(bytes) => {
+                        on_node(&digest, &bytes)?;
+                        walk.feed(&cid, &bytes)?;
+                    }
                     None => {
                         self.need(Need::Node(digest))?;
                         asked.insert(digest, cid);
@@ -116,11 +143,12 @@ impl Supply {
             if !asked.is_empty() {
                 let (digest, bytes) = self.nodes.recv().map_err(|_| FetchError::Cancelled)?;
                 if let Some(cid) = asked.remove(&digest) {
+                    on_node(&digest, &bytes)?;
                     walk.feed(&cid, &bytes)?;
                 }
             }
         }
-        Ok((root, walk.finish()?))
+        Ok(walk.finish()?)
     }
 
     /// The address of what the link's path leads to; the root itself without a path.
@@ -162,10 +190,21 @@ impl Supply {
     /// A DAG node from the store, kept for this fetch from then on.
     fn stored(&self, digest: &Digest) -> Result<Option<Vec<u8>>, FetchError> {
         let found = self.store.sound_block(digest)?;
+        let found = found.or_else(|| self.kept_for_others(digest));
         if let (Some(bytes), Some(journal)) = (&found, &self.journal) {
             journal.keep(digest, bytes)?;
         }
         Ok(found)
+    }
+
+    /// The next block that was asked for, verified.
+    pub(super) fn received(&self) -> Result<(Digest, Vec<u8>), FetchError> {
+        self.nodes.recv().map_err(|_| FetchError::Cancelled)
+    }
+
+    /// A block that this node keeps for others, verified.
+    pub(super) fn kept_for_others(&self, digest: &Digest) -> Option<Vec<u8>> {
+        self.replicas.as_ref()?.read_own(digest)
     }
 
     /// A DAG node from the store, or from the network by way of the transfer.

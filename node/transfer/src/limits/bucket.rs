@@ -22,12 +22,17 @@ pub(crate) enum Class {
     User,
     /// What others fetch from this node.
     Serve,
+    /// What others fetch of copies that this node keeps for them.
+    Help,
+    /// Copies that this node pulls for others.
+    Replicate,
 }
 
-const CLASSES: usize = 2;
+const CLASSES: usize = 4;
 
-/// One in so many turns goes to the last class that waits, so that none starves.
-const LAST_CLASS_TURN: u64 = 8;
+/// One in so many turns goes to the classes behind the first that waits, each of them in turn, so
+/// that none starves.
+const LATER_CLASS_TURN: u64 = 8;
 
 /// How long a quantum takes at the rate: short enough that 20 peers have a turn in a third of a
 /// second, long enough for the 1 ms of the timers.
@@ -193,10 +198,15 @@ impl Bucket {
             let (ticket, bytes) = self.waiting[class].first_key_value()?;
             Some((class, *ticket, *bytes))
         };
-        if self.turns % LAST_CLASS_TURN == LAST_CLASS_TURN - 1 {
-            (0..CLASSES).rev().find_map(first)
-        } else {
-            (0..CLASSES).find_map(first)
+        let mut waiting = (0..CLASSES).filter_map(first);
+        if self.turns % LATER_CLASS_TURN < LATER_CLASS_TURN - 1 {
+            return waiting.next();
+        }
+        let later = waiting.clone().skip(1).count();
+        let later = u64::try_from(later).unwrap_or(u64::MAX);
+        match (self.turns / LATER_CLASS_TURN).checked_rem(later) {
+            Some(turn) => waiting.nth(1 + usize::try_from(turn).unwrap_or(0)),
+            None => waiting.next(),
         }
     }
 

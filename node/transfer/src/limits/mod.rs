@@ -16,6 +16,7 @@ mod books;
 mod bucket;
 mod calendar;
 mod config;
+mod copies;
 mod gate;
 mod kept;
 mod pace;
@@ -37,7 +38,7 @@ use tokio::sync::Notify;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 pub use self::config::{Flags, LimitsConfig, Period, ResetDay};
-use self::{books::Books, gate::Gate};
+use self::{books::Books, copies::Copies, gate::Gate};
 pub use self::{
     books::{InForce, Origin, Standing},
     kept::Kept,
@@ -99,11 +100,14 @@ pub struct Limiter {
     inner: Arc<LimiterInner>,
     /// What the one transfer may receive that this is for.
     pace: Pace,
+    /// The class in which it receives.
+    class: Class,
 }
 
 struct LimiterInner {
     up: Arc<Gate>,
     down: Arc<Gate>,
+    copies: Copies,
     traffic: Traffic,
     /// Bytes on the sockets since the start at which the month's budget is used up; without one,
     /// never.
@@ -125,6 +129,7 @@ impl Limiter {
         let inner = LimiterInner {
             up: gate(Way::Up),
             down: gate(Way::Down),
+            copies: Copies::new(),
             month_ends_at: AtomicU64::new(u64::MAX),
             books: Mutex::new(Books::new(config, kept.live, kept.month, &now)),
             traffic,
@@ -135,6 +140,7 @@ impl Limiter {
         let limits = Self {
             inner: Arc::new(inner),
             pace: Pace::default(),
+            class: Class::User,
         };
         limits.keep_books(&now);
         limits
@@ -149,14 +155,32 @@ impl Limiter {
             shutdown.clone(),
         ));
         tasks.spawn(self.clone().book_keeping(shutdown.clone()));
+        let helping = self.inner.copies.pace().clone();
+        tasks.spawn(helping.keep(shutdown.clone()));
     }
 
     /// Waits until some of `bytes` may be sent, and says how many.
     ///
     /// # Errors
-    /// [`Spent`] when the month's budget is used up.
+    /// [`Spent`] when the month's budget is used up, or the part of it that copies for others have.
     pub(crate) async fn send(&self, class: Class, bytes: usize) -> Result<usize, Spent> {
-        self.take(&self.inner.up, class, bytes).await
+        if class != Class::Help {
+            return self.take(&self.inner.up, class, bytes).await;
+        }
+        let copies = &self.inner.copies;
+        if copies.is_spent() {
+            return Err(self.month_spent());
+        }
+        let bytes = copies.pace().take(bytes).await;
+        let taken = self.take(&self.inner.up, class, bytes).await?;
+        copies.pace().received(taken);
+        copies.moved(taken);
+        Ok(taken)
+    }
+
+    /// Whether what copies for others may use is used up for today.
+    pub(crate) fn copies_spent(&self) -> bool {
+        self.is_spent() || self.inner.copies.is_spent()
     }
 
     /// The limit on what is sent, in bytes per second, if there is one.
@@ -167,9 +191,22 @@ impl Limiter {
     /// The same budgets for one transfer with a limit of its own.
     pub(crate) fn paced(&self, pace: Pace) -> Self {
         Self {
-            inner: Arc::clone(&self.inner),
             pace,
+            ..self.clone()
         }
+    }
+
+    /// The same budgets, for what is received in another class than that of a person's fetch.
+    pub(crate) fn of_class(&self, class: Class) -> Self {
+        Self {
+            class,
+            ..self.clone()
+        }
+    }
+
+    /// The limit on what is received, in bytes per second, if there is one.
+    pub(crate) fn receiving_rate(&self) -> Option<u64> {
+        self.inner.down.rate()
     }
 
     /// Waits until some of `bytes` may be received, and says how many. What came of it is told with
@@ -177,14 +214,17 @@ impl Limiter {
     ///
     /// # Errors
     /// [`Spent`] when the month's budget is used up.
-    pub(crate) async fn receive(&self, class: Class, bytes: usize) -> Result<usize, Spent> {
+    pub(crate) async fn receive(&self, bytes: usize) -> Result<usize, Spent> {
         let bytes = self.pace.take(bytes).await;
-        self.take(&self.inner.down, class, bytes).await
+        self.take(&self.inner.down, self.class, bytes).await
     }
 
     /// So many bytes of the transfer were received.
     pub fn received(&self, bytes: usize) {
         self.pace.received(bytes);
+        if self.class == Class::Replicate {
+            self.inner.copies.moved(bytes);
+        }
     }
 
     async fn take(&self, gate: &Gate, class: Class, bytes: usize) -> Result<usize, Spent> {
@@ -261,6 +301,9 @@ impl Limiter {
         let standing = books.standing(now);
         inner.up.set_rate(standing.up.limit.bytes_per_second());
         inner.down.set_rate(standing.down.limit.bytes_per_second());
+        let monthly = standing.monthly.limit.bytes();
+        let up = standing.up.limit.bytes_per_second();
+        inner.copies.keep(up, monthly, now.date());
     }
 
     async fn book_keeping(self, shutdown: CancellationToken) {

@@ -4,7 +4,7 @@
 //! peer (`slots`), how much is read ahead for them (`budget`), and who has the line while it is
 //! slow (`line`), and gives each stream to a worker that owns it to its end. A worker reads requests, has the bytes
 //! read on blocking threads, and writes the answers; it serves what the library vouches for and
-//! nothing else: whole shares, and of a root that is fetched here what has landed so far. A peer
+//! nothing else: whole shares, of a root that is fetched here what has landed so far, and replicas. A peer
 //! hears who else deals with its root, and one stream too many is told when to come back. It never
 //! touches the swarm, and a slow or silent peer meets a deadline.
 
@@ -16,6 +16,7 @@ mod outgoing;
 mod parts;
 mod pieces;
 mod queue;
+mod served;
 mod slots;
 mod wire;
 mod worker;
@@ -46,7 +47,7 @@ use self::{
     news::Sources,
     slots::{STREAMS_MAX, Slot, Slots},
 };
-use crate::{limits::Limiter, swarm::Swarms};
+use crate::{limits::Limiter, replicate::Replicator, swarm::Swarms};
 
 /// Streams beyond these that are told so at a time, each for [`busy::TIMEOUT`] at the most; more
 /// are reset.
@@ -133,6 +134,22 @@ impl Withdrawn {
     }
 }
 
+/// What a [`Server`] serves from.
+pub struct Deps {
+    /// The shares.
+    pub library: Library,
+    /// The network.
+    pub net: Net,
+    /// What fetches have landed.
+    pub swarms: Arc<Swarms>,
+    /// What was shared and is not any more.
+    pub withdrawn: Arc<Withdrawn>,
+    /// What is kept for others.
+    pub replicator: Replicator,
+    /// Ends the serving.
+    pub shutdown: CancellationToken,
+}
+
 /// Accepts exchange streams until the token is cancelled.
 pub struct Server {
     sources: Arc<Sources>,
@@ -148,20 +165,21 @@ pub struct Server {
 
 impl Server {
     /// A server that has not begun to accept streams.
-    pub fn new(
-        library: Library,
-        net: Net,
-        swarms: Arc<Swarms>,
-        withdrawn: Arc<Withdrawn>,
-        stats: Arc<ServeStats>,
-        limits: Limiter,
-        shutdown: CancellationToken,
-    ) -> Self {
+    pub fn new(deps: Deps, stats: Arc<ServeStats>, limits: Limiter) -> Self {
+        let Deps {
+            library,
+            net,
+            swarms,
+            withdrawn,
+            replicator,
+            shutdown,
+        } = deps;
         let sources = Sources {
             library,
             withdrawn,
             swarms,
             net,
+            replicator,
         };
         let line = stats.line.get_or_init(|| Line::new(limits.clone())).clone();
         Self {

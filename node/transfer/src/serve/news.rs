@@ -19,7 +19,10 @@ use shoal_store::Library;
 use tokio::{sync::watch, time::Instant};
 
 use super::Withdrawn;
-use crate::swarm::{Guest, Swarms};
+use crate::{
+    replicate::{Reader, Replicator},
+    swarm::{Guest, Swarms},
+};
 
 /// Between two messages on one stream at the least. Updates that come sooner are merged: each says
 /// all.
@@ -36,6 +39,7 @@ pub(super) struct Sources {
     pub(super) withdrawn: Arc<Withdrawn>,
     pub(super) swarms: Arc<Swarms>,
     pub(super) net: Net,
+    pub(super) replicator: Replicator,
 }
 
 /// What one stream's peer was told, and is to be told next.
@@ -44,6 +48,8 @@ pub(super) struct News {
     root: Cid,
     peer: PeerId,
     guest: Guest,
+    /// What is kept of the root for others.
+    replicas: Option<Reader>,
     /// What of the root has landed here, while it is fetched.
     landed: Option<watch::Receiver<Arc<LeafRanges>>>,
     /// The last word on what there is.
@@ -58,6 +64,7 @@ impl News {
     pub(super) fn new(sources: &Arc<Sources>, root: Cid, peer: PeerId) -> Self {
         Self {
             guest: sources.swarms.welcome(&root, peer),
+            replicas: sources.replicator.reader(&root),
             sources: Arc::clone(sources),
             root,
             peer,
@@ -118,7 +125,16 @@ impl News {
             Some(landed) => Availability::Partial {
                 ranges: LeafRanges::clone(&landed.borrow_and_update()),
             },
+            None if whole == Availability::Absent => self.kept_for_others(),
             None => whole,
+        }
+    }
+
+    /// What there is of a root that this node has not by itself.
+    fn kept_for_others(&self) -> Availability {
+        match self.replicas.as_ref().and_then(Reader::held) {
+            Some(ranges) => Availability::Held { ranges },
+            None => Availability::Absent,
         }
     }
 

@@ -1,4 +1,4 @@
-//! Blocks read from the library in parts: as much at a time as there is room for.
+//! Blocks read from the library, and from replicas, in parts: as much at a time as there is room for.
 //!
 //! Blocking: [`read`] runs on a blocking thread. It reads wants in their order. A block that does
 //! not fit the room is read in part; the rest of it is a want again.
@@ -8,9 +8,10 @@ use shoal_protocol::{
     address::{Cid, Digest},
     exchange::Missing,
 };
-use shoal_store::{BlockKind, Cut, Library, ReadError};
+use shoal_store::{BlockKind, Cut, Found, Library, ReadError};
 
 use super::{budget::Room, queue::Want};
+use crate::replicate::Reader;
 
 /// Where less room than this is left, the next block is read another time, unless it is the first.
 const PART_BYTES_LEAST: usize = 4 << 10;
@@ -19,17 +20,45 @@ const PART_BYTES_LEAST: usize = 4 << 10;
 pub(super) const SMALL_BYTES: usize = 64 << 10;
 
 /// Which of these blocks is small, or is not here, so that it needs no turn: the first such.
-pub(super) fn first_small(library: &Library, root: &Cid, wants: &[Digest]) -> Option<Digest> {
+pub(super) fn first_small(source: &Source, wants: &[Digest]) -> Option<Digest> {
+    let Source {
+        library,
+        root,
+        replicas,
+    } = source;
     let is_small = |want: &&Digest| match library.block_bytes(want, Some(root)) {
         Ok(Some(bytes)) => bytes <= SMALL_BYTES,
-        Ok(None) | Err(_) => true,
+        Ok(None) => {
+            let replica = replicas.as_ref().and_then(|it| it.find(want));
+            replica.is_none_or(|it| it.block_bytes <= SMALL_BYTES)
+        }
+        Err(_) => true,
     };
     wants.iter().find(is_small).copied()
+}
+
+/// Where the blocks of one root are.
+#[derive(Clone)]
+pub(super) struct Source {
+    pub(super) library: Library,
+    pub(super) root: Cid,
+    /// What is kept of it for others.
+    pub(super) replicas: Option<Reader>,
+}
+
+/// Whose a block is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Owner {
+    /// A share or a fetch of this node.
+    Own,
+    /// A replica; a chunk is of a run of leaves.
+    Others { run: Option<u64> },
 }
 
 /// A part of a block, ready to be written.
 pub(super) struct Part {
     pub(super) kind: BlockKind,
+    pub(super) owner: Owner,
     /// The length of the whole block.
     pub(super) block_bytes: usize,
     pub(super) bytes: Pooled,
@@ -61,8 +90,7 @@ impl Batch {
 
 /// Reads wants until the room is full; what is left comes back.
 pub(super) fn read(
-    library: &Library,
-    root: &Cid,
+    source: &Source,
     wants: Vec<Want>,
     mut room: Room,
     pool: &Pool,
@@ -80,12 +108,13 @@ pub(super) fn read(
             offset: want.offset,
             bytes_max: left,
         };
-        let found = library.read_part(&want.digest, Some(root), cut, &mut spare);
+        let found = source.read_part(&want.digest, cut, &mut spare);
         let found = found.map_err(|error| why(&want, &error));
-        let part = found.and_then(|found| {
+        let part = found.and_then(|(owner, found)| {
             want.sent_bytes(found.block_bytes)?;
             Ok(Part {
                 kind: found.kind,
+                owner,
                 block_bytes: found.block_bytes,
                 bytes: pool.hand_over(&mut spare),
             })
@@ -104,6 +133,33 @@ pub(super) fn read(
     rest.extend(wants);
     let room = Some(room);
     (Batch { parts, room }, rest)
+}
+
+impl Source {
+    /// A part of a block: of this node's own, or of a replica where that has none.
+    fn read_part(
+        &self,
+        block: &Digest,
+        cut: Cut,
+        into: &mut Vec<u8>,
+    ) -> Result<(Owner, Found), ReadError> {
+        let own = self.library.read_part(block, Some(&self.root), cut, into);
+        let (Err(ReadError::NotHere), Some(replicas)) = (&own, &self.replicas) else {
+            return own.map(|found| (Owner::Own, found));
+        };
+        let replica = replicas.read_part(block, cut, into).map_err(|error| {
+            if !matches!(error, ReadError::NotHere) {
+                // Nothing is logged by which a replica could be told.
+                tracing::warn!("a replica cannot be read");
+            }
+            ReadError::NotHere
+        })?;
+        let found = Found {
+            kind: replica.kind,
+            block_bytes: replica.block_bytes,
+        };
+        Ok((Owner::Others { run: replica.run }, found))
+    }
 }
 
 fn why(want: &Want, error: &ReadError) -> Missing {

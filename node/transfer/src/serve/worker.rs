@@ -6,14 +6,19 @@
 //! new of the root. What it does not want any more is left out, and a large block is written in
 //! pieces, so that it ends early when it is cancelled.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
+    time::Duration,
+};
 
-use libp2p::PeerId;
 use parking_lot::{Mutex, MutexGuard};
 use shoal_ground::{deadline::within, pool::Pool};
 use shoal_net::ExchangeStream;
 use shoal_protocol::{
-    address::{Cid, Digest},
+    address::Digest,
     exchange::{self, Reason, Request, Response, pace},
     turns::WANTS_LOOKED_AT_MAX,
 };
@@ -32,9 +37,10 @@ use super::{
     line::LinePlace,
     news::{News, Sources},
     outgoing::{At, Outgoing},
-    parts::{self, Batch, Part},
+    parts::{self, Batch, Owner, Part, Source},
     pieces::Pieces,
     queue::{Queue, Want},
+    served::{Client, Served},
     wire::{Ended, Reader, Writer, deadline, encode, read_request, write, write_frames},
 };
 use crate::limits::{Class, Limiter};
@@ -76,9 +82,19 @@ pub(super) struct Worker {
     slot: Slot,
     pool: Pool,
     shutdown: CancellationToken,
+    /// Whether what it sends now is a copy for others, which comes after what this node has by
+    /// itself.
+    sends_copy: AtomicBool,
     queue: Mutex<Queue>,
     pieces: Mutex<Pieces>,
     asked: Notify,
+}
+
+/// What was sent of a part.
+struct Sent {
+    bytes: usize,
+    /// Whether the block goes on behind the part.
+    goes_on: bool,
 }
 
 /// What the reading half does next.
@@ -109,6 +125,7 @@ impl Worker {
             slot,
             pool: server.pool.clone(),
             shutdown: server.shutdown.clone(),
+            sends_copy: AtomicBool::new(false),
             queue: Mutex::default(),
             pieces: Mutex::default(),
             asked: Notify::new(),
@@ -116,10 +133,10 @@ impl Worker {
     }
 
     pub(super) async fn run(self, stream: ExchangeStream) -> Ended {
-        let peer = stream.peer();
+        let client = Client::of(&stream);
         let (reader, writer) = tokio::io::split(stream);
         let (mut reader, mut writer) = (BufReader::new(reader), Outgoing::new(writer));
-        let ended = self.serve(peer, &mut reader, &mut writer).await;
+        let ended = self.serve(client, &mut reader, &mut writer).await;
         let reason = match &ended {
             Ended::Done => Reason::Done,
             Ended::ShuttingDown => Reason::ShuttingDown,
@@ -148,7 +165,8 @@ impl Worker {
         ended
     }
 
-    async fn serve(&self, peer: PeerId, reader: &mut Reader, writer: &mut Writer) -> Ended {
+    async fn serve(&self, client: Client, reader: &mut Reader, writer: &mut Writer) -> Ended {
+        let peer = client.peer;
         let root = match within(OPEN_TIMEOUT, read_request(reader)).await {
             Some(Ok(Some(Request::Open { root }))) => root,
             Some(Ok(_)) => return Ended::Protocol("the first request is not an opening".into()),
@@ -168,12 +186,16 @@ impl Worker {
         if let Err(ended) = tell(&mut news, writer).await {
             return ended;
         }
+        let served = Served::new(&self.sources, root, client);
+        if served.is_for_others() {
+            self.sources.replicator.pass_on(&served.source.root);
+        }
         tokio::select! {
             biased;
             () = self.shutdown.cancelled() => Ended::ShuttingDown,
             () = self.slot.must_give_way() => Ended::GaveWay,
             ended = self.read(reader) => ended,
-            ended = self.answer(&root, news, writer) => ended,
+            ended = self.answer(&served, news, writer) => ended,
         }
     }
 
@@ -224,12 +246,15 @@ impl Worker {
     }
 
     /// Reads and writes what was asked: one batch is read while the one before it is written.
-    async fn answer(&self, root: &Cid, mut news: News, writer: &mut Writer) -> Ended {
+    async fn answer(&self, served: &Served, mut news: News, writer: &mut Writer) -> Ended {
         let (answers, mut ready) = mpsc::channel(ANSWERS_AHEAD);
         let reading = async {
             loop {
-                let answer = match self.next_wants(root).await {
-                    Next::Read(wants) => self.read_blocks(root, wants).await.map(Answer::Blocks),
+                let answer = match self.next_wants(&served.source).await {
+                    Next::Read(wants) => self
+                        .read_blocks(&served.source, wants)
+                        .await
+                        .map(Answer::Blocks),
                     Next::PutOff => Some(Answer::PutOff),
                     Next::Done => None,
                 };
@@ -250,7 +275,7 @@ impl Worker {
                     // Nothing else can be said in the middle of a block.
                     () = news.changed(), if !self.lock_queue().is_open() => tell(&mut news, writer).await,
                     answer = ready.recv() => match answer {
-                        Some(Answer::Blocks(batch)) => self.write_batch(writer, batch).await,
+                        Some(Answer::Blocks(batch)) => self.write_batch(writer, served, batch).await,
                         Some(Answer::PutOff) => self.put_off(&news, writer).await,
                         None => return Ended::Done,
                     },
@@ -267,7 +292,7 @@ impl Worker {
     }
 
     /// The next wants that may be answered.
-    async fn next_wants(&self, root: &Cid) -> Next {
+    async fn next_wants(&self, source: &Source) -> Next {
         let put_off_at = Instant::now() + PUT_OFF_INTERVAL;
         loop {
             let asked = self.asked.notified();
@@ -288,7 +313,7 @@ impl Worker {
             }
             tokio::select! {
                 biased;
-                want = self.next_on_slow_line(root, first) => {
+                want = self.next_on_slow_line(source, first) => {
                     if let Some(want) = want {
                         return Next::Read(vec![want]);
                     }
@@ -301,10 +326,10 @@ impl Worker {
 
     /// The next of these wants on a slow line: a small block at once, another when it has its turn.
     /// None when it was taken back, or when the line is not slow any more.
-    async fn next_on_slow_line(&self, root: &Cid, wants: Vec<Digest>) -> Option<Want> {
-        let (library, root) = (self.sources.library.clone(), root.clone());
+    async fn next_on_slow_line(&self, source: &Source, wants: Vec<Digest>) -> Option<Want> {
+        let source = source.clone();
         let looked = tokio::task::spawn_blocking(move || {
-            let small = parts::first_small(&library, &root, &wants);
+            let small = parts::first_small(&source, &wants);
             (small, wants)
         });
         let (small, wants) = looked.await.ok()?;
@@ -321,15 +346,14 @@ impl Worker {
 
     /// Reads blocks on a thread of their disk, as much as the client takes at a time. Lengths are not
     /// known before the look-up, so what is too much goes back to the front of the queue.
-    async fn read_blocks(&self, root: &Cid, wants: Vec<Want>) -> Option<Batch> {
+    async fn read_blocks(&self, source: &Source, wants: Vec<Want>) -> Option<Batch> {
         let wish = self.lock_appetite().wish();
         let room = self.account.take(wish).await;
-        let (library, root) = (self.sources.library.clone(), root.clone());
-        let pool = self.pool.clone();
-        let disk = library.disk_of(&root);
+        let (source, pool) = (source.clone(), self.pool.clone());
+        let disk = source.library.disk_of(&source.root);
         let asked = wants.clone();
         let job = disk.run(SILENT_AFTER, move || {
-            parts::read(&library, &root, wants, room, &pool)
+            parts::read(&source, wants, room, &pool)
         });
         let (batch, rest) = job.await.unwrap_or_else(|error| {
             tracing::warn!(%error, "blocks that were asked for cannot be read");
@@ -341,7 +365,12 @@ impl Worker {
         Some(batch)
     }
 
-    async fn write_batch(&self, writer: &mut Writer, batch: Batch) -> Result<(), Ended> {
+    async fn write_batch(
+        &self,
+        writer: &mut Writer,
+        served: &Served,
+        batch: Batch,
+    ) -> Result<(), Ended> {
         let begun = Instant::now();
         let mut frames = Vec::new();
         for (want, part) in &batch.parts {
@@ -354,7 +383,14 @@ impl Worker {
                 continue;
             }
             let goes_on = match part {
-                Ok(part) => self.write_part(writer, &mut frames, want, part).await?,
+                Ok(part) => {
+                    let is_copy = matches!(part.owner, Owner::Others { .. });
+                    self.sends_copy.store(is_copy, Relaxed);
+                    let sent = self.write_part(writer, &mut frames, want, part).await?;
+                    self.stats.count(part.kind, sent.bytes);
+                    served.sent(part, sent.bytes);
+                    sent.goes_on
+                }
                 Err(why) if !want.is_rest() => {
                     let (id, why) = (want.id, *why);
                     encode(&Response::Missing { id, why }, &mut frames);
@@ -377,14 +413,14 @@ impl Worker {
     }
 
     /// Writes a part of a block behind `frames`, in pieces between which the block may be cancelled;
-    /// a small one stays in `frames`. Returns whether the block goes on.
+    /// a small one stays in `frames`. Returns how much of it was sent.
     async fn write_part(
         &self,
         writer: &mut Writer,
         frames: &mut Vec<u8>,
         want: &Want,
         part: &Part,
-    ) -> Result<bool, Ended> {
+    ) -> Result<Sent, Ended> {
         let id = want.id;
         if !want.is_rest() {
             let bytes = part.block_bytes.saturating_sub(want.start);
@@ -399,8 +435,10 @@ impl Worker {
         while !rest.is_empty() {
             let is_begun = want.is_rest() || rest.len() < part.bytes.len();
             if is_begun && !self.lock_queue().goes_on(id) {
-                self.stats.count(part.kind, part.bytes.len() - rest.len());
-                return Ok(self.end_early(id, frames));
+                return Ok(Sent {
+                    bytes: part.bytes.len() - rest.len(),
+                    goes_on: self.end_early(id, frames),
+                });
             }
             let wish = self.lock_pieces().len_of(rest.len());
             let (piece, after) = rest.split_at(wish);
@@ -408,11 +446,13 @@ impl Worker {
             let is_last = rest.is_empty() && part.is_last(want);
             self.write_piece(writer, frames, piece, is_last).await?;
         }
-        self.stats.count(part.kind, part.bytes.len());
         if part.is_last(want) {
             self.end_turn(id, true);
         }
-        Ok(!part.is_last(want))
+        Ok(Sent {
+            bytes: part.bytes.len(),
+            goes_on: !part.is_last(want),
+        })
     }
 
     /// Writes a piece of a block behind `frames`. The last one stays there if it is small, so that
@@ -477,7 +517,7 @@ impl Worker {
         let mut rest = bytes;
         while !rest.is_empty() {
             let wish = rest.len().min(WRITE_BYTES_MAX);
-            let (piece, after) = rest.split_at(self.limits.send(Class::Serve, wish).await?);
+            let (piece, after) = rest.split_at(self.limits.send(self.class(), wish).await?);
             let begun = Instant::now();
             deadline(piece.len(), writer.write_all(piece)).await?;
             self.place.wrote(piece.len(), begun.elapsed());
@@ -485,6 +525,13 @@ impl Worker {
             rest = after;
         }
         Ok(())
+    }
+
+    fn class(&self) -> Class {
+        match self.sends_copy.load(Relaxed) {
+            true => Class::Help,
+            false => Class::Serve,
+        }
     }
 
     fn lock_queue(&self) -> MutexGuard<'_, Queue> {

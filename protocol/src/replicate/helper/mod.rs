@@ -357,6 +357,22 @@ impl Helper {
         self.pulls.is_pulling(key)
     }
 
+    /// The keys that are most in demand, as bytes for [`restore_demand`](Self::restore_demand).
+    pub fn save_demand(&mut self, now: Duration) -> Vec<u8> {
+        self.demand.save(now)
+    }
+
+    /// Brings back the demand that was saved so long ago. Bytes that cannot be read bring back
+    /// nothing.
+    pub fn restore_demand(&mut self, saved: &[u8], age: Duration, now: Duration) {
+        self.demand.restore(saved, age, now);
+    }
+
+    /// How many bytes may be pulled now, whoever causes it.
+    pub fn credit(&mut self, now: Duration) -> u64 {
+        self.credit.bytes(now)
+    }
+
     /// The leaves that it holds of a root.
     #[must_use]
     pub fn held(&self, key: Key) -> Option<LeafRanges> {

@@ -7,7 +7,7 @@ use crate::{
     Error,
     run::{
         driver::Counters,
-        record::{Change, Fetch, Happening, Lookup, Outcome, Record, Sample},
+        record::{Change, Fetch, Happening, Helped, Lookup, Outcome, Record, Sample},
         script::{Action, Script, ScriptStep},
     },
 };
@@ -29,12 +29,28 @@ struct Books {
     live: Live,
 }
 
-/// What a node has sent: the counters of a process begin at zero.
+/// What a node has sent, and done for others: the counters of a process begin at zero.
 #[derive(Clone, Copy, Default)]
 struct Sent {
     life: u32,
     before: u64,
     now: u64,
+    helped_before: Helped,
+    helped: Helped,
+}
+
+impl Sent {
+    fn in_all(&self) -> u64 {
+        self.before + self.now
+    }
+
+    fn helped_in_all(&self) -> Helped {
+        Helped {
+            pulls: self.helped_before.pulls + self.helped.pulls,
+            pulled: self.helped_before.pulled + self.helped.pulled,
+            ..self.helped
+        }
+    }
 }
 
 impl<'a> Ledger<'a> {
@@ -156,15 +172,18 @@ impl<'a> Ledger<'a> {
         let mut books = self.books();
         let sent = &mut books.sent[node];
         if sent.life != life {
-            sent.before += sent.now;
+            sent.before = sent.in_all();
+            sent.helped_before = sent.helped_in_all();
             sent.life = life;
         }
         sent.now = counters.uploaded;
+        sent.helped = counters.helped;
     }
 
     pub(super) fn sample(&self, at: Duration, up: usize, memory: Option<u64>) {
         let mut books = self.books();
-        let sent: Vec<u64> = books.sent.iter().map(|it| it.before + it.now).collect();
+        let sent: Vec<u64> = books.sent.iter().map(Sent::in_all).collect();
+        let helped = books.sent.iter().map(Sent::helped_in_all).collect();
         let is_owner = |node: &usize| self.script.items.iter().any(|item| item.owner == *node);
         let of = |owners: bool| {
             let sent = sent.iter().enumerate();
@@ -180,6 +199,7 @@ impl<'a> Ledger<'a> {
             fetching,
             sent,
             memory,
+            helped,
         });
         (self.tell)(RunNews::Live(&books.live));
     }

@@ -69,6 +69,7 @@ fn record() -> Record {
         fetching: 0,
         sent: sent.to_vec(),
         memory: Some(40 << 20),
+        helped: vec![Helped::default(); 5],
     };
     Record {
         elapsed: at(20),
@@ -155,6 +156,26 @@ fn a_good_run_is_measured() {
     check(&record, "lookup-time-p95 <= 50ms", false, "0.09 s");
     check(&record, "memory-per-node <= 10MiB", true, "10.0 MiB");
     check(&record, "nodes-up >= 4", true, "4");
+}
+
+#[test]
+fn what_is_done_for_others_is_measured() {
+    let mut record = record();
+    check(&record, "pulls <= 0", true, "0");
+    check(&record, "quotas-kept", true, "yes");
+    let last = record.samples.last_mut().unwrap();
+    last.helped[1] = Helped {
+        pulls: 2,
+        pulled: 3 << 20,
+        held: 1 << 20,
+        quota: 1 << 20,
+    };
+    check(&record, "pulls <= 1", false, "2");
+    check(&record, "pulled-bytes <= 4MiB", true, "3.0 MiB");
+    check(&record, "quotas-kept", true, "yes");
+    record.samples[0].helped[3].held = 1;
+    let verdict = check(&record, "quotas-kept", false, "no");
+    assert_eq!(verdict.look_at, [3]);
 }
 
 #[test]

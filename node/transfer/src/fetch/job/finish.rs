@@ -61,12 +61,23 @@ impl Job {
             )?;
         }
         if !begun.resume.resumed {
+            self.take_room(begun, needed);
             self.check_space(&part, needed)?;
         }
         drop(touch);
         let (journal, progress) = (Arc::clone(&begun.journal), Arc::clone(&self.progress));
         let (landing, renamed) = (Landing::new(part, journal, progress), Renamed::of(&tree));
         Ok((Arc::new(landing), tree, renamed))
+    }
+
+    /// Has copies for others yield where the disk has too little room beside them.
+    fn take_room(&self, begun: &Begun, needed: u64) {
+        let replicas = self.inner.replicator.replicas();
+        match replicas.make_room(&begun.destination.parent, needed) {
+            Ok(0) => {}
+            Ok(bytes) => tracing::info!(bytes, "copies for others made room"),
+            Err(error) => tracing::warn!(%error, "copies for others made no room"),
+        }
     }
 
     /// Makes sure that there is room. What the system says of that is an estimate, and some say

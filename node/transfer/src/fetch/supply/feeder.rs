@@ -274,15 +274,14 @@ impl Feeder<'_> {
         FetchError::Destination(part.about(&target.file.path, error))
     }
 
-    /// Copies a chunk from another share. What turns out to be wrong there is asked for elsewhere.
+    /// Copies a chunk from another share, or from what is kept for others. What turns out to be wrong there is asked for elsewhere.
     fn copy_chunk(&mut self, target: &Target, digest: Digest) -> Result<bool, FetchError> {
-        if self
-            .supply
-            .library
-            .read(&digest, None, &mut self.buffer)
-            .is_err()
-        {
-            return Ok(false);
+        let library = &self.supply.library;
+        if library.read(&digest, None, &mut self.buffer).is_err() {
+            let Some(kept) = self.supply.kept_for_others(&digest) else {
+                return Ok(false);
+            };
+            self.buffer = kept;
         }
         match self
             .landing
@@ -417,7 +416,7 @@ fn block_len(len: u64) -> Result<u32, FetchError> {
 }
 
 /// The bytes of a file that nobody has to be asked for.
-fn whole(cid: &Cid) -> Option<Vec<u8>> {
+pub(in crate::fetch) fn whole(cid: &Cid) -> Option<Vec<u8>> {
     if cid.codec() != Codec::Raw {
         return None;
     }

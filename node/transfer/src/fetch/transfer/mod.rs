@@ -26,10 +26,10 @@ use shoal_net::Net;
 use shoal_protocol::{
     address::{Cid, Digest},
     near::Nearness,
-    planner::{Order, Part, Planner, PlannerConfig, ProviderId, WantId},
+    planner::{Class, Order, Part, Planner, PlannerConfig, ProviderId, WantId},
 };
 use tokio::{
-    sync::{Notify, mpsc},
+    sync::{Notify, mpsc, watch},
     task::JoinHandle,
 };
 use tokio_util::{sync::DropGuard, task::TaskTracker};
@@ -48,6 +48,7 @@ use super::{
     contacts::{Contacted, Contacts},
     discovery::Found,
     heard::Heard,
+    inquiry::Providers,
     journal::LandingJournal,
     landing::{LandError, Landing, Target},
     progress::Progress,
@@ -106,6 +107,8 @@ pub(super) struct Setup {
     pub(super) deadlines: Deadlines,
     /// Whether a dearer provider is never asked for what a cheaper one has.
     pub(super) strict: bool,
+    /// Where those who offer the root to near helpers see who has it.
+    pub(super) providers: watch::Sender<Providers>,
 }
 
 /// The asynchronous half of a fetch.
@@ -301,13 +304,18 @@ impl Transfer {
 
     fn handle_need(&mut self, need: Need) {
         let is_content = !matches!(need, Need::Node(_));
+        let leaf = match &need {
+            Need::Node(_) => None,
+            Need::Leaf { leaf, .. } => *leaf,
+            Need::Chunk { target, .. } => target.leaf,
+        };
         let (digest, bytes_max, hint, target) = match need {
             Need::Node(digest) => {
                 // Everything else waits for it.
                 self.gathers_until = None;
                 (digest, BLOCK_BYTES_CAP, NODE_BYTES_HINT, None)
             }
-            Need::Leaf { digest, len } => {
+            Need::Leaf { digest, len, .. } => {
                 let hint = len.unwrap_or(CHUNK_BYTES_HINT);
                 (digest, len.unwrap_or(BLOCK_BYTES_CAP), hint, None)
             }
@@ -334,10 +342,9 @@ impl Transfer {
         }
         let id = WantId(self.next_want);
         self.next_want = self.next_want.wrapping_add(1);
-        let part = match &target {
-            None if is_content => Part::Unnumbered,
-            None => Part::Node,
-            Some(target) => target.leaf.map_or(Part::Unnumbered, Part::Leaf),
+        let part = match is_content {
+            true => leaf.map_or(Part::Unnumbered, Part::Leaf),
+            false => Part::Node,
         };
         let targets = target.into_iter().collect();
         self.wants.insert(
@@ -374,6 +381,40 @@ impl Transfer {
             let is_near = nearness.is_some_and(Nearness::is_near);
             self.planner.set_near(*provider, is_near);
         }
+        self.tell_providers();
+    }
+
+    /// Tells those who offer the root to near helpers who has it.
+    fn tell_providers(&self) {
+        let mut holders = Vec::new();
+        let mut has_near_copy = false;
+        for provider in self.sessions.keys() {
+            let Some(peer) = self.setup.contacts.peer(*provider) else {
+                continue;
+            };
+            let nearness = self.setup.net.nearness(&peer).unwrap_or_default();
+            let is_whole = self.planner.has_everything(*provider);
+            has_near_copy |= is_whole
+                && match self.planner.class(*provider) {
+                    Some(Class::Owner) => nearness == Nearness::Lan,
+                    Some(Class::Holder) => nearness.is_near(),
+                    Some(Class::Member { .. }) | None => false,
+                };
+            if is_whole || self.received.contains_key(&peer) {
+                holders.push((nearness, peer));
+            }
+        }
+        holders.sort_unstable();
+        let holders = holders.into_iter().map(|(_, peer)| peer).collect();
+        self.setup.providers.send_if_modified(|providers| {
+            let now = Providers {
+                holders,
+                has_near_copy,
+            };
+            let is_new = *providers != now;
+            *providers = now;
+            is_new
+        });
     }
 
     /// Carries out what the planner decides.

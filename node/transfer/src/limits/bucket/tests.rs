@@ -212,6 +212,25 @@ fn the_first_class_comes_first_and_the_last_has_its_part() {
 }
 
 #[test]
+fn copies_for_others_come_last_and_starve_nobody() {
+    let all = [Class::User, Class::Serve, Class::Help, Class::Replicate];
+    let mut world = World::new(8_000_000, &all);
+    world.run(10 * SECOND);
+    let sum: u64 = world.hungry.iter().map(|it| it.moved).sum();
+    let parts: Vec<u64> = world.hungry.iter().map(|it| it.moved * 100 / sum).collect();
+    assert!((85..=90).contains(&parts[0]), "{parts:?}");
+    assert!(
+        parts[1..].iter().all(|part| (3..=5).contains(part)),
+        "{parts:?}"
+    );
+    // Without a person's fetch, what is served comes first.
+    let mut world = World::new(8_000_000, &all[1..]);
+    world.run(10 * SECOND);
+    let sum: u64 = world.hungry.iter().map(|it| it.moved).sum();
+    assert!(world.hungry[0].moved * 100 / sum >= 85);
+}
+
+#[test]
 fn a_limit_changes_while_others_wait() {
     let mut bucket = Bucket::new(Duration::ZERO);
     assert_eq!(bucket.ask(Class::User, u64::MAX), Ok(u64::MAX), "no limit");
@@ -244,7 +263,12 @@ proptest! {
         control in 0_u64..30,
     ) {
         let classes: Vec<_> = (0..peers)
-            .map(|peer| if peer % 3 == 0 { Class::Serve } else { Class::User })
+            .map(|peer| match peer % 5 {
+                0 => Class::Serve,
+                1 => Class::Help,
+                2 => Class::Replicate,
+                _ => Class::User,
+            })
             .collect();
         let mut world = World::new(rate, &classes);
         world.delay = Duration::from_millis(delay);

@@ -1,0 +1,79 @@
+//! What one stream is about, and for whom: a root, where its blocks are, and the peer that reads
+//! them.
+//!
+//! It counts what the peer reads of replicas, run by run; the last run counts when it is dropped. It
+//! reads and sends nothing.
+
+use std::net::IpAddr;
+
+use libp2p::PeerId;
+use parking_lot::Mutex;
+use shoal_net::ExchangeStream;
+use shoal_protocol::address::Cid;
+use shoal_store::Held;
+
+use super::{
+    news::Sources,
+    parts::{Owner, Part, Source},
+};
+use crate::replicate::{Reader, Readings};
+
+/// The peer of a stream.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Client {
+    pub(super) peer: PeerId,
+    /// Where it is connected from.
+    ip: Option<IpAddr>,
+}
+
+impl Client {
+    pub(super) fn of(stream: &ExchangeStream) -> Self {
+        Self {
+            peer: stream.peer(),
+            ip: stream.remote_ip(),
+        }
+    }
+}
+
+/// One stream's; see the module's head.
+pub(super) struct Served {
+    pub(super) source: Source,
+    client: Client,
+    /// What the client reads of replicas, once it has read some.
+    readings: Mutex<Option<Readings>>,
+}
+
+impl Served {
+    pub(super) fn new(sources: &Sources, root: Cid, client: Client) -> Self {
+        let source = Source {
+            library: sources.library.clone(),
+            replicas: sources.replicator.reader(&root),
+            root,
+        };
+        Self {
+            source,
+            client,
+            readings: Mutex::default(),
+        }
+    }
+
+    /// Whether nothing of the root is here but what is kept for others.
+    pub(super) fn is_for_others(&self) -> bool {
+        let held = self.source.replicas.as_ref().and_then(Reader::held);
+        held.is_some() && self.source.library.held(&self.source.root) == Held::Absent
+    }
+
+    /// So many bytes of a part were sent.
+    pub(super) fn sent(&self, part: &Part, bytes: usize) {
+        let (Owner::Others { run }, Some(replicas)) = (part.owner, &self.source.replicas) else {
+            return;
+        };
+        replicas.sent(bytes as u64);
+        if let Some(run) = run {
+            let mut readings = self.readings.lock();
+            let Client { peer, ip } = self.client;
+            let readings = readings.get_or_insert_with(|| replicas.readings(peer, ip));
+            readings.read(run, bytes as u64);
+        }
+    }
+}

@@ -1,0 +1,484 @@
+//! Copies for others, between real daemons: what is in demand gets a copy near those who ask for it,
+//! and nothing else does.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+use serde_json::Value;
+use shoal_protocol::{
+    address::{Cid, Digest, HashFn},
+    exchange::{LeafRanges, List},
+    replicate::{Answer, Key, Offer, Reply, Request, Response, Why},
+};
+use shoal_tests::{
+    Daemon, assert_same_file,
+    http::ask,
+    joining,
+    neighbour::{Content, Neighbour, greeting_and, nobody},
+    run, scratch, text, wait_for, write_content,
+};
+use tempfile::TempDir;
+
+/// Three runs of leaves, so that each of two homes has a part.
+const FILE_BYTES: usize = 10 << 20;
+
+/// Slow enough that a fetch lasts a second or two, so that nobody is asked too late.
+const SLOW: &str = "[limits]\ndown = '40mbit'\n";
+
+/// Helps from the first moment on.
+const HELPS: &str = "[replicas]\nwarmup = '0s'\n";
+
+/// A network of which all nodes are on this machine, and so near.
+struct World {
+    dir: TempDir,
+    /// Shares, and helps nobody.
+    origin: Daemon,
+    helpers: Vec<Daemon>,
+}
+
+impl World {
+    fn new(helpers: usize) -> Self {
+        let dir = scratch();
+        let first = start(&dir, "helper-0", HELPS, &[]);
+        let origin = start(&dir, "origin", "[replicas]\nscope = 'off'\n", &[&first]);
+        let mut all = vec![first];
+        for n in 1..helpers {
+            let next = start(&dir, &format!("helper-{n}"), HELPS, &[&all[0]]);
+            all.push(next);
+        }
+        Self {
+            dir,
+            origin,
+            helpers: all,
+        }
+    }
+
+    /// A daemon that fetches for others, asks, and does not help: it has not run for long enough.
+    fn fetcher(&self, name: &str) -> Daemon {
+        let fetcher = start(&self.dir, name, SLOW, &[&self.helpers[0]]);
+        let helpers = self.helpers.len() as u64;
+        wait_for("it meets the helpers", || {
+            let near = number(&fetcher, "shoal_replica_neighbours{where=\"near\"}");
+            (near == helpers).then_some(())
+        });
+        fetcher
+    }
+
+    fn file(&self, name: &str) -> PathBuf {
+        let path = self.dir.path().join(name);
+        write_content(&path, name, FILE_BYTES);
+        path
+    }
+
+    /// Fetches without keeping it.
+    fn fetch_and_forget(&self, fetcher: &Daemon, link: &str, name: &str) -> Value {
+        let output = self.dir.path().join(format!("got-{name}"));
+        let fetched = fetcher
+            .run(&["fetch", link, "--no-serve", "-o", text(&output)])
+            .ok();
+        fs::remove_file(output).unwrap();
+        fetched
+    }
+}
+
+fn start(dir: &TempDir, name: &str, config: &str, bootstrap: &[&Daemon]) -> Daemon {
+    let home = dir.path().join(name);
+    configure(&home, config);
+    Daemon::start(&home, bootstrap)
+}
+
+fn configure(home: &Path, config: &str) {
+    fs::create_dir_all(home).unwrap();
+    fs::write(home.join("config.toml"), config).unwrap();
+}
+
+/// A number of a node; 0 where there is none of that name.
+fn number(node: &Daemon, name: &str) -> u64 {
+    let metrics = String::from_utf8(ask(node.home(), "GET", "/metrics", None).body).unwrap();
+    let mut lines = metrics.lines();
+    let value = lines.find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+    value.map_or(0, |value| value.parse().unwrap())
+}
+
+fn asks(node: &Daemon, kind: &str) -> u64 {
+    number(
+        node,
+        &format!("shoal_replica_asks_total{{kind=\"{kind}\"}}"),
+    )
+}
+
+fn pulls(node: &Daemon) -> u64 {
+    let by = |cause| {
+        number(
+            node,
+            &format!("shoal_replica_pulls_total{{cause=\"{cause}\"}}"),
+        )
+    };
+    by("asks") + by("offers")
+}
+
+/// Nothing is pulled that nobody asked for: by the numbers of a node.
+fn check_cause(node: &Daemon) {
+    let by_asks = number(node, "shoal_replica_pulls_total{cause=\"asks\"}");
+    let (distinct, spent) = (asks(node, "distinct"), asks(node, "spent"));
+    assert!(spent <= distinct && distinct <= asks(node, "all"));
+    assert!(by_asks * 2 <= spent, "{by_asks} pulls for {spent} asks");
+    if pulls(node) == 0 {
+        assert_eq!(
+            number(node, "shoal_replica_bytes_total{direction=\"in\"}"),
+            0
+        );
+        assert!(slabs(node).is_empty(), "nothing lies on the disk");
+    }
+}
+
+/// The files in which a node keeps copies for others.
+fn slabs(node: &Daemon) -> Vec<PathBuf> {
+    let Ok(folder) = fs::read_dir(node.home().join("replicas")) else {
+        return Vec::new();
+    };
+    let files = folder.map(|it| it.unwrap().path());
+    files
+        .filter(|it| it.metadata().unwrap().len() > 0)
+        .collect()
+}
+
+fn complete(node: &Daemon) -> u64 {
+    number(
+        node,
+        "shoal_replica_pulls_ended_total{outcome=\"complete\"}",
+    )
+}
+
+#[test]
+fn what_is_in_demand_is_near_and_outlives_its_origin() {
+    let mut world = World::new(2);
+    let off = start(
+        &world.dir,
+        "off",
+        "[replicas]\nscope = 'off'\nwarmup = '0s'\n",
+        &[&world.helpers[0]],
+    );
+    let source = world.file("popular");
+    let cid = world.origin.share(&source)["cid"]
+        .as_str()
+        .unwrap()
+        .to_owned();
+    let (first, second) = (world.fetcher("first"), world.fetcher("second"));
+
+    world.fetch_and_forget(&first, &cid, "first");
+    for helper in &world.helpers {
+        assert_eq!(
+            (asks(helper, "all"), pulls(helper)),
+            (1, 0),
+            "one is no demand"
+        );
+    }
+    // The same one again is no other.
+    world.fetch_and_forget(&first, &cid, "again");
+    for helper in &world.helpers {
+        assert_eq!((asks(helper, "distinct"), pulls(helper)), (1, 0));
+    }
+    world.fetch_and_forget(&second, &cid, "second");
+    for helper in &world.helpers {
+        wait_for("a home pulls its part", || {
+            (complete(helper) == 1).then_some(())
+        });
+        assert!(number(helper, "shoal_replica_bytes_total{direction=\"in\"}") > 0);
+        check_cause(helper);
+    }
+    check_cause(&off);
+    assert_eq!((pulls(&off), asks(&off, "all")), (0, 0));
+
+    world.origin.kill();
+    let third = world.fetcher("third");
+    let output = world.dir.path().join("got-third");
+    let fetched = third.fetch(&cid, &output);
+    assert_same_file(&source, &output);
+    let helpers: Vec<_> = world.helpers.iter().map(|it| it.peer_id.as_str()).collect();
+    for from in fetched["from"].as_array().unwrap() {
+        assert!(
+            helpers.contains(&from["peer"].as_str().unwrap()),
+            "{fetched}"
+        );
+    }
+    let read = |node| number(node, "shoal_replica_read_bytes_total{reader=\"others\"}");
+    let read: u64 = world.helpers.iter().map(read).sum();
+    assert!(read >= FILE_BYTES as u64, "{read} bytes came from copies");
+
+    // A node that ends with its fetch is served by them, too.
+    let home = world.dir.path().join("passing");
+    let bootstrap = &world.helpers[0].address;
+    let network = format!(
+        "[network]\nmdns = false\nbootstrap = ['{bootstrap}']\nlisten = ['/ip4/127.0.0.1/tcp/0']\n"
+    );
+    configure(&home, &network);
+    third.run(&["unshare", &cid]).ok();
+    let output = world.dir.path().join("got-passing");
+    run(&home, &["fetch", &cid, "-o", text(&output)]).ok();
+    assert_same_file(&source, &output);
+}
+
+#[test]
+fn what_its_sharer_keeps_to_itself_is_never_asked_for() {
+    let world = World::new(2);
+    let fetchers = [world.fetcher("first"), world.fetcher("second")];
+    for (name, mark) in [("secret", "--no-announce"), ("unique", "--no-replicate")] {
+        let source = world.file(name);
+        let shared = world.origin.run(&["share", text(&source), mark]).ok();
+        for fetcher in &fetchers {
+            world.fetch_and_forget(fetcher, shared["link"].as_str().unwrap(), name);
+        }
+    }
+    let open = world.origin.share(&world.file("open"));
+    for fetcher in &fetchers {
+        world.fetch_and_forget(fetcher, open["link"].as_str().unwrap(), "open");
+    }
+    for helper in &world.helpers {
+        wait_for("a home pulls its part", || {
+            (complete(helper) == 1).then_some(())
+        });
+        assert_eq!(asks(helper, "all"), 2, "the ones for what may be copied");
+        assert_eq!(pulls(helper), 1);
+        check_cause(helper);
+    }
+}
+
+#[test]
+fn helpers_that_join_beside_many_roots_pull_nothing() {
+    let mut world = World::new(1);
+    let folder = world.dir.path().join("many");
+    for n in 0..40 {
+        let path = folder.join(n.to_string());
+        write_content(&path, &n.to_string(), 100_000);
+        world.origin.share(&path);
+    }
+    for n in 1..5 {
+        let next = start(
+            &world.dir,
+            &format!("late-{n}"),
+            HELPS,
+            &[&world.helpers[0]],
+        );
+        world.helpers.push(next);
+    }
+    for helper in &world.helpers {
+        wait_for("the helpers meet", || {
+            let near = number(helper, "shoal_replica_neighbours{where=\"near\"}");
+            (near == 4).then_some(())
+        });
+    }
+    // Somebody asks for one of them, once: that is no demand, and the rest nobody asked for.
+    let fetcher = world.fetcher("fetcher");
+    let one = world.origin.share(&folder.join("0"));
+    world.fetch_and_forget(&fetcher, one["cid"].as_str().unwrap(), "one");
+    for helper in &world.helpers {
+        assert_eq!(pulls(helper), 0);
+        check_cause(helper);
+    }
+}
+
+/// What the owner of the disk sees of copies, and that they go at once when the owner wants it.
+#[test]
+fn the_owner_sees_drops_and_switches_off_what_is_kept() {
+    let world = World::new(2);
+    let cid = world.origin.share(&world.file("popular"))["cid"]
+        .as_str()
+        .unwrap()
+        .to_owned();
+    for name in ["first", "second"] {
+        world.fetch_and_forget(&world.fetcher(name), &cid, name);
+    }
+    for helper in &world.helpers {
+        wait_for("a home pulls its part", || {
+            (complete(helper) == 1).then_some(())
+        });
+        let listed = helper.run(&["replicas", "ls"]).ok();
+        let [copy] = listed["replicas"].as_array().unwrap().as_slice() else {
+            panic!("{listed}");
+        };
+        assert_eq!(copy["size"].as_u64(), Some(FILE_BYTES as u64));
+        assert_eq!(copy["asked_by"], "near");
+        assert!(!listed.to_string().contains(&cid), "the root is not known");
+        let stats = helper.run(&["replicas", "stats"]).ok();
+        assert_eq!((&stats["on"], &stats["roots"]), (&true.into(), &1.into()));
+    }
+
+    let [dropping, switching] = world.helpers.as_slice() else {
+        panic!("two helpers");
+    };
+    let listed = dropping.run(&["replicas", "ls"]).ok();
+    let key = listed["replicas"][0]["key"].as_str().unwrap();
+    let dropped = dropping.run(&["replicas", "drop", &key[..8]]).ok();
+    assert_eq!(dropped["roots"].as_u64(), Some(1));
+    assert!(dropped["freed_bytes"].as_u64().unwrap() > 0);
+    assert!(slabs(dropping).is_empty(), "the space is free");
+
+    let stats = switching.run(&["replicas", "off"]).ok();
+    assert_eq!((&stats["on"], &stats["bytes"]), (&false.into(), &0.into()));
+    assert!(slabs(switching).is_empty(), "the space is free");
+    let again = world.fetcher("third");
+    world.fetch_and_forget(&again, &cid, "third");
+    assert_eq!(complete(switching), 1, "nothing is kept any more");
+    let stats = switching.run(&["replicas", "on"]).ok();
+    assert_eq!(stats["on"], true);
+}
+
+/// A fetch beside a helper that says what it likes and serves nothing.
+fn check_hostile_helper(answer: &Answer, is_offered: bool) {
+    let dir = scratch();
+    let hostile = Neighbour::start(Some(answer), Content::Silent);
+    let origin = start(&dir, "origin", "[replicas]\nscope = 'off'\n", &[]);
+    let home = dir.path().join("fetcher");
+    configure(&home, SLOW);
+    let mut options = joining(&origin.address);
+    options.extend(["--bootstrap".to_owned(), hostile.address.clone()]);
+    let fetcher = Daemon::start_with(&home, options);
+    wait_for("it meets the helper", || {
+        let near = number(&fetcher, "shoal_replica_neighbours{where=\"near\"}");
+        (near == 1).then_some(())
+    });
+    let source = dir.path().join("file");
+    write_content(&source, "file", FILE_BYTES);
+    let cid = origin.share(&source)["cid"].as_str().unwrap().to_owned();
+    let output = dir.path().join("got");
+    let fetched = fetcher.fetch(&cid, &output);
+    assert_same_file(&source, &output);
+    let [from] = fetched["from"].as_array().unwrap().as_slice() else {
+        panic!("{answer:?}: {fetched}");
+    };
+    assert_eq!(from["peer"], origin.peer_id.as_str(), "{answer:?}");
+    wait_for("it was asked", || (hostile.asked() > 0).then_some(()));
+    if is_offered {
+        wait_for("it was offered a part", || {
+            (hostile.offered() > 0).then_some(())
+        });
+    }
+    assert_eq!(hostile.asked(), 1, "once for a fetch");
+}
+
+#[test]
+fn a_helper_that_lies_or_does_nothing_costs_a_fetch_nothing() {
+    let ranges = LeafRanges::all();
+    check_hostile_helper(&Answer::Want, true);
+    check_hostile_helper(&Answer::Pulling, false);
+    let wants = true;
+    check_hostile_helper(&Answer::Have { ranges, wants }, true);
+    let nobodies = || (0..64).map(|_| nobody());
+    let victims = Answer::Elsewhere {
+        holders: List::first_of(nobodies()),
+        closer: List::first_of(nobodies()),
+    };
+    check_hostile_helper(&victims, false);
+}
+
+fn asking(id: u32) -> Request {
+    let mut key = [7; 32];
+    key[..4].copy_from_slice(&id.to_le_bytes());
+    Request::Ask {
+        id,
+        key: Key(key),
+        stays: false,
+    }
+}
+
+fn offer(root: &Cid, leaves: u64, size: u64, asked: u32) -> Request {
+    let whole = std::iter::once(0..leaves).collect();
+    Request::Offer(Offer {
+        id: 1,
+        root: root.clone(),
+        leaves,
+        size,
+        ranges: LeafRanges::new(whole).unwrap(),
+        asked,
+        holders: List::first_of([nobody()]),
+    })
+}
+
+/// What was replied to one offer.
+fn replied(from: &Neighbour, to: &Daemon, offer: Request) -> Reply {
+    let is_reply = |it: &Response| matches!(it, Response::Reply { .. });
+    let frames = greeting_and(&[offer]);
+    let said = from.say(&to.address, &frames, |it| it.iter().any(is_reply));
+    let reply = said.responses.into_iter().find_map(|it| match it {
+        Response::Reply { reply, .. } => Some(reply),
+        _ => None,
+    });
+    reply.unwrap()
+}
+
+fn ended(node: &Daemon, outcome: &str) -> u64 {
+    number(
+        node,
+        &format!("shoal_replica_pulls_ended_total{{outcome=\"{outcome}\"}}"),
+    )
+}
+
+#[test]
+fn what_strangers_ask_and_offer_is_bounded_and_leaves_nothing() {
+    let world = World::new(1);
+    let helper = &world.helpers[0];
+    let stranger = || Neighbour::start(None, Content::Refused);
+
+    // What is no message ends the stream.
+    let said = stranger().say(&helper.address, &[0xff; 64], |_| false);
+    assert!(said.has_ended);
+    // So does a first message that is no greeting.
+    let whole = greeting_and(&[asking(0)]);
+    let greeting = greeting_and(&[]).len();
+    let said = stranger().say(&helper.address, &whole[greeting..], |_| false);
+    assert!(said.has_ended);
+
+    // Asks beyond the limit are not answered, and with them the stream ends, for a while.
+    let flooding = stranger();
+    let asks: Vec<_> = (0..1000).map(asking).collect();
+    let said = flooding.say(&helper.address, &greeting_and(&asks), |_| false);
+    assert!(said.has_ended);
+    let is_answer = |it: &&Response| matches!(it, Response::Answer { .. });
+    let answered = said.responses.iter().filter(is_answer).count();
+    assert!((1..200).contains(&answered), "{answered} answers");
+    let again = flooding.say(&helper.address, &greeting_and(&[]), |_| false);
+    assert!(again.has_ended && again.responses.is_empty(), "{again:?}");
+    assert!(number(helper, "shoal_replica_limits_hit_total{saying=\"ask\"}") >= 3);
+    assert_eq!(pulls(helper), 0);
+
+    // An offer that nobody asked for, by one who knows of no demand.
+    let source = world.file("real");
+    let real = world.origin.share(&source);
+    let real: Cid = real["cid"].as_str().unwrap().parse().unwrap();
+    let (leaves, size) = (10, FILE_BYTES as u64);
+    let declined = replied(&stranger(), helper, offer(&real, leaves, size, 1));
+    let why = Why::Unasked;
+    assert!(matches!(declined, Reply::Decline { why: it, .. } if it == why));
+    // What cannot be, and what is not so.
+    let impossible = replied(&stranger(), helper, offer(&real, 1, 1 << 60, 100));
+    let why = Why::Untrue;
+    assert!(matches!(impossible, Reply::Decline { why: it, .. } if it == why));
+    let untrue = replied(&stranger(), helper, offer(&real, leaves + 1, size, 100));
+    assert!(matches!(untrue, Reply::Accept { .. }), "{untrue:?}");
+    wait_for("the pull finds it out", || {
+        (ended(helper, "untrue") == 1).then_some(())
+    });
+    // A root that nobody has.
+    let none = Cid::dag_pb(Digest::of(HashFn::Blake3, b"none"));
+    let nothing = replied(&stranger(), helper, offer(&none, 8, 8 << 20, 100));
+    assert!(matches!(nothing, Reply::Accept { .. }), "{nothing:?}");
+    wait_for("the pull finds nobody", || {
+        (ended(helper, "nobody") == 1).then_some(())
+    });
+    assert!(slabs(helper).is_empty(), "nothing of it stays");
+    let listed = helper.run(&["replicas", "ls"]).ok();
+    assert_eq!(listed["replicas"].as_array().unwrap().len(), 0);
+
+    // And those who ask in earnest are helped as before.
+    let open = world.origin.share(&world.file("open"));
+    for name in ["first", "second"] {
+        let fetcher = world.fetcher(name);
+        world.fetch_and_forget(&fetcher, open["cid"].as_str().unwrap(), name);
+    }
+    wait_for("it pulls", || (complete(helper) == 1).then_some(()));
+}
