@@ -59,8 +59,12 @@ impl World {
 
     /// A daemon that fetches for others, asks, and does not help: it has not run for long enough.
     fn fetcher(&self, name: &str) -> Daemon {
+        self.fetcher_among(self.helpers.len() as u64, name)
+    }
+
+    /// The same, where so many help.
+    fn fetcher_among(&self, helpers: u64, name: &str) -> Daemon {
         let fetcher = start(&self.dir, name, SLOW, &[&self.helpers[0]]);
-        let helpers = self.helpers.len() as u64;
         wait_for("it meets the helpers", || {
             let near = number(&fetcher, "shoal_replica_neighbours{where=\"near\"}");
             (near == helpers).then_some(())
@@ -321,7 +325,8 @@ fn the_owner_sees_drops_and_switches_off_what_is_kept() {
     let stats = switching.run(&["replicas", "off"]).ok();
     assert_eq!((&stats["on"], &stats["bytes"]), (&false.into(), &0.into()));
     assert!(slabs(switching).is_empty(), "the space is free");
-    let again = world.fetcher("third");
+    // Nobody asks it any more.
+    let again = world.fetcher_among(1, "third");
     world.fetch_and_forget(&again, &cid, "third");
     assert_eq!(complete(switching), 1, "nothing is kept any more");
     let stats = switching.run(&["replicas", "on"]).ok();

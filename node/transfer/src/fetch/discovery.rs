@@ -41,6 +41,8 @@ pub(super) enum Found {
         address: Multiaddr,
         why: String,
     },
+    /// The near helpers of the root's key have been asked.
+    NearAsked,
     /// Everybody was told whom the round named.
     RoundEnded {
         began: Instant,

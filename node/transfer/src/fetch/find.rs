@@ -282,6 +282,8 @@ impl Search {
                 self.round = Some(Round { began, asked });
                 None
             }
+            // Who looks for providers asks for no copies.
+            Found::NearAsked => None,
         }
     }
 
@@ -376,6 +378,7 @@ impl Search {
             elapsed: self.began.elapsed(),
             standing: self.standing(),
             round: self.round,
+            asks_near: false,
         };
         let deadlines = Deadlines {
             timeout,

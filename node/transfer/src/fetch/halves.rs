@@ -92,6 +92,9 @@ impl FetcherInner {
             Purpose::Own { .. } => (Vec::new(), Class::User),
             Purpose::Others(named) => (named.clone(), Class::Replicate),
         };
+        let asks_near = matches!(purpose, Purpose::Own { .. })
+            && heard.marks().may_replicate()
+            && self.replicator.knows_whom_to_ask();
         let (providers, known) = watch::channel(Providers::default());
         let shape = match purpose {
             Purpose::Own { stays } => {
@@ -142,6 +145,7 @@ impl FetcherInner {
             deadlines,
             strict: self.strict,
             providers,
+            asks_near,
         });
         let supply = Supply {
             store: self.store.clone(),

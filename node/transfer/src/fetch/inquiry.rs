@@ -15,7 +15,7 @@ use super::{
     discovery::{Candidate, Found},
     heard::Heard,
 };
-use crate::replicate::{Asking, Named, Replicator, Terms};
+use crate::replicate::{Asking, Lead, Named, Replicator, Terms};
 
 /// A root of which no provider has told the marks after this long is asked for all the same. A link
 /// carries its marks, and the look-up in the DHT has told as much as an ask by then.
@@ -68,26 +68,29 @@ impl Inquiry {
         let asked = tokio::select! {
             biased;
             () = self.found.closed() => return,
-            _ = heard.marked_beyond(Marks::default()) => return,
+            _ = heard.marked_beyond(Marks::default()) => return self.all_asked().await,
             () = heard.spoken() => self.ask(),
             () = tokio::time::sleep(UNHEARD_AFTER) => self.ask(),
         };
-        let Some(Asking { mut named, terms }) = asked else {
-            return;
+        let Some(Asking { mut leads, terms }) = asked else {
+            return self.all_asked().await;
         };
         let mut terms = Some(terms);
         loop {
             tokio::select! {
                 biased;
                 // Dropped with this, the asking ends.
-                _ = heard.marked_beyond(Marks::default()) => return,
+                _ = heard.marked_beyond(Marks::default()) => return self.all_asked().await,
                 told = &mut shape, if terms.is_some() => {
                     let Providers { holders, has_near_copy } = self.providers.borrow().clone();
                     if let (Ok(shape), Some(terms), false) = (told, terms.take(), has_near_copy) {
                         let _ = terms.send(Terms { shape, holders });
                     }
                 }
-                Some(named) = named.recv() => self.name(named).await,
+                Some(lead) = leads.recv() => match lead {
+                    Lead::Named(named) => self.name(named).await,
+                    Lead::AllAsked => self.all_asked().await,
+                },
                 () = self.found.closed() => return,
                 else => return,
             }
@@ -99,6 +102,12 @@ impl Inquiry {
             return None;
         }
         self.replicator.ask(&self.root, self.stays)
+    }
+
+    /// Nobody is asked any more that the fetch would have to wait for before it gives up.
+    async fn all_asked(&self) {
+        // Without a listener nobody needs it.
+        let _ = self.found.send(Found::NearAsked).await;
     }
 
     async fn name(&self, named: Named) {

@@ -23,6 +23,10 @@ pub(super) const RACE_GRACE: Duration = Duration::from_secs(3);
 /// table is the whole network that it reaches.
 pub(super) const JOIN_GRACE: Duration = Duration::from_secs(5);
 
+/// Where all others have said no, near helpers that are still being asked are waited for this long.
+/// A node that has just started meets the first of them in that time.
+pub(super) const ASKING_GRACE: Duration = Duration::from_secs(8);
+
 /// A fetch that has had no byte for this long says that it waits.
 pub(super) const WAITS_AFTER: Duration = Duration::from_secs(10);
 
@@ -70,6 +74,8 @@ pub(super) struct Case {
     pub(super) elapsed: Duration,
     pub(super) standing: Standing,
     pub(super) round: Option<Round>,
+    /// Whether near helpers may still name somebody.
+    pub(super) asks_near: bool,
 }
 
 /// What a fetch does.
@@ -98,6 +104,7 @@ impl Case {
     /// Decides.
     pub(super) fn decide(&self, deadlines: &Deadlines) -> Verdict {
         match self.denial() {
+            Denial::Final if self.asks_near && self.elapsed < ASKING_GRACE => {}
             Denial::Final => return Verdict::Ends(End::Denied),
             Denial::ToConfirm => return self.by_time(deadlines, Verdict::LooksUp),
             Denial::None => {}
@@ -191,6 +198,7 @@ mod tests {
                 elapsed: secs(30),
                 standing: standing(open, absent, gone, out),
                 round,
+                asks_near: true,
             };
             let verdict = case.decide(&DEADLINES);
             assert_eq!(verdict, expected, "{counts:?} {has_begun} {round:?}");
@@ -234,6 +242,7 @@ mod tests {
                     began: Duration::from_millis(began),
                     asked,
                 }),
+                asks_near: false,
             };
             let verdict = case.decide(&DEADLINES);
             assert_eq!(verdict, expected, "{gone} {elapsed} {began} {asked}");
@@ -251,6 +260,29 @@ mod tests {
     }
 
     #[test]
+    fn near_helpers_that_are_asked_may_know_somebody_else() {
+        let check = |asks_near, elapsed, expected| {
+            let case = Case {
+                idle: secs(elapsed),
+                has_begun: false,
+                elapsed: secs(elapsed),
+                standing: Standing {
+                    gone: 1,
+                    ..Standing::default()
+                },
+                round: round(0, true),
+                asks_near,
+            };
+            assert_eq!(case.decide(&DEADLINES), expected, "{asks_near} {elapsed}");
+        };
+        let denied = Verdict::Ends(End::Denied);
+        check(false, 0, denied);
+        check(true, 0, Verdict::GoesOn);
+        check(true, 7, Verdict::GoesOn);
+        check(true, 8, denied);
+    }
+
+    #[test]
     fn time_bounds_the_first_block_and_then_patience_does() {
         let check = |has_begun, idle, open, expected| {
             let case = Case {
@@ -259,6 +291,7 @@ mod tests {
                 elapsed: secs(2000),
                 standing: standing(open, 0, 0, 0),
                 round: round(1990, true),
+                asks_near: false,
             };
             let verdict = case.decide(&DEADLINES);
             assert_eq!(verdict, expected, "{has_begun} {idle} {open}");
@@ -281,6 +314,7 @@ mod tests {
             elapsed: secs(60),
             standing: standing(0, 1, 0, 0),
             round: None,
+            asks_near: false,
         };
         assert_eq!(case.decide(&DEADLINES), Verdict::Ends(End::NotFound));
     }

@@ -26,8 +26,8 @@ const NAMED_QUEUED_MAX: usize = 16;
 /// A home that does not answer an ask for so long is passed over: it is near, or it was.
 const ASK_PATIENCE: Duration = Duration::from_secs(3);
 
-/// A node that has just started waits so long for its first near helper, and so long for others
-/// after it: they are greeted as soon as their connection is measured.
+/// A node waits for its first near helper until so long after its start, and for others so long after
+/// it: they are greeted as soon as their connection is measured.
 const NEIGHBOURS_WITHIN: Duration = Duration::from_secs(5);
 const NEIGHBOURS_SETTLE: Duration = Duration::from_millis(100);
 
@@ -46,6 +46,15 @@ pub struct Named {
     pub told_by: Option<PeerId>,
 }
 
+/// What comes of asking.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Lead {
+    /// Somebody who may have it.
+    Named(Named),
+    /// The homes were asked. Whoever comes later is a helper that was met since.
+    AllAsked,
+}
+
 /// What a fetch tells of its root once it knows.
 #[derive(Clone, Debug)]
 pub struct Terms {
@@ -57,8 +66,8 @@ pub struct Terms {
 
 /// The fetch's end; what is asked for goes on without it only as far as the module's head says.
 pub struct Asking {
-    /// Whom the homes name.
-    pub named: mpsc::Receiver<Named>,
+    /// What comes of it.
+    pub leads: mpsc::Receiver<Lead>,
     /// To be told what the root is like, if a copy of it near here would be of use.
     pub terms: oneshot::Sender<Terms>,
 }
@@ -69,7 +78,7 @@ struct Asker {
     root: Cid,
     key: Key,
     stays: bool,
-    named: mpsc::Sender<Named>,
+    leads: mpsc::Sender<Lead>,
     /// Those that were asked.
     asked: BTreeSet<PeerId>,
     /// Homes that want an offer.
@@ -77,6 +86,14 @@ struct Asker {
 }
 
 impl Replicator {
+    /// Whether there is a near helper to ask, or may be one soon.
+    #[must_use]
+    pub fn knows_whom_to_ask(&self) -> bool {
+        let inner = &self.inner;
+        let is_new = inner.clock.uptime() < NEIGHBOURS_WITHIN;
+        inner.is_on() && (is_new || inner.people().neighbours() > 0)
+    }
+
     /// Begins to ask for a root that may be replicated; none where this node takes no part, or the
     /// root has no key. `stays` says whether what is fetched is served here from then on.
     #[must_use]
@@ -86,14 +103,14 @@ impl Replicator {
             return None;
         }
         let key = key_of(root)?;
-        let (named, receiver) = mpsc::channel(NAMED_QUEUED_MAX);
+        let (leads, receiver) = mpsc::channel(NAMED_QUEUED_MAX);
         let (terms, told) = oneshot::channel();
         let asker = Asker {
             inner: Arc::clone(inner),
             root: root.clone(),
             key,
             stays: stays && inner.lasts,
-            named,
+            leads,
             asked: BTreeSet::new(),
             wanting: Vec::new(),
         };
@@ -102,7 +119,7 @@ impl Replicator {
             .tasks
             .spawn(async move { shutdown.run_until_cancelled(asker.run(told)).await });
         Some(Asking {
-            named: receiver,
+            leads: receiver,
             terms,
         })
     }
@@ -110,7 +127,7 @@ impl Replicator {
 
 impl Asker {
     async fn run(mut self, mut terms: oneshot::Receiver<Terms>) {
-        let over = self.named.clone();
+        let over = self.leads.clone();
         // None until the fetch has told, and within it none where no offer is of use.
         let mut told: Option<Option<Terms>> = None;
         for _ in 0..WALKS_MAX {
@@ -121,6 +138,8 @@ impl Asker {
                 () = over.closed() => break,
                 () = self.find_homes() => {}
             }
+            // A fetch that has ended needs it no more.
+            let _ = self.leads.try_send(Lead::AllAsked);
             // Until there are others to ask.
             loop {
                 if let Some(Some(terms)) = &told {
@@ -166,8 +185,8 @@ impl Asker {
                 placed.await;
             }
         };
-        if self.inner.people().neighbours() == 0 && within(NEIGHBOURS_WITHIN, found).await.is_some()
-        {
+        let within_start = NEIGHBOURS_WITHIN.saturating_sub(self.inner.clock.uptime());
+        if self.inner.people().neighbours() == 0 && within(within_start, found).await.is_some() {
             tokio::time::sleep(NEIGHBOURS_SETTLE).await;
         }
     }
@@ -237,7 +256,7 @@ impl Asker {
     /// Tells the fetch of a peer; one that has ended needs none.
     async fn name(&self, named: Named) {
         if named.peer != self.inner.net.peer_id() {
-            let _ = self.named.send(named).await;
+            let _ = self.leads.send(Lead::Named(named)).await;
         }
     }
 
@@ -290,7 +309,7 @@ impl Asker {
         self.inner.counters.replies.add(counters::of_reply(&reply));
         tracing::debug!(peer = %home, reply = counters::of_reply(&reply), "an offer was replied to");
         if let Reply::Accept { .. } = reply {
-            let _ = self.named.try_send(holder(home));
+            let _ = self.leads.try_send(Lead::Named(holder(home)));
         }
     }
 }

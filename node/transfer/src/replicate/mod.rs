@@ -55,7 +55,7 @@ use crate::limits::Limiter;
 
 pub(crate) use self::reader::Readings;
 pub use self::{
-    ask::{Asking, Named, Terms},
+    ask::{Asking, Lead, Named, Terms},
     clock::Clock,
     config::{Diversity, Floor, ReplicasConfig, Scope},
     counters::{declined_reason, gone_reason},

@@ -49,6 +49,7 @@ impl Transfer {
                 self.setup.contacts.round_ended();
                 self.wait.round_ended(began, asked);
             }
+            Found::NearAsked => self.wait.near_asked(),
         }
     }
 

@@ -109,6 +109,8 @@ pub(super) struct Setup {
     pub(super) strict: bool,
     /// Where those who offer the root to near helpers see who has it.
     pub(super) providers: watch::Sender<Providers>,
+    /// Whether near helpers are asked for it.
+    pub(super) asks_near: bool,
 }
 
 /// The asynchronous half of a fetch.
@@ -210,6 +212,7 @@ impl Transfer {
         });
         Self {
             share: setup.buffers.share(),
+            wait: Wait::new(setup.asks_near),
             colleagues: Colleagues::start(setup.net.clone(), &setup.tasks),
             setup,
             guests: None,
@@ -227,7 +230,6 @@ impl Transfer {
             event_sender,
             landers,
             verdicts,
-            wait: Wait::new(),
             gathers_until: None,
         }
     }

@@ -39,12 +39,14 @@ pub(super) struct Wait {
     /// Bytes that were here or came, DAG nodes among them, when that was last looked at.
     bytes: u64,
     round: Option<Round>,
+    /// Whether near helpers may still name somebody.
+    asks_near: bool,
     /// What providers whose session runs said of blocks that they do not have.
     lacking: HashMap<ProviderId, Missing>,
 }
 
 impl Wait {
-    pub(super) fn new() -> Self {
+    pub(super) fn new(asks_near: bool) -> Self {
         Self {
             began: Instant::now(),
             clock: RunningTime::start(TICK_MAX),
@@ -53,6 +55,7 @@ impl Wait {
             has_begun: false,
             bytes: 0,
             round: None,
+            asks_near,
             lacking: HashMap::new(),
         }
     }
@@ -92,6 +95,11 @@ impl Wait {
     pub(super) fn round_ended(&mut self, began: Instant, asked: bool) {
         let began = began.saturating_duration_since(self.began);
         self.round = Some(Round { began, asked });
+    }
+
+    /// The near helpers that were to be asked have answered.
+    pub(super) fn near_asked(&mut self) {
+        self.asks_near = false;
     }
 
     /// A provider does not have a block that it was asked for.
@@ -136,6 +144,7 @@ impl Transfer {
             elapsed: self.wait.began.elapsed(),
             standing: self.setup.contacts.standing(),
             round: self.wait.round,
+            asks_near: self.wait.asks_near,
         };
         let verdict = case.decide(&self.setup.deadlines);
         let waits = verdict == Verdict::Waits;
