@@ -217,14 +217,19 @@ impl ConnectionHandler for Handler {
     ) {
         match event {
             ConnectionEvent::FullyNegotiatedInbound(FullyNegotiatedInbound {
-                protocol, ..
+                mut protocol,
+                ..
             }) => {
+                // What tries a connection out is no use of it.
+                protocol.ignore_for_keep_alive();
                 // A peer that opens another one has given the one before up.
                 self.inbound = Some(answer(protocol).boxed());
             }
             ConnectionEvent::FullyNegotiatedOutbound(FullyNegotiatedOutbound {
-                protocol, ..
+                mut protocol,
+                ..
             }) => {
+                protocol.ignore_for_keep_alive();
                 self.outbound = Outbound::Pinging(ping(protocol).boxed(), Instant::now());
             }
             ConnectionEvent::DialUpgradeError(DialUpgradeError { error, .. }) => {
