@@ -106,7 +106,7 @@ async fn announce(app: &App, host: &Host) -> Result<(), ApiError> {
     tracing::info!(%peer_id, ?listen, home = %human::path(&id.home), "ready");
     let note = host.first_words().await?;
     if let Some(note) = &note {
-        app.output.note(note);
+        tracing::info!("{note}");
     }
     let ready = Event::Ready {
         peer_id,
