@@ -213,6 +213,15 @@ impl Library {
             .unwrap_or(Held::Absent)
     }
 
+    /// Whether peers may read a share of this root here, or what has landed of one.
+    #[must_use]
+    pub fn serves(&self, root: &Cid) -> bool {
+        self.inner.view(|view| {
+            let ids = view.roots.get(root).map_or(&[][..], Vec::as_slice);
+            ids.iter().any(|id| view.is_served(*id))
+        })
+    }
+
     /// The shares whose data was written in an earlier boot and never flushed: to be rechecked.
     #[must_use]
     pub fn suspects(&self) -> Vec<Arc<ShareRecord>> {

@@ -12,7 +12,7 @@ use shoal_protocol::{
         helper::{Accepted, Around, Ask, Helper, HelperConfig, Offered, Said},
     },
 };
-use shoal_store::{Held as Has, replicas::Cause};
+use shoal_store::replicas::Cause;
 
 use super::{
     Named, PullOrder, ReplicatorInner, Word,
@@ -143,8 +143,8 @@ impl ReplicatorInner {
         if !self.library.marks(&offer.root).may_replicate() {
             return Err((Why::Refused, NEVER_S));
         }
-        if self.library.held(&offer.root) != Has::Absent {
-            // A copy beside a copy helps nobody.
+        if self.library.serves(&offer.root) {
+            // A copy beside a copy helps nobody. What a fetch keeps to itself is none.
             return Err((Why::Enough, NEVER_S));
         }
         let shape = Shape {
