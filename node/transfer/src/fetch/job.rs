@@ -407,7 +407,7 @@ impl Job {
         });
         let (supply, cid, Chosen { tree, left_out }) = transfer.drive(&sink, listing).await?;
 
-let (size, files) = (tree.bytes_if_known(), tree.files() as u64);
+        let (size, files) = (tree.bytes_if_known(), tree.files() as u64);
         self.progress.total(size, files);
         self.progress.phase(Phase::Fetching);
         recorded.await??;
