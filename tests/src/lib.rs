@@ -58,6 +58,18 @@ pub fn shoal() -> PathBuf {
     binary
 }
 
+/// Copies the binary under test, for those who may not enter the folder that it is in.
+///
+/// Another process copies: a child that another thread of a test starts meanwhile would inherit the
+/// open file, and until it runs its own program the system starts none that is open for writing.
+///
+/// # Panics
+/// When it cannot be copied.
+pub fn copy_of_shoal(to: &Path) {
+    let copied = Command::new("cp").arg(shoal()).arg(to).status();
+    assert!(copied.is_ok_and(|it| it.success()), "{}", to.display());
+}
+
 /// What a command left behind.
 #[derive(Debug)]
 pub struct Ran {

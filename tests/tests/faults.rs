@@ -14,8 +14,8 @@ use std::{
 use rustix::process::Signal;
 use shoal_testnet::evil::Behaviour;
 use shoal_tests::{
-    Daemon, Ran, assert_same_file, command, content, evil::Evil, peer::Blocks, run, scratch, shoal,
-    text, wait_for, write_content,
+    Daemon, Ran, assert_same_file, command, content, evil::Evil, peer::Blocks, run, scratch, text,
+    wait_for, write_content,
 };
 
 /// Large enough that a signal lands in the middle of the transfer.
@@ -332,7 +332,7 @@ fn what_may_not_be_read_or_written_is_named_and_nothing_is_left() {
     let open_to_all = fs::Permissions::from_mode(0o777);
     fs::set_permissions(dir.path(), open_to_all.clone()).unwrap();
     let program = dir.path().join("shoal");
-    fs::copy(shoal(), &program).unwrap();
+    shoal_tests::copy_of_shoal(&program);
     let a = Daemon::start(&dir.path().join("a"), &[]);
     let source = dir.path().join("file");
     write_content(&source, "readable", 100_000);

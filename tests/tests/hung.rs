@@ -21,7 +21,7 @@ use serde_json::Value;
 use shoal_tests::{
     DEADLINE, Daemon, Ran, command, content,
     peer::{Blocks, Peer},
-    run, scratch, shoal, text, wait_for,
+    run, scratch, text, wait_for,
 };
 use tempfile::TempDir;
 
@@ -268,7 +268,7 @@ fn a_daemon_of_another_user_is_said_to_be_one() {
     let world = World::new();
     let daemon = Daemon::start(&world.home(), &[]);
     let program = world.dir.path().join("shoal");
-    fs::copy(shoal(), &program).unwrap();
+    shoal_tests::copy_of_shoal(&program);
     for folder in [world.dir.path(), &world.home()] {
         set_mode(folder, 0o755);
     }

@@ -192,7 +192,7 @@ fn homes_that_are_no_folder_or_not_ours_are_refused() {
     world.ground.check(&here);
 
     let program = world.beside("shoal");
-    fs::copy(shoal_tests::shoal(), &program).unwrap();
+    shoal_tests::copy_of_shoal(&program);
     set_mode(world.root.path(), 0o755);
     let ground = world.ground.with_program(program);
     let ground = ground.on(world.beside("not-mine"));

@@ -9,7 +9,7 @@ use std::{
     thread,
 };
 
-use shoal_tests::{Daemon, refused::Refusal, shoal, text, write_content};
+use shoal_tests::{Daemon, refused::Refusal, text, write_content};
 
 use super::{NOBODY, World, is_root, refusal, set_mode};
 
@@ -189,7 +189,7 @@ fn what_may_not_be_read_is_named() {
     fs::create_dir_all(&closed).unwrap();
     write_content(&world.at("tree/file"), "file", 10);
     let program = world.beside("shoal");
-    fs::copy(shoal(), &program).unwrap();
+    shoal_tests::copy_of_shoal(&program);
     set_mode(world.root.path(), 0o777);
     fs::create_dir(&world.ground.home).unwrap();
     set_mode(&world.ground.home, 0o777);

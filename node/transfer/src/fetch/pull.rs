@@ -47,12 +47,19 @@ const FIRST_WITHIN: Duration = Duration::from_secs(20);
 /// Without a byte for so long a pull ends; a person's fetch would wait longer.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// What a pull receives where no limit says how fast the line is, in bytes a second: a quarter of a
-/// line of 128 Mbit/s, and four pulls at a time leave the most of a faster one.
+/// What all pulls together receive where no limit says how fast the line is, in bytes a second: a
+/// quarter of a line of 128 Mbit/s.
 const RATE_MAX: u64 = 4 << 20;
 
-/// A pull has one part in so many of the limit on what is received.
+/// All pulls together have one part in so many of the limit on what is received.
 const LIMIT_PART: u64 = 4;
+
+/// A pull has its part of these whether others run or not.
+const PULLS_MAX: u64 = shoal_protocol::replicate::helper::PULLS_MAX as u64;
+
+/// How often a pull looks whether what copies may use of the line is used up, or they were switched
+/// off.
+const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Bytes of leaves that are asked for and not stored yet. A run of the longest leaves fits.
 const WINDOW_BYTES: u64 = 8 << 20;
@@ -91,6 +98,10 @@ impl FetcherInner {
 
     async fn pull(self: Arc<Self>, order: PullOrder) {
         tracing::debug!(runs = order.accepted.runs.len(), "a replica is pulled");
+        // What came by an earlier pull is sound: an offer that is not has no say over it.
+        let key = Key::of(&order.digest);
+        let had = self.replicator.replicas().held(key);
+        let is_new = had.is_none_or(|held| held.is_empty());
         let (outcome, is_kept) = match self.try_pull(&order).await {
             Ok(Pulled::Complete) => ("complete", true),
             Ok(Pulled::Stopped(why)) => (why, true),
@@ -102,8 +113,8 @@ impl FetcherInner {
         let (replicator, digest) = (self.replicator.clone(), order.digest);
         let ending = tokio::task::spawn_blocking(move || {
             let (replicas, now) = (replicator.replicas(), replicator.clock().now());
-            if !is_kept {
-                replicas.drop_root(Key::of(&digest), now)?;
+            if !is_kept && is_new {
+                replicas.drop_root(key, now)?;
             }
             replicas.end_pull(&digest, now)
         });
@@ -115,13 +126,25 @@ impl FetcherInner {
         self.replicator.pull_ended(&order.root, outcome);
     }
 
+    /// Waits until copies may use the line no more.
+    async fn no_more_copies(&self) {
+        let mut looks = tokio::time::interval(LOOK_INTERVAL);
+        while self.replicator.is_on() && !self.limits.copies_spent() {
+            looks.tick().await;
+        }
+    }
+
     async fn try_pull(self: &Arc<Self>, order: &PullOrder) -> Result<Pulled, FetchError> {
         let tasks = TaskTracker::new();
         let link = Link::new(order.root.clone());
         let heard = Arc::new(Heard::new(Marks::default()));
         let (member, guests) = self.swarms.join_unannounced(&order.root);
+        if let Some(held) = self.replicator.replicas().held(Key::of(&order.digest)) {
+            member.landed(held);
+        }
         let limit = self.limits.receiving_rate();
-        let rate = limit.map_or(RATE_MAX, |limit| (limit / LIMIT_PART).min(RATE_MAX));
+        let all = limit.map_or(RATE_MAX, |limit| (limit / LIMIT_PART).min(RATE_MAX));
+        let rate = (all / PULLS_MAX).max(1);
         let sought = Sought {
             link: &link,
             peers: &[],
@@ -155,6 +178,7 @@ impl FetcherInner {
             biased;
             () = self.shutdown.cancelled() => Ok(Pulled::Stopped("ended")),
             _ = heard.marked_beyond(Marks::default()) => Ok(Pulled::Refused),
+            () = self.no_more_copies() => Ok(Pulled::Stopped("spent")),
             pulled = transfer.drive(&sink, pulling) => pulled,
         };
         drop(transfer);
@@ -245,8 +269,13 @@ impl Pull {
         let (mut planned, mut leaves) = (Vec::new(), 0);
         // A run of which a leaf stands in a node is no run of blocks, and is left out.
         let mut partial = BTreeSet::new();
+        let most = self.order.shape.leaves;
         let mut count = |leaf: Option<(Digest, Option<u32>)>| {
             let number = leaves;
+            // A few nodes can name more leaves than anybody could ever walk.
+            if number == most {
+                return Err(Stop::Pulled(Pulled::Untrue));
+            }
             leaves += 1;
             let run = number / RUN_LEAVES;
             match leaf {
@@ -260,6 +289,7 @@ impl Pull {
                 }
                 Some(_) | None => {}
             }
+            Ok(())
         };
         let entries = tree.entries.iter().map(|entry| &entry.kind);
         for kind in std::iter::once(&tree.root).chain(entries) {
@@ -268,12 +298,12 @@ impl Pull {
             };
             match (cid.codec(), cid.digest()) {
                 _ if whole(cid).is_some() => {}
-                (Codec::Raw, Some(digest)) => count(Some((digest, None))),
+                (Codec::Raw, Some(digest)) => count(Some((digest, None)))?,
                 (Codec::Raw, None) => {}
                 (Codec::DagPb, _) => self.walk(FileWalk::new(cid.clone()), basket, &mut count)?,
             }
         }
-        if leaves != self.order.shape.leaves {
+        if leaves != most {
             return Err(Stop::Pulled(Pulled::Untrue));
         }
         planned.retain(|it| !partial.contains(&(it.leaf / RUN_LEAVES)));
@@ -302,9 +332,13 @@ impl Pull {
         &self,
         mut walk: FileWalk,
         basket: &mut Basket,
-        count: &mut impl FnMut(Option<(Digest, Option<u32>)>),
+        count: &mut impl FnMut(Option<(Digest, Option<u32>)>) -> Result<(), Stop>,
     ) -> Result<(), Stop> {
         loop {
+            // Nodes that are here ask for nothing, and so would not notice.
+            if self.supply.needs.is_closed() {
+                return Err(Stop::Failed(FetchError::Cancelled));
+            }
             match walk.step().map_err(FetchError::from)? {
                 FileStep::Need(cid) => {
                     let digest = cid.digest();
@@ -322,10 +356,10 @@ impl Pull {
                 FileStep::Leaf { len, cid, .. } => {
                     if let Some(digest) = cid.digest() {
                         let len = len.and_then(|len| u32::try_from(len).ok());
-                        count(Some((digest, len)));
+                        count(Some((digest, len)))?;
                     }
                 }
-                FileStep::Inline { .. } => count(None),
+                FileStep::Inline { .. } => count(None)?,
                 FileStep::Done { .. } => return Ok(()),
             }
         }

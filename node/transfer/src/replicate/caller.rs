@@ -61,16 +61,25 @@ impl Caller {
 
     /// Whether this node helps such a peer.
     pub(super) fn is_in(&self, scope: Scope) -> bool {
-        match scope {
-            Scope::Off => false,
-            Scope::Lan => self.nearness == Nearness::Lan,
-            Scope::Private => {
-                self.nearness == Nearness::Lan
-                    || self.nearness.is_near() && self.ip.is_some_and(|ip| !is_public(ip))
-            }
-            Scope::Public => self.nearness.is_near(),
-        }
+        is_in(scope, self.nearness, self.ip)
     }
+}
+
+fn is_in(scope: Scope, nearness: Nearness, ip: Option<IpAddr>) -> bool {
+    match scope {
+        Scope::Off => false,
+        Scope::Lan => nearness == Nearness::Lan,
+        Scope::Private => {
+            nearness == Nearness::Lan || nearness.is_near() && ip.is_some_and(|ip| !is_public(ip))
+        }
+        Scope::Public => nearness.is_near(),
+    }
+}
+
+/// Whether such a peer may read what is kept for others. Where that is for everybody nearby, a peer
+/// that one of them sent here is not asked where it is.
+pub(super) fn may_read(scope: Scope, nearness: Nearness, ip: Option<IpAddr>) -> bool {
+    scope == Scope::Public || is_in(scope, nearness, ip)
 }
 
 /// Whether an address is neither of this machine nor of a private network.

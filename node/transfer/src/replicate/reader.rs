@@ -16,7 +16,7 @@ use shoal_store::{
     replicas::{ReplicaBlock, Replicas},
 };
 
-use super::{Clock, Replicator, caller_of, key_of};
+use super::{Clock, Replicator, caller::may_read, caller_of, key_of};
 
 /// The replicas of one root. Cheap to clone; only one clone counts what is sent.
 #[derive(Clone)]
@@ -37,6 +37,19 @@ pub(crate) struct Readings {
 }
 
 impl Replicator {
+    /// The replicas of a root as a peer at an address may read them: none where copies are not kept
+    /// for such a peer.
+    #[must_use]
+    pub(crate) fn reader_for(
+        &self,
+        root: &Cid,
+        (peer, ip): (PeerId, Option<IpAddr>),
+    ) -> Option<Reader> {
+        let nearness = self.inner.net.nearness(&peer).unwrap_or_default();
+        let may_read = may_read(self.inner.config.scope, nearness, ip);
+        self.reader(root).filter(|_| may_read)
+    }
+
     /// The replicas of a root; none of content that stands in its own address.
     #[must_use]
     pub fn reader(&self, root: &Cid) -> Option<Reader> {

@@ -15,7 +15,7 @@ use shoal_protocol::{
 use shoal_store::{StoreError, TableChange};
 use tokio::time::MissedTickBehavior;
 
-use super::{ReplicatorInner, Word, config::Scope, people::Circle, power};
+use super::{LINKS_MAX, ReplicatorInner, Word, config::Scope, people::Circle, power};
 
 /// Between two looks at who is near, at the most; whatever is new is looked at at once.
 const TICK: Duration = Duration::from_secs(1);
@@ -87,7 +87,10 @@ impl ReplicatorInner {
                     None => people.unlink(&peer),
                 }
             }
-            people.greetings_due(&peers, self.clock.now())
+            let mut due = people.greetings_due(&peers, self.clock.now());
+            // No link gives way to a greeting, or the one that does would be greeted next.
+            due.truncate(LINKS_MAX.saturating_sub(people.links.len()));
+            due
         };
         for peer in to_greet {
             self.link_to(peer);
@@ -198,7 +201,7 @@ impl ReplicatorInner {
                 Err(error) => tracing::warn!(%error, "the disk's floor was not looked after"),
             }
         }
-        if tick.is_multiple_of(EXPIRE_TICKS) {
+        if tick % EXPIRE_TICKS == 1 {
             self.log(
                 self.on_disk(|replicas, now| replicas.expire(now)).await,
                 "what nobody reads",

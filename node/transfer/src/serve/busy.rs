@@ -35,12 +35,12 @@ pub(super) async fn say(
 
 /// Answers a stream that there is no room for, as far as that takes next to no time.
 pub(super) async fn turn_away(sources: &Arc<Sources>, stream: ExchangeStream) {
-    let peer = stream.peer();
+    let client = (stream.peer(), stream.remote_ip());
     let (reader, writer) = tokio::io::split(stream);
     let (mut reader, mut writer) = (BufReader::new(reader), Outgoing::new(writer));
     let conversation = async {
         if let Some(Request::Open { root }) = read_request(&mut reader).await? {
-            let mut news = News::new(sources, root, peer);
+            let mut news = News::new(sources, root, client);
             say(&mut news, &mut writer, ROOM_RETRY).await?;
             write(&mut writer, &Response::Close(Reason::Busy)).await?;
         }

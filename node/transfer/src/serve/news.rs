@@ -4,7 +4,7 @@
 //! this takes of the line. Of other peers that deal with the root it hears once each, with
 //! addresses that reach as far as the peer itself does.
 
-use std::{collections::HashSet, sync::Arc, time::Duration};
+use std::{collections::HashSet, net::IpAddr, sync::Arc, time::Duration};
 
 use libp2p::PeerId;
 use shoal_net::Net;
@@ -60,11 +60,15 @@ pub(super) struct News {
 }
 
 impl News {
-    /// Takes note that `peer` is interested in `root`.
-    pub(super) fn new(sources: &Arc<Sources>, root: Cid, peer: PeerId) -> Self {
+    /// Takes note that a peer, connected from an address, is interested in `root`.
+    pub(super) fn new(
+        sources: &Arc<Sources>,
+        root: Cid,
+        (peer, ip): (PeerId, Option<IpAddr>),
+    ) -> Self {
         Self {
             guest: sources.swarms.welcome(&root, peer),
-            replicas: sources.replicator.reader(&root),
+            replicas: sources.replicator.reader_for(&root, (peer, ip)),
             sources: Arc::clone(sources),
             root,
             peer,

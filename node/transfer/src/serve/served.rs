@@ -23,7 +23,7 @@ use crate::replicate::{Reader, Readings};
 pub(super) struct Client {
     pub(super) peer: PeerId,
     /// Where it is connected from.
-    ip: Option<IpAddr>,
+    pub(super) ip: Option<IpAddr>,
 }
 
 impl Client {
@@ -47,7 +47,7 @@ impl Served {
     pub(super) fn new(sources: &Sources, root: Cid, client: Client) -> Self {
         let source = Source {
             library: sources.library.clone(),
-            replicas: sources.replicator.reader(&root),
+            replicas: (sources.replicator).reader_for(&root, (client.peer, client.ip)),
             root,
         };
         Self {

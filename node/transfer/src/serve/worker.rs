@@ -174,7 +174,7 @@ impl Worker {
             None => return Ended::TooSlow,
         };
         if self.limits.spent().is_some() {
-            let mut news = News::new(&self.sources, root, peer);
+            let mut news = News::new(&self.sources, root, (peer, client.ip));
             return match busy::say(&mut news, writer, SPENT_RETRY).await {
                 Ok(()) => Ended::NotServed,
                 Err(ended) => ended,
@@ -182,7 +182,7 @@ impl Worker {
         }
         let library = &self.sources.library;
         library.look_again(&root, LOOK_AGAIN_PATIENCE).await;
-        let mut news = News::new(&self.sources, root.clone(), peer);
+        let mut news = News::new(&self.sources, root.clone(), (peer, client.ip));
         if let Err(ended) = tell(&mut news, writer).await {
             return ended;
         }

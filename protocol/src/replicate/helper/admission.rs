@@ -80,6 +80,11 @@ impl Helper {
         if self.pulls.is_pulling(key) {
             return Err((Why::Enough, RETRY));
         }
+        // What is held has been verified; an offer has not. Sizes are verified of neither.
+        let known = self.shapes.get(&key).map(|known| known.leaves);
+        if self.cache.runs_of(key).next().is_some() && known.is_some_and(|it| it != shape.leaves) {
+            return Err((Why::Untrue, Duration::from_hours(24)));
+        }
         if !self.is_on || self.config.quota == 0 {
             return Err((Why::Off, RETRY));
         }

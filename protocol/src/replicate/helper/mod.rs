@@ -21,7 +21,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use self::pulls::Pulls;
-pub use self::types::{Accepted, Around, Ask, Counters, Declined, HelperConfig, Offered, Said};
+pub use self::types::{
+    Accepted, Around, Ask, Counters, Declined, HelperConfig, Offered, PULLS_MAX, Said,
+};
 use super::asker::{Asker, Mark, Salt};
 use super::cache::{Cache, Change, RunId, Standing};
 use super::credit::Credit;

@@ -13,6 +13,10 @@ const HOUR: Duration = Duration::from_hours(1);
 /// When to come again where as many pulls run as may.
 const BUSY: Duration = Duration::from_secs(30);
 
+/// Of the pulls that may begin within an hour, offers cause one in so many at the most: nobody asked
+/// for them, so they are not to keep those away that somebody asks for.
+const OFFERED_PART: usize = 4;
+
 /// A pull that runs.
 #[derive(Debug)]
 pub(super) struct Pull {
@@ -34,8 +38,8 @@ impl Pull {
 #[derive(Debug, Default)]
 pub(super) struct Pulls {
     running: BTreeMap<Key, Pull>,
-    /// When the last ones began, as many as there may be in an hour.
-    began: VecDeque<Duration>,
+    /// When the last ones began, as many as there may be in an hour, and which an offer caused.
+    began: VecDeque<(Duration, bool)>,
 }
 
 impl Pulls {
@@ -63,12 +67,21 @@ impl Pulls {
         while self
             .began
             .front()
-            .is_some_and(|at| now.saturating_sub(*at) >= HOUR)
+            .is_some_and(|(at, _)| now.saturating_sub(*at) >= HOUR)
         {
             self.began.pop_front();
         }
-        match self.began.front() {
-            Some(first) if self.began.len() >= config.roots_hourly => {
+        let counted = || {
+            self.began
+                .iter()
+                .filter(|(_, by_offer)| !is_offered || *by_offer)
+        };
+        let most = match is_offered {
+            true => config.roots_hourly.div_ceil(OFFERED_PART),
+            false => config.roots_hourly,
+        };
+        match counted().next() {
+            Some((first, _)) if counted().count() >= most => {
                 let again = first.saturating_add(HOUR).saturating_sub(now);
                 Err((Why::Busy, again))
             }
@@ -77,8 +90,8 @@ impl Pulls {
     }
 
     pub(super) fn begin(&mut self, key: Key, pull: Pull, now: Duration) {
+        self.began.push_back((now, pull.is_offered));
         self.running.insert(key, pull);
-        self.began.push_back(now);
     }
 
     pub(super) fn end(&mut self, key: Key) -> Option<Pull> {

@@ -67,6 +67,11 @@ impl Driver {
     }
 
     fn offer(&mut self, n: u32, key: Key, shape: Shape) -> Result<Accepted, Why> {
+        self.offer_of(n, key, shape, 1)
+    }
+
+    /// An offer by one who says how many have asked it.
+    fn offer_of(&mut self, n: u32, key: Key, shape: Shape, asked: u32) -> Result<Accepted, Why> {
         let offer = Offered {
             key,
             peer: PeerKey(n),
@@ -74,7 +79,7 @@ impl Driver {
             stays: false,
             shape,
             ranges: LeafRanges::from_sorted(0..shape.leaves.min(10_000)),
-            asked: 1,
+            asked,
         };
         let around = Around {
             table: &self.table,
@@ -328,6 +333,29 @@ fn roots_of_an_hour_are_counted() {
             retry: Duration::from_hours(1)
         }
     );
+}
+
+#[test]
+fn offers_that_nobody_asked_for_keep_nobody_away_who_asks() {
+    let mut it = helper();
+    for n in 0..30_u8 {
+        let accepted = it.offer_of(n.into(), key(n), file(1), 100).unwrap();
+        it.pull(key(n), &accepted, file(1));
+    }
+    assert_eq!(it.offer_of(30, key(30), file(1), 100), Err(Why::Busy));
+    it.ask(41, key(99), true);
+    assert_eq!(it.ask(42, key(99), true), Said::Want);
+}
+
+#[test]
+fn what_is_held_is_not_said_to_be_otherwise() {
+    let mut it = helper();
+    it.ask(1, key(1), true);
+    it.ask(2, key(1), true);
+    let accepted = it.offer(2, key(1), file(100)).unwrap();
+    it.pull(key(1), &accepted, file(100));
+    assert_eq!(it.offer_of(3, key(1), file(101), 9), Err(Why::Untrue));
+    assert!(it.offer_of(4, key(1), file(100), 100).is_ok());
 }
 
 #[test]

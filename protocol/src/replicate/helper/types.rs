@@ -33,13 +33,16 @@ pub struct HelperConfig {
     pub demand: DemandConfig,
 }
 
+/// How many pulls run at a time, at most.
+pub const PULLS_MAX: usize = 4;
+
 impl Default for HelperConfig {
     fn default() -> Self {
         Self {
             quota: 2 << 30,
             need: 2,
             eager: false,
-            pulls_max: 4,
+            pulls_max: PULLS_MAX,
             pulls_offered_max: 2,
             roots_hourly: 120,
             credit: CreditConfig::default(),

@@ -495,7 +495,8 @@ impl Transfer {
         let Some(peer) = self.setup.contacts.peer(provider) else {
             return;
         };
-        tracing::warn!(%peer, root = %self.setup.root, "wrong bytes: the peer is out");
+        // Of a fetch the span says which; a pull for others names its root in no log.
+        tracing::warn!(%peer, "wrong bytes: the peer is out");
         if self.setup.offences.bad_chunk(peer, &self.setup.root) {
             let net = self.setup.net.clone();
             let banning = async move { net.ban(peer, BAN_TIME).await };
