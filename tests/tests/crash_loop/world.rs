@@ -20,12 +20,13 @@ use crate::kill::Running;
 const SHARED_MAX: usize = 6;
 
 /// What a home holds besides its database, whose files are RocksDB's own, and its copies.
-const HOME_FILES: [&str; 6] = [
+const HOME_FILES: [&str; 7] = [
     "api.sock",
     "daemon.lock",
     "db",
     "identity.key",
     "log",
+    "replicas",
     "shares.register",
 ];
 const COPIES: &str = "copies";
