@@ -88,6 +88,7 @@ pub struct ReplicaStats {
 #[serde(deny_unknown_fields, default)]
 pub struct ReplicaDrop {
     /// The key of a root, or its first digits; without one, all.
+    #[schema(pattern = "^[0-9A-Fa-f]{8,64}$")]
     pub key: Option<String>,
 }
 
