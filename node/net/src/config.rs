@@ -7,16 +7,20 @@ use std::time::Duration;
 use libp2p::{Multiaddr, StreamProtocol};
 use shoal_protocol::near::NearConfig;
 
+use shoal_protocol::exchange::pace;
+
 use super::NetError;
 use super::scope::Scope;
 use crate::emulation::Emulation;
 
-/// After how long without an answer and without any content from a peer its connection is dead.
-///
-/// While content is exchanged a peer is asked for a sign every 10 s, and answers behind what it
-/// sends. A connection that carries anything, however slowly, is never silent for so long, and a
-/// line that loses packets gets an answer through in it.
+/// After how long without an answer from a peer its connection is dead, where no content has moved on
+/// it: a line that loses packets gets an answer through in it.
 pub(super) const SILENCE_MAX: Duration = Duration::from_secs(45);
+
+/// After how long without an answer and without any content a connection is dead on which content has
+/// moved: a ping, or its answer, waits behind what the systems still hold of it, and that may take so
+/// long on the slowest line.
+pub(super) const SILENCE_BEHIND_CONTENT_MAX: Duration = pace::SILENCE_MAX;
 
 /// After how long without a single byte a connection is dead that nobody asked anything on: a ping
 /// every 180 s, and its answer.

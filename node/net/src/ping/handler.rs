@@ -19,12 +19,11 @@ use libp2p::swarm::{
     SubstreamProtocol,
 };
 use shoal_ground::clock_gap::ClockGaps;
-use shoal_protocol::exchange::pace;
 use tokio::time::{Sleep, sleep_until};
 
 use super::schedule::Schedule;
 use crate::activity::Activity;
-use crate::config::SILENCE_MAX;
+use crate::config::{SILENCE_BEHIND_CONTENT_MAX, SILENCE_MAX};
 
 const PROTOCOL: StreamProtocol = StreamProtocol::new("/ipfs/ping/1.0.0");
 
@@ -141,8 +140,7 @@ impl Handler {
     }
 
     /// Whether a peer that was asked `since` then is gone: neither an answer nor content has come,
-    /// for a time in which this program ran. Where content has moved, a ping or its answer waits behind
-    /// what the systems still hold of it, which a slow line takes longer for than for anything else.
+    /// for a time in which this program ran.
     fn is_gone(&self, since: Instant, now: Instant) -> bool {
         let since = match self.gaps.look() {
             Some(gap) => since.max(gap.ended),
@@ -150,7 +148,7 @@ impl Handler {
         };
         let idle = self.activity.idle(now).unwrap_or_default();
         let idle_max = match self.activity.has_moved() {
-            true => SILENCE_MAX.max(pace::SILENCE_MAX),
+            true => SILENCE_BEHIND_CONTENT_MAX,
             false => SILENCE_MAX,
         };
         now.saturating_duration_since(since) >= SILENCE_MAX && idle >= idle_max
