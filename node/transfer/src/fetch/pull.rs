@@ -17,6 +17,7 @@ use futures::future::BoxFuture;
 use shoal_ground::units::Rate;
 use shoal_protocol::{
     address::{CHUNK_BYTES, Codec, Digest},
+    exchange::LeafRanges,
     link::{Link, Marks},
     replicate::{Key, RUN_LEAVES, Why},
     walk::{EntryKind, FileStep, FileWalk, Tree},
@@ -101,8 +102,8 @@ impl FetcherInner {
         // What came by an earlier pull is sound: an offer that is not has no say over it.
         let key = Key::of(&order.digest);
         let had = self.replicator.replicas().held(key);
-        let is_new = had.is_none_or(|held| held.is_empty());
-        let (outcome, is_kept) = match self.try_pull(&order).await {
+        let is_new = had.as_ref().is_none_or(LeafRanges::is_empty);
+        let (outcome, is_kept) = match self.try_pull(&order, had).await {
             Ok(Pulled::Complete) => ("complete", true),
             Ok(Pulled::Stopped(why)) => (why, true),
             Ok(Pulled::Untrue) => ("untrue", false),
@@ -134,12 +135,18 @@ impl FetcherInner {
         }
     }
 
-    async fn try_pull(self: &Arc<Self>, order: &PullOrder) -> Result<Pulled, FetchError> {
+    /// Pulls what was accepted, beside what is held already.
+    async fn try_pull(
+        self: &Arc<Self>,
+        order: &PullOrder,
+        had: Option<LeafRanges>,
+    ) -> Result<Pulled, FetchError> {
         let tasks = TaskTracker::new();
         let link = Link::new(order.root.clone());
         let heard = Arc::new(Heard::new(Marks::default()));
         let (member, guests) = self.swarms.join_unannounced(&order.root);
-        if let Some(held) = self.replicator.replicas().held(Key::of(&order.digest)) {
+        // Who reads them hears of them from the beginning.
+        if let Some(held) = had {
             member.landed(held);
         }
         let limit = self.limits.receiving_rate();
