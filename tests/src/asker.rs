@@ -2,8 +2,7 @@
 
 use std::{io, time::Duration};
 
-use libp2p::identity::Keypair;
-use shoal_net::{ExchangeStream, Net, NetDeps};
+use shoal_net::{ExchangeStream, Net};
 use shoal_protocol::{
     address::{Cid, Digest},
     exchange::{self, Availability, Event, FrameDecoder, Request, Response, WANTS_PER_MESSAGE_MAX},
@@ -15,7 +14,7 @@ use tokio::{
     time::timeout,
 };
 
-use crate::{DEADLINE, halves::NoLog, peer::loopback};
+use crate::{DEADLINE, peer::start_alone};
 
 /// A running stranger; it ends when dropped.
 pub struct Asker {
@@ -39,14 +38,7 @@ impl Asker {
     #[must_use]
     pub fn start() -> Self {
         let runtime = Runtime::new().expect("a runtime");
-        let deps = NetDeps {
-            providers: std::sync::Arc::new(NoLog),
-            peers: std::sync::Arc::new(NoLog),
-            journal: None,
-        };
-        let key = Keypair::generate_ed25519();
-        let starting = Net::spawn(loopback(&[]), &key, deps);
-        let (net, _incoming) = runtime.block_on(starting).expect("a network");
+        let (net, _incoming) = start_alone(&runtime);
         Self { net, runtime }
     }
 

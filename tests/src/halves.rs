@@ -13,9 +13,8 @@ use std::{
     },
 };
 
-use libp2p::identity::Keypair;
 use parking_lot::{Mutex, MutexGuard};
-use shoal_net::{Change, ExchangeStream, KvLog, Net, NetDeps};
+use shoal_net::{ExchangeStream, Net};
 use shoal_protocol::{
     address::{Cid, Digest, HashFn},
     exchange::{self, Availability, Request, Response},
@@ -27,7 +26,7 @@ use tokio::{
     sync::watch,
 };
 
-use crate::peer::loopback;
+use crate::peer::{address_of, start_alone};
 
 /// What the peer does about one request for a chunk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -100,14 +99,7 @@ impl Scripted {
             open: watch::Sender::new(true),
             leaves,
         });
-        let deps = NetDeps {
-            providers: Arc::new(NoLog),
-            peers: Arc::new(NoLog),
-            journal: None,
-        };
-        let key = Keypair::generate_ed25519();
-        let starting = Net::spawn(loopback(&[]), &key, deps);
-        let (net, incoming) = runtime.block_on(starting).expect("a network");
+        let (net, incoming) = start_alone(&runtime);
         let mut streams = incoming.exchange;
         let serving = Arc::clone(&state);
         runtime.spawn(async move {
@@ -116,13 +108,8 @@ impl Scripted {
                 tokio::spawn(serve(Arc::clone(&serving), stream));
             }
         });
-        let address = net
-            .dial_addresses()
-            .first()
-            .expect("an address")
-            .to_string();
         Self {
-            address,
+            address: address_of(&net),
             peer_id: net.peer_id().to_string(),
             state,
             _net: net,
@@ -256,17 +243,4 @@ async fn send(stream: &mut ExchangeStream, response: &Response, bytes: &[u8]) ->
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock()
-}
-
-/// Rows that are forgotten with the peer.
-pub(crate) struct NoLog;
-
-impl KvLog for NoLog {
-    fn load(&self, _visit: &mut dyn FnMut(&[u8], &[u8])) -> io::Result<()> {
-        Ok(())
-    }
-
-    fn write(&self, _changes: &[Change]) -> io::Result<()> {
-        Ok(())
-    }
 }

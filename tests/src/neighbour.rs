@@ -11,8 +11,8 @@ use std::{
     },
 };
 
-use libp2p::{PeerId, identity::Keypair};
-use shoal_net::{ExchangeStream, Incoming, Net, NetDeps};
+use libp2p::PeerId;
+use shoal_net::{ExchangeStream, Incoming, Net};
 use shoal_protocol::{
     exchange::List,
     replicate::{self, Answer, FrameDecoder, Hello, Message, Peer, Reply, Request, Response},
@@ -23,7 +23,10 @@ use tokio::{
     time::timeout,
 };
 
-use crate::{DEADLINE, halves::NoLog, peer::loopback};
+use crate::{
+    DEADLINE,
+    peer::{address_of, start_alone},
+};
 
 /// A running one; it ends when dropped.
 pub struct Neighbour {
@@ -58,24 +61,12 @@ impl Neighbour {
     #[must_use]
     pub fn start(answer: Option<&Answer>, content: Content) -> Self {
         let runtime = Runtime::new().expect("a runtime");
-        let deps = NetDeps {
-            providers: Arc::new(NoLog),
-            peers: Arc::new(NoLog),
-            journal: None,
-        };
-        let key = Keypair::generate_ed25519();
-        let starting = Net::spawn(loopback(&[]), &key, deps);
-        let (net, incoming) = runtime.block_on(starting).expect("a network");
+        let (net, incoming) = start_alone(&runtime);
         let (asked, offered) = (Arc::<AtomicUsize>::default(), Arc::<AtomicUsize>::default());
         let counts = (Arc::clone(&asked), Arc::clone(&offered));
         runtime.spawn(take_streams(incoming, answer.cloned(), content, counts));
-        let address = net
-            .dial_addresses()
-            .first()
-            .expect("an address")
-            .to_string();
         Self {
-            address,
+            address: address_of(&net),
             asked,
             offered,
             net,

@@ -6,8 +6,8 @@
 use std::sync::Arc;
 
 use libp2p::identity::Keypair;
-use shoal_net::NetConfig;
-use shoal_testnet::evil::Provider;
+use shoal_net::{Incoming, Net, NetConfig};
+use shoal_testnet::evil::{Provider, nothing_kept};
 use tokio::{runtime::Runtime, sync::Semaphore};
 
 pub use shoal_testnet::evil::Blocks;
@@ -69,6 +69,19 @@ impl Peer {
     pub fn open(&self) {
         self.gate.add_permits(UNLIMITED);
     }
+}
+
+/// Starts a network on loopback that knows nobody and keeps nothing.
+pub(crate) fn start_alone(runtime: &Runtime) -> (Net, Incoming) {
+    let key = Keypair::generate_ed25519();
+    let starting = Net::spawn(loopback(&[]), &key, nothing_kept());
+    runtime.block_on(starting).expect("a network")
+}
+
+/// The first address of a network, with its peer id.
+pub(crate) fn address_of(net: &Net) -> String {
+    let addresses = net.dial_addresses();
+    addresses.first().expect("an address").to_string()
 }
 
 /// A network on loopback that joins through the peers at these addresses.

@@ -29,7 +29,7 @@ use tokio::sync::Semaphore;
 pub use behaviour::{Behaviour, UnknownBehaviour};
 pub use blocks::Blocks;
 pub use deeds::Deeds;
-pub use provider::Provider;
+pub use provider::{Provider, nothing_kept};
 pub use readers::Crowd;
 
 use self::{

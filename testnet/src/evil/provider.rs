@@ -191,7 +191,9 @@ pub(super) async fn dial_only(mut net: NetConfig, key: &Keypair) -> Result<Net, 
     Ok(net)
 }
 
-fn nothing_kept() -> NetDeps {
+/// What a network has of its node when it forgets all with its end.
+#[must_use]
+pub fn nothing_kept() -> NetDeps {
     NetDeps {
         providers: Arc::new(NoLog),
         peers: Arc::new(NoLog),
