@@ -2,12 +2,21 @@
 //!
 //! Owns the socket while it serves. Refuses what is too large, too slow, too much at once, or not
 //! understood, each with `{"error":{"code","message","hint"}}` and the HTTP status that belongs to
-//! the code. On shutdown it takes no more connections, cancels the operations in progress and
+//! the code. A request that was written whole is begun, also when its client is gone by then: who gave
+//! up waiting for a daemon that hung has asked all the same. On shutdown it takes no more connections, cancels the operations in progress and
 //! awaits them, and removes the socket.
 
-use std::{pin::pin, sync::Arc, time::Duration};
+use std::{
+    pin::{Pin, pin},
+    sync::Arc,
+    time::Duration,
+};
 
 use axum::Router;
+use futures::{
+    FutureExt as _,
+    future::{Either, Ready, ready},
+};
 use hyper::{Request, body::Incoming, server::conn::http1};
 use hyper_util::{
     rt::{TokioIo, TokioTimer},
@@ -94,20 +103,29 @@ type ServedConnection = http1::Connection<TokioIo<Connection>, Asked>;
 /// The routes as hyper calls them.
 type Routes = TowerToHyperService<Router>;
 
-/// The routes, which note that something is asked for.
+/// The routes, which note that something is asked for, and begin to answer at once.
 struct Asked {
     routes: Routes,
     head: Head,
 }
 
+type RoutesFuture = <Routes as hyper::service::Service<Request<Incoming>>>::Future;
+type Answered = <RoutesFuture as Future>::Output;
+
 impl hyper::service::Service<Request<Incoming>> for Asked {
     type Response = <Routes as hyper::service::Service<Request<Incoming>>>::Response;
     type Error = <Routes as hyper::service::Service<Request<Incoming>>>::Error;
-    type Future = <Routes as hyper::service::Service<Request<Incoming>>>::Future;
+    type Future = Either<Ready<Answered>, Pin<Box<RoutesFuture>>>;
 
     fn call(&self, request: Request<Incoming>) -> Self::Future {
         self.head.has_come();
-        self.routes.call(request)
+        let mut answer = Box::pin(self.routes.call(request));
+        // hyper looks for the end of the connection before it asks for the answer the first time, and
+        // drops a request that nobody waits for, unseen. Afterwards it polls with its own waker.
+        match answer.as_mut().now_or_never() {
+            Some(answered) => Either::Left(ready(answered)),
+            None => Either::Right(answer),
+        }
     }
 }
 

@@ -7,7 +7,7 @@ mod bounds;
 mod observe;
 mod scripted;
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{io::Write as _, path::PathBuf, sync::Arc, time::Duration};
 
 use libp2p::PeerId;
 use serde_json::{Value, json};
@@ -347,6 +347,22 @@ async fn stopping_cancels_what_runs_and_removes_the_socket() {
         .expect("it ends")
         .unwrap();
     assert!(!served.socket.exists());
+}
+
+#[tokio::test]
+async fn who_asked_it_to_stop_may_be_gone_when_it_looks() {
+    let mut served = Served::start();
+    let mut asking = std::os::unix::net::UnixStream::connect(&served.socket).unwrap();
+    // Nothing is served before this test awaits: the connection waits with its end behind the request.
+    asking
+        .write_all(b"POST /api/v1/stop HTTP/1.1\r\nhost: localhost\r\n\r\n")
+        .unwrap();
+    drop(asking);
+    tokio::time::timeout(DEADLINE, &mut served.server)
+        .await
+        .expect("it ends")
+        .unwrap();
+    assert!(served.shutdown.is_cancelled());
 }
 
 #[tokio::test]
