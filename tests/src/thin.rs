@@ -19,7 +19,7 @@ use std::{
 };
 
 use parking_lot::Mutex;
-use rustix::net::sockopt;
+use socket2::{Domain, SockRef, Socket, Type};
 
 /// The most bytes that pass at a time; on a slow line what passes in [`PIECE_TIME`].
 const PIECE_BYTES_MAX: usize = 16 << 10;
@@ -29,6 +29,9 @@ const PIECE_TIME: Duration = Duration::from_millis(125);
 const PIECES_MAX: usize = 256;
 /// What the system may hold for the relay, per connection and way: a second's worth within these.
 const BUFFER_BYTES: RangeInclusive<usize> = 16 << 10..=64 << 10;
+/// The payload of a segment on Ethernet. Those of loopback hold 64 KiB: more than a small buffer, so the
+/// node would send by the timer that probes a closed window, seconds apart.
+const SEGMENT_BYTES: u32 = 1448;
 /// What the line has not carried for so long, because the system had nothing for it yet, it makes up
 /// for: small windows on loopback open in steps.
 const CREDIT: Duration = Duration::from_millis(500);
@@ -125,11 +128,14 @@ impl Line {
 }
 
 fn relay(client: TcpStream, node: SocketAddr, line: &Arc<Line>) -> io::Result<()> {
-    let node = TcpStream::connect(node)?;
     let second = line.bytes_in(Duration::from_secs(1));
     let buffer = second.clamp(*BUFFER_BYTES.start(), *BUFFER_BYTES.end());
-    sockopt::set_socket_recv_buffer_size(&node, buffer)?;
-    sockopt::set_socket_send_buffer_size(&client, buffer)?;
+    let to_node = Socket::new(Domain::for_address(node), Type::STREAM, None)?;
+    to_node.set_recv_buffer_size(buffer)?;
+    to_node.set_tcp_mss(SEGMENT_BYTES)?;
+    to_node.connect(&node.into())?;
+    let node = TcpStream::from(to_node);
+    SockRef::from(&client).set_send_buffer_size(buffer)?;
     let piece = line.bytes_in(PIECE_TIME).clamp(1, PIECE_BYTES_MAX);
     let (up, down) = ((client.try_clone()?, node.try_clone()?), (node, client));
     let delay = line.delay;

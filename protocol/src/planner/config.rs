@@ -76,6 +76,10 @@ pub struct PlannerConfig {
     /// How many times sooner an idle provider must be expected to deliver what a slow one was
     /// asked for, to be asked for it.
     pub relief_factor: u32,
+    /// How much sooner, at least, an idle provider must be expected to deliver what waits behind another
+    /// request at its provider, to be asked for it instead. Longer than what lies in buffers on the way
+    /// of any but the slowest lines: 128 KiB at 64 KB/s.
+    pub queue_gain_min: Duration,
     /// How many times sooner a far provider must be expected to deliver what a near one has, to be
     /// asked for it.
     pub far_factor: u32,
@@ -123,6 +127,7 @@ impl Default for PlannerConfig {
             want_deadline_min: Duration::from_secs(5),
             want_deadline_factor: 4,
             relief_factor: 2,
+            queue_gain_min: Duration::from_secs(2),
             far_factor: 4,
             strict: false,
             credit: Duration::from_secs(1),

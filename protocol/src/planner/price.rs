@@ -13,6 +13,7 @@ use std::time::Duration;
 use super::link::time_at;
 use super::provider::{Provider, Trust};
 use super::rank::Rank;
+use super::schedule::Wait;
 use super::tier::Tier;
 use super::types::{ProviderId, WantId};
 use super::want::Want;
@@ -94,6 +95,34 @@ impl Planner {
         };
         let dearer = wait.saturating_mul(self.factor(want));
         self.config.strict || helper.time_to_get(want.charge, &self.config) < dearer
+    }
+
+    /// Whether a want waits behind another one at its provider for nothing: a helper no dearer, whose
+    /// rate is known and which has nothing to do, would bring it sooner by
+    /// [`PlannerConfig::queue_gain_min`] and a quarter of its own time.
+    ///
+    /// [`PlannerConfig::queue_gain_min`]: super::PlannerConfig::queue_gain_min
+    pub(super) fn is_waiting_for_nothing(
+        &self,
+        helper: &Provider,
+        holder: &Provider,
+        wait: &Wait,
+    ) -> bool {
+        let is_first = holder
+            .in_flight
+            .first()
+            .is_some_and(|(_, id)| *id == wait.want);
+        let may = helper.in_flight.is_empty()
+            && helper.link.is_known(&self.config)
+            && helper.trust == Trust::Proven
+            && helper.tier() <= holder.tier();
+        if is_first || holder.has_begun(wait.want) || !may {
+            return false;
+        }
+        let charge = self.wants.get(&wait.want).map_or(0, |want| want.charge);
+        let own = helper.time_to_get(charge, &self.config);
+        let gain = wait.time.saturating_sub(own);
+        gain >= self.config.queue_gain_min && gain >= own / 4
     }
 
     pub(super) fn taken_over(&mut self, id: WantId) {

@@ -22,10 +22,10 @@ const MOVES_MAX: u8 = 6;
 
 /// A want in flight that an idle provider could take over.
 #[derive(Debug)]
-struct Wait {
+pub(super) struct Wait {
     /// How long it is expected to take yet.
-    time: Duration,
-    want: WantId,
+    pub(super) time: Duration,
+    pub(super) want: WantId,
     /// Whose request takes the longest.
     slowest: ProviderId,
     /// How many requests for it are in flight.
@@ -261,8 +261,9 @@ impl Planner {
 
     /// Lets idle providers help slow ones, once per tick: what they should get much sooner they are
     /// asked for, too, or instead where no second request may be. What has begun to come
-    /// in is asked for instead: the helper goes on where it stands, and no byte is sent twice. Whoever still has half of its
-    /// window free is idle, since the queue was offered already. The longest wait goes first;
+    /// in is asked for instead: the helper goes on where it stands, and no byte is sent twice. So is what
+    /// only waits behind another request, where the helper has nothing at all to do. Whoever still has
+    /// half of its window free is idle, since the queue was offered already. The longest wait goes first;
     /// since providers answer in order, that is a slow one's newest request. Nobody is idle, though,
     /// while nothing is asked for because the disk is behind, and nobody helps of whom it is not known
     /// yet how fast it is.
@@ -313,6 +314,8 @@ impl Planner {
         if wait.flights == 1 && self.takes_over(provider, holder, wait.time, want) {
             self.recall(wait.want, wait.slowest);
             self.taken_over(wait.want);
+        } else if wait.flights == 1 && self.is_waiting_for_nothing(provider, holder, wait) {
+            self.recall(wait.want, wait.slowest);
         } else if !self.is_worth_relief(provider, wait.time, want) {
             return;
         } else if wait.flights == 1 && !has_begun && self.budget_takes(want.charge) {

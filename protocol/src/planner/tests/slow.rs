@@ -86,6 +86,27 @@ fn nobody_takes_over_what_is_there_as_soon() {
 }
 
 #[test]
+fn what_waits_behind_another_goes_to_whoever_has_nothing_to_do() {
+    let mut planner = with(&[A, B]);
+    want(&mut planner, 0..2, MIB);
+    want(&mut planner, 2..3, 100_000);
+    check_poll(&mut planner, 0, &["1?[0,1]", "2?[2]"]);
+    // Both lines carry 5 kB/s: A needs 420 s for its two chunks, B 20 s for the end of the file.
+    for second in 1..20 {
+        planner.progress(A, WantId(0), 5_000, ms(1_000 * second));
+        planner.progress(B, WantId(2), 5_000, ms(1_000 * second));
+        check_poll(&mut planner, 1_000 * second, &[]);
+    }
+    receive(&mut planner, B, 2, 100_000, 20_000);
+    check_poll(&mut planner, 20_000, &["1-1", "2?[1]"]);
+    let status = planner.status();
+    assert_eq!(
+        (status.totals.doubled, status.providers[0].tally.moved),
+        (0, 0)
+    );
+}
+
+#[test]
 fn who_has_not_begun_yet_is_not_the_faster_one() {
     const RECORD: u32 = 16 << 10;
     let mut planner = with(&[A, B]);
