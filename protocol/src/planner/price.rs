@@ -122,7 +122,7 @@ impl Planner {
         let charge = self.wants.get(&wait.want).map_or(0, |want| want.charge);
         let own = helper.time_to_get(charge, &self.config);
         let gain = wait.time.saturating_sub(own);
-        gain >= self.config.queue_gain_min && gain >= own / 4
+        gain >= self.config.queue_gain_min && gain.saturating_mul(4) >= own
     }
 
     pub(super) fn taken_over(&mut self, id: WantId) {

@@ -3,7 +3,8 @@
 //! Owns the count of bytes that were read from disk and that the network has not taken yet. Every
 //! stream has a small part of its own, so no stream waits for another, however slow that one is.
 //! The rest is shared: a peer may have as much of it as the budget makes for each of the peers that
-//! are served now, and less once the budget runs low. It holds no bytes itself and reads no clock.
+//! move now, and less once the budget runs low. A peer that takes nothing keeps what it holds and
+//! counts no more, so that others have what is left. It holds no bytes itself and reads no clock.
 
 use std::{
     collections::HashMap,
@@ -40,6 +41,12 @@ const PART_BYTES_SCARCE: usize = 128 << 10;
 /// ready, one is read), and a peer that comes finds as much again. A small part costs: reading
 /// parts of 128 KiB halves the rate of a fast reader.
 const PARTS_LEFT_MIN: usize = 4;
+/// What is left, of four parts of what is shared, when all who move have theirs: for a peer that comes,
+/// and for those who move when all others stop and hold what they have.
+const RESERVE_QUARTERS: usize = 1;
+/// A peer moves while it takes or gives back something in the time in which so many bytes go through the
+/// budget: all that is shared, once.
+const MOVES_WITHIN_BYTES: u64 = SHARED_BYTES as u64;
 /// A part is what its reader takes in this time: it costs what it reads.
 const PART_TIME: Duration = Duration::from_millis(60);
 
@@ -67,6 +74,8 @@ struct Tally {
 struct Books {
     shared_taken: usize,
     own_taken: usize,
+    /// Bytes that were given back so far: the only clock there is.
+    passed: u64,
     peers: HashMap<PeerId, PeerBooks>,
 }
 
@@ -74,6 +83,8 @@ struct Books {
 struct PeerBooks {
     accounts: usize,
     shared_taken: usize,
+    /// How much had passed when it last took something or gave something back.
+    moved_at: u64,
 }
 
 /// What one stream has taken of the budget.
@@ -101,7 +112,7 @@ pub(super) struct Room {
 impl Budget {
     /// The account of a new stream to `peer`.
     pub(super) fn account(&self, peer: PeerId) -> Account {
-        self.lock().peers.entry(peer).or_default().accounts += 1;
+        self.lock().moving(peer).accounts += 1;
         Account {
             budget: self.clone(),
             peer,
@@ -138,10 +149,20 @@ impl Budget {
 }
 
 impl Books {
+    /// The books of a peer, which moves.
+    fn moving(&mut self, peer: PeerId) -> &mut PeerBooks {
+        let books = self.peers.entry(peer).or_default();
+        books.moved_at = self.passed;
+        books
+    }
+
     /// What a peer may take of what is shared, for one part.
     fn allowance(&self, peer: &PeerId) -> usize {
         let free = SHARED_BYTES.saturating_sub(self.shared_taken);
-        let fair = SHARED_BYTES / self.peers.len().max(1);
+        let since = |peer: &PeerBooks| self.passed.saturating_sub(peer.moved_at);
+        let peers = self.peers.iter();
+        let others = peers.filter(|(it, books)| *it != peer && since(books) <= MOVES_WITHIN_BYTES);
+        let fair = SHARED_BYTES / 4 * (4 - RESERVE_QUARTERS) / (1 + others.count());
         let taken = self.peers.get(peer).map_or(0, |peer| peer.shared_taken);
         let most = (free / PARTS_LEFT_MIN).clamp(PART_BYTES_SCARCE, PART_BYTES_MAX);
         fair.saturating_sub(taken).min(free).min(most)
@@ -181,9 +202,7 @@ impl Account {
         }
         books.shared_taken += shared;
         books.own_taken += own;
-        if let Some(peer) = books.peers.get_mut(&self.peer) {
-            peer.shared_taken += shared;
-        }
+        books.moving(self.peer).shared_taken += shared;
         self.own.taken.fetch_add(own as u64, Relaxed);
         Some(Room {
             budget: self.budget.clone(),
@@ -227,8 +246,11 @@ impl Room {
             let mut books = self.budget.lock();
             books.shared_taken -= shared;
             books.own_taken -= own;
+            books.passed = books.passed.saturating_add((own + shared) as u64);
+            let passed = books.passed;
             if let Some(peer) = books.peers.get_mut(&self.peer) {
                 peer.shared_taken = peer.shared_taken.saturating_sub(shared);
+                peer.moved_at = passed;
             }
             self.stream.taken.fetch_sub(own as u64, Relaxed);
         }
@@ -278,6 +300,8 @@ impl Appetite {
 mod tests {
     #![allow(clippy::unwrap_used)]
 
+    use std::collections::VecDeque;
+
     use futures::FutureExt as _;
 
     use super::*;
@@ -298,7 +322,8 @@ mod tests {
         let account = budget.account(PeerId::random());
         let mut rooms = all(&account);
         assert_eq!(rooms[0].bytes(), PART_BYTES_MAX);
-        assert_eq!(taken(&budget), SHARED_BYTES + OWN_BYTES);
+        let reserve = SHARED_BYTES / 4 * RESERVE_QUARTERS;
+        assert_eq!(taken(&budget), SHARED_BYTES - reserve + OWN_BYTES);
         rooms[0].shrink(10);
         assert_eq!(rooms[0].bytes(), 10);
         drop(rooms);
@@ -339,6 +364,27 @@ mod tests {
         drop(pinned);
     }
 
+    #[test]
+    fn peers_that_stop_leave_whole_parts_to_one_that_moves() {
+        let budget = Budget::default();
+        let frozen: Vec<_> = (0..12).map(|_| budget.account(PeerId::random())).collect();
+        let pinned: Vec<_> = frozen.iter().map(all).collect();
+        let fast = budget.account(PeerId::random());
+        // One part is written, one is ready, and one is read.
+        let mut held = VecDeque::<Room>::new();
+        let mut passed = 0;
+        while passed < 2 * SHARED_BYTES || held.len() < 3 {
+            match fast.take(PART_BYTES_MAX).now_or_never() {
+                Some(room) if held.len() < 3 => held.push_back(room),
+                _ => passed += held.pop_front().unwrap().bytes(),
+            }
+        }
+        for room in &held {
+            assert!(room.bytes() >= PART_BYTES_MAX / 2, "{}", room.bytes());
+        }
+        drop(pinned);
+    }
+
     #[tokio::test]
     async fn a_stream_waits_only_for_itself() {
         let budget = Budget::default();
@@ -346,7 +392,7 @@ mod tests {
         let hoard = all(&hoarder);
         let other = budget.account(PeerId::random());
         let mut rooms = all(&other);
-        assert_eq!(rooms.len(), 2, "its own two parts");
+        assert!(rooms.len() > 2, "its own two parts, and the reserve");
         let waits = other.take(1);
         tokio::pin!(waits);
         assert!((&mut waits).now_or_never().is_none());

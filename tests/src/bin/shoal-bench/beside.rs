@@ -1,7 +1,7 @@
 //! A fast fetcher beside slow and hostile ones of the same sharer: how much of its speed it keeps.
 //!
 //! The slow ones fetch another file, each as fast as its own limit lets it. They run in one
-//! measurement and are stopped in the next, so that what the machine can do is the same in both. A
+//! measurement, from when they have read on, and are stopped in the next, so that what the machine can do is the same in both. A
 //! stopped process reads nothing, and the sharer has to get along with that as well.
 
 use std::{
@@ -68,6 +68,10 @@ fn beside_slow(
     let fetch = |signal| {
         for reader in &readers {
             reader.daemon.signal(signal);
+        }
+        if signal == Signal::CONT {
+            // What they had not read while they were stopped is no part of it.
+            readers.iter().for_each(Reader::wait_until_it_moves);
         }
         fetched(&place, &sharer, &cid, fast)
     };
@@ -188,6 +192,15 @@ impl Reader {
         .stderr(Stdio::null())
         .spawn()?;
         Ok(Self { daemon, fetch })
+    }
+
+    /// Waits until bytes have come since the call.
+    fn wait_until_it_moves(&self) {
+        let bytes = || self.daemon.run(&["transfers"]).ok()["transfers"][0]["bytes"].as_u64();
+        let before = bytes();
+        wait_for("a slow fetcher that moves", || {
+            (bytes() > before).then_some(())
+        });
     }
 }
 
