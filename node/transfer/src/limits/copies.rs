@@ -2,47 +2,94 @@
 //!
 //! Helping comes after what a person fetches and what this node shares, in every limit; and it never
 //! takes more than half of what may be sent, nor more than a fifth of the month's budget, day by day.
-//! Both classes of copies count: what is sent of them and what is pulled. A restart begins the day
-//! anew. Without limits there are none here either.
+//! Both classes of copies count: what is sent of them and what is pulled. Where nobody has set a limit
+//! on what is sent, helping has half of the best minute of the last day, and 1 MB/s at least: less
+//! says nothing of the line, for helping itself may have been all that was sent.
+//!
+//! Pure: the time and the sockets' counters come in as arguments.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::{
+    collections::VecDeque,
+    sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
+    time::{Duration, Instant},
+};
 
 use jiff::civil::Date;
 use parking_lot::Mutex;
+use serde::{Deserialize, Serialize};
 use shoal_ground::units::Rate;
 
 use super::pace::Pace;
 
-/// Helping has one part in so many of the limit on what is sent.
+/// Helping has one part in so many of what may be sent.
 const LINE_PART: u64 = 2;
+
+/// What helping may send per second, at least, where no limit says what may be sent.
+const UNLIMITED_RATE_MIN: u64 = 1_000_000;
 
 /// Copies have one part in so many of the month's budget, and of that a day has its part of a month
 /// of so many days.
 const MONTH_PART: u64 = 5;
 const MONTH_DAYS: u64 = 31;
 
+const MINUTE: Duration = Duration::from_mins(1);
+const HOUR: Duration = Duration::from_hours(1);
+const DAY: Duration = Duration::from_hours(24);
+
 /// See the module's head.
 pub(super) struct Copies {
     pace: Pace,
     /// Bytes of copies since the start, both ways.
     moved: AtomicU64,
-    day: Mutex<Option<Day>>,
+    day: Mutex<Day>,
+    best: Mutex<BestMinute>,
     is_spent: AtomicBool,
 }
 
-/// A day, and what of `moved` was before it.
-#[derive(Clone, Copy, Debug)]
+/// What copies have moved on a day.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct CopiesDay {
+    pub(super) date: Date,
+    pub(super) bytes: u64,
+}
+
+/// The day as it goes on.
+#[derive(Clone, Copy, Debug, Default)]
 struct Day {
-    date: Date,
-    before: u64,
+    kept: Option<CopiesDay>,
+    /// What of `moved` is in it, or was before it.
+    counted: u64,
+}
+
+/// The best minute of the last day, by what was sent.
+#[derive(Debug, Default)]
+struct BestMinute {
+    /// When the present minute began, and what had been sent by then.
+    minute: Option<(Instant, u64)>,
+    /// When each hour began, and its best rate in bytes per second; the latest last, at most 25.
+    hours: VecDeque<(Instant, u64)>,
+}
+
+/// How things stand where it is decided what copies may use.
+pub(super) struct Terms {
+    /// The limit on what is sent, in bytes per second.
+    pub(super) up: Option<u64>,
+    /// The month's budget.
+    pub(super) monthly: Option<u64>,
+    /// Bytes sent on the sockets since the start.
+    pub(super) sent: u64,
+    pub(super) today: Date,
+    pub(super) now: Instant,
 }
 
 impl Copies {
-    pub(super) fn new() -> Self {
+    /// Goes on with the day that was kept.
+    pub(super) fn new(kept: Option<CopiesDay>) -> Self {
         Self {
             pace: Pace::default(),
             moved: AtomicU64::new(0),
-            day: Mutex::default(),
+            day: Mutex::new(Day { kept, counted: 0 }),
+            best: Mutex::default(),
             is_spent: AtomicBool::new(false),
         }
     }
@@ -62,27 +109,62 @@ impl Copies {
         self.is_spent.load(Relaxed)
     }
 
-    /// Puts in force what follows from the limit on what is sent and from the month's budget.
-    pub(super) fn keep(&self, up: Option<u64>, monthly: Option<u64>, today: Date) {
-        let part = up.map_or(Rate::OFF, |up| {
-            Rate::from_bytes_per_second((up / LINE_PART).max(1))
-        });
-        self.pace.set(part);
-        let moved = self.moved.load(Relaxed);
-        let mut day = self.day.lock();
-        let day = day.get_or_insert(Day {
-            date: today,
-            before: 0,
-        });
-        if day.date != today {
-            *day = Day {
-                date: today,
-                before: moved,
-            };
+    /// The day as it stood when it was last looked at.
+    pub(super) fn day(&self) -> Option<CopiesDay> {
+        self.day.lock().kept
+    }
+
+    /// Puts in force what follows from the limits and from what was sent and moved.
+    pub(super) fn keep(&self, terms: &Terms) {
+        let best = self.best.lock().note(terms.sent, terms.now);
+        let part = match terms.up {
+            Some(up) => (up / LINE_PART).max(1),
+            None => (best / LINE_PART).max(UNLIMITED_RATE_MIN),
+        };
+        self.pace.set(Rate::from_bytes_per_second(part));
+        let used = self.day.lock().count(self.moved.load(Relaxed), terms.today);
+        let most = terms.monthly.map(|it| it / MONTH_PART / MONTH_DAYS);
+        self.is_spent
+            .store(most.is_some_and(|most| used >= most), Relaxed);
+    }
+}
+
+impl Day {
+    /// Counts what has moved since the start; what of it belongs to this day.
+    fn count(&mut self, moved: u64, date: Date) -> u64 {
+        let fresh = moved.saturating_sub(self.counted);
+        let before = self.kept.filter(|kept| kept.date == date);
+        let bytes = before.map_or(0, |kept| kept.bytes).saturating_add(fresh);
+        // What has moved since the last look, a second ago, is of yesterday.
+        let bytes = match (self.kept, before) {
+            (Some(_), None) => 0,
+            _ => bytes,
+        };
+        (self.kept, self.counted) = (Some(CopiesDay { date, bytes }), moved);
+        bytes
+    }
+}
+
+impl BestMinute {
+    /// Notes what has been sent by now; bytes per second in the best minute of the last day.
+    fn note(&mut self, sent: u64, now: Instant) -> u64 {
+        let (began, before) = *self.minute.get_or_insert((now, sent));
+        let time = now.saturating_duration_since(began);
+        if time >= MINUTE {
+            let rate = sent.saturating_sub(before).checked_div(time.as_secs());
+            self.minute = Some((now, sent));
+            self.add(rate.unwrap_or(0), now);
         }
-        let used = moved.saturating_sub(day.before);
-        let is_spent = monthly.is_some_and(|monthly| used >= monthly / MONTH_PART / MONTH_DAYS);
-        self.is_spent.store(is_spent, Relaxed);
+        self.hours.iter().map(|(_, rate)| *rate).max().unwrap_or(0)
+    }
+
+    fn add(&mut self, rate: u64, now: Instant) {
+        let age = |at: Instant| now.saturating_duration_since(at);
+        self.hours.retain(|(began, _)| age(*began) < DAY);
+        match self.hours.back_mut() {
+            Some((began, best)) if age(*began) < HOUR => *best = rate.max(*best),
+            _ => self.hours.push_back((now, rate)),
+        }
     }
 }
 
@@ -92,38 +174,77 @@ mod tests {
 
     use super::*;
 
+    /// Without limits, at the beginning of a day.
+    fn terms(day: u8) -> Terms {
+        Terms {
+            up: None,
+            monthly: None,
+            sent: 0,
+            today: format!("2026-11-{day}").parse().unwrap(),
+            now: Instant::now(),
+        }
+    }
+
     #[test]
     fn a_day_has_its_part_of_a_fifth_of_the_month() {
-        let copies = Copies::new();
-        let day = |day| format!("2026-11-{day}").parse().unwrap();
+        let copies = Copies::new(None);
         let month = 310_000_000;
-        let check = |monthly, today, is_spent| {
-            copies.keep(None, monthly, day(today));
-            assert_eq!(copies.is_spent(), is_spent, "{monthly:?}, {today}");
+        let check = |copies: &Copies, monthly, day, is_spent| {
+            copies.keep(&Terms {
+                monthly,
+                ..terms(day)
+            });
+            assert_eq!(copies.is_spent(), is_spent, "{monthly:?}, {day}");
         };
-        check(Some(month), "29", false);
+        check(&copies, Some(month), 29, false);
         copies.moved(1_999_999);
-        check(Some(month), "29", false);
+        check(&copies, Some(month), 29, false);
         copies.moved(1);
-        check(Some(month), "29", true);
-        check(None, "29", false);
-        check(Some(2 * month), "29", false);
-        check(Some(month), "30", false);
-        copies.moved(2_000_000);
-        check(Some(month), "30", true);
+        check(&copies, Some(month), 29, true);
+        check(&copies, None, 29, false);
+        check(&copies, Some(2 * month), 29, false);
+        // Another run goes on with the day.
+        let again = Copies::new(copies.day());
+        check(&again, Some(month), 29, true);
+        check(&again, Some(month), 30, false);
+        again.moved(2_000_000);
+        check(&again, Some(month), 30, true);
     }
 
     #[test]
     fn helping_has_half_of_what_may_be_sent() {
-        let copies = Copies::new();
-        let today = "2026-11-30".parse().unwrap();
+        let copies = Copies::new(None);
         let check = |up, expected| {
-            copies.keep(up, None, today);
-            assert_eq!(copies.pace().bytes_per_second(), expected, "{up:?}");
+            copies.keep(&Terms { up, ..terms(30) });
+            assert_eq!(copies.pace().bytes_per_second(), Some(expected), "{up:?}");
         };
-        check(None, None);
-        check(Some(1_000_000), Some(500_000));
-        check(Some(1), Some(1));
-        check(None, None);
+        check(None, UNLIMITED_RATE_MIN);
+        check(Some(1_000_000), 500_000);
+        check(Some(1), 1);
+        check(None, UNLIMITED_RATE_MIN);
+    }
+
+    #[test]
+    fn without_a_limit_the_best_minute_of_a_day_says_what_the_line_carries() {
+        let copies = Copies::new(None);
+        let start = Instant::now();
+        let check = |minutes: u64, sent: u64, expected| {
+            copies.keep(&Terms {
+                sent,
+                now: start + MINUTE * u32::try_from(minutes).unwrap(),
+                ..terms(30)
+            });
+            assert_eq!(
+                copies.pace().bytes_per_second(),
+                Some(expected),
+                "{minutes}"
+            );
+        };
+        check(0, 0, UNLIMITED_RATE_MIN);
+        check(1, 60_000_000, UNLIMITED_RATE_MIN); // 1 MB/s: no more than helping alone may be
+        check(2, 660_000_000, 5_000_000);
+        check(3, 660_000_000, 5_000_000);
+        check(24 * 60, 660_000_000, 5_000_000);
+        check(25 * 60, 660_000_000, UNLIMITED_RATE_MIN);
     }
 }

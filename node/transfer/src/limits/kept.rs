@@ -1,14 +1,16 @@
-//! What of the budgets outlives a run: what was set while a node ran, and what the month has used.
+//! What of the budgets outlives a run: what was set while a node ran, what the month has used, and what
+//! of the day copies have.
 
 use jiff::civil::Date;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use shoal_ground::units::{Rate, Size};
 use shoal_store::{StoreError, Table, TableChange};
 
-use super::Flags;
+use super::{Flags, copies::CopiesDay};
 
 const LIVE_KEY: &[u8] = b"limits.live";
 const MONTH_KEY: &[u8] = b"limits.month";
+const COPIES_KEY: &[u8] = b"limits.copies";
 
 /// What was set while a node ran; none where the configuration counts. The rows are JSON, so that
 /// later versions may add fields.
@@ -48,6 +50,7 @@ pub struct Kept {
     table: Table,
     pub(super) live: Live,
     pub(super) month: Option<Month>,
+    pub(super) copies: Option<CopiesDay>,
 }
 
 impl Kept {
@@ -64,7 +67,13 @@ impl Kept {
             ..set
         };
         let month = load(&table, MONTH_KEY)?;
-        let kept = Self { table, live, month };
+        let copies = load(&table, COPIES_KEY)?;
+        let kept = Self {
+            table,
+            live,
+            month,
+            copies,
+        };
         if live != set {
             kept.save_live(&live)?;
         }
@@ -78,6 +87,10 @@ impl Kept {
 
     pub(super) fn save_month(&self, month: &Month) -> Result<(), StoreError> {
         self.save(MONTH_KEY, month)
+    }
+
+    pub(super) fn save_copies(&self, day: &CopiesDay) -> Result<(), StoreError> {
+        self.save(COPIES_KEY, day)
     }
 
     fn save<T: Serialize>(&self, key: &[u8], row: &T) -> Result<(), StoreError> {

@@ -26,7 +26,7 @@ use std::{
         Arc,
         atomic::{AtomicU64, Ordering::Relaxed},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use jiff::{Timestamp, Zoned};
@@ -38,7 +38,12 @@ use tokio::sync::Notify;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 pub use self::config::{Flags, LimitsConfig, Period, ResetDay};
-use self::{books::Books, copies::Copies, gate::Gate};
+use self::{
+    books::Books,
+    copies::{Copies, CopiesDay, Terms},
+    gate::Gate,
+    kept::Month,
+};
 pub use self::{
     books::{InForce, Origin, Standing},
     kept::Kept,
@@ -129,7 +134,7 @@ impl Limiter {
         let inner = LimiterInner {
             up: gate(Way::Up),
             down: gate(Way::Down),
-            copies: Copies::new(),
+            copies: Copies::new(kept.copies),
             month_ends_at: AtomicU64::new(u64::MAX),
             books: Mutex::new(Books::new(config, kept.live, kept.month, &now)),
             traffic,
@@ -301,25 +306,33 @@ impl Limiter {
         let standing = books.standing(now);
         inner.up.set_rate(standing.up.limit.bytes_per_second());
         inner.down.set_rate(standing.down.limit.bytes_per_second());
-        let monthly = standing.monthly.limit.bytes();
-        let up = standing.up.limit.bytes_per_second();
-        inner.copies.keep(up, monthly, now.date());
+        inner.copies.keep(&Terms {
+            up: standing.up.limit.bytes_per_second(),
+            monthly: standing.monthly.limit.bytes(),
+            sent: moved.0,
+            today: now.date(),
+            now: Instant::now(),
+        });
     }
 
     async fn book_keeping(self, shutdown: CancellationToken) {
         let mut ticks = tokio::time::interval(TICK);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        let mut saved = self.lock().month;
+        let mut saved = self.used();
         for tick in 1_u32.. {
             let ending = tokio::select! {
                 () = shutdown.cancelled() => true,
                 _ = ticks.tick() => false,
             };
             self.keep_books(&Zoned::now());
-            let month = self.lock().month;
-            if month != saved && (ending || tick.is_multiple_of(SAVE_TICKS)) {
-                match self.on_disk(move |kept| kept.save_month(&month)).await {
-                    Ok(()) => saved = month,
+            let used = self.used();
+            if used != saved && (ending || tick.is_multiple_of(SAVE_TICKS)) {
+                let save = move |kept: &Kept| {
+                    kept.save_month(&used.0)?;
+                    used.1.map_or(Ok(()), |day| kept.save_copies(&day))
+                };
+                match self.on_disk(save).await {
+                    Ok(()) => saved = used,
                     Err(error) => tracing::warn!(%error, "the month's traffic was not saved"),
                 }
             }
@@ -327,6 +340,11 @@ impl Limiter {
                 return;
             }
         }
+    }
+
+    /// What the month has used, and what of the day copies have.
+    fn used(&self) -> (Month, Option<CopiesDay>) {
+        (self.lock().month, self.inner.copies.day())
     }
 
     async fn on_disk(

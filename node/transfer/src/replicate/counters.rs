@@ -72,6 +72,8 @@ pub(super) struct Counters {
     pub(super) bytes_out: Count,
     /// Bytes of own replicas that fetches of this node read.
     pub(super) bytes_own: Count,
+    /// Bytes of own replicas that were compared with their digests.
+    pub(super) bytes_scrubbed: Count,
 }
 
 /// The word for an answer.
@@ -150,11 +152,13 @@ impl Counters {
         );
         numbers.counters(
             "shoal_replica_read_bytes",
-            "Bytes of replicas that were read: sent to others, or used by fetches of this node.",
+            "Bytes of replicas that were read: sent to others, used by fetches of this node, or \
+             compared with their digests.",
             "reader",
             [
                 ("others", self.bytes_out.value()),
                 ("own", self.bytes_own.value()),
+                ("scrub", self.bytes_scrubbed.value()),
             ],
         );
     }

@@ -12,7 +12,7 @@ use shoal_protocol::{
     near::Nearness,
     replicate::{HELD_MAX, Held, Key, PeerKey, Response, Telling},
 };
-use shoal_store::{StoreError, TableChange};
+use shoal_store::{StoreError, TableChange, replicas::ReplicaPosition};
 use tokio::time::MissedTickBehavior;
 
 use super::{LINKS_MAX, ReplicatorInner, Word, config::Scope, people::Circle, power};
@@ -33,6 +33,10 @@ const FLOOR_TICKS: u64 = 10;
 const EXPIRE_TICKS: u64 = 3600;
 const KEEP_TICKS: u64 = 600;
 
+/// Ticks after which one piece of what is held is read and compared with its digest: the usual 2 GiB, in
+/// pieces of 4 MiB, once in four days.
+const SCRUB_TICKS: u64 = 660;
+
 /// Leaves that fit into one message of holdings: each range takes a few bytes, and a message of 256
 /// keys with one range each 9 KiB of the 16 KiB that it may have. Of more ranges fewer keys.
 const HELD_RANGES_PER_MESSAGE: usize = 512;
@@ -50,6 +54,7 @@ impl ReplicatorInner {
         let mut ticks = tokio::time::interval(TICK);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let (mut tick, mut greet_at, mut is_greeting_due) = (0_u64, 0_u64, false);
+        let mut scrubbed = None;
         loop {
             tokio::select! {
                 _ = ticks.tick() => {
@@ -60,6 +65,9 @@ impl ReplicatorInner {
                     }
                     self.people().trim();
                     self.keep_house(tick).await;
+                    if tick.is_multiple_of(SCRUB_TICKS) {
+                        scrubbed = self.scrub(scrubbed).await;
+                    }
                 }
                 () = self.nudge.notified() => tokio::time::sleep(NUDGES_APART).await,
             }
@@ -210,6 +218,23 @@ impl ReplicatorInner {
         if tick.is_multiple_of(KEEP_TICKS) {
             self.keep_demand().await;
         }
+    }
+
+    /// Looks at the next piece of what is held, and says where to go on; from the beginning after the
+    /// last one, and after a failure.
+    async fn scrub(&self, behind: Option<ReplicaPosition>) -> Option<ReplicaPosition> {
+        let step = match self
+            .on_disk(move |replicas, _| replicas.scrub(behind))
+            .await
+        {
+            Ok(step) => step?,
+            Err(error) => {
+                self.log::<()>(Err(error), "a piece of what is held");
+                return None;
+            }
+        };
+        self.counters.bytes_scrubbed.add_all(step.bytes);
+        Some(step.position)
     }
 
     fn log<T>(&self, result: Result<T, StoreError>, what: &str) {

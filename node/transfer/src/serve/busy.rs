@@ -16,7 +16,7 @@ use super::{
 pub(super) const TIMEOUT: Duration = Duration::from_secs(3);
 /// When such a peer is to come back: a chunk for each of 256 streams takes 2 s on a line of
 /// 1 Gbit/s.
-const ROOM_RETRY: Duration = Duration::from_secs(2);
+pub(super) const ROOM_RETRY: Duration = Duration::from_secs(2);
 
 /// Says that this node is busy, when to come back, and who else deals with the root.
 pub(super) async fn say(

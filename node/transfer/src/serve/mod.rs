@@ -52,6 +52,9 @@ use crate::{limits::Limiter, replicate::Replicator, swarm::Swarms};
 /// Streams beyond these that are told so at a time, each for [`busy::TIMEOUT`] at the most; more
 /// are reset.
 const REFUSALS_MAX: usize = 32;
+/// Streams that are served of what is kept for others at a time: a quarter, so that copies never take the
+/// places of what this node shares.
+const COPY_STREAMS_MAX: usize = STREAMS_MAX / 4;
 /// Withdrawn roots that are answered with `Gone`; older ones are `Absent`. About 40 KiB.
 const WITHDRAWN_REMEMBERED_MAX: usize = 1024;
 
@@ -180,6 +183,7 @@ impl Server {
             swarms,
             net,
             replicator,
+            copies: Arc::new(Semaphore::new(COPY_STREAMS_MAX)),
         };
         let line = stats.line.get_or_init(|| Line::new(limits.clone())).clone();
         Self {

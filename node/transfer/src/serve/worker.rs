@@ -18,7 +18,7 @@ use parking_lot::{Mutex, MutexGuard};
 use shoal_ground::{deadline::within, pool::Pool};
 use shoal_net::ExchangeStream;
 use shoal_protocol::{
-    address::Digest,
+    address::{Cid, Digest},
     exchange::{self, Reason, Request, Response, pace},
     turns::WANTS_LOOKED_AT_MAX,
 };
@@ -33,7 +33,7 @@ use tokio_util::sync::CancellationToken;
 use super::{
     ServeStats, Server, Slot,
     budget::{Account, Appetite},
-    busy,
+    busy::{self, ROOM_RETRY},
     line::LinePlace,
     news::{News, Sources},
     outgoing::{At, Outgoing},
@@ -166,7 +166,6 @@ impl Worker {
     }
 
     async fn serve(&self, client: Client, reader: &mut Reader, writer: &mut Writer) -> Ended {
-        let peer = client.peer;
         let root = match within(OPEN_TIMEOUT, read_request(reader)).await {
             Some(Ok(Some(Request::Open { root }))) => root,
             Some(Ok(_)) => return Ended::Protocol("the first request is not an opening".into()),
@@ -174,20 +173,22 @@ impl Worker {
             None => return Ended::TooSlow,
         };
         if self.limits.spent().is_some() {
-            let mut news = News::new(&self.sources, root, (peer, client.ip));
-            return match busy::say(&mut news, writer, SPENT_RETRY).await {
-                Ok(()) => Ended::NotServed,
-                Err(ended) => ended,
-            };
+            return self.say_busy(root, client, writer, SPENT_RETRY).await;
         }
         let library = &self.sources.library;
         library.look_again(&root, LOOK_AGAIN_PATIENCE).await;
-        let mut news = News::new(&self.sources, root.clone(), (peer, client.ip));
+        let served = Served::new(&self.sources, root.clone(), client);
+        let is_for_others = served.is_for_others();
+        let place = Arc::clone(&self.sources.copies).try_acquire_owned();
+        if is_for_others && place.is_err() {
+            return self.say_busy(root, client, writer, ROOM_RETRY).await;
+        }
+        let _place = place.ok().filter(|_| is_for_others);
+        let mut news = News::new(&self.sources, root, (client.peer, client.ip));
         if let Err(ended) = tell(&mut news, writer).await {
             return ended;
         }
-        let served = Served::new(&self.sources, root, client);
-        if served.is_for_others() {
+        if is_for_others {
             self.sources.replicator.pass_on(&served.source.root);
         }
         tokio::select! {
@@ -196,6 +197,21 @@ impl Worker {
             () = self.slot.must_give_way() => Ended::GaveWay,
             ended = self.read(reader) => ended,
             ended = self.answer(&served, news, writer) => ended,
+        }
+    }
+
+    /// Says that there is nothing now, and when to come back.
+    async fn say_busy(
+        &self,
+        root: Cid,
+        client: Client,
+        writer: &mut Writer,
+        retry_after: Duration,
+    ) -> Ended {
+        let mut news = News::new(&self.sources, root, (client.peer, client.ip));
+        match busy::say(&mut news, writer, retry_after).await {
+            Ok(()) => Ended::NotServed,
+            Err(ended) => ended,
         }
     }
 
