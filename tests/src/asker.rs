@@ -31,6 +31,8 @@ pub struct Asked {
     pub marks: Marks,
     /// Which of the blocks it sent: whole ones, which are what they should be.
     pub sent: Vec<Digest>,
+    /// How many blocks it sent that are not what they should be.
+    pub wrong: usize,
 }
 
 impl Asker {
@@ -109,8 +111,9 @@ async fn converse(
                 Event::Payload { id, bytes, last } => {
                     payload.extend_from_slice(bytes);
                     let want = usize::try_from(id).ok().and_then(|id| blocks.get(id));
-                    if last && let Some(want) = want.filter(|want| want.matches(&payload)) {
-                        asked.sent.push(*want);
+                    match want {
+                        Some(want) if last && want.matches(&payload) => asked.sent.push(*want),
+                        _ => asked.wrong += usize::from(last),
                     }
                 }
             }

@@ -25,6 +25,7 @@ pub mod trace;
 use std::{
     fs,
     io::{self, Read as _},
+    os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
     process::{Command, Output, Stdio},
     thread,
@@ -315,6 +316,17 @@ pub fn assert_same_tree(one: &Path, other: &Path) {
     for (left, right) in left.iter().zip(&right) {
         assert_eq!(left, right);
     }
+}
+
+/// Bytes of the disk that the files of a folder take; none where there is no folder.
+///
+/// # Panics
+/// When a file cannot be looked at.
+pub fn allocated_bytes(folder: &Path) -> u64 {
+    let files = fs::read_dir(folder).into_iter().flatten();
+    let blocks = files.map(|it| it.expect("an entry").metadata().expect("a file").blocks());
+    // The unit is fixed, whatever the file system's own is.
+    blocks.sum::<u64>() * 512
 }
 
 /// As [`assert_same_tree`], for those who want to know.

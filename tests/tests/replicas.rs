@@ -15,9 +15,7 @@ use shoal_protocol::{
     replicate::{Answer, Key, Offer, Reply, Request, Response, Why},
 };
 use shoal_tests::{
-    Daemon, assert_same_file,
-    http::ask,
-    joining,
+    Daemon, assert_same_file, http, joining,
     neighbour::{Content, Neighbour, greeting_and, nobody},
     run, scratch, text, wait_for, write_content,
 };
@@ -100,12 +98,8 @@ fn configure(home: &Path, config: &str) {
     fs::write(home.join("config.toml"), config).unwrap();
 }
 
-/// A number of a node; 0 where there is none of that name.
 fn number(node: &Daemon, name: &str) -> u64 {
-    let metrics = String::from_utf8(ask(node.home(), "GET", "/metrics", None).body).unwrap();
-    let mut lines = metrics.lines();
-    let value = lines.find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
-    value.map_or(0, |value| value.parse().unwrap())
+    http::number(node.home(), name)
 }
 
 fn asks(node: &Daemon, kind: &str) -> u64 {

@@ -39,6 +39,15 @@ pub(super) enum Found {
 }
 
 impl Blocks {
+    /// All addresses, in no order.
+    pub fn digests(&self) -> Vec<Digest> {
+        self.nodes
+            .keys()
+            .chain(self.chunks.keys())
+            .copied()
+            .collect()
+    }
+
     /// Adds a DAG node.
     ///
     /// # Panics

@@ -61,6 +61,32 @@ pub(crate) fn mib(bytes: u64) -> f64 {
     bytes / 1_048_576.0
 }
 
+/// Waits until the victim has come to `point`, or until all is over, and kills it there; says whether it
+/// was over.
+pub(crate) fn kill_at(
+    victim: &mut Daemon,
+    point: KillPoint,
+    mut is_over: impl FnMut() -> bool,
+) -> bool {
+    let (start, since) = (Work::of(victim), Instant::now());
+    let mut arrived: Option<Work> = None;
+    let over = loop {
+        let now = Work::of(victim);
+        if arrived.is_none() && now.bytes - start.bytes >= point.bytes {
+            arrived = Some(now);
+        }
+        let is_there = arrived.is_some_and(|then| now.calls - then.calls >= point.calls);
+        let over = is_over();
+        if is_there || over {
+            break over;
+        }
+        assert!(since.elapsed() < DEADLINE, "neither {point} nor an end");
+        thread::yield_now();
+    };
+    victim.kill();
+    over
+}
+
 /// A command on its way, with the daemon that is to be killed meanwhile. The command ends with
 /// this.
 pub(crate) struct Running {
@@ -86,28 +112,14 @@ impl Running {
         point: KillPoint,
         mut look: impl FnMut(),
     ) -> bool {
-        let (start, since) = (Work::of(victim), Instant::now());
-        let mut arrived: Option<Work> = None;
-        let answered = loop {
+        kill_at(victim, point, || {
             look();
-            let now = Work::of(victim);
-            if arrived.is_none() && now.bytes - start.bytes >= point.bytes {
-                arrived = Some(now);
-            }
-            let is_there = arrived.is_some_and(|then| now.calls - then.calls >= point.calls);
-            let answered = self.has_answered();
-            if is_there || answered {
-                break answered;
-            }
-            assert!(since.elapsed() < DEADLINE, "neither {point} nor an answer");
-            thread::yield_now();
-        };
-        victim.kill();
-        answered
+            self.has_answered()
+        })
     }
 
     /// It takes a while to end after it has said what there is to say.
-    fn has_answered(&mut self) -> bool {
+    pub(crate) fn has_answered(&mut self) -> bool {
         let said = self.stdout.metadata().expect("a file").len();
         said > 0 || self.child.try_wait().expect("a child").is_some()
     }

@@ -5,7 +5,8 @@
 //! made so many calls, starts it again, and checks what has to hold whatever was cut off: what was
 //! acknowledged is listed and whole, `verify` is clean, nothing unfinished has a final name, a
 //! fetch goes on by itself and downloads nothing again, garbage is found once, and nothing is left
-//! over.
+//! over. What a node keeps for others is treated the same: it is whole and served, or gone, and no
+//! bytes of it lie about.
 //!
 //! `scripts/soak` runs it long. `SHOAL_SOAK_ROUNDS` says how long, and `SHOAL_SOAK_SEED` repeats
 //! the choices of an earlier run. When it fails it keeps the homes, with their logs, and says
@@ -21,14 +22,17 @@ use std::{collections::BTreeMap, path::Path, time::Instant};
 use shoal_tests::{assert_same_tree, dice, text, wait_for};
 
 use kill::{KillPoint, mib};
-use world::{Offer, World};
+use world::{Offer, World, remove};
 
 /// Each phase that counts most once, and one more: enough to notice that something is broken for
-/// good, in less than 20 seconds.
-const SHORT_ROUNDS: u64 = 4;
+/// good, in less than 30 seconds.
+const SHORT_ROUNDS: u64 = 6;
 
 /// Landed payload that a crash may keep out of the journal.
 const JOURNAL_BYTES: u64 = 4 << 20;
+
+/// What is kept for others at the least: four leaves.
+const RUN_BYTES: u64 = 4 << 20;
 
 #[test]
 fn whatever_kill_9_cuts_off_is_whole_or_goes_on_after_the_restart() {
@@ -39,7 +43,13 @@ fn whatever_kill_9_cuts_off_is_whole_or_goes_on_after_the_restart() {
     let mut world = World::new(seed);
     let mut totals = BTreeMap::<&str, Totals>::new();
     for round in 0..rounds {
-        let first = [Phase::Share, Phase::Fetch, Phase::Serve];
+        let first = [
+            Phase::Share,
+            Phase::Fetch,
+            Phase::Serve,
+            Phase::Pull,
+            Phase::Drop,
+        ];
         let phase = match first.get(usize::try_from(round).unwrap()) {
             Some(phase) => *phase,
             None => world.dice.pick(&Phase::ALL),
@@ -75,6 +85,8 @@ enum Phase {
     Unshare,
     Collect,
     Verify,
+    Pull,
+    Drop,
 }
 
 /// How one round went.
@@ -148,7 +160,7 @@ impl std::fmt::Display for Totals {
 }
 
 impl Phase {
-    const ALL: [Self; 9] = [
+    const ALL: [Self; 13] = [
         Self::Share,
         Self::Share,
         Self::Copy,
@@ -158,6 +170,10 @@ impl Phase {
         Self::Unshare,
         Self::Collect,
         Self::Verify,
+        Self::Pull,
+        Self::Pull,
+        Self::Pull,
+        Self::Drop,
     ];
 
     fn name(self) -> &'static str {
@@ -169,6 +185,8 @@ impl Phase {
             Self::Unshare => "unshare",
             Self::Collect => "gc",
             Self::Verify => "verify",
+            Self::Pull => "pull",
+            Self::Drop => "drop",
         }
     }
 
@@ -181,6 +199,8 @@ impl Phase {
             Self::Unshare => unshare(world),
             Self::Collect => upkeep(world, "gc"),
             Self::Verify => upkeep(world, "verify"),
+            Self::Pull => pull(world),
+            Self::Drop => drop_replicas(world),
         }
     }
 }
@@ -341,6 +361,62 @@ fn upkeep(world: &mut World, command: &str) -> Killed {
     let acknowledged = running.ended().code == Some(0);
     world.sharer.restart();
     world.check(|world| &world.sharer);
+    Killed {
+        point,
+        acknowledged,
+        fetched: None,
+    }
+}
+
+/// Has the helper pull a part of something new, and kills it at a point on the way: two that keep nothing
+/// ask for it.
+fn pull(world: &mut World) -> Killed {
+    let offer = world.share_new();
+    world.wait_until_near();
+    let (args, got) = world.passing(&offer);
+    let args: Vec<&str> = args.iter().map(String::as_str).collect();
+    world.fetcher.daemon.run(&args).ok();
+    remove(&got);
+    // A run comes in, is sealed and written, and others make room for it.
+    let point = KillPoint::choose(&mut world.dice, 2 * RUN_BYTES);
+    let mut running = world.reader.begin(&args);
+    let home = world.helper.watch();
+    let mut answered = false;
+    let acknowledged = kill::kill_at(&mut world.helper.daemon, point, || {
+        answered |= running.has_answered();
+        let pulls = |name: &str| home.number(name);
+        let begun = pulls("shoal_replica_pulls_total{cause=\"asks\"}");
+        answered && begun == pulls("shoal_replica_pulls_ended_total{outcome=\"complete\"}")
+    });
+    running.ended().ok();
+    assert_same_tree(&offer.original, &got);
+    remove(&got);
+    world.helper.restart();
+    world.check_helper();
+    Killed {
+        point,
+        acknowledged,
+        fetched: None,
+    }
+}
+
+/// The helper dies while it drops what it keeps. Once that is acknowledged, it stays so.
+fn drop_replicas(world: &mut World) -> Killed {
+    let point = KillPoint::choose(&mut world.dice, 0);
+    let mut running = world.helper.begin(&["replicas", "drop"]);
+    running.kill_at(&mut world.helper.daemon, point, || {});
+    let acknowledged = running.ended().code == Some(0);
+    world.helper.restart();
+    if acknowledged {
+        assert_eq!(world.helper.replica_bytes(), 0, "it was dropped");
+    }
+    world.check_helper();
+    world.helper.daemon.run(&["replicas", "drop"]).ok();
+    assert_eq!(
+        world.helper.replica_bytes(),
+        0,
+        "bytes that nothing accounts for"
+    );
     Killed {
         point,
         acknowledged,

@@ -9,8 +9,10 @@ use std::{
 };
 
 use serde_json::Value;
+use shoal_protocol::{address::Cid, replicate::Key};
 use shoal_tests::{
-    Daemon, assert_same_tree, command, dice::Dice, http, scratch, text, write_content,
+    Daemon, allocated_bytes, assert_same_tree, command, dice::Dice, http, scratch, text, wait_for,
+    write_content,
 };
 use tempfile::TempDir;
 
@@ -20,8 +22,9 @@ use crate::kill::Running;
 const SHARED_MAX: usize = 6;
 
 /// What a home holds besides its database, whose files are RocksDB's own, and its copies.
-const HOME_FILES: [&str; 7] = [
+const HOME_FILES: [&str; 8] = [
     "api.sock",
+    "config.toml",
     "daemon.lock",
     "db",
     "identity.key",
@@ -30,6 +33,12 @@ const HOME_FILES: [&str; 7] = [
     "shares.register",
 ];
 const COPIES: &str = "copies";
+
+/// A helper keeps a few runs of leaves for others, so that each makes room for the next.
+pub(crate) const QUOTA_BYTES: u64 = 16 << 20;
+/// The others help nobody, however long they run; and they fetch slowly enough to be asked for what
+/// they fetch.
+const NO_HELP: &str = "[replicas]\nquota = 'off'\n[limits]\ndown = '160mbit'\n";
 
 /// A node whose daemon dies and comes back, always at the same address.
 pub(crate) struct Node {
@@ -53,8 +62,19 @@ pub(crate) struct Offer {
     pub(crate) bytes: u64,
 }
 
+impl Offer {
+    /// The key by which helpers know it.
+    fn key(&self) -> String {
+        let root: Cid = self.cid.parse().expect("a cid");
+        let Key(key) = Key::of(&root.digest().expect("a digest"));
+        key.iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+}
+
 impl Node {
-    fn start(home: PathBuf, bootstrap: &[&Node]) -> Self {
+    fn start(home: PathBuf, config: &str, bootstrap: &[&Node]) -> Self {
+        fs::create_dir(&home).expect("a home");
+        fs::write(home.join("config.toml"), config).expect("a configuration");
         let mut options = vec![
             "--no-mdns".into(),
             "--listen".into(),
@@ -138,16 +158,31 @@ impl Node {
         }
     }
 
+    /// A number among its metrics; 0 where there is none of that name.
+    pub(crate) fn number(&self, name: &str) -> u64 {
+        http::number(&self.home, name)
+    }
+
+    /// Bytes of the disk that what it keeps for others takes.
+    pub(crate) fn replica_bytes(&self) -> u64 {
+        allocated_bytes(&self.home.join("replicas"))
+    }
+
     /// How many copies lie in the home.
     pub(crate) fn copies(&self) -> usize {
         fs::read_dir(self.home.join(COPIES)).map_or(0, Iterator::count)
     }
 }
 
-/// Who looks at a node's transfers while something else has the node.
+/// Who looks at a node while something else has it.
 pub(crate) struct Watch(PathBuf);
 
 impl Watch {
+    /// A number among its metrics, which must run.
+    pub(crate) fn number(&self, name: &str) -> u64 {
+        http::number(&self.0, name)
+    }
+
     /// The transfer to `path`, as the daemon lists it, which must run.
     pub(crate) fn transfer(&self, path: &Path) -> Option<Value> {
         let answer = http::ask(&self.0, "GET", "/api/v1/transfers", None);
@@ -162,8 +197,10 @@ pub(crate) struct World {
     pub(crate) dice: Dice,
     pub(crate) sharer: Node,
     pub(crate) fetcher: Node,
+    /// Keeps for others what the fetcher and the reader have asked for.
+    pub(crate) helper: Node,
     /// Never killed; asks the others for what they say they have.
-    reader: Node,
+    pub(crate) reader: Node,
     made: u64,
     copied: HashSet<PathBuf>,
     dir: TempDir,
@@ -172,9 +209,14 @@ pub(crate) struct World {
 impl World {
     pub(crate) fn new(seed: u64) -> Self {
         let dir = scratch();
-        let sharer = Node::start(dir.path().join("sharer"), &[]);
-        let fetcher = Node::start(dir.path().join("fetcher"), &[&sharer]);
-        let reader = Node::start(dir.path().join("reader"), &[&sharer]);
+        let start = |name: &str, config: &str, bootstrap: &[&Node]| {
+            Node::start(dir.path().join(name), config, bootstrap)
+        };
+        let helps = format!("[replicas]\nwarmup = '0s'\nquota = '{QUOTA_BYTES}B'\n");
+        let helper = start("helper", &helps, &[]);
+        let sharer = start("sharer", NO_HELP, &[&helper]);
+        let fetcher = start("fetcher", NO_HELP, &[&sharer, &helper]);
+        let reader = start("reader", NO_HELP, &[&sharer, &helper]);
         for folder in ["shared", "landed", "read"] {
             fs::create_dir(dir.path().join(folder)).expect("a folder");
         }
@@ -182,6 +224,7 @@ impl World {
             dice: Dice::new(seed, "crash loop"),
             sharer,
             fetcher,
+            helper,
             reader,
             made: 0,
             copied: HashSet::new(),
@@ -261,6 +304,44 @@ impl World {
         }
     }
 
+    /// Checks the helper after its restart: it keeps no more than it may, and what it says it keeps is
+    /// there, whole and served.
+    pub(crate) fn check_helper(&self) {
+        let helper = &self.helper;
+        helper.check();
+        let kept = helper.daemon.run(&["replicas", "ls"]).ok();
+        for replica in kept["replicas"].as_array().expect("replicas") {
+            let key = replica["key"].as_str().expect("a key");
+            let offer = self.sharer.offers.iter().find(|it| it.key() == key);
+            if let Some(offer) = offer {
+                self.read(helper, offer);
+            }
+        }
+        let stats = helper.daemon.run(&["replicas", "stats"]).ok();
+        assert_eq!(stats["damaged"], 0, "{stats}");
+        assert!(
+            stats["bytes"].as_u64().expect("bytes") <= QUOTA_BYTES,
+            "{stats}"
+        );
+    }
+
+    /// Waits until the fetcher and the reader ask the helper.
+    pub(crate) fn wait_until_near(&self) {
+        for asker in [&self.fetcher, &self.reader] {
+            wait_for("it meets the helper", || {
+                let near = asker.number("shoal_replica_neighbours{where=\"near\"}");
+                (near == 1).then_some(())
+            });
+        }
+    }
+
+    /// A fetch that keeps nothing, to a place that is to be forgotten.
+    pub(crate) fn passing(&self, offer: &Offer) -> (Vec<String>, PathBuf) {
+        let to = self.dir.path().join("read/passing");
+        let args = ["fetch", &offer.cid, "--no-serve", "-o", text(&to)];
+        (args.map(str::to_owned).to_vec(), to)
+    }
+
     /// Fetches an offer of `node` and compares it with its original.
     fn read(&self, node: &Node, offer: &Offer) {
         let to = self.dir.path().join("read/it");
@@ -296,6 +377,10 @@ impl World {
 
     /// The end of a loop that went well: everything that is offered is served.
     pub(crate) fn check_all(&mut self) {
+        self.check_helper();
+        let helper = &self.helper;
+        helper.daemon.run(&["replicas", "drop"]).ok();
+        assert_eq!(helper.replica_bytes(), 0, "bytes that nothing accounts for");
         for node in [&self.sharer, &self.fetcher] {
             node.check();
             for offer in &node.offers {

@@ -4,12 +4,15 @@ use std::fs;
 
 use rustix::process::Signal;
 use serde_json::Value;
-use shoal_tests::{assert_same_tree, dice::Dice, is_same_tree, text};
+use shoal_tests::{
+    allocated_bytes, asker::Asker, assert_same_tree, dice::Dice, is_same_tree, text,
+};
 
 use crate::{
     disk::{Disk, Loss},
-    machine::{Deed, Item, Machine, Running, remove},
+    machine::{Deed, Item, Machine, Popular, QUOTA_BYTES, Running, remove},
     pretender::Pretender,
+    recorder::DROPPED,
 };
 
 /// What there was after a power loss.
@@ -23,6 +26,8 @@ pub(crate) struct Found {
     damaged: u64,
     /// Bytes that had to be fetched again.
     fetched_bytes: u64,
+    /// Blocks that were kept for others, and served.
+    kept_blocks: usize,
 }
 
 impl std::fmt::Display for Found {
@@ -32,10 +37,11 @@ impl std::fmt::Display for Found {
             served,
             damaged,
             fetched_bytes,
+            kept_blocks,
         } = self;
         write!(
             f,
-            "{promised} promised, {served} served, {damaged} damaged, "
+            "{promised} promised, {served} served, {damaged} damaged, {kept_blocks} kept for others, "
         )?;
         write!(f, "{} KiB fetched again", fetched_bytes / 1024)
     }
@@ -92,6 +98,7 @@ impl<'a> After<'a> {
             }
         }
         self.check_verified();
+        found.kept_blocks = self.check_kept_for_others();
         found.damaged = self.check_damage_is_said();
         self.machine.origin.signal(Signal::CONT);
         self.check_fetched_again();
@@ -160,6 +167,30 @@ impl<'a> After<'a> {
         let is_said = entry.is_none_or(|entry| entry["state"] == "changed");
         assert!(is_said, "{item:?} is not served and not said to be damaged");
         false
+    }
+
+    /// What is kept for others is right, within its quota, and gone where it was dropped; nothing of it
+    /// lies about when all is dropped. How many blocks of it there are.
+    fn check_kept_for_others(&self) -> usize {
+        let kept = self.running.run(&["replicas", "ls"]).ok();
+        let kept = kept["replicas"].as_array().unwrap();
+        let is_kept = |it: &Popular| kept.iter().any(|kept| kept["key"] == it.key().as_str());
+        let mut blocks = 0;
+        if let Some(last) = self.machine.popular.last() {
+            let was_dropped = self.told.iter().any(|line| line.starts_with(DROPPED));
+            assert!(!was_dropped || !is_kept(last), "what was dropped is back");
+        }
+        let asker = Asker::start();
+        for popular in self.machine.popular.iter().filter(|it| is_kept(it)) {
+            let asked = asker.ask(&self.running.address, &popular.root, &popular.blocks);
+            assert_eq!(asked.wrong, 0, "wrong blocks of {popular:?}");
+            blocks += asked.sent.len();
+        }
+        let stats = self.running.run(&["replicas", "stats"]).ok();
+        assert!(stats["bytes"].as_u64().unwrap() <= QUOTA_BYTES, "{stats}");
+        self.running.run(&["replicas", "drop"]).ok();
+        assert_eq!(allocated_bytes(&self.running.home.join("replicas")), 0);
+        blocks
     }
 
     /// All but what a fetch had not flushed is intact.

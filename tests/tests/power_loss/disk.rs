@@ -8,8 +8,10 @@ use std::{
     collections::{BTreeMap, HashMap},
     ffi::OsString,
     fs::{self, DirBuilder, File, Permissions},
-    io::Write as _,
-    os::unix::fs::{DirBuilderExt as _, MetadataExt as _, PermissionsExt as _, symlink},
+    io,
+    os::unix::fs::{
+        DirBuilderExt as _, FileExt as _, MetadataExt as _, PermissionsExt as _, symlink,
+    },
     path::Path,
 };
 
@@ -162,8 +164,8 @@ impl<'a> Disk<'a> {
                 self.build_folder(id, path, lookalikes);
             }
             Made::File => {
-                let mut file = File::create(path).expect("a file");
-                file.write_all(&content.bytes).expect("room for it");
+                let file = File::create(path).expect("a file");
+                write_sparse(&file, &content.bytes).expect("room for it");
                 let permissions = Permissions::from_mode(mode);
                 file.set_permissions(permissions).expect("our file");
                 self.note(id, path, lookalikes);
@@ -229,6 +231,17 @@ impl Durable {
             _ => false,
         }
     }
+}
+
+/// Writes all but pages of zeros: a slab of replicas is 64 MiB of little else.
+fn write_sparse(file: &File, bytes: &[u8]) -> io::Result<()> {
+    file.set_len(bytes.len() as u64)?;
+    for (index, page) in bytes.chunks(PAGE_BYTES).enumerate() {
+        if page.iter().any(|byte| *byte != 0) {
+            file.write_all_at(page, (index * PAGE_BYTES) as u64)?;
+        }
+    }
+    Ok(())
 }
 
 /// A file after these steps.

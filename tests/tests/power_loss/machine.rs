@@ -10,10 +10,17 @@ use std::{
 };
 
 use serde_json::Value;
+use shoal_protocol::{
+    address::{Cid, Digest},
+    replicate::Key,
+};
 use shoal_tests::{
-    DEADLINE, Daemon, Ran, command, run, scratch, text,
+    DEADLINE, Daemon, Ran, command,
+    http::number,
+    peer::Blocks,
+    run, scratch, text,
     trace::{Traced, Watcher},
-    write_content,
+    wait_for, write_content,
 };
 use tempfile::TempDir;
 
@@ -40,11 +47,30 @@ pub(crate) struct Item {
     pub(crate) path: PathBuf,
 }
 
-/// The machine with its disk, somebody to fetch from, and somebody who fetches from it.
+/// Something that two have asked for, so that the machine keeps a part of it for others.
+#[derive(Debug)]
+pub(crate) struct Popular {
+    pub(crate) root: Cid,
+    pub(crate) blocks: Vec<Digest>,
+}
+
+/// So many: each makes room for the next.
+const POPULAR: usize = 3;
+/// Two runs of leaves, of which the machine keeps one.
+const POPULAR_BYTES: usize = 5_300_000;
+/// The machine's room for others.
+pub(crate) const QUOTA_BYTES: u64 = 8 << 20;
+/// Slow enough to be asked for what is fetched.
+const SLOW: &str = "40mbit";
+
+/// The machine with its disk, somebody to fetch from, and two who fetch from it.
 pub(crate) struct Machine {
     pub(crate) origin: Daemon,
     pub(crate) reader: Daemon,
+    other: Daemon,
     pub(crate) items: Vec<Item>,
+    /// What is to be kept for others; the last is dropped in the end.
+    pub(crate) popular: Vec<Popular>,
     /// When it loses its power, for whoever asks what happened.
     pub(crate) moment: String,
     dir: TempDir,
@@ -55,7 +81,7 @@ pub(crate) struct Running<W: Watcher> {
     traced: Traced<W>,
     /// Its address with its peer id.
     pub(crate) address: String,
-    home: PathBuf,
+    pub(crate) home: PathBuf,
 }
 
 impl<W: Watcher> Running<W> {
@@ -74,11 +100,18 @@ impl Machine {
     pub(crate) fn new() -> Self {
         let dir = scratch();
         let origin = Daemon::start(&dir.path().join("origin"), &[]);
-        let reader = Daemon::start(&dir.path().join("reader"), &[]);
+        let [reader, other] = ["reader", "other"].map(|name| {
+            let home = dir.path().join(name);
+            fs::create_dir(&home).unwrap();
+            fs::write(home.join("config.toml"), "[replicas]\nquota = 'off'\n").unwrap();
+            Daemon::start(&home, &[])
+        });
         let machine = Self {
             origin,
             reader,
+            other,
             items: Vec::new(),
+            popular: Vec::new(),
             moment: String::new(),
             dir,
         };
@@ -114,7 +147,9 @@ impl Machine {
         let home = self.disk().join("home");
         let args = ["daemon", "--no-mdns", "--listen", "/ip4/127.0.0.1/tcp/0"];
         let bootstrap = ["--bootstrap", &self.origin.address];
-        let command = command(&home, &[&args[..], &bootstrap].concat());
+        let mut command = command(&home, &[&args[..], &bootstrap].concat());
+        command.env("SHOAL_REPLICAS_WARMUP", "0s");
+        command.env("SHOAL_REPLICAS_QUOTA", format!("{QUOTA_BYTES}B"));
         let log = self.aside("daemon.log");
         let (traced, stdout) = Traced::start(&command, &log, watcher)?;
         let line = first_line(stdout);
@@ -152,7 +187,47 @@ impl Machine {
             let item = self.deal(&running, deed, index);
             self.items.push(item);
         }
+        self.keep_for_others(&running);
         Ok(running.cut().0)
+    }
+
+    /// Has the daemon keep parts of what others ask for, one after the other, and drop the last.
+    fn keep_for_others(&mut self, running: &Running<Recorder>) {
+        let askers = [&self.reader, &self.other];
+        for asker in askers {
+            asker.run(&["limits", "--down", SLOW]).ok();
+            asker.run(&["connect", &running.address]).ok();
+            wait_for("it meets the machine", || {
+                let near = number(asker.home(), "shoal_replica_neighbours{where=\"near\"}");
+                (near == 1).then_some(())
+            });
+        }
+        for index in 0..POPULAR {
+            let original = self.aside(&format!("popular/{index}"));
+            write_content(&original, &format!("popular {index}"), POPULAR_BYTES);
+            let shared = self.origin.share(&original);
+            let link = shared["link"].as_str().unwrap();
+            let got = self.aside("got");
+            for asker in askers {
+                asker
+                    .run(&["fetch", link, "--no-serve", "-o", text(&got)])
+                    .ok();
+                remove(&got);
+            }
+            wait_for("it pulls its part", || {
+                let name = "shoal_replica_pulls_ended_total{outcome=\"complete\"}";
+                (number(&running.home, name) == index as u64 + 1).then_some(())
+            });
+            let mut blocks = Blocks::default();
+            let root = blocks.path(&original).unwrap();
+            let blocks = blocks.digests();
+            self.popular.push(Popular { root, blocks });
+        }
+        let key = self.popular[POPULAR - 1].key();
+        running.run(&["replicas", "drop", &key]).ok();
+        for asker in askers {
+            asker.run(&["limits", "--down", "off"]).ok();
+        }
     }
 
     /// Has the daemon do one thing.
@@ -191,6 +266,14 @@ impl Machine {
             original,
             path,
         }
+    }
+}
+
+impl Popular {
+    /// The key by which the machine knows it.
+    pub(crate) fn key(&self) -> String {
+        let Key(key) = Key::of(&self.root.digest().unwrap());
+        key.iter().map(|byte| format!("{byte:02x}")).collect()
     }
 }
 

@@ -30,8 +30,8 @@ use disk::{Disk, Loss};
 use log::{Log, Step};
 use machine::Machine;
 
-/// Moments in the short form: all answers and moves, which are about ten, and some of the others.
-const SHORT_ROUNDS: usize = 20;
+/// Moments in the short form: all answers and moves, which are about eighteen, and some of the others.
+const SHORT_ROUNDS: usize = 26;
 
 #[test]
 fn what_was_promised_survives_a_power_loss_and_nothing_wrong_is_served() {

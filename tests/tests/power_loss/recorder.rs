@@ -15,9 +15,15 @@ use shoal_tests::trace::{Call, Thread, Watcher};
 
 use crate::log::{Entry, Log, Step};
 
-/// What the daemon says when it has done something: the end of an answer that takes time, and what
-/// was unshared.
-const ANSWERS: [&str; 2] = [r#"{"event":"done""#, r#"{"removed":"#];
+/// What the daemon says when it has done something: the end of an answer that takes time, what was
+/// unshared, and how much was dropped.
+const ANSWERS: [&str; 3] = [r#"{"event":"done""#, r#"{"removed":"#, DROPPED];
+
+/// What it says when replicas were dropped.
+pub(crate) const DROPPED: &str = r#"{"roots":"#;
+
+/// Says in a call of `fallocate` that what lies there is to go.
+const PUNCH: u64 = libc::FALLOC_FL_PUNCH_HOLE.cast_unsigned() as u64;
 
 /// The longest answer that is looked at; none of a test's is longer.
 const ANSWER_BYTES_MAX: u64 = 1 << 16;
@@ -34,6 +40,8 @@ pub(crate) enum Begun {
     Writing(u64, Option<u64>),
     /// It gives what this stands for the bytes of another file.
     Cloning(PathBuf),
+    /// It takes the bytes at this offset and of this length out of a descriptor.
+    Punching(u64, u64, u64),
     /// It changes the length, the times or the mode of what this stands for.
     Changing(PathBuf),
     Flushing(u64, usize),
@@ -80,6 +88,7 @@ impl Watcher for Recorder {
             }
             libc::SYS_copy_file_range => Some(Begun::Writing(c, None)),
             libc::SYS_sendfile => Some(Begun::Writing(a, None)),
+            libc::SYS_fallocate if b & PUNCH != 0 => Some(Begun::Punching(a, c, d)),
             libc::SYS_ftruncate | libc::SYS_fallocate | libc::SYS_fchmod | libc::SYS_fchown => {
                 Some(Begun::Changing(thread.fd(a)))
             }
@@ -125,6 +134,7 @@ impl Watcher for Recorder {
                 let len = path.metadata().map_or(0, |it| it.len());
                 self.written(&path, 0, len);
             }
+            Begun::Punching(fd, offset, len) => self.written(&thread.fd(fd), offset, len),
             Begun::Changing(path) => self.resized(&path),
             Begun::Flushing(fd, begun) => {
                 if let Some((id, _)) = log.known(&thread.fd(fd)) {
