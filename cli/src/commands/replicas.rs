@@ -64,6 +64,12 @@ async fn drop_some(app: &App, args: ReplicasDropArgs) -> Result<(), ApiError> {
 async fn switch(app: &App, on: bool) -> Result<(), ApiError> {
     let client = daemon::connect(app).await?;
     let stats = interruptible(app, client.switch_replicas(&ReplicaSwitch { on })).await?;
+    if on && !stats.on {
+        app.output.warning(
+            "it keeps nothing as long as `replicas.quota` is off: take that out of the configuration, \
+             and start it again",
+        );
+    }
     app.output.result(&stats, |text| stats_lines(text, &stats));
     Ok(())
 }
@@ -115,7 +121,7 @@ fn stats_lines(text: &mut Text, stats: &ReplicaStats) {
         "  {asks}, {for_asks} roots pulled for them, {for_offers} for offers"
     ));
     reasons(text, "turned down", &stats.declined);
-    reasons(text, "let go of", &stats.gone);
+    reasons(text, "runs let go of", &stats.gone);
 }
 
 fn reasons(text: &mut Text, what: &str, counts: &BTreeMap<String, u64>) {

@@ -1,9 +1,11 @@
 //! `shoal share`: hashes files where they are and prints the link.
 
+use std::cell::Cell;
+
 use serde::Serialize;
 use shoal_api::{
     ApiError, ErrorCode,
-    types::{Preserve, ShareRequest, ShareResult},
+    types::{Preserve, SharePhase, ShareRequest, ShareResult},
 };
 
 use super::{interruptible, show_warnings};
@@ -48,17 +50,28 @@ async fn share(
     request: &ShareRequest,
 ) -> Result<ShareResult, ApiError> {
     let bar = Bar::start(&app.output, "starting");
-    interruptible(
-        app,
-        session
-            .client
-            .share(request, |progress| bar.share(&progress)),
-    )
-    .await
-    .map_err(|error| match error.code {
-        ErrorCode::Interrupted => error.hint("nothing was shared"),
-        _ => error,
-    })
+    let phase = Cell::new(SharePhase::Walking);
+    let sharing = session.client.share(request, |progress| {
+        phase.set(progress.phase);
+        bar.share(&progress);
+    });
+    interruptible(app, sharing)
+        .await
+        .map_err(|error| match error.code {
+            ErrorCode::Interrupted => error.hint(left_by_interrupt(phase.get())),
+            _ => error,
+        })
+}
+
+/// What a share that was interrupted in this phase has left.
+fn left_by_interrupt(phase: SharePhase) -> &'static str {
+    match phase {
+        SharePhase::Walking | SharePhase::Copying | SharePhase::Hashing => "nothing was shared",
+        SharePhase::Committing => "`shoal ls` says whether it is shared by now",
+        SharePhase::Announcing => {
+            "it is shared, though the DHT may not know it yet; `shoal unshare` ends that"
+        }
+    }
 }
 
 fn request(args: ShareArgs) -> Result<(ShareRequest, WithoutDaemon), ApiError> {

@@ -45,8 +45,11 @@ pub(crate) async fn resume(app: &App, args: TransferArgs) -> Result<(), ApiError
 }
 
 pub(crate) async fn cancel(app: &App, args: TransferArgs) -> Result<(), ApiError> {
-    tell(app, &args, "cancel").await?;
-    app.output.note("Cancelled: nothing of it is left.");
+    let transfer = tell(app, &args, "cancel").await?;
+    app.output.note(match transfer.state {
+        TransferState::Done => "Taken off the list: what has landed stays where it is.",
+        _ => "Cancelled: nothing of it is left.",
+    });
     Ok(())
 }
 
@@ -60,13 +63,13 @@ pub(crate) async fn limit(app: &App, transfer: &str, limit: Rate) -> Result<(), 
     Ok(())
 }
 
-async fn tell(app: &App, args: &TransferArgs, what: &str) -> Result<(), ApiError> {
+async fn tell(app: &App, args: &TransferArgs, what: &str) -> Result<Transfer, ApiError> {
     let client = daemon::connect(app).await?;
     let target = target(&args.transfer);
     let transfer = interruptible(app, client.tell_transfer(&target, what)).await?;
     app.output
         .result(&transfer, |text| transfer_lines(text, &transfer));
-    Ok(())
+    Ok(transfer)
 }
 
 /// What the daemon knows transfers by: a number, or (the beginning of) a root as it prints it.

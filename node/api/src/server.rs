@@ -2,9 +2,9 @@
 //!
 //! Owns the socket while it serves. Refuses what is too large, too slow, too much at once, or not
 //! understood, each with `{"error":{"code","message","hint"}}` and the HTTP status that belongs to
-//! the code. A request that was written whole is begun, also when its client is gone by then: who gave
-//! up waiting for a daemon that hung has asked all the same. On shutdown it takes no more connections, cancels the operations in progress and
-//! awaits them, and removes the socket.
+//! the code. It begins every request that was written whole, also when the client is gone by then: a
+//! person who gave up waiting for a daemon that hung has asked all the same. On shutdown it takes no
+//! more connections, cancels the operations in progress and awaits them, and removes the socket.
 
 use std::{
     pin::{Pin, pin},

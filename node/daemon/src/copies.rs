@@ -81,7 +81,7 @@ impl NodeHandle {
             .replicas()
             .decide(|helper| helper.counters().clone());
         api::ReplicaStats {
-            on: replicator.is_on(),
+            on: replicator.is_on() && !replicator.config().quota.is_off(),
             roots: kept.roots,
             bytes: kept.used,
             quota: kept.quota,

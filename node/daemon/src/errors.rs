@@ -245,7 +245,10 @@ impl IntoApi for ControlError {
             }
             ControlError::Unknown(_) => "`shoal transfers` lists them with their numbers",
             ControlError::Ambiguous { .. } => "name one of them by its number",
-            ControlError::Done(_) => "it is shared from where it landed; `shoal unshare` ends that",
+            ControlError::Done(_) => {
+                "what has landed is shared from there, unless it was fetched with --no-serve; \
+                 `shoal unshare` ends that"
+            }
             ControlError::Failed(_) => "`shoal resume` tries again, `shoal cancel` clears it away",
             ControlError::Removal(error) => return error.as_ref().into_api(),
             ControlError::Store(error) => return error.into_api(),

@@ -154,7 +154,10 @@ impl Scrub {
         let record = inner.lock().clone();
         let damaged = record.damaged.iter().filter(|it| inner.is_current(it));
         let next_ms = match (&inner.schedule, record.under_way) {
-            (Some(schedule), false) => Some(schedule.due_ms(record.begun_ms)),
+            // A process that ends with its command has not begun to look after the home.
+            (Some(schedule), false) if record.begun_ms > 0 => {
+                Some(schedule.due_ms(record.begun_ms))
+            }
             _ => None,
         };
         api::Scrub {

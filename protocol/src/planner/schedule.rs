@@ -260,10 +260,10 @@ impl Planner {
     }
 
     /// Lets idle providers help slow ones, once per tick: what they should get much sooner they are
-    /// asked for, too, or instead where no second request may be. What has begun to come
-    /// in is asked for instead: the helper goes on where it stands, and no byte is sent twice. So is what
-    /// only waits behind another request, where the helper has nothing at all to do. Whoever still has
-    /// half of its window free is idle, since the queue was offered already. The longest wait goes first;
+    /// asked for, too, or instead where no second request may be. What has begun to come in is asked for
+    /// instead: the helper goes on where it stands, and no byte is sent twice. So is what only waits
+    /// behind another request, where the helper has nothing at all to do. Whoever still has half of its
+    /// window free is idle, since the queue was offered already. The longest wait goes first;
     /// since providers answer in order, that is a slow one's newest request. Nobody is idle, though,
     /// while nothing is asked for because the disk is behind, and nobody helps of whom it is not known
     /// yet how fast it is.

@@ -5,11 +5,13 @@ use std::{
     fs::{self, File},
     io::Write as _,
     os::unix::{ffi::OsStrExt as _, fs::symlink, net::UnixListener, process::CommandExt as _},
+    process::Stdio,
     sync::atomic::{AtomicBool, Ordering::SeqCst},
     thread,
 };
 
-use shoal_tests::{Daemon, refused::Refusal, text, write_content};
+use rustix::process::{Pid, Signal, kill_process};
+use shoal_tests::{Daemon, Ran, command, refused::Refusal, scratch, text, wait_for, write_content};
 
 use super::{NOBODY, World, is_root, refusal, set_mode};
 
@@ -226,4 +228,27 @@ fn still_opens(world: &World, daemon: Daemon) {
     daemon.run(&["stop"]).ok();
     drop(daemon);
     assert_eq!(shares(&world.daemon()), 0);
+}
+
+#[test]
+fn an_interrupted_share_does_not_deny_what_is_shared() {
+    let dir = scratch();
+    let file = dir.path().join("file");
+    fs::write(&file, "shared").unwrap();
+    let daemon = Daemon::start(&dir.path().join("home"), &[]);
+    // Nobody is there to announce it to, so it waits.
+    let share = command(daemon.home(), &["share", text(&file), "--wait"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    wait_for("it is shared", || {
+        let listed = daemon.run(&["ls"]).ok();
+        (!listed["entries"].as_array()?.is_empty()).then_some(())
+    });
+    kill_process(Pid::from_child(&share), Signal::INT).unwrap();
+    let interrupted = Ran::new(&share.wait_with_output().unwrap());
+    interrupted.fails(130, "interrupted");
+    let hint = interrupted.json["error"]["hint"].as_str().unwrap();
+    assert!(!hint.contains("nothing"), "{hint}");
 }

@@ -84,7 +84,8 @@ impl FromStr for Rate {
                 if amount.bytes().all(|byte| byte.is_ascii_digit()) {
                     return Err(format!("`{text}` is not a rate: {RATE_EXAMPLES}"));
                 }
-                bytes(amount).map_err(|why| format!("`{text}` is not a rate: {why}"))?
+                bytes(amount, RATE_EXAMPLES)
+                    .map_err(|why| format!("`{text}` is not a rate: {why}"))?
             }
         };
         if bytes < RATE_MIN {
@@ -105,7 +106,8 @@ impl FromStr for Size {
         if text.eq_ignore_ascii_case("off") {
             return Ok(Self::OFF);
         }
-        let bytes = bytes(text).map_err(|why| format!("`{text}` is not a size: {why}"))?;
+        let bytes =
+            bytes(text, SIZE_EXAMPLES).map_err(|why| format!("`{text}` is not a size: {why}"))?;
         match NonZeroU64::new(bytes) {
             Some(bytes) => Ok(Self(Some(bytes))),
             None => Err(format!("`{text}` is too little: `off` is no limit")),
@@ -137,13 +139,14 @@ fn bits(text: &str) -> Option<Result<u64, String>> {
     })
 }
 
-fn bytes(text: &str) -> Result<u64, String> {
+/// The bytes of `20MB`, or what to write instead.
+fn bytes(text: &str, examples: &str) -> Result<u64, String> {
     if text.ends_with('b') {
         return Err("`b` may mean bits or bytes: write `MB` for bytes, `mbit` for bits".to_owned());
     }
     text.parse::<ByteSize>()
         .map(|size| size.0)
-        .map_err(|_| SIZE_EXAMPLES.to_owned())
+        .map_err(|_| examples.to_owned())
 }
 
 /// The units that numbers are printed in, the most usual first.
@@ -258,7 +261,7 @@ mod tests {
         for (text, part) in [
             ("", "20mbit"),
             ("20", "20mbit"),
-            ("fast", "is not a rate"),
+            ("fast", "20mbit"),
             ("-5MB/s", "is not a rate"),
             ("mbit", "is not a rate"),
             ("5Mb/s", "bits or bytes"),

@@ -183,7 +183,7 @@ impl Server {
             swarms,
             net,
             replicator,
-            copies: Arc::new(Semaphore::new(COPY_STREAMS_MAX)),
+            copies: Semaphore::new(COPY_STREAMS_MAX),
         };
         let line = stats.line.get_or_init(|| Line::new(limits.clone())).clone();
         Self {

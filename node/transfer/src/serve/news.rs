@@ -44,7 +44,7 @@ pub(super) struct Sources {
     pub(super) net: Net,
     pub(super) replicator: Replicator,
     /// Places for streams of what is kept for others.
-    pub(super) copies: Arc<Semaphore>,
+    pub(super) copies: Semaphore,
 }
 
 /// What one stream's peer was told, and is to be told next.

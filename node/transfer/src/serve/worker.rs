@@ -179,11 +179,10 @@ impl Worker {
         library.look_again(&root, LOOK_AGAIN_PATIENCE).await;
         let served = Served::new(&self.sources, root.clone(), client);
         let is_for_others = served.is_for_others();
-        let place = Arc::clone(&self.sources.copies).try_acquire_owned();
-        if is_for_others && place.is_err() {
+        let place = is_for_others.then(|| self.sources.copies.try_acquire());
+        let Ok(_place) = place.transpose() else {
             return self.say_busy(root, client, writer, ROOM_RETRY).await;
-        }
-        let _place = place.ok().filter(|_| is_for_others);
+        };
         let mut news = News::new(&self.sources, root, (client.peer, client.ip));
         if let Err(ended) = tell(&mut news, writer).await {
             return ended;
