@@ -58,16 +58,22 @@ async fn share(
     interruptible(app, sharing)
         .await
         .map_err(|error| match error.code {
-            ErrorCode::Interrupted => error.hint(left_by_interrupt(phase.get())),
+            ErrorCode::Interrupted => error.hint(left_by_interrupt(phase.get(), request.wait)),
             _ => error,
         })
 }
 
-/// What a share that was interrupted in this phase has left.
-fn left_by_interrupt(phase: SharePhase) -> &'static str {
+/// What a share has left that was interrupted after it told of this phase. One that waits for the DHT may
+/// have been shared since: a small share is done before it tells of anything else.
+fn left_by_interrupt(phase: SharePhase, waits: bool) -> &'static str {
     match phase {
-        SharePhase::Walking | SharePhase::Copying | SharePhase::Hashing => "nothing was shared",
-        SharePhase::Committing => "`shoal ls` says whether it is shared by now",
+        SharePhase::Walking | SharePhase::Copying | SharePhase::Hashing if !waits => {
+            "nothing was shared"
+        }
+        SharePhase::Walking
+        | SharePhase::Copying
+        | SharePhase::Hashing
+        | SharePhase::Committing => "`shoal ls` says whether it is shared by now",
         SharePhase::Announcing => {
             "it is shared, though the DHT may not know it yet; `shoal unshare` ends that"
         }
