@@ -37,16 +37,16 @@ pub fn ask(home: &Path, method: &str, path: &str, body: Option<&Value>) -> Answe
     send(home, method, path, kind, body.as_bytes())
 }
 
-/// A number among the metrics of the node on `home`; 0 where there is none of that name.
+/// A number among the metrics of the node on `home`, by its name with labels, if there is one.
 ///
 /// # Panics
 /// When there is no answer within [`DEADLINE`], or it is no metrics.
-pub fn number(home: &Path, name: &str) -> u64 {
+pub fn metric(home: &Path, name: &str) -> Option<u64> {
     let metrics = ask(home, "GET", "/metrics", None).body;
     let metrics = String::from_utf8(metrics).expect("text");
     let mut lines = metrics.lines();
-    let value = lines.find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
-    value.map_or(0, |value| value.parse().expect("a number"))
+    let value = lines.find_map(|line| line.strip_prefix(name)?.strip_prefix(' '))?;
+    Some(value.parse().expect("a number"))
 }
 
 /// Asks with these header lines, each with its line end, and this body.

@@ -202,6 +202,19 @@ impl Daemon {
         self.process.pid()
     }
 
+    /// A number among its metrics; 0 where there is none of that name.
+    pub fn number(&self, name: &str) -> u64 {
+        http::metric(self.home(), name).unwrap_or(0)
+    }
+
+    /// Waits until so many helpers are near.
+    pub fn wait_for_helpers(&self, helpers: u64) {
+        wait_for("it meets the helpers", || {
+            let near = self.number("shoal_replica_neighbours{where=\"near\"}");
+            (near == helpers).then_some(())
+        });
+    }
+
     /// Shares a path, returning the command's result.
     pub fn share(&self, path: &Path) -> Value {
         self.run(&["share", text(path)]).ok()

@@ -7,7 +7,7 @@ use std::{fs, path::Path, sync::Arc};
 
 use shoal_protocol::address::Cid;
 use shoal_testnet::evil::{Blocks, Crowd};
-use shoal_tests::{Daemon, content, http::ask, peer::loopback, scratch, wait_for, write_content};
+use shoal_tests::{Daemon, content, http, peer::loopback, scratch, wait_for, write_content};
 use tokio::runtime::Runtime;
 
 const CONTENT: usize = 24 << 20;
@@ -78,10 +78,5 @@ fn resident_kib_max(pid: u32) -> u64 {
 }
 
 fn metric(daemon: &Daemon, name: &str) -> u64 {
-    let text = String::from_utf8(ask(daemon.home(), "GET", "/metrics", None).body).unwrap();
-    let value = text
-        .lines()
-        .find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
-    let value = value.unwrap_or_else(|| panic!("no {name} in {text}"));
-    value.parse().unwrap()
+    http::metric(daemon.home(), name).unwrap_or_else(|| panic!("no {name}"))
 }

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use shoal_testnet::{LogLines, log_path};
 use shoal_tests::{
     Daemon,
-    http::{Listener, ask},
+    http::{self, Listener},
     scratch, text, wait_for, write_content,
 };
 use tempfile::TempDir;
@@ -71,12 +71,7 @@ impl World {
 
 /// The value of a metric, by its name with labels.
 fn metric(daemon: &Daemon, name: &str) -> u64 {
-    let text = String::from_utf8(ask(daemon.home(), "GET", "/metrics", None).body).unwrap();
-    let value = text
-        .lines()
-        .find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
-    let value = value.unwrap_or_else(|| panic!("no {name} in {text}"));
-    value.parse().unwrap()
+    http::metric(daemon.home(), name).unwrap_or_else(|| panic!("no {name}"))
 }
 
 fn payload(daemon: &Daemon, class: &str) -> u64 {

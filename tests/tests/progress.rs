@@ -27,7 +27,7 @@ const FACTOR: f64 = 1.5;
 const GRACE: usize = 10;
 /// Over so long the truth is measured: as long as a rate remembers.
 const TRUTH: usize = 8;
-/// Bytes on the line for 100 of content, rounded up: frames, and a second of what nobody counts.
+/// Bytes on the line for 100 of content, rounded up: each byte has its part of the frames around it.
 const LINE_PERCENT: u64 = 103;
 
 /// In the last seconds it is clear who delivers.
@@ -99,7 +99,8 @@ struct Second {
 struct Sent {
     /// All bytes.
     all: u64,
-    /// Those that it sent after it had been stopped.
+    /// The same, but at least what it had sent when it was stopped: so this grows with what it sends
+    /// afterwards only.
     new: u64,
 }
 

@@ -15,7 +15,7 @@ use shoal_protocol::{
     replicate::{Answer, Key, Offer, Reply, Request, Response, Why},
 };
 use shoal_tests::{
-    Daemon, assert_same_file, http, joining,
+    Daemon, assert_same_file, joining,
     neighbour::{Content, Neighbour, greeting_and, nobody},
     run, scratch, text, wait_for, write_content,
 };
@@ -63,10 +63,7 @@ impl World {
     /// The same, where so many help.
     fn fetcher_among(&self, helpers: u64, name: &str) -> Daemon {
         let fetcher = start(&self.dir, name, SLOW, &[&self.helpers[0]]);
-        wait_for("it meets the helpers", || {
-            let near = number(&fetcher, "shoal_replica_neighbours{where=\"near\"}");
-            (near == helpers).then_some(())
-        });
+        fetcher.wait_for_helpers(helpers);
         fetcher
     }
 
@@ -98,36 +95,24 @@ fn configure(home: &Path, config: &str) {
     fs::write(home.join("config.toml"), config).unwrap();
 }
 
-fn number(node: &Daemon, name: &str) -> u64 {
-    http::number(node.home(), name)
-}
-
 fn asks(node: &Daemon, kind: &str) -> u64 {
-    number(
-        node,
-        &format!("shoal_replica_asks_total{{kind=\"{kind}\"}}"),
-    )
+    node.number(&format!("shoal_replica_asks_total{{kind=\"{kind}\"}}"))
 }
 
 fn pulls(node: &Daemon) -> u64 {
-    let by = |cause| {
-        number(
-            node,
-            &format!("shoal_replica_pulls_total{{cause=\"{cause}\"}}"),
-        )
-    };
+    let by = |cause| node.number(&format!("shoal_replica_pulls_total{{cause=\"{cause}\"}}"));
     by("asks") + by("offers")
 }
 
 /// Nothing is pulled that nobody asked for: by the numbers of a node.
 fn check_cause(node: &Daemon) {
-    let by_asks = number(node, "shoal_replica_pulls_total{cause=\"asks\"}");
+    let by_asks = node.number("shoal_replica_pulls_total{cause=\"asks\"}");
     let (distinct, spent) = (asks(node, "distinct"), asks(node, "spent"));
     assert!(spent <= distinct && distinct <= asks(node, "all"));
     assert!(by_asks * 2 <= spent, "{by_asks} pulls for {spent} asks");
     if pulls(node) == 0 {
         assert_eq!(
-            number(node, "shoal_replica_bytes_total{direction=\"in\"}"),
+            node.number("shoal_replica_bytes_total{direction=\"in\"}"),
             0
         );
         assert!(slabs(node).is_empty(), "nothing lies on the disk");
@@ -146,10 +131,7 @@ fn slabs(node: &Daemon) -> Vec<PathBuf> {
 }
 
 fn complete(node: &Daemon) -> u64 {
-    number(
-        node,
-        "shoal_replica_pulls_ended_total{outcome=\"complete\"}",
-    )
+    node.number("shoal_replica_pulls_ended_total{outcome=\"complete\"}")
 }
 
 #[test]
@@ -186,7 +168,7 @@ fn what_is_in_demand_is_near_and_outlives_its_origin() {
         wait_for("a home pulls its part", || {
             (complete(helper) == 1).then_some(())
         });
-        assert!(number(helper, "shoal_replica_bytes_total{direction=\"in\"}") > 0);
+        assert!(helper.number("shoal_replica_bytes_total{direction=\"in\"}") > 0);
         check_cause(helper);
     }
     check_cause(&off);
@@ -204,7 +186,7 @@ fn what_is_in_demand_is_near_and_outlives_its_origin() {
             "{fetched}"
         );
     }
-    let read = |node| number(node, "shoal_replica_read_bytes_total{reader=\"others\"}");
+    let read = |node: &Daemon| node.number("shoal_replica_read_bytes_total{reader=\"others\"}");
     let read: u64 = world.helpers.iter().map(read).sum();
     assert!(read >= FILE_BYTES as u64, "{read} bytes came from copies");
 
@@ -265,10 +247,7 @@ fn helpers_that_join_beside_many_roots_pull_nothing() {
         world.helpers.push(next);
     }
     for helper in &world.helpers {
-        wait_for("the helpers meet", || {
-            let near = number(helper, "shoal_replica_neighbours{where=\"near\"}");
-            (near == 4).then_some(())
-        });
+        helper.wait_for_helpers(4);
     }
     // Somebody asks for one of them, once: that is no demand, and the rest nobody asked for.
     let fetcher = world.fetcher("fetcher");
@@ -337,10 +316,7 @@ fn check_hostile_helper(answer: &Answer, is_offered: bool) {
     let mut options = joining(&origin.address);
     options.extend(["--bootstrap".to_owned(), hostile.address.clone()]);
     let fetcher = Daemon::start_with(&home, options);
-    wait_for("it meets the helper", || {
-        let near = number(&fetcher, "shoal_replica_neighbours{where=\"near\"}");
-        (near == 1).then_some(())
-    });
+    fetcher.wait_for_helpers(1);
     let source = dir.path().join("file");
     write_content(&source, "file", FILE_BYTES);
     let cid = origin.share(&source)["cid"].as_str().unwrap().to_owned();
@@ -411,10 +387,9 @@ fn replied(from: &Neighbour, to: &Daemon, offer: Request) -> Reply {
 }
 
 fn ended(node: &Daemon, outcome: &str) -> u64 {
-    number(
-        node,
-        &format!("shoal_replica_pulls_ended_total{{outcome=\"{outcome}\"}}"),
-    )
+    node.number(&format!(
+        "shoal_replica_pulls_ended_total{{outcome=\"{outcome}\"}}"
+    ))
 }
 
 #[test]
@@ -442,7 +417,7 @@ fn what_strangers_ask_and_offer_is_bounded_and_leaves_nothing() {
     assert!((1..200).contains(&answered), "{answered} answers");
     let again = flooding.say(&helper.address, &greeting_and(&[]), |_| false);
     assert!(again.has_ended && again.responses.is_empty(), "{again:?}");
-    assert!(number(helper, "shoal_replica_limits_hit_total{saying=\"ask\"}") >= 3);
+    assert!(helper.number("shoal_replica_limits_hit_total{saying=\"ask\"}") >= 3);
     assert_eq!(pulls(helper), 0);
 
     // An offer that nobody asked for, by one who knows of no demand.

@@ -1,7 +1,6 @@
 //! What the parts know, in the words of the API.
 
 use std::{
-    fmt::Write as _,
     path::Path,
     time::{Duration, SystemTime},
 };
@@ -17,7 +16,6 @@ use shoal_protocol::{
     link::{Link, PEERS_PRINTED_MAX},
     name::{SafeName, escaped},
     near::Nearness,
-    replicate::Key,
     walk::{EntryKind as TreeEntry, Tree, joined},
 };
 use shoal_store::{
@@ -396,16 +394,6 @@ pub(super) fn emulated_line(emulation: &Emulation) -> api::EmulatedLine {
 #[cfg(not(feature = "emulation"))]
 pub(super) fn emulated_line(emulation: &Emulation) -> api::EmulatedLine {
     match *emulation {}
-}
-
-/// A root's key as people see it: 64 hexadecimal digits.
-pub(super) fn replica_key(key: Key) -> String {
-    let mut text = String::with_capacity(2 * key.0.len());
-    for byte in key.0 {
-        // Writing to a string does not fail.
-        let _ = write!(text, "{byte:02x}");
-    }
-    text
 }
 
 /// Which kind of neighbour caused a copy.

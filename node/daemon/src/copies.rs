@@ -14,7 +14,7 @@ use shoal_store::{
 };
 use shoal_transfer::replicate::{ReplicasConfig, Scope, declined_reason, gone_reason};
 
-use super::{NodeHandle, answers, errors::IntoApi as _};
+use super::{NodeHandle, errors::IntoApi as _};
 
 /// The row of the node's own table that says what a person has chosen: `on` or `off`.
 const CHOSEN: &[u8] = b"replicas.chosen";
@@ -52,7 +52,7 @@ impl NodeHandle {
 
     async fn first_words_once(&self) -> Result<Option<String>, ApiError> {
         let replicator = &self.inner.replicator;
-        if !replicator.is_on() || replicator.config().quota.is_off() {
+        if !replicator.keeps_copies() {
             return Ok(None);
         }
         let table = self.inner.library.store().table(TableName::Node);
@@ -81,7 +81,7 @@ impl NodeHandle {
             .replicas()
             .decide(|helper| helper.counters().clone());
         api::ReplicaStats {
-            on: replicator.is_on() && !replicator.config().quota.is_off(),
+            on: replicator.keeps_copies(),
             roots: kept.roots,
             bytes: kept.used,
             quota: kept.quota,
@@ -161,7 +161,7 @@ fn replica(info: &ReplicaInfo) -> api::Replica {
         Timestamp::from_millisecond(millis).unwrap_or(Timestamp::MAX)
     };
     api::Replica {
-        key: answers::replica_key(info.key),
+        key: info.key.to_string(),
         bytes: info.bytes,
         size: info.size,
         leaves: info.held.leaves(),
@@ -187,7 +187,7 @@ fn named(list: &[ReplicaInfo], word: &str) -> Result<Key, ApiError> {
     }
     let word = word.to_ascii_lowercase();
     let keys = list.iter().map(|it| it.key);
-    let mut found = keys.filter(|key| answers::replica_key(*key).starts_with(&word));
+    let mut found = keys.filter(|key| key.to_string().starts_with(&word));
     match (found.next(), found.next()) {
         (Some(key), None) => Ok(key),
         (Some(_), Some(_)) => {

@@ -103,7 +103,7 @@ impl Observer {
                 bytes,
                 cause,
             } => self.events.publish(Event::ReplicaAdmitted {
-                key: answers::replica_key(key),
+                key: key.to_string(),
                 run,
                 bytes,
                 cause: answers::replica_cause(cause).to_owned(),
@@ -114,7 +114,7 @@ impl Observer {
                 bytes,
                 why,
             } => self.events.publish(Event::ReplicaGone {
-                key: answers::replica_key(key),
+                key: key.to_string(),
                 run,
                 bytes,
                 reason: gone_reason(why).to_owned(),

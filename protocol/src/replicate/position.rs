@@ -3,6 +3,8 @@
 //! All nodes must agree on these, so that an asker and a helper find the same homes for a key. The
 //! tests freeze them.
 
+use std::fmt;
+
 use serde::{Deserialize, Serialize};
 
 use crate::address::Digest;
@@ -39,6 +41,13 @@ impl Key {
     #[must_use]
     pub fn distance(self, position: Position) -> Distance {
         Distance(xor(&self.0, &position.0))
+    }
+}
+
+/// 64 hexadecimal digits.
+impl fmt::Display for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
     }
 }
 

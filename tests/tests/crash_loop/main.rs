@@ -384,9 +384,9 @@ fn pull(world: &mut World) -> Killed {
     let mut answered = false;
     let acknowledged = kill::kill_at(&mut world.helper.daemon, point, || {
         answered |= running.has_answered();
-        let pulls = |name: &str| home.number(name);
-        let begun = pulls("shoal_replica_pulls_total{cause=\"asks\"}");
-        answered && begun == pulls("shoal_replica_pulls_ended_total{outcome=\"complete\"}")
+        let begun = || home.number("shoal_replica_pulls_total{cause=\"asks\"}");
+        let ended = || home.number("shoal_replica_pulls_ended_total{outcome=\"complete\"}");
+        answered && begun() == ended()
     });
     running.ended().ok();
     assert_same_tree(&offer.original, &got);
@@ -411,12 +411,7 @@ fn drop_replicas(world: &mut World) -> Killed {
         assert_eq!(world.helper.replica_bytes(), 0, "it was dropped");
     }
     world.check_helper();
-    world.helper.daemon.run(&["replicas", "drop"]).ok();
-    assert_eq!(
-        world.helper.replica_bytes(),
-        0,
-        "bytes that nothing accounts for"
-    );
+    world.helper.drop_replicas();
     Killed {
         point,
         acknowledged,

@@ -11,7 +11,7 @@ use std::{
 use serde_json::Value;
 use shoal_protocol::{address::Cid, replicate::Key};
 use shoal_tests::{
-    Daemon, allocated_bytes, assert_same_tree, command, dice::Dice, http, scratch, text, wait_for,
+    Daemon, allocated_bytes, assert_same_tree, command, dice::Dice, http, scratch, text,
     write_content,
 };
 use tempfile::TempDir;
@@ -66,8 +66,7 @@ impl Offer {
     /// The key by which helpers know it.
     fn key(&self) -> String {
         let root: Cid = self.cid.parse().expect("a cid");
-        let Key(key) = Key::of(&root.digest().expect("a digest"));
-        key.iter().map(|byte| format!("{byte:02x}")).collect()
+        Key::of(&root.digest().expect("a digest")).to_string()
     }
 }
 
@@ -158,14 +157,15 @@ impl Node {
         }
     }
 
-    /// A number among its metrics; 0 where there is none of that name.
-    pub(crate) fn number(&self, name: &str) -> u64 {
-        http::number(&self.home, name)
-    }
-
     /// Bytes of the disk that what it keeps for others takes.
     pub(crate) fn replica_bytes(&self) -> u64 {
         allocated_bytes(&self.home.join("replicas"))
+    }
+
+    /// Drops what it keeps for others, of which nothing lies about then.
+    pub(crate) fn drop_replicas(&self) {
+        self.daemon.run(&["replicas", "drop"]).ok();
+        assert_eq!(self.replica_bytes(), 0, "bytes that nothing accounts for");
     }
 
     /// How many copies lie in the home.
@@ -180,7 +180,7 @@ pub(crate) struct Watch(PathBuf);
 impl Watch {
     /// A number among its metrics, which must run.
     pub(crate) fn number(&self, name: &str) -> u64 {
-        http::number(&self.0, name)
+        http::metric(&self.0, name).unwrap_or(0)
     }
 
     /// The transfer to `path`, as the daemon lists it, which must run.
@@ -328,10 +328,7 @@ impl World {
     /// Waits until the fetcher and the reader ask the helper.
     pub(crate) fn wait_until_near(&self) {
         for asker in [&self.fetcher, &self.reader] {
-            wait_for("it meets the helper", || {
-                let near = asker.number("shoal_replica_neighbours{where=\"near\"}");
-                (near == 1).then_some(())
-            });
+            asker.daemon.wait_for_helpers(1);
         }
     }
 
@@ -378,9 +375,7 @@ impl World {
     /// The end of a loop that went well: everything that is offered is served.
     pub(crate) fn check_all(&mut self) {
         self.check_helper();
-        let helper = &self.helper;
-        helper.daemon.run(&["replicas", "drop"]).ok();
-        assert_eq!(helper.replica_bytes(), 0, "bytes that nothing accounts for");
+        self.helper.drop_replicas();
         for node in [&self.sharer, &self.fetcher] {
             node.check();
             for offer in &node.offers {

@@ -16,7 +16,7 @@ use shoal_protocol::{
 };
 use shoal_tests::{
     DEADLINE, Daemon, Ran, command,
-    http::number,
+    http::metric,
     peer::Blocks,
     run, scratch, text,
     trace::{Traced, Watcher},
@@ -197,10 +197,7 @@ impl Machine {
         for asker in askers {
             asker.run(&["limits", "--down", SLOW]).ok();
             asker.run(&["connect", &running.address]).ok();
-            wait_for("it meets the machine", || {
-                let near = number(asker.home(), "shoal_replica_neighbours{where=\"near\"}");
-                (near == 1).then_some(())
-            });
+            asker.wait_for_helpers(1);
         }
         for index in 0..POPULAR {
             let original = self.aside(&format!("popular/{index}"));
@@ -216,7 +213,7 @@ impl Machine {
             }
             wait_for("it pulls its part", || {
                 let name = "shoal_replica_pulls_ended_total{outcome=\"complete\"}";
-                (number(&running.home, name) == index as u64 + 1).then_some(())
+                (metric(&running.home, name)? == index as u64 + 1).then_some(())
             });
             let mut blocks = Blocks::default();
             let root = blocks.path(&original).unwrap();
@@ -272,8 +269,7 @@ impl Machine {
 impl Popular {
     /// The key by which the machine knows it.
     pub(crate) fn key(&self) -> String {
-        let Key(key) = Key::of(&self.root.digest().unwrap());
-        key.iter().map(|byte| format!("{byte:02x}")).collect()
+        Key::of(&self.root.digest().unwrap()).to_string()
     }
 }
 

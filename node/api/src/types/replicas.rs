@@ -87,7 +87,7 @@ pub struct ReplicaStats {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct ReplicaDrop {
-    /// The key of a root, or its first digits; without one, all.
+    /// The key of a root, or its first eight digits or more; without one, all.
     #[schema(pattern = "^[0-9A-Fa-f]{8,64}$")]
     pub key: Option<String>,
 }

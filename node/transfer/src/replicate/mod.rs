@@ -249,6 +249,12 @@ impl Replicator {
         self.inner.is_on()
     }
 
+    /// Whether it takes part and has room for others: with a quota of nothing it only asks.
+    #[must_use]
+    pub fn keeps_copies(&self) -> bool {
+        self.is_on() && !self.inner.config.quota.is_off()
+    }
+
     /// Drops all that is held of a root; how many bytes are free by that.
     ///
     /// # Errors

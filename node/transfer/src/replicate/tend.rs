@@ -1,5 +1,5 @@
 //! What is done now and then: greeting near peers, trying those that were named, telling homes what
-//! is held, letting go, and keeping the demand.
+//! is held, comparing it with its digests, letting go, and keeping the demand.
 
 use std::{
     sync::{Arc, atomic::Ordering::Relaxed},

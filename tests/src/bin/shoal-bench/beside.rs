@@ -1,8 +1,9 @@
 //! A fast fetcher beside slow and hostile ones of the same sharer: how much of its speed it keeps.
 //!
 //! The slow ones fetch another file, each as fast as its own limit lets it. They run in one
-//! measurement, from when they have read on, and are stopped in the next, so that what the machine can do is the same in both. A
-//! stopped process reads nothing, and the sharer has to get along with that as well.
+//! measurement, which begins when they read on, and are stopped in the next, so that what the machine
+//! can do is the same in both. A stopped process reads nothing, and the sharer has to get along with
+//! that as well.
 
 use std::{
     path::{Path, PathBuf},
