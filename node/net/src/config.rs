@@ -5,9 +5,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use libp2p::{Multiaddr, StreamProtocol};
-use shoal_protocol::near::NearConfig;
-
-use shoal_protocol::exchange::pace;
+use shoal_protocol::{exchange::pace, near::NearConfig};
 
 use super::NetError;
 use super::scope::Scope;

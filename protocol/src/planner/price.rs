@@ -107,20 +107,18 @@ impl Planner {
         helper: &Provider,
         holder: &Provider,
         wait: &Wait,
+        want: &Want,
     ) -> bool {
-        let is_first = holder
-            .in_flight
-            .first()
-            .is_some_and(|(_, id)| *id == wait.want);
+        let first = holder.in_flight.first().map(|(_, id)| *id);
+        let waits = first != Some(wait.want) && !holder.has_begun(wait.want);
         let may = helper.in_flight.is_empty()
             && helper.link.is_known(&self.config)
             && helper.trust == Trust::Proven
             && helper.tier() <= holder.tier();
-        if is_first || holder.has_begun(wait.want) || !may {
+        if !waits || !may {
             return false;
         }
-        let charge = self.wants.get(&wait.want).map_or(0, |want| want.charge);
-        let own = helper.time_to_get(charge, &self.config);
+        let own = helper.time_to_get(want.charge, &self.config);
         let gain = wait.time.saturating_sub(own);
         gain >= self.config.queue_gain_min && gain.saturating_mul(4) >= own
     }

@@ -314,7 +314,7 @@ impl Planner {
         if wait.flights == 1 && self.takes_over(provider, holder, wait.time, want) {
             self.recall(wait.want, wait.slowest);
             self.taken_over(wait.want);
-        } else if wait.flights == 1 && self.is_waiting_for_nothing(provider, holder, wait) {
+        } else if wait.flights == 1 && self.is_waiting_for_nothing(provider, holder, wait, want) {
             self.recall(wait.want, wait.slowest);
         } else if !self.is_worth_relief(provider, wait.time, want) {
             return;

@@ -6,7 +6,7 @@
 //! on what is sent, helping has half of the best minute of the last day, and 1 MB/s at least: less
 //! says nothing of the line, for helping itself may have been all that was sent.
 //!
-//! Pure: the time and the sockets' counters come in as arguments.
+//! It reads no clock and no socket: the time and the counters come in as arguments.
 
 use std::{
     collections::VecDeque,
@@ -57,7 +57,7 @@ pub(super) struct CopiesDay {
 #[derive(Clone, Copy, Debug, Default)]
 struct Day {
     kept: Option<CopiesDay>,
-    /// What of `moved` is in it, or was before it.
+    /// What of `moved` has been counted, in this day or before it.
     counted: u64,
 }
 
@@ -133,12 +133,11 @@ impl Day {
     /// Counts what has moved since the start; what of it belongs to this day.
     fn count(&mut self, moved: u64, date: Date) -> u64 {
         let fresh = moved.saturating_sub(self.counted);
-        let before = self.kept.filter(|kept| kept.date == date);
-        let bytes = before.map_or(0, |kept| kept.bytes).saturating_add(fresh);
-        // What has moved since the last look, a second ago, is of yesterday.
-        let bytes = match (self.kept, before) {
-            (Some(_), None) => 0,
-            _ => bytes,
+        let bytes = match self.kept {
+            Some(kept) if kept.date == date => kept.bytes.saturating_add(fresh),
+            // What has moved since the last look, a second ago, is of yesterday.
+            Some(_) => 0,
+            None => fresh,
         };
         (self.kept, self.counted) = (Some(CopiesDay { date, bytes }), moved);
         bytes

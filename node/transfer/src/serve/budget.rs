@@ -41,9 +41,9 @@ const PART_BYTES_SCARCE: usize = 128 << 10;
 /// ready, one is read), and a peer that comes finds as much again. A small part costs: reading
 /// parts of 128 KiB halves the rate of a fast reader.
 const PARTS_LEFT_MIN: usize = 4;
-/// What is left, of four parts of what is shared, when all who move have theirs: for a peer that comes,
-/// and for those who move when all others stop and hold what they have.
-const RESERVE_QUARTERS: usize = 1;
+/// What is left of what is shared when all who move have their parts: for a peer that comes, and for
+/// those who move when all others stop and hold what they have.
+const RESERVE_BYTES: usize = SHARED_BYTES / 4;
 /// A peer moves while it takes or gives back something in the time in which so many bytes go through the
 /// budget: all that is shared, once.
 const MOVES_WITHIN_BYTES: u64 = SHARED_BYTES as u64;
@@ -162,7 +162,7 @@ impl Books {
         let since = |peer: &PeerBooks| self.passed.saturating_sub(peer.moved_at);
         let peers = self.peers.iter();
         let others = peers.filter(|(it, books)| *it != peer && since(books) <= MOVES_WITHIN_BYTES);
-        let fair = SHARED_BYTES / 4 * (4 - RESERVE_QUARTERS) / (1 + others.count());
+        let fair = (SHARED_BYTES - RESERVE_BYTES) / (1 + others.count());
         let taken = self.peers.get(peer).map_or(0, |peer| peer.shared_taken);
         let most = (free / PARTS_LEFT_MIN).clamp(PART_BYTES_SCARCE, PART_BYTES_MAX);
         fair.saturating_sub(taken).min(free).min(most)
@@ -322,8 +322,7 @@ mod tests {
         let account = budget.account(PeerId::random());
         let mut rooms = all(&account);
         assert_eq!(rooms[0].bytes(), PART_BYTES_MAX);
-        let reserve = SHARED_BYTES / 4 * RESERVE_QUARTERS;
-        assert_eq!(taken(&budget), SHARED_BYTES - reserve + OWN_BYTES);
+        assert_eq!(taken(&budget), SHARED_BYTES - RESERVE_BYTES + OWN_BYTES);
         rooms[0].shrink(10);
         assert_eq!(rooms[0].bytes(), 10);
         drop(rooms);

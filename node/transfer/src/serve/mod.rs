@@ -162,6 +162,8 @@ pub struct Server {
     pool: Pool,
     /// Room for telling peers that there is none.
     refusals: Arc<Semaphore>,
+    /// Places for streams of what is kept for others.
+    copies: Arc<Semaphore>,
     workers: TaskTracker,
     shutdown: CancellationToken,
 }
@@ -183,7 +185,6 @@ impl Server {
             swarms,
             net,
             replicator,
-            copies: Semaphore::new(COPY_STREAMS_MAX),
         };
         let line = stats.line.get_or_init(|| Line::new(limits.clone())).clone();
         Self {
@@ -192,6 +193,7 @@ impl Server {
             limits,
             line,
             refusals: Arc::new(Semaphore::new(REFUSALS_MAX)),
+            copies: Arc::new(Semaphore::new(COPY_STREAMS_MAX)),
             pool: Pool::default(),
             workers: TaskTracker::new(),
             shutdown,

@@ -16,10 +16,7 @@ use shoal_protocol::{
     },
 };
 use shoal_store::Library;
-use tokio::{
-    sync::{Semaphore, watch},
-    time::Instant,
-};
+use tokio::{sync::watch, time::Instant};
 
 use super::Withdrawn;
 use crate::{
@@ -43,8 +40,6 @@ pub(super) struct Sources {
     pub(super) swarms: Arc<Swarms>,
     pub(super) net: Net,
     pub(super) replicator: Replicator,
-    /// Places for streams of what is kept for others.
-    pub(super) copies: Semaphore,
 }
 
 /// What one stream's peer was told, and is to be told next.

@@ -25,7 +25,7 @@ use shoal_protocol::{
 use shoal_store::disks::SILENT_AFTER;
 use tokio::{
     io::{AsyncWriteExt as _, BufReader},
-    sync::{Notify, mpsc},
+    sync::{Notify, Semaphore, mpsc},
     time::Instant,
 };
 use tokio_util::sync::CancellationToken;
@@ -80,6 +80,8 @@ pub(super) struct Worker {
     appetite: Mutex<Appetite>,
     place: LinePlace,
     slot: Slot,
+    /// Places for streams of what is kept for others.
+    copies: Arc<Semaphore>,
     pool: Pool,
     shutdown: CancellationToken,
     /// Whether what it sends now is a copy for others, which comes after what this node has by
@@ -123,6 +125,7 @@ impl Worker {
             appetite: Mutex::default(),
             place: server.line.place(&slot.peer()),
             slot,
+            copies: Arc::clone(&server.copies),
             pool: server.pool.clone(),
             shutdown: server.shutdown.clone(),
             sends_copy: AtomicBool::new(false),
@@ -179,7 +182,7 @@ impl Worker {
         library.look_again(&root, LOOK_AGAIN_PATIENCE).await;
         let served = Served::new(&self.sources, root.clone(), client);
         let is_for_others = served.is_for_others();
-        let place = is_for_others.then(|| self.sources.copies.try_acquire());
+        let place = is_for_others.then(|| self.copies.try_acquire());
         let Ok(_place) = place.transpose() else {
             return self.say_busy(root, client, writer, ROOM_RETRY).await;
         };
