@@ -343,9 +343,13 @@ fn attached(letters: &[u8], rest: &str) -> Option<LinkError> {
 
 /// Why a token has another length than it says: a newer version made it, or a letter of its header
 /// is mistyped.
+///
+/// The checksum alone does not tell the first: it still holds when a zero at the end is lost or
+/// added. So the header has to say something that this version does not know.
 fn other_length(letters: &[u8]) -> Option<LinkError> {
     if Letters::hold(letters) {
-        return Some(LinkError::Newer);
+        let is_newer = Header::of(letters).is_some_and(|it| !it.is_known);
+        return is_newer.then_some(LinkError::Newer);
     }
     let (at, meant) = Letters::suspect(letters).filter(|(at, _)| *at < HEADER_LETTERS)?;
     let mut mended = letters.to_vec();
@@ -364,15 +368,23 @@ fn mistyped(suspect: Option<(usize, u8)>) -> LinkError {
 /// The part of a token that says how long it is.
 struct Header {
     letters: usize,
+    /// Whether this version makes such headers.
+    is_known: bool,
 }
 
 impl Header {
     /// What the first letters say, once there are enough of them.
     fn of(letters: &[u8]) -> Option<Header> {
         let mut bits = Reader::new(letters.get(..HEADER_LETTERS)?);
-        let (_marks, named, addresses) = (bits.number(10)?, bits.number(1)?, bits.number(5)?);
+        let (version, _kinds_and_marks) = (bits.number(LETTER_BITS)?, bits.number(4)?);
+        let (reserved, named, addresses) = (bits.number(1)?, bits.number(1)?, bits.number(5)?);
+        let is_address = |kind| Packed::bits_of(kind) > 0;
+        let are_known = addresses
+            .checked_sub(1)
+            .is_none_or(|pair| is_address(pair / 5));
         Some(Header {
             letters: letters_for(addresses, named == 1),
+            is_known: version == u16::from(VERSION) && reserved == 0 && are_known,
         })
     }
 }

@@ -178,6 +178,37 @@ fn a_cut_link_is_told_as_cut() {
     }
 }
 
+/// Links whose token ends with so many zeros, as one in 32 and one in 1,024 do.
+fn ending_with(zeros: &str) -> impl Iterator<Item = Link> {
+    let links = (0_u32..).map(|content| Link {
+        root: Cid::raw(Digest::of(HashFn::Blake3, &content.to_le_bytes())),
+        name: None,
+        ..whole()
+    });
+    links.filter(move |link| link.short().unwrap().ends_with(zeros))
+}
+
+#[test]
+fn a_zero_that_is_lost_or_added_at_the_end_is_told_though_the_checksum_holds() {
+    for zeros in ["0", "00"] {
+        for link in ending_with(zeros).take(4) {
+            let token = link.short().unwrap();
+            let whole = token.len() - "shoal:".len();
+            for lost in 1..=zeros.len() {
+                let cut = &token[..token.len() - lost];
+                let expected = LinkError::Cut {
+                    have: whole - lost,
+                    whole: Some(whole),
+                };
+                assert_eq!(cut.parse::<Link>(), Err(expected), "{cut}");
+            }
+            let longer = format!("{token}{zeros}");
+            let expected = LinkError::Attached(whole);
+            assert_eq!(longer.parse::<Link>(), Err(expected), "{longer}");
+        }
+    }
+}
+
 #[test]
 fn a_changed_letter_is_told_with_its_place() {
     let link = short();
