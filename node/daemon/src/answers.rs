@@ -285,7 +285,7 @@ pub(super) fn found(provider: &FoundProvider, near: Option<Nearness>) -> api::Pr
     let (complete, ranges) = match &provider.answer {
         Ok(Availability::Complete) => (Some(true), Vec::new()),
         Ok(Availability::Held { ranges }) if ranges.is_all() => (Some(true), Vec::new()),
-        Ok(Availability::Partial { ranges } | Availability::Held { ranges }) => (
+        Ok(Availability::Partial { ranges, .. } | Availability::Held { ranges }) => (
             Some(false),
             ranges.iter().map(|it| (it.start, it.end)).collect(),
         ),

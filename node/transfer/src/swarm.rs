@@ -2,17 +2,23 @@
 //!
 //! A swarm is kept for every root that peers ask this node about or that it fetches itself. It
 //! knows the guests, peers that have a stream open here for the root, and what the fetches of the
-//! root that run here have landed so far. So those who serve can say which part there is and who
+//! root that run here have landed so far and have asked owners for. So those who serve can say which part there is and who
 //! else is interested, and a fetch hears of peers that may have what it lacks. Nothing is kept of a
 //! root without guests and fetches; there are no more guests than streams are served.
 //!
 //! It moves no content and knows no addresses.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::HashMap,
+    sync::{Arc, Weak},
+};
 
 use libp2p::PeerId;
 use parking_lot::{Mutex, MutexGuard};
-use shoal_protocol::{address::Cid, exchange::LeafRanges};
+use shoal_protocol::{
+    address::Cid,
+    exchange::{COMING_LEAVES_MAX, LeafRanges, List},
+};
 use tokio::sync::{mpsc, watch};
 
 /// Guests that a fetch has not looked at yet; it hears of the others when they come back, or from
@@ -37,11 +43,20 @@ struct Swarm {
 }
 
 struct Fetch {
-    /// What it has landed; the sender is the fetch's identity.
-    landed: Arc<watch::Sender<Arc<LeafRanges>>>,
+    /// What it has; the sender is the fetch's identity.
+    growing: Arc<watch::Sender<Growing>>,
     /// Whether what it lands is announced; replicas are not.
     is_announced: bool,
     guests: mpsc::Sender<PeerId>,
+}
+
+/// What a fetch has of its root, and is getting.
+#[derive(Clone, Debug, Default)]
+pub struct Growing {
+    /// What has landed, and can be served.
+    pub landed: Arc<LeafRanges>,
+    /// The leaves that it has asked owners for.
+    pub coming: List<u64, COMING_LEAVES_MAX>,
 }
 
 impl Swarms {
@@ -54,13 +69,13 @@ impl Swarms {
     }
 
     /// Whether a part of the root is here, and growing; what there is of it.
-    pub fn landed(&self, root: &Cid) -> Option<watch::Receiver<Arc<LeafRanges>>> {
+    pub fn growing(&self, root: &Cid) -> Option<watch::Receiver<Growing>> {
         let roots = self.lock();
         let fetches = &roots.get(root)?.fetches;
         let most = fetches
             .iter()
-            .max_by_key(|fetch| fetch.landed.borrow().leaves());
-        most.map(|fetch| fetch.landed.subscribe())
+            .max_by_key(|fetch| fetch.growing.borrow().landed.leaves());
+        most.map(|fetch| fetch.growing.subscribe())
     }
 
     /// Whether a fetch of the root has landed anything that may be announced.
@@ -68,7 +83,7 @@ impl Swarms {
         let roots = self.lock();
         let fetches = roots.get(root).map(|swarm| swarm.fetches.iter());
         let mut announced = fetches.into_iter().flatten().filter(|it| it.is_announced);
-        announced.any(|it| !it.landed.borrow().is_empty())
+        announced.any(|it| !it.growing.borrow().landed.is_empty())
     }
 
     /// A peer has opened a stream for the root.
@@ -107,21 +122,21 @@ impl Swarms {
 
     fn enter(self: &Arc<Self>, root: &Cid, is_announced: bool) -> (Member, mpsc::Receiver<PeerId>) {
         let (guests, receiver) = mpsc::channel(GUESTS_QUEUED_MAX);
-        let landed = Arc::new(watch::Sender::default());
+        let growing = Arc::new(watch::Sender::default());
         let mut roots = self.lock();
         let swarm = roots.entry(root.clone()).or_default();
         for peer in swarm.guests.keys() {
             let _ = guests.try_send(*peer);
         }
         swarm.fetches.push(Fetch {
-            landed: Arc::clone(&landed),
+            growing: Arc::clone(&growing),
             is_announced,
             guests,
         });
         let member = Member {
             swarms: Arc::clone(self),
             root: root.clone(),
-            landed,
+            growing,
         };
         (member, receiver)
     }
@@ -184,17 +199,42 @@ impl Drop for Guest {
 pub struct Member {
     swarms: Arc<Swarms>,
     root: Cid,
-    landed: Arc<watch::Sender<Arc<LeafRanges>>>,
+    growing: Arc<watch::Sender<Growing>>,
+}
+
+/// Where a fetch says what it has asked owners for, while it has a place in the swarm.
+pub(crate) struct Coming(Weak<watch::Sender<Growing>>);
+
+impl Coming {
+    /// Says which leaves these are, as `coming` has them, if anybody is kept up to date.
+    pub(crate) fn tell(&self, coming: impl FnOnce() -> Vec<u64>) {
+        let growing = self.0.upgrade();
+        let Some(growing) = growing.filter(|it| it.receiver_count() > 0) else {
+            return;
+        };
+        let coming = List::first_of(coming());
+        growing.send_if_modified(|growing| {
+            let is_new = growing.coming != coming;
+            growing.coming = coming;
+            is_new
+        });
+    }
 }
 
 impl Member {
     /// Says what can be served of the root by now.
     pub fn landed(&self, ranges: LeafRanges) {
-        let is_first = !ranges.is_empty() && self.landed.borrow().is_empty();
-        self.landed.send_replace(Arc::new(ranges));
+        let is_first = !ranges.is_empty() && self.growing.borrow().landed.is_empty();
+        self.growing
+            .send_modify(|growing| growing.landed = Arc::new(ranges));
         if is_first {
             (self.swarms.on_change)(&self.root);
         }
+    }
+
+    /// Where the fetch says what is coming to it.
+    pub(crate) fn coming(&self) -> Coming {
+        Coming(Arc::downgrade(&self.growing))
     }
 
     /// The root's marks are known, or others than before.
@@ -204,14 +244,14 @@ impl Member {
 
     /// Whether somebody is to be kept up to date, or nobody was told of anything yet.
     pub(crate) fn is_asked(&self) -> bool {
-        self.landed.receiver_count() > 0 || self.landed.borrow().is_empty()
+        self.growing.receiver_count() > 0 || self.growing.borrow().landed.is_empty()
     }
 }
 
 impl Drop for Member {
     fn drop(&mut self) {
         self.swarms.leave(&self.root, |swarm| {
-            let is_this = |fetch: &Fetch| Arc::ptr_eq(&fetch.landed, &self.landed);
+            let is_this = |fetch: &Fetch| Arc::ptr_eq(&fetch.growing, &self.growing);
             swarm.fetches.retain(|fetch| !is_this(fetch));
         });
         (self.swarms.on_change)(&self.root);
@@ -256,8 +296,8 @@ mod tests {
         let swarms = Swarms::new(|_| {});
         let (member, _guests) = swarms.join_unannounced(&root());
         member.landed(LeafRanges::from_sorted(0..4));
-        let landed = swarms.landed(&root()).unwrap();
-        assert_eq!(landed.borrow().leaves(), 4);
+        let landed = swarms.growing(&root()).unwrap();
+        assert_eq!(landed.borrow().landed.leaves(), 4);
         assert!(!swarms.offers(&root()));
     }
 
@@ -268,15 +308,15 @@ mod tests {
         let swarms = Swarms::new(move |_| {
             counted.fetch_add(1, SeqCst);
         });
-        assert!(swarms.landed(&root()).is_none());
+        assert!(swarms.growing(&root()).is_none());
         let (member, _guests) = swarms.join(&root());
-        let mut landed = swarms.landed(&root()).unwrap();
+        let mut landed = swarms.growing(&root()).unwrap();
         assert!(!swarms.offers(&root()) && member.is_asked());
         for leaves in [0..1, 0..2] {
             member.landed(LeafRanges::from_sorted(leaves));
         }
         assert!(swarms.offers(&root()) && changes.load(SeqCst) == 1);
-        assert_eq!(landed.borrow_and_update().leaves(), 2);
+        assert_eq!(landed.borrow_and_update().landed.leaves(), 2);
         drop(member);
         assert!(landed.changed().await.is_err(), "it is over");
         assert!(!swarms.offers(&root()) && changes.load(SeqCst) == 2);

@@ -19,6 +19,10 @@ pub const WANTS_PER_MESSAGE_MAX: usize = 256;
 /// blocks. They cost the server 4096 x 40 bytes = 160 KiB. More is a violation.
 pub const WANTS_OUTSTANDING_MAX: usize = 4096;
 
+/// Leaves that a member can say are coming to it. A fetcher has as many chunks in flight at one
+/// provider at the most.
+pub const COMING_LEAVES_MAX: usize = 64;
+
 /// The most peers one hint names.
 pub const HINT_PEERS_MAX: usize = 16;
 
@@ -120,6 +124,8 @@ pub enum Availability {
     Partial {
         /// Which leaves, numbered in the order of the whole DAG.
         ranges: LeafRanges,
+        /// Which leaves it has asked an owner for, in any order: near members leave them to it.
+        coming: List<u64, COMING_LEAVES_MAX>,
     },
     /// Nothing.
     Absent,

@@ -114,13 +114,15 @@ fn status_wire_format() {
     check(
         &Response::status(Availability::Partial {
             ranges: ranges.clone(),
+            coming: vec![1, 300].try_into().unwrap(),
         }),
-        "0000000c   # length: 12
+        "00000010   # length: 16
          00 01      # Status, Partial
          03         # three ranges, as gap and length
          00 01      # 0..1
          04 02      # 5..7
          a502 bc05  # 300..1000: gap 293, length 700
+         02 01 ac02 # two leaves are coming: 1 and 300
          00         # no marks",
     );
     check(&Response::status(Availability::Absent), "00000003 00 02 00");

@@ -75,9 +75,14 @@ fn any_availability() -> impl Strategy<Value = Availability> {
     let ranges = leaves.prop_map(LeafRanges::from_sorted);
     prop_oneof![
         Just(Availability::Complete),
-        ranges
-            .clone()
-            .prop_map(|ranges| Availability::Partial { ranges }),
+        (
+            ranges.clone(),
+            proptest::collection::vec(0..LEAF_END_MAX, 0..=COMING_LEAVES_MAX)
+        )
+            .prop_map(|(ranges, coming)| Availability::Partial {
+                ranges,
+                coming: coming.try_into().unwrap(),
+            }),
         ranges.prop_map(|ranges| Availability::Held { ranges }),
         any::<u32>().prop_map(|retry_after_ms| Availability::Busy { retry_after_ms }),
     ]

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::address::CHUNK_BYTES;
-use crate::exchange::WANTS_OUTSTANDING_MAX;
+use crate::exchange::{COMING_LEAVES_MAX, WANTS_OUTSTANDING_MAX};
 
 use super::types::Order;
 
@@ -49,7 +49,8 @@ pub struct PlannerConfig {
     /// The least window per provider, in bytes: two chunks, one on the wire while the next is
     /// asked for. It is also 32 small wants of 64 KiB.
     pub window_bytes_min: u64,
-    /// The most bytes in flight at one provider.
+    /// The most bytes in flight at one provider: 64 chunks, [`COMING_LEAVES_MAX`], of which all can be
+    /// named to others.
     pub window_bytes_max: u64,
     /// How many times rate x round-trip time the window is. Four: asking anew when half is free
     /// leaves two in flight at worst, so that a rate which the window limits doubles every round.
@@ -114,7 +115,7 @@ pub struct PlannerConfig {
 
 impl Default for PlannerConfig {
     fn default() -> Self {
-        let window_bytes_max = 64 << 20;
+        let window_bytes_max = (CHUNK_BYTES as u64).saturating_mul(COMING_LEAVES_MAX as u64);
         Self {
             window_bytes_min: (CHUNK_BYTES as u64).saturating_mul(2),
             window_bytes_max,

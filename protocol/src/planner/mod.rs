@@ -17,6 +17,7 @@
 //! Time is a [`Duration`] since a start of the caller's choice. It never runs backwards here: an
 //! earlier time than one seen before counts as that one.
 
+mod coming;
 mod config;
 mod link;
 mod price;
@@ -47,6 +48,7 @@ pub use types::{
     Action, Arrival, Blame, Class, Holdings, Order, Part, ProviderId, Refused, Removal, WantId,
 };
 
+use coming::Coming;
 use provider::Provider;
 use rank::Rank;
 use swarm::Inflow;
@@ -86,6 +88,8 @@ pub struct Planner {
     /// The near holders and members, by slot.
     near_slots: u64,
     inflow: Inflow,
+    /// The wants that are coming to members, or were.
+    coming: BTreeMap<WantId, Coming>,
     /// Those that are out for this transfer; they are not in `providers`.
     barred: BTreeMap<ProviderId, Blame>,
     budget_bytes: u64,
@@ -120,6 +124,7 @@ impl Planner {
             members: Vec::new(),
             near_slots: 0,
             inflow: Inflow::default(),
+            coming: BTreeMap::new(),
             barred: BTreeMap::new(),
             held_bytes: 0,
             verifying: 0,
@@ -205,6 +210,7 @@ impl Planner {
         want.tier = held.tier;
         want.rank = Rank::new(self.config.order, (id, part), held, &self.members);
         self.wants.insert(id, want);
+        self.note_coming(id, part);
         self.enqueue(id);
         true
     }
@@ -508,6 +514,7 @@ impl Planner {
             }
         }
         self.dequeue(id);
+        self.coming.remove(&id);
         self.wants.remove(&id);
     }
 
@@ -563,6 +570,7 @@ impl Planner {
         };
         // The slot is free for another, which may have what this one lacked.
         let bit = provider.bit();
+        self.coming_to_nobody(bit);
         let mut unheld = Vec::new();
         for (id, want) in &mut self.wants {
             want.lacking &= !bit;

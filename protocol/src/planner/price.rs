@@ -38,6 +38,7 @@ impl Planner {
             self.rank_anew(want);
         }
         self.give_way();
+        self.yield_to(id);
     }
 
     /// Whether a provider is to be asked for a want that cheaper ones have.
@@ -173,7 +174,7 @@ impl Planner {
         Some((soonest?, rate))
     }
 
-    fn is_reliable(&self, provider: &Provider) -> bool {
+    pub(super) fn is_reliable(&self, provider: &Provider) -> bool {
         let is_trusted = match provider.trust {
             Trust::New => provider.silence(self.now) <= self.config.credit,
             Trust::Proven => true,

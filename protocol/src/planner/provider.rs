@@ -24,6 +24,8 @@ pub(super) struct Provider {
     pub(super) slot: u8,
     pub(super) standing: Standing,
     pub(super) holdings: Holdings,
+    /// The leaves that it has asked an owner for.
+    pub(super) coming: BTreeSet<u64>,
     pub(super) class: Class,
     pub(super) is_near: bool,
     pub(super) trust: Trust,
@@ -123,6 +125,7 @@ impl Provider {
             slot,
             standing: Standing::Ready,
             holdings: Holdings::Everything,
+            coming: BTreeSet::new(),
             class: Class::Owner,
             is_near: false,
             trust: Trust::New,

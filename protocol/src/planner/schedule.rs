@@ -245,14 +245,16 @@ impl Planner {
             if !provider.takes(want, &self.config) || !self.budget_takes(want.charge) {
                 return;
             }
-            if self.is_for(taker, rank) {
+            let is_coming = self.is_left_to_members(taker, rank.id, want);
+            if !is_coming && self.is_for(taker, rank) {
                 self.launch(rank.id, taker);
                 continue;
             }
-            // By the order of a swarm nothing behind it is for this one either: the dearer a provider
-            // is, the farther behind is what it is spared.
+            // By the order of a swarm nothing behind it is for this one either, unless only this one is
+            // spared: the dearer a provider is, the farther behind is what it is spared.
             left = left.saturating_add(1);
-            if matches!(self.config.order, Order::Swarm { .. }) || left == SCAN_MAX {
+            let is_last = matches!(self.config.order, Order::Swarm { .. }) && !is_coming;
+            if is_last || left == SCAN_MAX {
                 return;
             }
             from = rank.next();

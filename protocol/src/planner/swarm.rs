@@ -15,6 +15,7 @@ use super::tier::Tier;
 use super::types::{Class, Holdings, Order, Part, ProviderId, WantId};
 use super::want::{Want, WantState};
 use super::{Planner, Refused};
+use crate::exchange::LeafRanges;
 
 /// Over which time the members' inflow is averaged: some updates of their availability.
 const INFLOW_TIME: Duration = Duration::from_secs(4);
@@ -97,16 +98,36 @@ impl Planner {
     ///
     /// [`PlannerConfig::put_off_max`]: super::PlannerConfig::put_off_max
     pub fn set_availability(&mut self, id: ProviderId, holdings: Holdings) {
+        self.set_holdings(id, holdings, false);
+    }
+
+    /// Says what part of the root a member has, and which leaves it has asked an owner for: as
+    /// [`set_availability`](Self::set_availability), and what only tells of other leaves that are
+    /// coming is no repetition.
+    pub fn set_growing(
+        &mut self,
+        id: ProviderId,
+        ranges: LeafRanges,
+        coming: &[u64],
+        now: Duration,
+    ) {
+        self.advance(now);
+        let is_news = self.set_coming(id, coming);
+        self.set_holdings(id, Holdings::Leaves(ranges), is_news);
+        self.yield_to(id);
+    }
+
+    fn set_holdings(&mut self, id: ProviderId, holdings: Holdings, is_news: bool) {
         let Some(provider) = self.providers.get_mut(&id) else {
             return;
         };
         let before = std::mem::replace(&mut provider.holdings, holdings);
-        if before == provider.holdings {
+        if before == provider.holdings && !is_news {
             provider.put_off(self.now, &self.config);
         }
         let completes = provider.holdings == Holdings::Everything && before != provider.holdings;
         // What it had before it was met did not come in just now, nor did what a holder has.
-        let is_news = before != Holdings::Nothing && provider.member().is_some();
+        let comes_in = before != Holdings::Nothing && provider.member().is_some();
         provider.cursor = Rank::default();
         if before != provider.holdings && provider.member().is_none() {
             provider.guess_anew();
@@ -118,7 +139,7 @@ impl Planner {
             }
         }
         let news = self.count_holder(id);
-        if is_news {
+        if comes_in {
             self.inflow.add(news, self.now);
         }
     }
@@ -177,8 +198,7 @@ impl Planner {
     }
 
     /// Takes back what owners were asked for before the fetcher knew that it is a near member's, as
-    /// long as there are leaves of its own to ask for instead, and less than half of it has come in.
-    /// What has come in is not lost: whoever is asked next goes on from there.
+    /// long as there are leaves of its own to ask for instead, and nothing of it has come in.
     pub(super) fn give_way(&mut self) {
         let of_own = self.queue.range(Rank::start_of(Band::UNSHARED)..);
         let of_own = of_own.take_while(|rank| rank.band == Band::UNSHARED && rank.home == 0);
@@ -205,7 +225,7 @@ impl Planner {
                 && want.rank.home > 0
                 && self.is_home_near(want)
                 && matches!(want.state, WantState::InFlight(_))
-                && owner.bytes_here(id) < u64::from(want.charge) / 2
+                && !owner.has_begun(id)
         })
     }
 

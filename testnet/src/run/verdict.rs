@@ -377,16 +377,31 @@ impl View<'_> {
         })
     }
 
+    /// What came from other regions, with what its senders sent in vain: of a node's bytes that nobody
+    /// took, as many went to other regions as of those that were taken.
     fn cross_region_bytes(&self) -> Measured {
+        let mut taken: BTreeMap<usize, u64> = BTreeMap::new();
+        let fetches = self.record.fetches.iter().flat_map(|fetch| &fetch.from);
+        for (from, bytes) in fetches.filter_map(|(from, bytes)| Some(((*from)?, *bytes))) {
+            *taken.entry(from).or_default() += bytes;
+        }
+        let sample = self.record.sample(self.at);
+        let sent = |from: usize| sample.and_then(|it| it.sent.get(from)).copied();
+        let in_all = |from: usize, bytes: u64| -> f64 {
+            let taken = taken.get(&from).copied().unwrap_or(bytes);
+            let sent = sent(from).unwrap_or_default().max(taken);
+            bytes_as_f64(bytes) * bytes_as_f64(sent) / bytes_as_f64(taken).max(1.0)
+        };
         let region = |node: usize| self.scenario.members.group_of(node)?.region.as_ref();
         let crosses = |fetch: &Fetch, from: usize| region(from) != region(fetch.node);
-        let bytes = |fetch: &Fetch| -> u64 {
+        let bytes = |fetch: &Fetch| -> f64 {
             let sources = fetch.from.iter();
-            let others = sources.filter(|(from, _)| from.is_some_and(|it| crosses(fetch, it)));
-            others.map(|(_, bytes)| *bytes).sum()
+            let sources = sources.filter_map(|(from, bytes)| Some(((*from)?, *bytes)));
+            let others = sources.filter(|(from, _)| crosses(fetch, *from));
+            others.map(|(from, bytes)| in_all(from, bytes)).sum()
         };
-        let all: Vec<u64> = self.begun().map(bytes).collect();
-        plain((!all.is_empty()).then(|| bytes_as_f64(all.iter().sum())))
+        let all: Vec<f64> = self.begun().map(bytes).collect();
+        plain((!all.is_empty()).then(|| all.iter().sum()))
     }
 
     fn late_p95(&self) -> Measured {

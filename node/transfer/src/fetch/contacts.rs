@@ -74,6 +74,8 @@ struct Memory {
     answer: Option<Answer>,
     /// The link, the DHT, a provider or a person named it; others came by themselves.
     is_named: bool,
+    /// A provider named it, and nothing has come of it yet.
+    is_awaited: bool,
     /// It had something, and is asked again without being named again.
     is_returning: bool,
     /// Where it was said to be last, by others than peers.
@@ -167,14 +169,17 @@ impl Contacts {
     /// Somebody named a peer; see [`Self::consider`].
     pub(super) fn named(&mut self, candidate: Candidate, now: Instant) {
         let peer = candidate.peer;
+        let is_hint = candidate.told_by.is_some();
         let addresses = match candidate.told_by {
             None => candidate.addresses.clone(),
             Some(_) => Vec::new(),
         };
+        let is_new = !self.contacts.contains_key(&peer);
         self.consider(candidate, now);
         if self.contacts.contains_key(&peer) {
             let memory = self.memory(peer);
             memory.is_named = true;
+            memory.is_awaited |= is_hint && is_new;
             if !addresses.is_empty() {
                 memory.addresses = addresses;
             }
@@ -269,6 +274,7 @@ impl Contacts {
             _ => self.round,
         };
         let memory = self.memory(peer);
+        memory.is_awaited = false;
         memory.failures = memory.failures.saturating_add(1);
         memory.answer = Some(Answer::Unreachable(why));
         let later = Contact::Later {
@@ -283,6 +289,7 @@ impl Contacts {
         let round = self.round;
         let is_out = self.contacts.get(&peer) == Some(&Contact::Out);
         let memory = self.memory(peer);
+        memory.is_awaited = false;
         if matches!(answer, Answer::Lacks(_)) {
             memory.lacks = memory.lacks.saturating_add(1);
         }
@@ -305,6 +312,7 @@ impl Contacts {
     pub(super) fn promised(&mut self, provider: ProviderId) {
         if let Some(peer) = self.peer(provider) {
             let memory = self.memory(peer);
+            memory.is_awaited = false;
             memory.promises = memory.promises.saturating_add(1);
             memory.is_returning = true;
             memory.denials = 0;
@@ -369,7 +377,14 @@ impl Contacts {
         if self.contacts.insert(peer, Contact::Out) != Some(Contact::Out) {
             self.settled = now;
         }
-        self.memory(peer).answer = Some(answer);
+        let memory = self.memory(peer);
+        memory.is_awaited = false;
+        memory.answer = Some(answer);
+    }
+
+    /// Whether peers that providers have named are dialled, or have not said yet what they have.
+    pub(super) fn awaits_answers(&self) -> bool {
+        self.memories.values().any(|memory| memory.is_awaited)
     }
 
     /// The peer behind a provider, also after its session ended.

@@ -64,7 +64,7 @@ impl FoundProvider {
     pub fn provides(&self) -> bool {
         match &self.answer {
             Ok(Availability::Complete) => true,
-            Ok(Availability::Partial { ranges } | Availability::Held { ranges }) => {
+            Ok(Availability::Partial { ranges, .. } | Availability::Held { ranges }) => {
                 !ranges.is_empty()
             }
             _ => false,
@@ -420,7 +420,7 @@ fn described(answer: Result<Availability, Answer>) -> Answer {
     match answer {
         Ok(Availability::Complete) => Answer::Silent,
         Ok(Availability::Held { ranges }) if ranges.is_all() => Answer::Silent,
-        Ok(Availability::Partial { ranges }) if ranges.is_empty() => Answer::NothingYet,
+        Ok(Availability::Partial { ranges, .. }) if ranges.is_empty() => Answer::NothingYet,
         Ok(Availability::Partial { .. } | Availability::Held { .. }) => Answer::PartOnly,
         Ok(Availability::Absent) => Answer::Absent,
         Ok(Availability::Gone) => Answer::Gone,

@@ -33,7 +33,10 @@ use super::{
     transfer::Sink,
     transfers::{Started, now_ms},
 };
-use crate::limits::Pace;
+use crate::{
+    limits::Pace,
+    swarm::{Coming, Member},
+};
 
 /// One fetch on its way.
 pub(super) struct Job {
@@ -113,9 +116,10 @@ impl Job {
             Begin::Go(begun) => Arc::new(*begun),
         };
         let (member, guests) = job.join();
+        let coming = member.as_ref().map(Member::coming);
         let fetching = async {
             tokio::select! {
-                fetched = job.fetch(&begun, guests) => fetched,
+                fetched = job.fetch(&begun, guests, coming) => fetched,
                 never = job.offer(&begun, member.as_ref()) => match never {},
                 never = job.keep_marks(&begun, member.as_ref()) => match never {},
             }
@@ -386,6 +390,7 @@ impl Job {
         self: &Arc<Self>,
         begun: &Arc<Begun>,
         guests: mpsc::Receiver<PeerId>,
+        coming: Option<Coming>,
     ) -> Result<Landed, FetchError> {
         let request = &self.request;
         let recorded = self.recorded();
@@ -394,7 +399,7 @@ impl Job {
             supply,
             shape,
         } = self.halves(begun);
-        transfer.meet(guests);
+        transfer.meet(guests, coming);
         let mut sink = Sink {
             journal: Some(Arc::clone(&begun.journal)),
             landing: None,

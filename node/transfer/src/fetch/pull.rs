@@ -169,7 +169,8 @@ impl FetcherInner {
             supply,
             ..
         } = self.halves(&sought, &Arc::default(), &tasks, None);
-        transfer.meet(guests);
+        // It is slow, so nobody is to leave anything to it.
+        transfer.meet(guests, None);
         let pull = Pull {
             supply,
             order: order.clone(),

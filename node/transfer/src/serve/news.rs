@@ -11,8 +11,7 @@ use shoal_net::Net;
 use shoal_protocol::{
     address::Cid,
     exchange::{
-        Availability, HINT_ADDRESSES_MAX, HINT_PEERS_MAX, LeafRanges, List, PeerClass, PeerHint,
-        Response,
+        Availability, HINT_ADDRESSES_MAX, HINT_PEERS_MAX, List, PeerClass, PeerHint, Response,
     },
 };
 use shoal_store::Library;
@@ -21,7 +20,7 @@ use tokio::{sync::watch, time::Instant};
 use super::Withdrawn;
 use crate::{
     replicate::{Reader, Replicator},
-    swarm::{Guest, Swarms},
+    swarm::{Growing, Guest, Swarms},
 };
 
 /// Between two messages on one stream at the least. Updates that come sooner are merged: each says
@@ -50,8 +49,8 @@ pub(super) struct News {
     guest: Guest,
     /// What is kept of the root for others.
     replicas: Option<Reader>,
-    /// What of the root has landed here, while it is fetched.
-    landed: Option<watch::Receiver<Arc<LeafRanges>>>,
+    /// What of the root is here, while it is fetched.
+    growing: Option<watch::Receiver<Growing>>,
     /// The last word on what there is.
     said: Option<Availability>,
     told: HashSet<PeerId>,
@@ -72,7 +71,7 @@ impl News {
             sources: Arc::clone(sources),
             root,
             peer,
-            landed: None,
+            growing: None,
             said: None,
             told: HashSet::new(),
             next_at: Instant::now(),
@@ -119,16 +118,18 @@ impl News {
     /// What there is of the root; later changes of that are news.
     fn availability(&mut self) -> Availability {
         let sources = &self.sources;
-        self.landed = None;
+        self.growing = None;
         let whole = sources.withdrawn.availability(&sources.library, &self.root);
         if matches!(whole, Availability::Complete | Availability::Held { .. }) {
             return whole;
         }
-        self.landed = sources.swarms.landed(&self.root);
-        match &mut self.landed {
-            Some(landed) => Availability::Partial {
-                ranges: LeafRanges::clone(&landed.borrow_and_update()),
-            },
+        self.growing = sources.swarms.growing(&self.root);
+        match &mut self.growing {
+            Some(growing) => {
+                let Growing { landed, coming } = growing.borrow_and_update().clone();
+                let ranges = Arc::unwrap_or_clone(landed);
+                Availability::Partial { ranges, coming }
+            }
             None if whole == Availability::Absent => self.kept_for_others(),
             None => whole,
         }
@@ -178,15 +179,15 @@ impl News {
     /// Waits until there is something new to tell. Cancel-safe: it is told the next time then.
     pub(super) async fn changed(&mut self) {
         tokio::time::sleep_until(self.next_at).await;
-        let landed = async {
-            match &mut self.landed {
+        let grows = async {
+            match &mut self.growing {
                 // An error says that the fetch is over, which is news, too.
-                Some(landed) => drop(landed.changed().await),
+                Some(growing) => drop(growing.changed().await),
                 None => std::future::pending().await,
             }
         };
         tokio::select! {
-            () = landed => {}
+            () = grows => {}
             () = self.guest.others_change() => {}
         }
     }

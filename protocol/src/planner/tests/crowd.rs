@@ -54,12 +54,19 @@ struct Crowd {
     prefers: bool,
 }
 
+/// What a fetcher says of itself.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Word {
+    has: Vec<u64>,
+    coming: Vec<u64>,
+}
+
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Event {
     Starts(usize),
     Finds(usize),
     Speaks(usize),
-    Hears(usize, usize, Vec<u64>),
+    Hears(usize, usize, Word),
     Asked(usize, usize, WantId, u32),
     Cancelled(usize, usize, WantId),
     Free(usize),
@@ -231,7 +238,7 @@ impl World {
             Event::Starts(at) => self.start(at),
             Event::Finds(at) => self.find(at),
             Event::Speaks(at) => self.speak(at),
-            Event::Hears(client, server, leaves) => self.hear(client, server, leaves),
+            Event::Hears(client, server, word) => self.hear(client, server, word),
             Event::Asked(server, client, want, bytes) => {
                 let asked = self.nodes[server].asked.entry(client).or_default();
                 asked.push_back((want, bytes));
@@ -253,17 +260,11 @@ impl World {
 
     fn start(&mut self, at: usize) {
         self.nodes[at].is_here = true;
-        let (now, leaves) = (self.now, self.crowd.leaves);
-        let planner = self.planner(at);
-        planner.add_provider(ProviderId(OWNER as u32), now).unwrap();
-        for leaf in 0..leaves {
-            assert!(planner.add_want(WantId(leaf), LEAF_BYTES, Part::Leaf(leaf)));
-        }
         self.schedule(DISCOVERY, Event::Finds(at));
         self.schedule(UPDATE_INTERVAL, Event::Speaks(at));
     }
 
-    /// It meets everybody who is there, and they meet it.
+    /// It meets everybody who is there, and they meet it; then it asks.
     fn find(&mut self, at: usize) {
         let others = (1..self.nodes.len()).filter(|other| *other != at);
         for other in others.collect::<Vec<_>>() {
@@ -275,6 +276,12 @@ impl World {
                 self.meet(other, at);
             }
         }
+        let (now, leaves) = (self.now, self.crowd.leaves);
+        let planner = self.planner(at);
+        planner.add_provider(ProviderId(OWNER as u32), now).unwrap();
+        for leaf in 0..leaves {
+            assert!(planner.add_want(WantId(leaf), LEAF_BYTES, Part::Leaf(leaf)));
+        }
         self.poll(at);
     }
 
@@ -284,6 +291,7 @@ impl World {
         let is_whole = self.nodes[other].has.len() as u64 == self.crowd.leaves;
         let is_near = self.one_way(client, other) == ms(5);
         let holdings = self.holdings(other);
+        let coming = self.coming(other);
         let planner = self.planner(client);
         if is_whole {
             let added = planner.add_provider(id, now);
@@ -297,7 +305,10 @@ impl World {
             return;
         }
         planner.set_near(id, prefers && is_near);
-        planner.set_availability(id, holdings);
+        match holdings {
+            Holdings::Leaves(ranges) => planner.set_growing(id, ranges, &coming, now),
+            _ => planner.set_availability(id, holdings),
+        }
     }
 
     fn holdings(&self, at: usize) -> Holdings {
@@ -312,10 +323,13 @@ impl World {
         if !self.nodes[at].is_here {
             return;
         }
-        let leaves: Vec<u64> = self.nodes[at].has.iter().copied().collect();
+        let word = Word {
+            has: self.nodes[at].has.iter().copied().collect(),
+            coming: self.coming(at),
+        };
         for client in self.fetchers().filter(|client| *client != at) {
             if self.nodes[client].is_here {
-                let heard = Event::Hears(client, at, leaves.clone());
+                let heard = Event::Hears(client, at, word.clone());
                 self.schedule(self.one_way(at, client), heard);
             }
         }
@@ -324,16 +338,23 @@ impl World {
         }
     }
 
-    fn hear(&mut self, client: usize, server: usize, leaves: Vec<u64>) {
-        let id = ProviderId(server as u32);
-        let holdings = match leaves.len() as u64 == self.crowd.leaves {
-            true => Holdings::Everything,
-            false => Holdings::Leaves(LeafRanges::from_sorted(leaves)),
-        };
-        if self.nodes[client].is_here {
-            self.planner(client).set_availability(id, holdings);
-            self.poll(client);
+    fn coming(&mut self, at: usize) -> Vec<u64> {
+        let planner = self.nodes[at].planner.as_ref();
+        planner.map_or(Vec::new(), Planner::coming)
+    }
+
+    fn hear(&mut self, client: usize, server: usize, Word { has, coming }: Word) {
+        if !self.nodes[client].is_here {
+            return;
         }
+        let (id, now) = (ProviderId(server as u32), self.now);
+        let is_whole = has.len() as u64 == self.crowd.leaves;
+        let planner = self.planner(client);
+        match is_whole {
+            true => planner.set_availability(id, Holdings::Everything),
+            false => planner.set_growing(id, LeafRanges::from_sorted(has), &coming, now),
+        }
+        self.poll(client);
     }
 
     /// Sends the next piece, of the next client in turn.
@@ -555,7 +576,7 @@ fn a_crowd_is_served_by_near_holders() {
 }
 
 /// Twenty nodes of an office, behind one line of 20 Mbit/s, start within 5 s; the owner is outside.
-fn office() -> Crowd {
+fn office(transit_bytes: u64) -> Crowd {
     let member = |kind, region, up, starts| Member {
         kind,
         region,
@@ -569,17 +590,19 @@ fn office() -> Crowd {
         members,
         leaves: 67,
         inbound: Some(20 * MBIT),
-        transit_bytes: 128 << 10,
+        transit_bytes,
         prefers: true,
     }
 }
 
 #[test]
 fn an_office_fetches_little_more_than_one_copy() {
-    let crowd = office();
-    let copy = time(crowd.leaves * u64::from(LEAF_BYTES), 20 * MBIT);
-    let outcome = World::new(crowd).run();
-    // Seen: 1.19 copies, in 1.25 times the time of one.
-    assert!(outcome.crossing_copies <= 1.3, "{outcome:?}");
-    assert!(outcome.last <= copy.mul_f64(1.5), "{outcome:?}");
+    // Seen: 1.10 copies in 1.18 times the time of one, and 1.22 in 1.24 times.
+    for transit_bytes in [128 << 10, 512 << 10] {
+        let crowd = office(transit_bytes);
+        let copy = time(crowd.leaves * u64::from(LEAF_BYTES), 20 * MBIT);
+        let outcome = World::new(crowd).run();
+        assert!(outcome.crossing_copies <= 1.3, "{outcome:?}");
+        assert!(outcome.last <= copy.mul_f64(1.4), "{outcome:?}");
+    }
 }

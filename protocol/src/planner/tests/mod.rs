@@ -8,6 +8,7 @@
 
 mod audit;
 mod behind;
+mod coming;
 mod crowd;
 mod members;
 mod simulation;

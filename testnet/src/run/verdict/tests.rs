@@ -148,6 +148,10 @@ fn a_good_run_is_measured() {
     check(&record, "region-share >= 80%", true, "80.0%");
     // node-01 is in the region of the origin, node-02 and node-03 are beside each other.
     check(&record, "cross-region-bytes <= 600KB", true, "0.6 MiB");
+    // What the origin sent in vain went the same ways.
+    let mut wasteful = self::record();
+    wasteful.samples.last_mut().unwrap().sent[0] *= 2;
+    check(&wasteful, "cross-region-bytes <= 600KB", false, "1.0 MiB");
     // No line has any latency: all are near.
     check(&record, "near-share >= 100%", true, "100.0%");
     check(&record, "lookups-succeed", true, "yes");

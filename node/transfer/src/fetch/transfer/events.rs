@@ -212,7 +212,9 @@ impl Transfer {
     fn hear(&self, availability: &Availability, marks: Marks) {
         let knows = match availability {
             Availability::Complete => true,
-            Availability::Partial { ranges } | Availability::Held { ranges } => !ranges.is_empty(),
+            Availability::Partial { ranges, .. } | Availability::Held { ranges } => {
+                !ranges.is_empty()
+            }
             Availability::Absent | Availability::Gone | Availability::Busy { .. } => false,
         };
         if knows {
@@ -226,9 +228,12 @@ impl Transfer {
                 let added = self.planner.add_provider(provider, self.now());
                 return self.handle_holdings(provider, added, Holdings::Everything);
             }
-            Availability::Partial { ranges } => {
-                let added = self.add_member(provider);
-                return self.handle_holdings(provider, added, Holdings::Leaves(ranges));
+            Availability::Partial { ranges, coming } => {
+                let (added, now) = (self.add_member(provider), self.now());
+                if self.handle_added(provider, added, !ranges.is_empty()) {
+                    self.planner.set_growing(provider, ranges, &coming, now);
+                }
+                return;
             }
             Availability::Held { ranges } if ranges.is_all() => {
                 let added = self.add_holder(provider);
@@ -267,14 +272,27 @@ impl Transfer {
         added: Result<(), Refused>,
         holdings: Holdings,
     ) {
-        if let Err(refused) = added {
-            return self.drop_session(provider, Answer::Ended(refused.to_string()));
-        }
         let has_any = match &holdings {
             Holdings::Leaves(ranges) => !ranges.is_empty(),
             Holdings::Everything => true,
             Holdings::Nothing => false,
         };
+        if self.handle_added(provider, added, has_any) {
+            self.planner.set_availability(provider, holdings);
+        }
+    }
+
+    /// A provider that says what it has was added, or not; `false` ends its session.
+    fn handle_added(
+        &mut self,
+        provider: ProviderId,
+        added: Result<(), Refused>,
+        has_any: bool,
+    ) -> bool {
+        if let Err(refused) = added {
+            self.drop_session(provider, Answer::Ended(refused.to_string()));
+            return false;
+        }
         if has_any && self.setup.progress.snapshot().phase == Phase::Finding {
             self.setup.progress.phase(Phase::Listing);
         }
@@ -284,7 +302,7 @@ impl Transfer {
             self.setup.contacts.promised(provider);
             self.distances_at = Instant::now();
         }
-        self.planner.set_availability(provider, holdings);
+        true
     }
 
     /// A provider has no time: what it was asked for is asked elsewhere, and it is left alone.

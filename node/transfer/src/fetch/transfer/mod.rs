@@ -57,7 +57,7 @@ use super::{
     supply::Need,
     verdict::Deadlines,
 };
-use crate::limits::Limiter;
+use crate::{limits::Limiter, swarm::Coming};
 
 /// Needs waiting for the planner to have room.
 pub(super) const NEEDS_QUEUED_MAX: usize = 256;
@@ -76,6 +76,9 @@ const BLOCK_BYTES_CAP: u32 = 2 << 20;
 /// How long the first chunks wait for others to choose from: walking a file's leaves takes some
 /// microseconds each.
 const GATHER_TIME: Duration = Duration::from_millis(5);
+/// How long the first chunks wait for those that a provider has named: a connection over a long
+/// line takes that long. What an owner was asked for before is on its way when they answer.
+const MEET_TIME: Duration = Duration::from_millis(250);
 /// The longest sleep of a transfer; whether it goes on and the rates are looked at this often.
 const TICK_MAX: Duration = Duration::from_millis(500);
 /// How often it is looked who is near: a new peer is measured a round trip after it is connected.
@@ -118,6 +121,8 @@ pub(super) struct Transfer {
     setup: Setup,
     /// Peers that asked this node about the root.
     guests: Option<mpsc::Receiver<PeerId>>,
+    /// Where other fetchers of the root hear what owners were asked for.
+    coming: Option<Coming>,
     /// Peers that were named without an address.
     colleagues: Colleagues,
     planner: Planner,
@@ -216,6 +221,7 @@ impl Transfer {
             colleagues: Colleagues::start(setup.net.clone(), &setup.tasks),
             setup,
             guests: None,
+            coming: None,
             planner,
             sessions: HashMap::new(),
             distances_at: Instant::now(),
@@ -234,9 +240,11 @@ impl Transfer {
         }
     }
 
-    /// Takes these peers, too, for possible providers.
-    pub(super) fn meet(&mut self, guests: mpsc::Receiver<PeerId>) {
+    /// Takes these peers, too, for possible providers, and tells the root's other fetchers what is
+    /// coming here.
+    pub(super) fn meet(&mut self, guests: mpsc::Receiver<PeerId>, coming: Option<Coming>) {
         self.guests = Some(guests);
+        self.coming = coming;
     }
 
     /// Chunk payload by the peer it came from.
@@ -421,13 +429,9 @@ impl Transfer {
 
     /// Carries out what the planner decides.
     fn act(&mut self) {
-        if self
-            .gathers_until
-            .is_some_and(|until| Instant::now() < until)
-        {
+        if self.gathers() {
             return;
         }
-        self.gathers_until = None;
         self.tend_early();
         let in_flight = self.setup.limits.in_flight(self.share.grant());
         self.planner.budget(in_flight);
@@ -436,6 +440,23 @@ impl Transfer {
         for action in actions {
             self.carry_out(action);
         }
+        if let Some(coming) = &self.coming {
+            coming.tell(|| self.planner.coming());
+        }
+    }
+
+    /// Whether nothing is asked for yet: there are few chunks to choose from, or peers that a provider
+    /// has named are about to say what comes to them.
+    fn gathers(&mut self) -> bool {
+        let now = Instant::now();
+        let Some(until) = self.gathers_until else {
+            return false;
+        };
+        let meets = now < until + MEET_TIME && self.setup.contacts.awaits_answers();
+        if now >= until && !meets {
+            self.gathers_until = None;
+        }
+        self.gathers_until.is_some()
     }
 
     fn until_tick(&self) -> Duration {
@@ -443,9 +464,14 @@ impl Transfer {
             .planner
             .next_deadline()
             .map(|at| at.saturating_sub(self.now()));
-        let gathers = self
-            .gathers_until
-            .map(|until| until.saturating_duration_since(Instant::now()));
+        let gathers =
+            self.gathers_until.map(
+                |until| match until.saturating_duration_since(Instant::now()) {
+                    // It is over, and peers are awaited.
+                    Duration::ZERO => GATHER_TIME,
+                    left => left,
+                },
+            );
         let ends = gathers.or(deadline).unwrap_or(TICK_MAX);
         ends.min(TICK_MAX)
     }
