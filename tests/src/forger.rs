@@ -39,6 +39,20 @@ impl Forgery {
         self.node([links.concat(), field(1, &[0x08, 1])].concat())
     }
 
+    /// A file that is `count` times another one of so many bytes.
+    pub fn repeated(&mut self, part: &Cid, part_bytes: u64, count: u64) -> Cid {
+        let link = field(2, &[field(1, &part.to_bytes()), field(2, b"")].concat());
+        let links = (0..count).flat_map(|_| link.clone());
+        // UnixFS: type 2, a file, its size, and those of its parts.
+        let mut data = vec![0x08, 2, 0x18];
+        data.extend(varint(part_bytes * count));
+        for _ in 0..count {
+            data.push(0x20);
+            data.extend(varint(part_bytes));
+        }
+        self.node(links.chain(field(1, &data)).collect())
+    }
+
     /// A symbolic link.
     pub fn symlink(&mut self, target: &str) -> Cid {
         let made = symlink(HashFn::Blake3, target, Attributes::default());
@@ -62,12 +76,17 @@ impl Forgery {
 /// A protobuf field of bytes.
 fn field(number: u8, value: &[u8]) -> Vec<u8> {
     let mut out = vec![number << 3 | 2];
-    let mut len = value.len();
-    while len >= 0x80 {
-        out.push(u8::try_from(len & 0x7f).expect("seven bits") | 0x80);
-        len >>= 7;
-    }
-    out.push(u8::try_from(len).expect("seven bits"));
+    out.extend(varint(value.len() as u64));
     out.extend(value);
+    out
+}
+
+fn varint(mut number: u64) -> Vec<u8> {
+    let mut out = Vec::new();
+    while number >= 0x80 {
+        out.push(u8::try_from(number & 0x7f).expect("seven bits") | 0x80);
+        number >>= 7;
+    }
+    out.push(u8::try_from(number).expect("seven bits"));
     out
 }

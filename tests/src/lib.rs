@@ -244,6 +244,22 @@ impl Daemon {
     }
 }
 
+/// What a daemon may have taken at most: the 150 MiB that it may take for its work, and the binary
+/// itself.
+pub const RESIDENT_KIB_MAX: u64 = 200 << 10;
+
+/// The most memory that a process has had so far, in KiB.
+///
+/// # Panics
+/// When it is not there.
+#[must_use]
+pub fn resident_kib_max(pid: u32) -> u64 {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).expect("a process of ours");
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+    let number = line.expect("its memory").trim().trim_end_matches(" kB");
+    number.parse().expect("a number")
+}
+
 /// Waits until `condition` yields something, looking again and again.
 ///
 /// # Panics

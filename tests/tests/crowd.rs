@@ -7,17 +7,16 @@ use std::{fs, path::Path, sync::Arc};
 
 use shoal_protocol::address::Cid;
 use shoal_testnet::evil::{Blocks, Crowd};
-use shoal_tests::{Daemon, content, http, peer::loopback, scratch, wait_for, write_content};
+use shoal_tests::{
+    Daemon, RESIDENT_KIB_MAX, content, http, peer::loopback, resident_kib_max, scratch, wait_for,
+    write_content,
+};
 use tokio::runtime::Runtime;
 
 const CONTENT: usize = 24 << 20;
 
 /// As many as a node lets connect, and some more.
 const IDENTITIES: usize = 400;
-
-/// What a daemon may have taken at most: the 150 MiB that it may take for its work, and the binary
-/// itself.
-const RESIDENT_KIB_MAX: u64 = 200 << 10;
 
 #[test]
 fn identities_that_open_and_freeze_leave_others_their_part() {
@@ -67,14 +66,6 @@ async fn crowd(sharer: &Daemon, source: &Path, cid: &str, cancel: bool) -> Crowd
     let roots: Vec<Cid> = vec![root];
     let crowd = Crowd::start(&net, IDENTITIES, roots, Arc::new(blocks), cancel);
     crowd.await.unwrap()
-}
-
-/// The most memory that a process has had so far.
-fn resident_kib_max(pid: u32) -> u64 {
-    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
-    let number = line.unwrap().trim().trim_end_matches(" kB").trim();
-    number.parse().unwrap()
 }
 
 fn metric(daemon: &Daemon, name: &str) -> u64 {

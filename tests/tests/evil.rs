@@ -7,16 +7,15 @@ use std::{fs, path::Path};
 
 use serde_json::Value;
 use shoal_testnet::evil::{Behaviour, Blocks, Deeds};
-use shoal_tests::{Daemon, content, evil::Evil, scratch, text, wait_for, write_content};
+use shoal_tests::{
+    Daemon, RESIDENT_KIB_MAX, content, evil::Evil, resident_kib_max, scratch, text, wait_for,
+    write_content,
+};
 
 const MIB: usize = 1 << 20;
 
 /// Large enough that the evil peer is asked for some of it.
 const CONTENT: usize = 24 * MIB;
-
-/// What a daemon may have taken at most: the 150 MiB that it may take for its work, and the binary
-/// itself.
-const RESIDENT_KIB_MAX: u64 = 200 << 10;
 
 /// What one behaviour is held to.
 struct Case {
@@ -179,12 +178,4 @@ fn bytes_from(fetched: &Value, peer: &str) -> u64 {
     let from = fetched["from"].as_array().unwrap();
     let sources = from.iter().filter(|source| source["peer"] == peer);
     sources.map(|it| it["bytes"].as_u64().unwrap()).sum()
-}
-
-/// The most memory that a process has had so far.
-fn resident_kib_max(pid: u32) -> u64 {
-    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
-    let number = line.unwrap().trim().trim_end_matches(" kB").trim();
-    number.parse().unwrap()
 }

@@ -4,25 +4,36 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::{
+    collections::{BTreeSet, HashMap},
     fs,
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
+use libp2p::{Multiaddr, PeerId};
 use serde_json::Value;
 use shoal_protocol::{
-    address::{Cid, Digest, HashFn},
+    address::{CHUNK_BYTES, Cid, Digest, HashFn},
     exchange::{LeafRanges, List},
-    replicate::{Answer, Key, Offer, Reply, Request, Response, Why},
+    replicate::{Answer, Key, Offer, Peer as Holder, Reply, Request, Response, Why},
 };
+use shoal_testnet::evil::{Blocks, Crowd};
 use shoal_tests::{
-    Daemon, assert_same_file, joining,
+    Daemon, RESIDENT_KIB_MAX, assert_same_file,
+    forger::Forgery,
+    joining,
     neighbour::{Content, Neighbour, greeting_and, nobody},
-    run, scratch, text, wait_for, write_content,
+    peer::{Peer, loopback},
+    resident_kib_max, run, scratch, text, wait_for, write_content,
 };
 use tempfile::TempDir;
+use tokio::runtime::Runtime;
 
 /// Three runs of leaves, so that each of two homes has a part.
 const FILE_BYTES: usize = 10 << 20;
+
+/// Streams that a node serves at a time.
+const STREAMS_MAX: u64 = 256;
 
 /// Slow enough that a fetch lasts a second or two, so that nobody is asked too late.
 const SLOW: &str = "[limits]\ndown = '40mbit'\n";
@@ -306,6 +317,144 @@ fn the_owner_sees_drops_and_switches_off_what_is_kept() {
     assert_eq!(stats["on"], true);
 }
 
+/// More identities than there are places for readers of copies, none of which reads on.
+const IDENTITIES: usize = 80;
+
+#[test]
+fn readers_of_copies_take_no_places_from_what_a_node_shares_itself() {
+    let world = World::new(1);
+    let source = world.file("popular");
+    let cid = world.origin.share(&source)["cid"]
+        .as_str()
+        .unwrap()
+        .to_owned();
+    for name in ["first", "second"] {
+        world.fetch_and_forget(&world.fetcher(name), &cid, name);
+    }
+    let [helper] = world.helpers.as_slice() else {
+        panic!("one helper");
+    };
+    wait_for("it pulls", || (complete(helper) == 1).then_some(()));
+
+    let runtime = Runtime::new().unwrap();
+    let crowd = runtime.block_on(async {
+        let mut blocks = Blocks::default();
+        let root = blocks.path(&source).unwrap();
+        let net = loopback(&[&helper.address]);
+        let crowd = Crowd::start(&net, IDENTITIES, vec![root], Arc::new(blocks), false);
+        crowd.await.unwrap()
+    });
+    let streams = || helper.number("shoal_serve_streams");
+    // Those that came first have been still for a while when the last ones come.
+    let sent_away = || {
+        helper.number("shoal_serve_streams_refused_total")
+            + helper.number("shoal_serve_streams_gave_way_total")
+    };
+    let copies = STREAMS_MAX / 4;
+    let beyond = u64::try_from(crowd.count()).unwrap() - copies;
+    wait_for("the rest are sent away", || {
+        (streams() == copies && sent_away() >= beyond).then_some(())
+    });
+    let own = helper.share(&world.file("own"));
+    let output = world.dir.path().join("got-own");
+    let fetched = world
+        .fetcher("third")
+        .fetch(own["link"].as_str().unwrap(), &output);
+    assert_same_file(&world.dir.path().join("own"), &output);
+    assert_eq!(fetched["from"][0]["peer"], helper.peer_id.as_str());
+    drop(crowd);
+}
+
+/// What is looked for on a disk by its first bytes: enough that they lie nowhere by chance.
+#[derive(Default)]
+struct Secrets(HashMap<[u8; 16], &'static str>);
+
+impl Secrets {
+    fn add(&mut self, what: &'static str, bytes: &[u8]) {
+        self.0.insert(*bytes.first_chunk().unwrap(), what);
+    }
+
+    /// A hash as it is stored, and as people read it.
+    fn add_hash(&mut self, what: &'static str, hash: &[u8]) {
+        self.add(what, hash);
+        let hex: String = hash.iter().map(|it| format!("{it:02x}")).collect();
+        self.add(what, hex.as_bytes());
+    }
+
+    /// Which of them lie anywhere in the files below a folder, and how many bytes were searched.
+    fn found_below(&self, folder: &Path) -> (BTreeSet<&'static str>, usize) {
+        let (mut found, mut searched) = (BTreeSet::new(), 0);
+        for entry in fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            let kind = fs::symlink_metadata(&path).unwrap().file_type();
+            if kind.is_dir() {
+                let (more, bytes) = self.found_below(&path);
+                found.extend(more);
+                searched += bytes;
+            } else if kind.is_file() {
+                let bytes = fs::read(&path).unwrap();
+                searched += bytes.len();
+                let windows = bytes.array_windows();
+                found.extend(windows.filter_map(|it| self.0.get(it)));
+            }
+        }
+        (found, searched)
+    }
+}
+
+#[test]
+fn a_disk_without_the_root_tells_nothing_of_what_is_kept() {
+    let world = World::new(1);
+    let name = "a-film-that-nobody-is-to-know-of";
+    let source = world.file(name);
+    let cid = world.origin.share(&source)["cid"]
+        .as_str()
+        .unwrap()
+        .to_owned();
+    for fetcher in ["first", "second"] {
+        world.fetch_and_forget(&world.fetcher(fetcher), &cid, fetcher);
+    }
+    let [helper] = world.helpers.as_slice() else {
+        panic!("one helper");
+    };
+    wait_for("it pulls", || (complete(helper) == 1).then_some(()));
+    let third = world.fetcher("third");
+    world.fetch_and_forget(&third, &cid, "third");
+    assert!(
+        helper.number("shoal_replica_read_bytes_total{reader=\"others\"}") > 0,
+        "it was read, too"
+    );
+    helper.run(&["stop"]).ok();
+    world.origin.run(&["stop"]).ok();
+
+    let mut secrets = Secrets::default();
+    let root: Cid = cid.parse().unwrap();
+    secrets.add("the name", name.as_bytes());
+    secrets.add("the address", cid.as_bytes());
+    secrets.add_hash("the root", &root.digest().unwrap().key()[2..]);
+    let content = fs::read(&source).unwrap();
+    for leaf in content.chunks(CHUNK_BYTES) {
+        let digest = Digest::of(HashFn::Blake3, leaf);
+        secrets.add_hash("a leaf's hash", &digest.key()[2..]);
+        for at in [0, leaf.len() / 2, leaf.len() - 16] {
+            secrets.add("the content", &leaf[at..]);
+        }
+    }
+    // The search finds what is there.
+    let (found, _) = secrets.found_below(world.origin.home());
+    for what in ["the name", "the root", "a leaf's hash"] {
+        assert!(found.contains(what), "{what} is not even in {found:?}");
+    }
+    let folder = source.parent().unwrap().join("copy");
+    fs::create_dir(&folder).unwrap();
+    fs::copy(&source, folder.join("of it")).unwrap();
+    assert!(secrets.found_below(&folder).0.contains("the content"));
+
+    let (found, searched) = secrets.found_below(helper.home());
+    assert!(searched > FILE_BYTES / 4, "{searched} bytes");
+    assert!(found.is_empty(), "{found:?}");
+}
+
 /// A fetch beside a helper that says what it likes and serves nothing.
 fn check_hostile_helper(answer: &Answer, is_offered: bool) {
     let dir = scratch();
@@ -362,6 +511,10 @@ fn asking(id: u32) -> Request {
 }
 
 fn offer(root: &Cid, leaves: u64, size: u64, asked: u32) -> Request {
+    offer_of(root, (leaves, size), asked, nobody())
+}
+
+fn offer_of(root: &Cid, (leaves, size): (u64, u64), asked: u32, holder: Holder) -> Request {
     let whole = std::iter::once(0..leaves).collect();
     Request::Offer(Offer {
         id: 1,
@@ -370,7 +523,7 @@ fn offer(root: &Cid, leaves: u64, size: u64, asked: u32) -> Request {
         size,
         ranges: LeafRanges::new(whole).unwrap(),
         asked,
-        holders: List::first_of([nobody()]),
+        holders: List::first_of([holder]),
     })
 }
 
@@ -384,6 +537,50 @@ fn replied(from: &Neighbour, to: &Daemon, offer: Request) -> Reply {
         _ => None,
     });
     reply.unwrap()
+}
+
+/// Who serves these blocks, as an offer names it.
+fn holder_at(peer: &Peer) -> Holder {
+    let (address, id) = peer.address.rsplit_once("/p2p/").unwrap();
+    let address: Multiaddr = address.parse().unwrap();
+    let id: PeerId = id.parse().unwrap();
+    Holder {
+        peer: id.to_bytes().try_into().unwrap(),
+        addresses: List::first_of([address.to_vec().try_into().unwrap()]),
+    }
+}
+
+/// A few nodes that name more files, or leaves, than anybody could ever walk.
+#[test]
+fn what_unfolds_without_end_is_not_pulled() {
+    let mut bombs = Forgery::default();
+    let leaf = bombs.leaf(b"x");
+    let (mut folder, mut file, mut bytes) = (leaf.clone(), leaf, 1);
+    for _ in 0..6 {
+        let names: Vec<String> = (0..100).map(|n| format!("{n:02}")).collect();
+        let entries: Vec<_> = names.iter().map(|it| (it.as_bytes(), &folder)).collect();
+        folder = bombs.dir(&entries);
+        file = bombs.repeated(&file, bytes, 100);
+        bytes *= 100;
+    }
+    let serving = Peer::start(bombs.blocks);
+    let world = World::new(1);
+    let helper = &world.helpers[0];
+    for (number, root) in [folder, file].into_iter().enumerate() {
+        let offered = offer_of(&root, (8, 8 << 20), 100, holder_at(&serving));
+        let stranger = Neighbour::start(None, Content::Refused);
+        let reply = replied(&stranger, helper, offered);
+        assert!(matches!(reply, Reply::Accept { .. }), "{reply:?}");
+        let pulls = u64::try_from(number).unwrap() + 1;
+        wait_for("the pull ends", || {
+            let outcomes = ["untrue", "malformed", "failed"];
+            let all: u64 = outcomes.iter().map(|it| ended(helper, it)).sum();
+            (all == pulls).then_some(())
+        });
+    }
+    assert!(slabs(helper).is_empty(), "nothing of it stays");
+    let resident = resident_kib_max(helper.pid());
+    assert!(resident <= RESIDENT_KIB_MAX, "{resident} KiB");
 }
 
 fn ended(node: &Daemon, outcome: &str) -> u64 {

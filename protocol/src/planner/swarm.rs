@@ -98,6 +98,7 @@ impl Planner {
     ///
     /// [`PlannerConfig::put_off_max`]: super::PlannerConfig::put_off_max
     pub fn set_availability(&mut self, id: ProviderId, holdings: Holdings) {
+        self.set_coming(id, &[]);
         self.set_holdings(id, holdings, false);
     }
 

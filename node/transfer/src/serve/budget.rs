@@ -21,7 +21,7 @@ use shoal_ground::metrics::Numbers;
 use shoal_protocol::address::CHUNK_BYTES;
 use tokio::sync::Notify;
 
-use super::STREAMS_MAX;
+use super::slots::STREAMS_MAX;
 
 /// Bytes read from disk and not yet taken by the network, over all streams: 32 MiB, from the
 /// 150 MiB that a whole daemon may take.

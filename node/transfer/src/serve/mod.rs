@@ -45,16 +45,13 @@ use self::{
     budget::Budget,
     line::Line,
     news::Sources,
-    slots::{STREAMS_MAX, Slot, Slots},
+    slots::{Slot, Slots},
 };
 use crate::{limits::Limiter, replicate::Replicator, swarm::Swarms};
 
 /// Streams beyond these that are told so at a time, each for [`busy::TIMEOUT`] at the most; more
 /// are reset.
 const REFUSALS_MAX: usize = 32;
-/// Streams that are served of what is kept for others at a time: a quarter, so that copies never take the
-/// places of what this node shares.
-const COPY_STREAMS_MAX: usize = STREAMS_MAX / 4;
 /// Withdrawn roots that are answered with `Gone`; older ones are `Absent`. About 40 KiB.
 const WITHDRAWN_REMEMBERED_MAX: usize = 1024;
 
@@ -162,8 +159,6 @@ pub struct Server {
     pool: Pool,
     /// Room for telling peers that there is none.
     refusals: Arc<Semaphore>,
-    /// Places for streams of what is kept for others.
-    copies: Arc<Semaphore>,
     workers: TaskTracker,
     shutdown: CancellationToken,
 }
@@ -193,7 +188,6 @@ impl Server {
             limits,
             line,
             refusals: Arc::new(Semaphore::new(REFUSALS_MAX)),
-            copies: Arc::new(Semaphore::new(COPY_STREAMS_MAX)),
             pool: Pool::default(),
             workers: TaskTracker::new(),
             shutdown,

@@ -3,13 +3,14 @@
 //! A peer has so many places at the most, and all peers together so many. When there is no place
 //! for a new stream, the one on which nothing has moved for longest gives way, if that is long: a
 //! stream whose peer takes its bytes never does. A place is free again when its [`Slot`] is dropped,
-//! or at once where it gives way.
+//! or at once where it gives way. Streams of what is kept for others have a quarter of the places, and
+//! give way to each other, so that they never take those of what this node shares.
 
 use std::{
     collections::HashMap,
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering::Relaxed},
+        atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
     },
     time::Duration,
 };
@@ -22,6 +23,8 @@ use tokio_util::sync::CancellationToken;
 
 /// Streams served at a time, over all peers: a task and some tens of KiB each.
 pub(super) const STREAMS_MAX: usize = 256;
+/// Streams that are served of what is kept for others at a time.
+const COPY_STREAMS_MAX: usize = STREAMS_MAX / 4;
 /// Streams served at a time to one peer: one per root that it fetches, within reason.
 const STREAMS_PER_PEER_MAX: usize = 16;
 /// How long nothing may move on a stream before it gives way to another: longer than a piece takes
@@ -52,6 +55,8 @@ struct Taken {
     peer: PeerId,
     /// When something moved last, in milliseconds of this table.
     moved: AtomicU64,
+    /// What it reads is kept for others.
+    is_copy: AtomicBool,
     gives_way: CancellationToken,
 }
 
@@ -85,7 +90,7 @@ impl Slots {
         let mut table = self.lock();
         let of_peer = table.peers.get(&peer).copied().unwrap_or_default();
         let has_room = of_peer < STREAMS_PER_PEER_MAX
-            && (table.streams.len() < STREAMS_MAX || self.have_give_way(&mut table, now));
+            && (table.streams.len() < STREAMS_MAX || self.have_give_way(&mut table, now, |_| true));
         if !has_room {
             self.shared.refused.fetch_add(1, Relaxed);
             return None;
@@ -95,6 +100,7 @@ impl Slots {
         let taken = Arc::new(Taken {
             peer,
             moved: AtomicU64::new(now),
+            is_copy: AtomicBool::new(false),
             gives_way: CancellationToken::new(),
         });
         table.streams.insert(id, Arc::clone(&taken));
@@ -106,13 +112,27 @@ impl Slots {
         })
     }
 
-    /// Has the stream end on which nothing has moved for longest; false when none has been still for
-    /// long enough.
-    fn have_give_way(&self, table: &mut Table, now: u64) -> bool {
+    /// Whether a stream that has a place may read what is kept for others, and does from now on.
+    fn take_copy_at(&self, taken: &Taken, now: u64) -> bool {
+        let mut table = self.lock();
+        let copies = table.streams.values().filter(|it| it.is_copy());
+        let has_room = copies.count() < COPY_STREAMS_MAX
+            || self.have_give_way(&mut table, now, Taken::is_copy);
+        match has_room {
+            true => taken.is_copy.store(true, Relaxed),
+            false => drop(self.shared.refused.fetch_add(1, Relaxed)),
+        }
+        has_room
+    }
+
+    /// Has the stream end on which nothing has moved for longest, of those that count; false when none
+    /// of them has been still for long enough.
+    fn have_give_way(&self, table: &mut Table, now: u64, counts: impl Fn(&Taken) -> bool) -> bool {
         let moved = |taken: &Arc<Taken>| taken.moved.load(Relaxed);
         let stillest = table
             .streams
             .iter()
+            .filter(|(_, taken)| counts(taken))
             .min_by_key(|(id, taken)| (moved(taken), **id))
             .filter(|(_, taken)| u128::from(now - moved(taken).min(now)) >= STILL_MAX.as_millis());
         let Some(id) = stillest.map(|(id, _)| *id) else {
@@ -167,7 +187,18 @@ impl Table {
     }
 }
 
+impl Taken {
+    fn is_copy(&self) -> bool {
+        self.is_copy.load(Relaxed)
+    }
+}
+
 impl Slot {
+    /// Whether there is a place for one more stream of what is kept for others: this one, from now on.
+    pub(super) fn take_copy(&self) -> bool {
+        self.slots.take_copy_at(&self.taken, self.slots.now())
+    }
+
     /// Whose stream it is.
     pub(super) fn peer(&self) -> PeerId {
         self.taken.peer
@@ -240,5 +271,30 @@ mod tests {
         assert_eq!(slots.lock().streams.len(), 2);
         drop((first, second));
         assert!(slots.lock().peers.is_empty());
+    }
+
+    #[tokio::test]
+    async fn copies_have_a_quarter_of_the_places_and_give_way_to_each_other() {
+        let slots = Slots::default();
+        let own = slots.take(PeerId::random()).unwrap();
+        let copies: Vec<Slot> = (0..COPY_STREAMS_MAX)
+            .map(|_| slots.take(PeerId::random()).unwrap())
+            .collect();
+        assert!(copies.iter().all(Slot::take_copy));
+        let one_more = slots.take(PeerId::random()).unwrap();
+        assert!(!one_more.take_copy(), "all are new");
+        let later = slots.now() + 1000 * STILL_MAX.as_secs();
+        for slot in &copies[1..] {
+            slot.taken.moved.store(later, Relaxed);
+        }
+        let take = |slot: &Slot| slots.take_copy_at(&slot.taken, later);
+        assert!(take(&one_more));
+        copies[0].must_give_way().await;
+        assert!(!own.taken.gives_way.is_cancelled(), "it is no copy");
+        one_more.taken.moved.store(later, Relaxed);
+        let last = slots.take(PeerId::random()).unwrap();
+        assert!(!take(&last), "all of them move");
+        drop(copies);
+        assert!(take(&last));
     }
 }

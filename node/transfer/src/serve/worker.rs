@@ -25,7 +25,7 @@ use shoal_protocol::{
 use shoal_store::disks::SILENT_AFTER;
 use tokio::{
     io::{AsyncWriteExt as _, BufReader},
-    sync::{Notify, Semaphore, mpsc},
+    sync::{Notify, mpsc},
     time::Instant,
 };
 use tokio_util::sync::CancellationToken;
@@ -80,8 +80,6 @@ pub(super) struct Worker {
     appetite: Mutex<Appetite>,
     place: LinePlace,
     slot: Slot,
-    /// Places for streams of what is kept for others.
-    copies: Arc<Semaphore>,
     pool: Pool,
     shutdown: CancellationToken,
     /// Whether what it sends now is a copy for others, which comes after what this node has by
@@ -125,7 +123,6 @@ impl Worker {
             appetite: Mutex::default(),
             place: server.line.place(&slot.peer()),
             slot,
-            copies: Arc::clone(&server.copies),
             pool: server.pool.clone(),
             shutdown: server.shutdown.clone(),
             sends_copy: AtomicBool::new(false),
@@ -182,10 +179,9 @@ impl Worker {
         library.look_again(&root, LOOK_AGAIN_PATIENCE).await;
         let served = Served::new(&self.sources, root.clone(), client);
         let is_for_others = served.is_for_others();
-        let place = is_for_others.then(|| self.copies.try_acquire());
-        let Ok(_place) = place.transpose() else {
+        if is_for_others && !self.slot.take_copy() {
             return self.say_busy(root, client, writer, ROOM_RETRY).await;
-        };
+        }
         let mut news = News::new(&self.sources, root, (client.peer, client.ip));
         if let Err(ended) = tell(&mut news, writer).await {
             return ended;

@@ -74,6 +74,9 @@ fn what_comes_to_nobody_any_more_is_asked_for() {
     planner.remove_provider(B, Removal::Lost, ms(1));
     check_poll(&mut planner, 1, &["1?[0]"]);
     let mut planner = fresh();
+    planner.set_availability(B, Holdings::Nothing);
+    check_poll(&mut planner, 1, &["1?[0]"]);
+    let mut planner = fresh();
     planner.set_near(B, false);
     check_poll(&mut planner, 1, &["1?[0]"]);
 }
