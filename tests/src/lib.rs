@@ -5,6 +5,7 @@
 //! deadlines that only a broken build meets.
 
 pub mod asker;
+pub mod copies;
 pub mod dice;
 pub mod evil;
 pub mod forger;
@@ -17,6 +18,7 @@ pub mod odd_disk;
 pub mod peer;
 pub mod refused;
 pub mod schema;
+pub mod secrets;
 pub mod terminal;
 pub mod thin;
 #[cfg(all(target_os = "linux", target_arch = "x86_64"))]

@@ -3,15 +3,9 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use std::{
-    collections::{BTreeSet, HashMap},
-    fs,
-    path::{Path, PathBuf},
-    sync::Arc,
-};
+use std::{fs, path::PathBuf, sync::Arc};
 
 use libp2p::{Multiaddr, PeerId};
-use serde_json::Value;
 use shoal_protocol::{
     address::{CHUNK_BYTES, Cid, Digest, HashFn},
     exchange::{LeafRanges, List},
@@ -20,91 +14,19 @@ use shoal_protocol::{
 use shoal_testnet::evil::{Blocks, Crowd};
 use shoal_tests::{
     Daemon, RESIDENT_KIB_MAX, assert_same_file,
+    copies::{FILE_BYTES, HELPS, SLOW, World, configure, start},
     forger::Forgery,
     joining,
     neighbour::{Content, Neighbour, greeting_and, nobody},
     peer::{Peer, loopback},
-    resident_kib_max, run, scratch, text, wait_for, write_content,
+    resident_kib_max, run, scratch,
+    secrets::Secrets,
+    text, wait_for, write_content,
 };
-use tempfile::TempDir;
 use tokio::runtime::Runtime;
-
-/// Three runs of leaves, so that each of two homes has a part.
-const FILE_BYTES: usize = 10 << 20;
 
 /// Streams that a node serves at a time.
 const STREAMS_MAX: u64 = 256;
-
-/// Slow enough that a fetch lasts a second or two, so that nobody is asked too late.
-const SLOW: &str = "[limits]\ndown = '40mbit'\n";
-
-/// Helps from the first moment on.
-const HELPS: &str = "[replicas]\nwarmup = '0s'\n";
-
-/// A network of which all nodes are on this machine, and so near.
-struct World {
-    dir: TempDir,
-    /// Shares, and helps nobody.
-    origin: Daemon,
-    helpers: Vec<Daemon>,
-}
-
-impl World {
-    fn new(helpers: usize) -> Self {
-        let dir = scratch();
-        let first = start(&dir, "helper-0", HELPS, &[]);
-        let origin = start(&dir, "origin", "[replicas]\nscope = 'off'\n", &[&first]);
-        let mut all = vec![first];
-        for n in 1..helpers {
-            let next = start(&dir, &format!("helper-{n}"), HELPS, &[&all[0]]);
-            all.push(next);
-        }
-        Self {
-            dir,
-            origin,
-            helpers: all,
-        }
-    }
-
-    /// A daemon that fetches for others, asks, and does not help: it has not run for long enough.
-    fn fetcher(&self, name: &str) -> Daemon {
-        self.fetcher_among(self.helpers.len() as u64, name)
-    }
-
-    /// The same, where so many help.
-    fn fetcher_among(&self, helpers: u64, name: &str) -> Daemon {
-        let fetcher = start(&self.dir, name, SLOW, &[&self.helpers[0]]);
-        fetcher.wait_for_helpers(helpers);
-        fetcher
-    }
-
-    fn file(&self, name: &str) -> PathBuf {
-        let path = self.dir.path().join(name);
-        write_content(&path, name, FILE_BYTES);
-        path
-    }
-
-    /// Fetches without keeping it.
-    fn fetch_and_forget(&self, fetcher: &Daemon, link: &str, name: &str) -> Value {
-        let output = self.dir.path().join(format!("got-{name}"));
-        let fetched = fetcher
-            .run(&["fetch", link, "--no-serve", "-o", text(&output)])
-            .ok();
-        fs::remove_file(output).unwrap();
-        fetched
-    }
-}
-
-fn start(dir: &TempDir, name: &str, config: &str, bootstrap: &[&Daemon]) -> Daemon {
-    let home = dir.path().join(name);
-    configure(&home, config);
-    Daemon::start(&home, bootstrap)
-}
-
-fn configure(home: &Path, config: &str) {
-    fs::create_dir_all(home).unwrap();
-    fs::write(home.join("config.toml"), config).unwrap();
-}
 
 fn asks(node: &Daemon, kind: &str) -> u64 {
     node.number(&format!("shoal_replica_asks_total{{kind=\"{kind}\"}}"))
@@ -344,6 +266,11 @@ fn readers_of_copies_take_no_places_from_what_a_node_shares_itself() {
         let crowd = Crowd::start(&net, IDENTITIES, vec![root], Arc::new(blocks), false);
         crowd.await.unwrap()
     });
+    assert!(
+        crowd.count() * 4 > usize::try_from(STREAMS_MAX).unwrap(),
+        "{}",
+        crowd.count()
+    );
     let streams = || helper.number("shoal_serve_streams");
     // Those that came first have been still for a while when the last ones come.
     let sent_away = || {
@@ -363,43 +290,6 @@ fn readers_of_copies_take_no_places_from_what_a_node_shares_itself() {
     assert_same_file(&world.dir.path().join("own"), &output);
     assert_eq!(fetched["from"][0]["peer"], helper.peer_id.as_str());
     drop(crowd);
-}
-
-/// What is looked for on a disk by its first bytes: enough that they lie nowhere by chance.
-#[derive(Default)]
-struct Secrets(HashMap<[u8; 16], &'static str>);
-
-impl Secrets {
-    fn add(&mut self, what: &'static str, bytes: &[u8]) {
-        self.0.insert(*bytes.first_chunk().unwrap(), what);
-    }
-
-    /// A hash as it is stored, and as people read it.
-    fn add_hash(&mut self, what: &'static str, hash: &[u8]) {
-        self.add(what, hash);
-        let hex: String = hash.iter().map(|it| format!("{it:02x}")).collect();
-        self.add(what, hex.as_bytes());
-    }
-
-    /// Which of them lie anywhere in the files below a folder, and how many bytes were searched.
-    fn found_below(&self, folder: &Path) -> (BTreeSet<&'static str>, usize) {
-        let (mut found, mut searched) = (BTreeSet::new(), 0);
-        for entry in fs::read_dir(folder).unwrap() {
-            let path = entry.unwrap().path();
-            let kind = fs::symlink_metadata(&path).unwrap().file_type();
-            if kind.is_dir() {
-                let (more, bytes) = self.found_below(&path);
-                found.extend(more);
-                searched += bytes;
-            } else if kind.is_file() {
-                let bytes = fs::read(&path).unwrap();
-                searched += bytes.len();
-                let windows = bytes.array_windows();
-                found.extend(windows.filter_map(|it| self.0.get(it)));
-            }
-        }
-        (found, searched)
-    }
 }
 
 #[test]

@@ -206,13 +206,12 @@ pub struct Member {
 pub(crate) struct Coming(Weak<watch::Sender<Growing>>);
 
 impl Coming {
-    /// Says which leaves these are, as `coming` has them, if anybody is kept up to date.
-    pub(crate) fn tell(&self, coming: impl FnOnce() -> Vec<u64>) {
-        let growing = self.0.upgrade();
-        let Some(growing) = growing.filter(|it| it.receiver_count() > 0) else {
+    /// Says which leaves these are. Whoever asks next is told so, too.
+    pub(crate) fn tell(&self, coming: Vec<u64>) {
+        let Some(growing) = self.0.upgrade() else {
             return;
         };
-        let coming = List::first_of(coming());
+        let coming = List::first_of(coming);
         growing.send_if_modified(|growing| {
             let is_new = growing.coming != coming;
             growing.coming = coming;

@@ -19,8 +19,8 @@ pub const WANTS_PER_MESSAGE_MAX: usize = 256;
 /// blocks. They cost the server 4096 x 40 bytes = 160 KiB. More is a violation.
 pub const WANTS_OUTSTANDING_MAX: usize = 4096;
 
-/// Leaves that a member can say are coming to it. A fetcher has as many chunks in flight at one
-/// provider at the most.
+/// Leaves that a member can say are coming to it: of chunks of 1 MiB all that a fetcher has in flight
+/// at one provider, of smaller ones the first.
 pub const COMING_LEAVES_MAX: usize = 64;
 
 /// The most peers one hint names.

@@ -4,9 +4,9 @@
 //! the rendezvous of [`rank`](super::rank) each leaf has one home; but members come and go, and who
 //! has no leaf left helps others with theirs. So a member also says which leaves it has asked an owner
 //! for. An owner is not asked for a leaf that is coming to a near member, for as long as it would not
-//! be asked for one that a near member has. Where two have asked at once, the one with the lesser claim
-//! on the leaf gives it up. Each happens once for a leaf: a member that lies keeps it from coming for
-//! no longer.
+//! be asked for one that a near member has, and [`LEFT_MAX`] at the most. Where two near ones have asked
+//! at once, the one with the lesser claim on the leaf gives it up. Each happens once for a leaf: a
+//! member that lies keeps it from coming for no longer. Who reads in order waits for nobody.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -20,7 +20,14 @@ use super::tier::Tier;
 use super::types::{Class, Order, Part, ProviderId, WantId};
 use super::want::{Want, WantState};
 
-/// To whom a want is coming.
+/// The longest that a leaf is left to the members that it is coming to: a chunk over a line of
+/// 128 kbit/s.
+const LEFT_MAX: Duration = Duration::from_secs(60);
+
+/// How many requests are given up for one member at a time; the next ones follow with its next word.
+const YIELDS_MAX: usize = 16;
+
+/// To which near members a want is coming.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Coming {
     /// The members, by slot.
@@ -67,10 +74,20 @@ impl Planner {
             return false;
         }
         let bit = provider.bit();
-        provider.coming.clone_from(&leaves);
+        provider.coming = leaves;
         self.coming_to_nobody(bit);
-        if leaves.is_empty() {
-            return true;
+        self.enter_coming(id);
+        true
+    }
+
+    /// Takes note of what is coming to a member, if it is near.
+    pub(super) fn enter_coming(&mut self, id: ProviderId) {
+        let Some(provider) = self.providers.get(&id) else {
+            return;
+        };
+        let (bit, leaves) = (provider.bit(), &provider.coming);
+        if leaves.is_empty() || provider.tier() != Tier::Near {
+            return;
         }
         let is_coming =
             |want: &Want| matches!(want.part, Part::Leaf(leaf) if leaves.contains(&leaf));
@@ -78,7 +95,6 @@ impl Planner {
             let coming = self.coming.entry(*id);
             coming.or_insert(Coming::since(self.now)).to |= bit;
         }
-        true
     }
 
     /// Takes note of who said that a new want is coming to it.
@@ -87,7 +103,7 @@ impl Planner {
             return;
         };
         let members = self.providers.values();
-        let members = members.filter(|it| it.coming.contains(&leaf));
+        let members = members.filter(|it| it.tier() == Tier::Near && it.coming.contains(&leaf));
         let to = members.fold(0, |to, it| to | it.bit());
         if to != 0 {
             let coming = Coming::since(self.now);
@@ -105,24 +121,32 @@ impl Planner {
     pub(super) fn is_left_to_members(&self, provider: ProviderId, id: WantId, want: &Want) -> bool {
         let owner = self.providers.get(&provider);
         let owner = owner.filter(|it| it.tier() == Tier::Owner);
-        owner.is_some_and(|owner| self.is_coming(owner, id, want))
+        let shares = matches!(self.config.order, Order::Swarm { .. });
+        shares && owner.is_some_and(|owner| self.is_coming(owner, id, want))
     }
 
     fn is_coming(&self, owner: &Provider, id: WantId, want: &Want) -> bool {
         let Some(Coming { to, since, .. }) = self.coming.get(&id) else {
             return false;
         };
-        let to = to & self.near_slots;
-        let own = owner.link.time_at_best(want.charge.into(), &self.config);
-        let most = own.saturating_mul(self.config.far_factor);
+        let most = match owner.link.rate() {
+            // It may be fast, and there is nothing else to find that out by.
+            None if owner.in_flight.is_empty() => self.config.credit,
+            _ => {
+                let own = owner.link.time_at_best(want.charge.into(), &self.config);
+                own.saturating_mul(self.config.far_factor).min(LEFT_MAX)
+            }
+        };
         let mut members = self.providers.values().filter(|it| it.bit() & to != 0);
         self.now.saturating_sub(*since) <= most && members.any(|it| self.is_reliable(it))
     }
 
     /// Takes back what an owner was asked for and is sending to a near member, too, that has the
-    /// greater claim on it, unless half of it is here; once for each leaf.
+    /// greater claim on it, unless half of it is here; once for each leaf, of [`YIELDS_MAX`] at a time.
     pub(super) fn yield_to(&mut self, member: ProviderId) {
-        let Some(provider) = self.providers.get(&member) else {
+        let provider = self.providers.get(&member);
+        let near = provider.filter(|it| it.tier() == Tier::Near && self.is_reliable(it));
+        let Some(provider) = near else {
             return;
         };
         let (bit, key) = (provider.bit(), provider.member());
@@ -143,7 +167,7 @@ impl Planner {
                 && self.is_coming(owner, *id, want);
             yields.then_some((*id, flight.provider))
         });
-        for (id, owner) in yielded.collect::<Vec<_>>() {
+        for (id, owner) in yielded.take(YIELDS_MAX).collect::<Vec<_>>() {
             self.recall(id, owner);
             self.enqueue_if_queued(id);
             if let Some(coming) = self.coming.get_mut(&id) {

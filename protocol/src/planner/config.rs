@@ -49,8 +49,8 @@ pub struct PlannerConfig {
     /// The least window per provider, in bytes: two chunks, one on the wire while the next is
     /// asked for. It is also 32 small wants of 64 KiB.
     pub window_bytes_min: u64,
-    /// The most bytes in flight at one provider: 64 chunks, [`COMING_LEAVES_MAX`], of which all can be
-    /// named to others.
+    /// The most bytes in flight at one provider: as many chunks of 1 MiB as can be named to others,
+    /// [`COMING_LEAVES_MAX`].
     pub window_bytes_max: u64,
     /// How many times rate x round-trip time the window is. Four: asking anew when half is free
     /// leaves two in flight at worst, so that a rate which the window limits doubles every round.

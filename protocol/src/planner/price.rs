@@ -38,6 +38,8 @@ impl Planner {
             self.rank_anew(want);
         }
         self.give_way();
+        self.coming_to_nobody(bit);
+        self.enter_coming(id);
         self.yield_to(id);
     }
 

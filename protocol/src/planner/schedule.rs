@@ -8,7 +8,7 @@ use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use crate::exchange::WANTS_PER_MESSAGE_MAX;
+use crate::exchange::{COMING_LEAVES_MAX, WANTS_PER_MESSAGE_MAX};
 
 use super::config::SCAN_MAX;
 use super::provider::Provider;
@@ -19,6 +19,10 @@ use super::{Action, Blame, Order, Planner, ProviderId, Standing, WantId};
 
 /// After this many moves a want's time grows no further: it is 64 times then.
 const MOVES_MAX: u8 = 6;
+
+/// How many leaves that are coming to near members are passed over in one poll to find one that is
+/// not: all of four members.
+const COMING_SCAN_MAX: usize = 4 * COMING_LEAVES_MAX;
 
 /// A want in flight that an idle provider could take over.
 #[derive(Debug)]
@@ -253,8 +257,11 @@ impl Planner {
             // By the order of a swarm nothing behind it is for this one either, unless only this one is
             // spared: the dearer a provider is, the farther behind is what it is spared.
             left = left.saturating_add(1);
-            let is_last = matches!(self.config.order, Order::Swarm { .. }) && !is_coming;
-            if is_last || left == SCAN_MAX {
+            let (is_swarm, most) = match self.config.order {
+                Order::Swarm { .. } => (true, COMING_SCAN_MAX),
+                Order::ById => (false, SCAN_MAX),
+            };
+            if is_swarm && !is_coming || left == most {
                 return;
             }
             from = rank.next();
@@ -308,7 +315,8 @@ impl Planner {
         let can_help = want.flight_at(helper).is_none()
             && provider.may_have(want)
             && provider.takes(want, &self.config)
-            && provider.is_known(&self.config);
+            && provider.is_known(&self.config)
+            && !self.is_left_to_members(helper, wait.want, want);
         if !is_as_it_was || !can_help {
             return;
         }

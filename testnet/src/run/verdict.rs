@@ -378,7 +378,8 @@ impl View<'_> {
     }
 
     /// What came from other regions, with what its senders sent in vain: of a node's bytes that nobody
-    /// took, as many went to other regions as of those that were taken.
+    /// took, as many went to other regions as of those that were taken. What helpers pulled was taken by
+    /// no fetch: where there are any, only what was taken counts.
     fn cross_region_bytes(&self) -> Measured {
         let mut taken: BTreeMap<usize, u64> = BTreeMap::new();
         let fetches = self.record.fetches.iter().flat_map(|fetch| &fetch.from);
@@ -386,10 +387,11 @@ impl View<'_> {
             *taken.entry(from).or_default() += bytes;
         }
         let sample = self.record.sample(self.at);
+        let pulls = sample.is_some_and(|it| it.helped.iter().any(|it| it.pulled > 0));
         let sent = |from: usize| sample.and_then(|it| it.sent.get(from)).copied();
         let in_all = |from: usize, bytes: u64| -> f64 {
             let taken = taken.get(&from).copied().unwrap_or(bytes);
-            let sent = sent(from).unwrap_or_default().max(taken);
+            let sent = sent(from).filter(|_| !pulls).unwrap_or_default().max(taken);
             bytes_as_f64(bytes) * bytes_as_f64(sent) / bytes_as_f64(taken).max(1.0)
         };
         let region = |node: usize| self.scenario.members.group_of(node)?.region.as_ref();

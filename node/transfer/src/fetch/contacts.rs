@@ -169,20 +169,24 @@ impl Contacts {
     /// Somebody named a peer; see [`Self::consider`].
     pub(super) fn named(&mut self, candidate: Candidate, now: Instant) {
         let peer = candidate.peer;
-        let is_hint = candidate.told_by.is_some();
         let addresses = match candidate.told_by {
             None => candidate.addresses.clone(),
             Some(_) => Vec::new(),
         };
-        let is_new = !self.contacts.contains_key(&peer);
         self.consider(candidate, now);
         if self.contacts.contains_key(&peer) {
             let memory = self.memory(peer);
             memory.is_named = true;
-            memory.is_awaited |= is_hint && is_new;
             if !addresses.is_empty() {
                 memory.addresses = addresses;
             }
+        }
+    }
+
+    /// Takes note that a provider has named a peer, which is being dialled for that.
+    pub(super) fn awaits(&mut self, peer: PeerId) {
+        if matches!(self.contacts.get(&peer), Some(Contact::Opening(_))) {
+            self.memory(peer).is_awaited = true;
         }
     }
 

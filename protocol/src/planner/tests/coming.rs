@@ -40,6 +40,10 @@ fn keys() -> [(u64, u64); 2] {
 fn what_comes_to_a_near_member_is_left_to_it_for_a_while() {
     for (own, theirs) in keys() {
         let mut planner = beside_a_member(own, theirs);
+        // What a far one said before does not count.
+        let far = ProviderId(3);
+        planner.add_member(far, 3, ms(0)).unwrap();
+        planner.set_growing(far, LeafRanges::default(), &[0, 1, 2, 3], ms(0));
         says(&mut planner, &[0, 1], 0);
         want(&mut planner, 0..4, MIB);
         let _ = planner.poll(ms(0));
@@ -82,6 +86,25 @@ fn what_comes_to_nobody_any_more_is_asked_for() {
 }
 
 #[test]
+fn an_owner_of_which_nothing_is_known_is_not_idle_for_long() {
+    let mut planner = beside_a_member(1, 2);
+    says(&mut planner, &[0], 0);
+    want(&mut planner, 0..1, MIB);
+    check_poll(&mut planner, 1_000, &[]);
+    check_poll(&mut planner, 1_001, &["1?[0]"]);
+}
+
+#[test]
+fn who_reads_in_order_waits_for_nobody() {
+    let mut planner = with(&[A]);
+    planner.add_member(B, 2, ms(0)).unwrap();
+    planner.set_near(B, true);
+    says(&mut planner, &[0, 1], 0);
+    want(&mut planner, 0..2, MIB);
+    check_poll(&mut planner, 0, &["1?[0,1]"]);
+}
+
+#[test]
 fn what_has_come_to_a_member_is_fetched_from_it() {
     let mut planner = beside_a_member(1, 2);
     says(&mut planner, &[0], 0);
@@ -119,6 +142,18 @@ fn of_two_that_have_asked_the_one_with_the_greater_claim_goes_on() {
     planner.progress(A, WantId(0), MIB / 2, ms(1));
     says(&mut planner, &[0], 2);
     check_poll(&mut planner, 2, &[]);
+
+    // A near one with a lesser claim that has asked, too, does not make a far one a reason.
+    let mut planner = beside_a_member(greater.0, greater.1);
+    let far = ProviderId(3);
+    let key = (3..)
+        .find(|key| rank::claim_on(Part::Leaf(0), *key) > rank::claim_on(Part::Leaf(0), greater.0));
+    planner.add_member(far, key.unwrap(), ms(0)).unwrap();
+    want(&mut planner, 0..1, MIB);
+    check_poll(&mut planner, 0, &["1?[0]"]);
+    says(&mut planner, &[0], 1);
+    planner.set_growing(far, LeafRanges::default(), &[0], ms(1));
+    check_poll(&mut planner, 1, &[]);
 
     // A far one is no reason to give up anything, until it turns out to be near.
     let mut planner = beside_a_member(lesser.0, lesser.1);

@@ -337,6 +337,7 @@ impl Transfer {
                 addresses,
                 told_by,
             });
+            self.setup.contacts.awaits(peer);
         }
     }
 
@@ -347,6 +348,7 @@ impl Transfer {
             addresses: Vec::new(),
             told_by: None,
         });
+        self.setup.contacts.awaits(peer);
     }
 
     fn handle_ended(&mut self, provider: ProviderId, end: &SessionEnd) {

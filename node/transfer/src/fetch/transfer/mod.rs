@@ -441,7 +441,7 @@ impl Transfer {
             self.carry_out(action);
         }
         if let Some(coming) = &self.coming {
-            coming.tell(|| self.planner.coming());
+            coming.tell(self.planner.coming());
         }
     }
 
