@@ -3,7 +3,11 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use std::{fs, path::PathBuf, sync::Arc};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use libp2p::{Multiaddr, PeerId};
 use shoal_protocol::{
@@ -65,6 +69,21 @@ fn slabs(node: &Daemon) -> Vec<PathBuf> {
 
 fn complete(node: &Daemon) -> u64 {
     node.number("shoal_replica_pulls_ended_total{outcome=\"complete\"}")
+}
+
+/// Shares a file and has two neighbours fetch it, until every helper keeps its part; the address.
+fn make_popular(world: &World, source: &Path) -> String {
+    let shared = world.origin.share(source);
+    let cid = shared["cid"].as_str().unwrap().to_owned();
+    for name in ["first", "second"] {
+        world.fetch_and_forget(&world.fetcher(name), &cid, name);
+    }
+    for helper in &world.helpers {
+        wait_for("a home pulls its part", || {
+            (complete(helper) == 1).then_some(())
+        });
+    }
+    cid
 }
 
 #[test]
@@ -196,17 +215,8 @@ fn helpers_that_join_beside_many_roots_pull_nothing() {
 #[test]
 fn the_owner_sees_drops_and_switches_off_what_is_kept() {
     let world = World::new(2);
-    let cid = world.origin.share(&world.file("popular"))["cid"]
-        .as_str()
-        .unwrap()
-        .to_owned();
-    for name in ["first", "second"] {
-        world.fetch_and_forget(&world.fetcher(name), &cid, name);
-    }
+    let cid = make_popular(&world, &world.file("popular"));
     for helper in &world.helpers {
-        wait_for("a home pulls its part", || {
-            (complete(helper) == 1).then_some(())
-        });
         let listed = helper.run(&["replicas", "ls"]).ok();
         let [copy] = listed["replicas"].as_array().unwrap().as_slice() else {
             panic!("{listed}");
@@ -246,17 +256,8 @@ const IDENTITIES: usize = 80;
 fn readers_of_copies_take_no_places_from_what_a_node_shares_itself() {
     let world = World::new(1);
     let source = world.file("popular");
-    let cid = world.origin.share(&source)["cid"]
-        .as_str()
-        .unwrap()
-        .to_owned();
-    for name in ["first", "second"] {
-        world.fetch_and_forget(&world.fetcher(name), &cid, name);
-    }
-    let [helper] = world.helpers.as_slice() else {
-        panic!("one helper");
-    };
-    wait_for("it pulls", || (complete(helper) == 1).then_some(()));
+    make_popular(&world, &source);
+    let helper = &world.helpers[0];
 
     let runtime = Runtime::new().unwrap();
     let crowd = runtime.block_on(async {
@@ -297,17 +298,8 @@ fn a_disk_without_the_root_tells_nothing_of_what_is_kept() {
     let world = World::new(1);
     let name = "a-film-that-nobody-is-to-know-of";
     let source = world.file(name);
-    let cid = world.origin.share(&source)["cid"]
-        .as_str()
-        .unwrap()
-        .to_owned();
-    for fetcher in ["first", "second"] {
-        world.fetch_and_forget(&world.fetcher(fetcher), &cid, fetcher);
-    }
-    let [helper] = world.helpers.as_slice() else {
-        panic!("one helper");
-    };
-    wait_for("it pulls", || (complete(helper) == 1).then_some(()));
+    let cid = make_popular(&world, &source);
+    let helper = &world.helpers[0];
     let third = world.fetcher("third");
     world.fetch_and_forget(&third, &cid, "third");
     assert!(
