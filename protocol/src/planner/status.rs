@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::tier::Tier;
 use super::{Class, Holdings, Planner, ProviderId, Standing, Tally};
 
 /// A planner's state, for people and for the caller's decisions.
@@ -97,6 +98,13 @@ impl Planner {
     pub fn has_everything(&self, id: ProviderId) -> bool {
         let provider = self.providers.get(&id);
         provider.is_some_and(|it| it.holdings == Holdings::Everything)
+    }
+
+    /// Whether a near provider has everything and stays.
+    #[must_use]
+    pub fn has_near_copy(&self) -> bool {
+        let mut providers = self.providers.values();
+        providers.any(|it| it.tier() == Tier::Near && it.holdings == Holdings::Everything)
     }
 
     /// Whether nothing is asked of a provider now.

@@ -21,6 +21,19 @@ fn near_and_far(config: PlannerConfig) -> Planner {
 }
 
 #[test]
+fn a_near_copy_is_one_that_is_whole_near_and_stays() {
+    let mut planner = near_and_far(PlannerConfig::default());
+    assert!(planner.has_near_copy());
+    planner.set_availability(B, leaves(0..1));
+    assert!(!planner.has_near_copy(), "it has a part");
+    planner.set_availability(B, Holdings::Everything);
+    planner.set_near(B, false);
+    assert!(!planner.has_near_copy(), "it is far");
+    planner.set_near(A, true);
+    assert!(!planner.has_near_copy(), "an owner is spared");
+}
+
+#[test]
 fn a_near_holder_is_asked_before_others_and_for_all_while_it_delivers() {
     for order in [Order::ById, Order::Swarm { key: 9 }] {
         let mut planner = near_and_far(PlannerConfig {

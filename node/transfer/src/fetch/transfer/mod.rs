@@ -77,7 +77,8 @@ const BLOCK_BYTES_CAP: u32 = 2 << 20;
 /// microseconds each.
 const GATHER_TIME: Duration = Duration::from_millis(5);
 /// How long the first chunks wait for those that a provider has named: a connection over a long
-/// line takes that long. What an owner was asked for before is on its way when they answer.
+/// line takes that long. What an owner was asked for before is on its way when they answer. With a
+/// near copy at hand no owner is asked, and nobody is waited for.
 const MEET_TIME: Duration = Duration::from_millis(250);
 /// The longest sleep of a transfer; whether it goes on and the rates are looked at this often.
 const TICK_MAX: Duration = Duration::from_millis(500);
@@ -452,7 +453,9 @@ impl Transfer {
         let Some(until) = self.gathers_until else {
             return false;
         };
-        let meets = now < until + MEET_TIME && self.setup.contacts.awaits_answers();
+        let meets = now < until + MEET_TIME
+            && self.setup.contacts.awaits_answers()
+            && !self.planner.has_near_copy();
         if now >= until && !meets {
             self.gathers_until = None;
         }
