@@ -23,7 +23,16 @@ pub enum Telling {
 /// The books; see the module's head. A key takes 50 bytes, so 32,768 of them 1.6 MiB.
 #[derive(Clone, Debug, Default)]
 pub struct Tellings {
-    told: BTreeMap<Key, [Option<PeerKey>; HOMES]>,
+    told: BTreeMap<Key, Told>,
+}
+
+/// What was told of a key.
+#[derive(Clone, Debug, Default)]
+struct Told {
+    /// To whom.
+    homes: [Option<PeerKey>; HOMES],
+    /// It is not so any more.
+    has_changed: bool,
 }
 
 impl Tellings {
@@ -36,9 +45,9 @@ impl Tellings {
     ) -> BTreeMap<PeerKey, Vec<Telling>> {
         let mut due: BTreeMap<PeerKey, Vec<Telling>> = BTreeMap::new();
         let held: BTreeSet<Key> = held.into_iter().collect();
-        self.told.retain(|key, homes| {
+        self.told.retain(|key, told| {
             let is_held = held.contains(key);
-            for home in homes.iter().flatten().filter(|_| !is_held) {
+            for home in told.homes.iter().flatten().filter(|_| !is_held) {
                 due.entry(*home).or_default().push(Telling::Gone(*key));
             }
             is_held
@@ -49,28 +58,30 @@ impl Tellings {
             for (home, near) in homes.iter_mut().zip(table.closest(key, None)) {
                 *home = Some(near.peer);
             }
-            for new in homes.iter().filter(|it| !told.contains(it)).flatten() {
+            let has_changed = std::mem::take(&mut told.has_changed);
+            let to_tell = |it: &&Option<PeerKey>| has_changed || !told.homes.contains(it);
+            for new in homes.iter().filter(to_tell).flatten() {
                 due.entry(*new).or_default().push(Telling::Holds(key));
             }
             // One that is no home any more would believe for as long as its stream lives.
-            for old in told.iter().filter(|it| !homes.contains(it)).flatten() {
+            for old in told.homes.iter().filter(|it| !homes.contains(it)).flatten() {
                 due.entry(*old).or_default().push(Telling::Gone(key));
             }
-            *told = homes;
+            told.homes = homes;
         }
         due
     }
 
-    /// What is held of a key has changed: its homes hear it again.
+    /// What is held of a key has changed: its homes hear it again, or that nothing is held any more.
     pub fn changed(&mut self, key: Key) {
-        if let Some(homes) = self.told.get_mut(&key) {
-            *homes = [None; HOMES];
+        if let Some(told) = self.told.get_mut(&key) {
+            told.has_changed = true;
         }
     }
 
     /// The stream to a peer has ended: if it comes back, it hears all again.
     pub fn left(&mut self, peer: PeerKey) {
-        for home in self.told.values_mut().flatten() {
+        for home in self.told.values_mut().flat_map(|told| &mut told.homes) {
             if *home == Some(peer) {
                 *home = None;
             }
@@ -126,6 +137,8 @@ mod tests {
                 .flatten()
                 .all(|it| *it == Telling::Holds(key(7)))
         );
+        // It is not held any more, which is a change of it, too.
+        tellings.changed(key(0));
         let due = tellings.due(keys().skip(1), &table);
         assert_eq!(count(&due), 2);
         assert!(
