@@ -155,6 +155,40 @@ fn what_is_in_demand_is_near_and_outlives_its_origin() {
     assert_same_file(&source, &output);
 }
 
+/// What a neighbour has fetched and serves is a near copy: who asks is sent to it, and no other is made.
+#[test]
+fn a_neighbour_that_has_fetched_it_is_named_and_nobody_copies_it() {
+    let mut world = World::new(2);
+    let cid = world.origin.share(&world.file("fetched"))["cid"]
+        .as_str()
+        .unwrap()
+        .to_owned();
+    let keeper = world.fetcher("keeper");
+    let kept = world.dir.path().join("kept");
+    keeper.fetch(&cid, &kept);
+    world.origin.kill();
+    let named = |node: &Daemon| node.number("shoal_replica_asks_sent_total{answer=\"elsewhere\"}");
+    for name in ["first", "second", "third"] {
+        let asker = world.fetcher(name);
+        wait_for("the homes have heard of it, and name it", || {
+            let fetched = world.fetch_and_forget(&asker, &cid, name);
+            assert_eq!(fetched["from"][0]["peer"], keeper.peer_id, "{fetched}");
+            (named(&asker) >= 2).then_some(())
+        });
+    }
+    for helper in &world.helpers {
+        assert!(asks(helper, "distinct") >= 3);
+        assert_eq!(pulls(helper), 0, "a copy beside a copy helps nobody");
+    }
+    // Once it keeps it to itself, nobody is sent there.
+    keeper.run(&["unshare", &cid]).ok();
+    let last = world.fetcher("last");
+    let output = world.dir.path().join("got-last");
+    let none = last.run(&["fetch", &cid, "-o", text(&output), "--timeout", "5s"]);
+    assert_ne!(none.code, Some(0));
+    assert_eq!(named(&last), 0);
+}
+
 #[test]
 fn what_its_sharer_keeps_to_itself_is_never_asked_for() {
     let world = World::new(2);

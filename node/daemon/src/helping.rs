@@ -1,15 +1,15 @@
 //! What the node keeps for others: opened with the store, at work once there is a network.
 
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
 use shoal_net::{ExchangeStream, Net};
 use shoal_store::{
     Library, Store, StoreError, TableName,
-    replicas::{ReplicaConfig, ReplicaEvent, Replicas},
+    replicas::{ReplicaConfig, Replicas},
 };
 use shoal_transfer::{
     limits::Limiter,
-    replicate::{self, Changes, Clock, PullOrder, ReplicasConfig, Replicator},
+    replicate::{self, Clock, PullOrder, ReplicasConfig, Replicator},
 };
 use tokio::sync::mpsc;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -25,8 +25,8 @@ pub(super) struct Kept {
     /// What is configured, with what a person has chosen since.
     config: ReplicasConfig,
     clock: Clock,
-    /// Where the store tells what it lets go of, once somebody listens.
-    changes: Arc<OnceLock<Changes>>,
+    /// Where what changes of it is told.
+    observed: Arc<Observer>,
 }
 
 impl Kept {
@@ -41,8 +41,7 @@ impl Kept {
         observed: Arc<Observer>,
     ) -> Result<Self, StoreError> {
         let clock = Clock::default();
-        let changes = Arc::<OnceLock<Changes>>::default();
-        let told = Arc::clone(&changes);
+        let told = Arc::clone(&observed);
         let config = copies::chosen(store, config)?;
         let mut helper = config.helper();
         if config.is_off() {
@@ -53,18 +52,13 @@ impl Kept {
             floor: config.floor.bytes(),
         };
         let replicas = Replicas::open(store, kept, replicate::salt(), clock.now(), move |event| {
-            observed.tell(Told::Replica(event));
-            if let ReplicaEvent::Gone { key, .. } | ReplicaEvent::RootGone { key } = event
-                && let Some(changes) = told.get()
-            {
-                changes.note(key);
-            }
+            told.tell(Told::Replica(event));
         })?;
         Ok(Self {
             replicas,
             config,
             clock,
-            changes,
+            observed,
         })
     }
 
@@ -88,7 +82,7 @@ impl Kept {
             table: library.store().table(TableName::Node),
             shutdown: shutdown.clone(),
         });
-        self.changes.get_or_init(|| replicator.changes());
+        self.observed.tell_of_copies(replicator.changes());
         tasks.spawn(replicator.clone().run(incoming));
         (replicator, orders)
     }

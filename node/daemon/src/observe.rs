@@ -7,7 +7,7 @@
 
 use std::{
     collections::{BTreeMap, HashMap},
-    sync::Arc,
+    sync::{Arc, OnceLock},
     time::Duration,
 };
 
@@ -19,7 +19,7 @@ use shoal_protocol::address::Cid;
 use shoal_store::{LibraryEvent, replicas::ReplicaEvent};
 use shoal_transfer::{
     fetch::{FetchError, FetchEvent, Fetched, Fetcher, Snapshot, TransferInfo, TransferState},
-    replicate::gone_reason,
+    replicate::{Changes, gone_reason, key_of},
 };
 use tokio::sync::broadcast::error::RecvError;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -52,6 +52,8 @@ pub(super) struct Observer {
     events: Events,
     offers: Arc<Offers>,
     doubts: Arc<DoubtSignal>,
+    /// Where it is told what has changed of what near peers may have from here, once somebody listens.
+    copies: OnceLock<Changes>,
     /// How runs of fetches ended: finished, or the code of the failure.
     ended: Mutex<BTreeMap<String, u64>>,
 }
@@ -62,8 +64,14 @@ impl Observer {
             events,
             offers,
             doubts,
+            copies: OnceLock::new(),
             ended: Mutex::default(),
         }
+    }
+
+    /// From now on tells `copies` what has changed of copies for others; the first one stays.
+    pub(super) fn tell_of_copies(&self, copies: Changes) {
+        self.copies.get_or_init(|| copies);
     }
 
     /// Takes note of what happened. Never waits.
@@ -72,6 +80,7 @@ impl Observer {
             Told::Library(event) => {
                 self.offers.note(event);
                 self.doubts.note(event);
+                self.note_copy(event);
                 self.library(event);
             }
             Told::Transfer(event) => self.transfer(event),
@@ -95,7 +104,25 @@ impl Observer {
         });
     }
 
+    /// What was fetched is a copy for near peers, too.
+    fn note_copy(&self, event: &LibraryEvent) {
+        let (LibraryEvent::Added(share)
+        | LibraryEvent::Removed(share)
+        | LibraryEvent::Changed(share)) = event
+        else {
+            return;
+        };
+        if let (Some(copies), Some(key)) = (self.copies.get(), key_of(&share.root)) {
+            copies.note(key);
+        }
+    }
+
     fn replica(&self, event: ReplicaEvent) {
+        if let ReplicaEvent::Gone { key, .. } | ReplicaEvent::RootGone { key } = event
+            && let Some(copies) = self.copies.get()
+        {
+            copies.note(key);
+        }
         match event {
             ReplicaEvent::Admitted {
                 key,

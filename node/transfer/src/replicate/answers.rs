@@ -214,11 +214,16 @@ impl ReplicatorInner {
 
     /// What this node holds of a key, in as many ranges as are told.
     pub(super) fn held(&self, key: Key) -> Held {
-        let ranges = self.replicas.held(key).unwrap_or_default();
-        let told = LeafRanges::new(ranges.iter().take(HELD_RANGES_MAX).collect());
+        let ranges = match self.finished.lock().contains(&key) {
+            true => LeafRanges::all(),
+            false => {
+                let ranges = self.replicas.held(key).unwrap_or_default();
+                LeafRanges::new(ranges.iter().take(HELD_RANGES_MAX).collect()).unwrap_or_default()
+            }
+        };
         Held {
             key,
-            ranges: told.unwrap_or_default(),
+            ranges,
             busy: false,
         }
     }

@@ -16,6 +16,7 @@ mod caller;
 mod clock;
 mod config;
 mod counters;
+mod finished;
 mod link;
 mod people;
 mod power;
@@ -24,6 +25,7 @@ mod talk;
 mod tend;
 
 use std::{
+    collections::BTreeSet,
     sync::{
         Arc, Weak,
         atomic::{AtomicBool, Ordering::Relaxed},
@@ -123,6 +125,8 @@ struct ReplicatorInner {
     /// Whether it helped when that was last looked at.
     helped: AtomicBool,
     people: Mutex<People>,
+    /// What was fetched and is told to homes, as it was when they were told last.
+    finished: Mutex<BTreeSet<Key>>,
     counters: Counters,
     orders: mpsc::Sender<PullOrder>,
     /// There is something to tell, or somebody new.
@@ -154,6 +158,7 @@ impl Replicator {
         let (orders, accepted) = mpsc::channel(ORDERS_MAX);
         let inner = ReplicatorInner {
             people: Mutex::new(People::new(&deps.net.peer_id())),
+            finished: Mutex::default(),
             replicas: deps.replicas,
             library: deps.library,
             net: deps.net,
@@ -337,14 +342,14 @@ impl Replicator {
             .spawn(async move { passing.run_until_cancelled(offering).await });
     }
 
-    /// Where the store tells what has changed, which lives no longer than this.
+    /// Where it is told what has changed of what is held, which lives no longer than this.
     #[must_use]
     pub fn changes(&self) -> Changes {
         Changes(Arc::downgrade(&self.inner))
     }
 }
 
-/// Takes note of what the store has let go of. It keeps neither alive.
+/// Takes note of what the store has let go of, and of what was fetched. It keeps neither alive.
 pub struct Changes(Weak<ReplicatorInner>);
 
 impl Changes {

@@ -15,7 +15,9 @@ use shoal_protocol::{
 use shoal_store::{StoreError, TableChange, replicas::ReplicaPosition};
 use tokio::time::MissedTickBehavior;
 
-use super::{LINKS_MAX, ReplicatorInner, Word, config::Scope, people::Circle, power};
+use super::{
+    LINKS_MAX, ReplicatorInner, Word, config::Scope, finished::finished, people::Circle, power,
+};
 
 /// Between two looks at who is near, at the most; whatever is new is looked at at once.
 const TICK: Duration = Duration::from_secs(1);
@@ -152,9 +154,15 @@ impl ReplicatorInner {
         if !std::mem::take(&mut self.people().is_telling_due) {
             return;
         }
-        let keys: Vec<Key> = self
+        let mut keys: Vec<Key> = self
             .replicas
             .decide(|helper| helper.cache().keys().collect());
+        // A node that ends with its fetch keeps nothing for those who come later.
+        if self.lasts {
+            let finished = finished(&self.library);
+            keys.extend(&finished);
+            *self.finished.lock() = finished;
+        }
         let due: Vec<_> = {
             let mut people = self.people();
             let people = &mut *people;

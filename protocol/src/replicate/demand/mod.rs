@@ -22,6 +22,7 @@ use super::asker::{Mark, Salt, mix};
 use super::position::{Key, PeerKey};
 use super::sketch::{Filters, Sketch};
 use super::stripes::Shape;
+use crate::exchange::LEAF_END_MAX;
 
 /// The most keys in the table: 4096 x 208 bytes = 832 KiB, with two filters of 64 KiB and a sketch
 /// of 16 KiB 976 KiB in all.
@@ -180,7 +181,8 @@ impl Demand {
         }
     }
 
-    /// Takes note of so many leaves that a peer says it holds, of which none withdraws it.
+    /// Takes note of so many leaves that a peer says it holds, of which none withdraws it. All that
+    /// there can be are the whole of a root of which nothing is known.
     pub fn told(&mut self, key: Key, peer: PeerKey, leaves: u64, is_busy: bool, now: Duration) {
         if leaves == 0 {
             if let Some(entry) = self.find_mut(key) {
@@ -190,7 +192,8 @@ impl Demand {
         }
         // What nobody asks for any more gives way to what somebody holds.
         if let Some(entry) = self.enter(key, GUARD, now) {
-            let is_whole = entry.shape().is_some_and(|it| leaves >= it.leaves);
+            let most = entry.shape().map_or(LEAF_END_MAX, |it| it.leaves);
+            let is_whole = leaves >= most;
             entry.told(
                 ToldHolder {
                     peer,

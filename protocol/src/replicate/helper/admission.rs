@@ -38,19 +38,15 @@ impl Helper {
         if standing.unspent < need || standing.long < long_enough {
             return Err((Why::Demand, RETRY));
         }
-        if let Some(shape) = standing.shape {
-            if self.missing_runs(key, rank, shape).next().is_none() {
-                return Err((Why::Place, Duration::from_hours(1)));
-            }
-            let whole = self
-                .demand
-                .holders(key, now)
-                .iter()
-                .filter(|it| it.is_whole)
-                .count();
-            if whole >= usize::from(self.copies(key, around, now)) {
-                return Err((Why::Enough, RETRY));
-            }
+        if let Some(shape) = standing.shape
+            && self.missing_runs(key, rank, shape).next().is_none()
+        {
+            return Err((Why::Place, Duration::from_hours(1)));
+        }
+        let holders = self.demand.holders(key, now).into_iter();
+        let whole = holders.filter(|it| it.is_whole).count();
+        if whole >= usize::from(self.copies(key, around, now)) {
+            return Err((Why::Enough, RETRY));
         }
         self.pulls.room(&self.config, false, now)?;
         let groups: Vec<_> = standing.causes.iter().map(|it| it.group).collect();
