@@ -12,9 +12,9 @@ const RECORD_BYTES_MAX: usize = (16 << 10) + 256 + 5;
 /// Bytes taken from the socket at once on a busy connection: 512 connections that are all busy hold
 /// 128 MiB.
 const INCOMING_BYTES_MAX: usize = 256 << 10;
-/// Encrypted bytes beyond which nothing more is encrypted before the socket has taken them. With
-/// the piece that was encrypted last, a connection that is written to holds 128 KiB.
-const OUTGOING_BYTES_MAX: usize = 64 << 10;
+/// Encrypted bytes beyond which nothing more is encrypted before the socket has taken them, on a fast
+/// line. With the piece that was encrypted last, a connection that is written to holds 128 KiB.
+pub(super) const OUTGOING_BYTES_MAX: usize = 64 << 10;
 /// Uses of a large buffer that leave most of it empty before it is made small again: a pause
 /// between two bursts is no reason.
 const SMALL_USES_MAX: u32 = 16;
@@ -123,9 +123,9 @@ impl Outgoing {
         self.start == self.end
     }
 
-    /// Whether the socket has to take some before more is encrypted.
-    pub(super) fn is_full(&self) -> bool {
-        self.end - self.start >= OUTGOING_BYTES_MAX
+    /// How many of them there are.
+    pub(super) fn len(&self) -> usize {
+        self.end - self.start
     }
 
     /// What is to be written.

@@ -10,6 +10,7 @@ use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
+use std::time::Instant;
 
 use libp2p::futures::{AsyncRead, AsyncWrite};
 use rustls::CommonState;
@@ -18,10 +19,11 @@ use rustls::pki_types::CertificateDer;
 use rustls::server::UnbufferedServerConnection;
 use rustls::unbuffered::{ConnectionState, UnbufferedStatus};
 
-use super::buffers::{Incoming, Outgoing, Received};
+use super::buffers::{Incoming, OUTGOING_BYTES_MAX, Outgoing, Received};
+use super::shallow::Unsent;
 
 /// Bytes encrypted at once: they stay in the cache until the socket has taken them.
-const PIECE_BYTES: usize = 64 << 10;
+const PIECE_BYTES_MAX: usize = 64 << 10;
 
 /// A TLS connection over `C`.
 pub(super) struct TlsStream<C> {
@@ -30,6 +32,8 @@ pub(super) struct TlsStream<C> {
     incoming: Incoming,
     received: Received,
     outgoing: Outgoing,
+    /// How much leaves soon: on a slow line no more is encrypted, for a cancel waits behind it.
+    unsent: Unsent,
     /// The peer said that it writes no more.
     peer_closed: bool,
     /// We said so.
@@ -198,6 +202,7 @@ impl<C: AsyncRead + AsyncWrite + Unpin> TlsStream<C> {
             incoming: Incoming::default(),
             received: Received::default(),
             outgoing: Outgoing::default(),
+            unsent: Unsent::new(Instant::now()),
             peer_closed: false,
             closed: false,
         };
@@ -256,11 +261,16 @@ impl<C: AsyncRead + AsyncWrite + Unpin> TlsStream<C> {
     fn poll_drain(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         while !self.outgoing.is_empty() {
             let socket = Pin::new(&mut self.socket);
-            let count = ready!(socket.poll_write(cx, self.outgoing.filled()))?;
+            let written = socket.poll_write(cx, self.outgoing.filled());
+            if written.is_pending() {
+                self.unsent.blocked();
+            }
+            let count = ready!(written)?;
             if count == 0 {
                 return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
             }
             self.outgoing.discard(count);
+            let _ = self.unsent.wrote(count, Instant::now());
         }
         Poll::Ready(Ok(()))
     }
@@ -305,10 +315,11 @@ impl<C: AsyncRead + AsyncWrite + Unpin> AsyncWrite for TlsStream<C> {
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
-        if this.outgoing.is_full() {
+        if this.outgoing.len() >= this.unsent.bytes().min(OUTGOING_BYTES_MAX) {
             ready!(this.poll_drain(cx))?;
         }
-        let piece = bytes.get(..PIECE_BYTES).unwrap_or(bytes);
+        let most = this.unsent.bytes().min(PIECE_BYTES_MAX);
+        let piece = bytes.get(..most).unwrap_or(bytes);
         if piece.is_empty() {
             return Poll::Ready(Ok(0));
         }

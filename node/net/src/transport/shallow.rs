@@ -3,7 +3,8 @@
 //! By itself a system takes megabytes for a connection before it has sent any. Everything else on
 //! the connection waits behind them, a cancel too late to stop them among it: on a slow line for
 //! minutes. Here it takes what leaves in [`UNSENT_TIME`], as far as that is known; what is on its way
-//! does not count, so this is no bound on speed.
+//! does not count, so this is no bound on speed. A socket that keeps less than that takes all of one
+//! write, however long that is: so no write is longer, and at most twice as much is kept.
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
@@ -20,8 +21,11 @@ const UNSENT_TIME: Duration = Duration::from_millis(250);
 /// The most it may keep, at 1 MB/s and more.
 const UNSENT_BYTES_MAX: u32 = 256 << 10;
 
-/// The least, and what it keeps at first: a few packets.
-const UNSENT_BYTES_MIN: u32 = 16 << 10;
+/// What it may keep at first: a few packets.
+const UNSENT_BYTES_FIRST: u32 = 16 << 10;
+
+/// The least, at 16 KB/s and less: two full packets and the beginning of a third.
+const UNSENT_BYTES_MIN: u32 = 4 << 10;
 
 /// Bytes and time over which the rate is taken, whichever is over first: a fast line is known as one
 /// after some milliseconds.
@@ -44,6 +48,11 @@ impl Shallow {
         shallow
     }
 
+    /// As much of `bytes` as is written at once.
+    fn cut<'a>(&self, bytes: &'a [u8]) -> &'a [u8] {
+        bytes.get(..self.unsent.bytes()).unwrap_or(bytes)
+    }
+
     fn wrote(&mut self, count: usize) {
         if let Some(bytes) = self.unsent.wrote(count, Instant::now()) {
             self.set(bytes);
@@ -57,25 +66,39 @@ impl Shallow {
     }
 }
 
-/// How much the system may keep, by how fast it takes bytes (pure).
+/// How much may wait to be sent below, by how fast that takes bytes (pure).
 #[derive(Debug)]
-struct Unsent {
+pub(super) struct Unsent {
     bytes: u32,
     span_began: Instant,
     span_bytes: u64,
+    /// More was to be written in the span than was taken.
+    was_blocked: bool,
 }
 
 impl Unsent {
-    fn new(now: Instant) -> Self {
+    /// As it is before anything was sent.
+    pub(super) fn new(now: Instant) -> Self {
         Self {
-            bytes: UNSENT_BYTES_MIN,
+            bytes: UNSENT_BYTES_FIRST,
             span_began: now,
             span_bytes: 0,
+            was_blocked: false,
         }
     }
 
-    /// The system has taken so many bytes; returns what it may keep from now on where that changes.
-    fn wrote(&mut self, count: usize, now: Instant) -> Option<u32> {
+    /// So many bytes may wait.
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes as usize
+    }
+
+    /// Nothing is taken now.
+    pub(super) fn blocked(&mut self) {
+        self.was_blocked = true;
+    }
+
+    /// So many bytes were taken; returns how many may wait from now on, where that changes.
+    pub(super) fn wrote(&mut self, count: usize, now: Instant) -> Option<u32> {
         self.span_bytes = self.span_bytes.saturating_add(count as u64);
         let span = now.saturating_duration_since(self.span_began);
         if self.span_bytes < SPAN_BYTES && span < SPAN_TIME {
@@ -85,11 +108,14 @@ impl Unsent {
         let kept_micros = u64::try_from(UNSENT_TIME.as_micros()).unwrap_or(u64::MAX);
         let kept = self.span_bytes.saturating_mul(kept_micros) / micros;
         let kept = u32::try_from(kept).unwrap_or(UNSENT_BYTES_MAX);
+        let kept = kept.clamp(UNSENT_BYTES_MIN, UNSENT_BYTES_MAX);
         (self.span_began, self.span_bytes) = (now, 0);
-        let before = std::mem::replace(
-            &mut self.bytes,
-            kept.clamp(UNSENT_BYTES_MIN, UNSENT_BYTES_MAX),
-        );
+        // Where all left at once there was no more to write: that says nothing of a slow line.
+        let kept = match std::mem::take(&mut self.was_blocked) {
+            true => kept,
+            false => kept.max(self.bytes),
+        };
+        let before = std::mem::replace(&mut self.bytes, kept);
         (self.bytes != before).then_some(self.bytes)
     }
 }
@@ -110,7 +136,12 @@ impl AsyncWrite for Shallow {
         cx: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        let count = ready!(Pin::new(&mut self.socket).poll_write(cx, bytes))?;
+        let bytes = self.cut(bytes);
+        let written = Pin::new(&mut self.socket).poll_write(cx, bytes);
+        if written.is_pending() {
+            self.unsent.blocked();
+        }
+        let count = ready!(written)?;
         self.wrote(count);
         Poll::Ready(Ok(count))
     }
@@ -120,7 +151,17 @@ impl AsyncWrite for Shallow {
         cx: &mut Context<'_>,
         parts: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        let count = ready!(Pin::new(&mut self.socket).poll_write_vectored(cx, parts))?;
+        let most = self.unsent.bytes();
+        let all = parts.iter().map(|part| part.len());
+        if all.fold(0_usize, usize::saturating_add) > most {
+            let first = parts.iter().find(|part| !part.is_empty());
+            return self.poll_write(cx, first.map_or(&[][..], |part| part));
+        }
+        let written = Pin::new(&mut self.socket).poll_write_vectored(cx, parts);
+        if written.is_pending() {
+            self.unsent.blocked();
+        }
+        let count = ready!(written)?;
         self.wrote(count);
         Poll::Ready(Ok(count))
     }
@@ -145,14 +186,27 @@ mod tests {
         let mut now = start;
         let mut check = |count: usize, micros: u64, expected: Option<u32>| {
             now += Duration::from_micros(micros);
+            unsent.blocked();
             assert_eq!(unsent.wrote(count, now), expected, "{count} in {micros} us");
         };
         check(64 << 10, 100, None);
         check(960 << 10, 2_000, Some(256 << 10)); // a fast line
         check(64 << 10, 500_000, None);
         check(336 << 10, 500_000, Some(100 << 10)); // 400 KiB/s
-        check(12_000, 1_000_000, Some(16 << 10)); // 12 kB/s
+        check(12_000, 1_000_000, Some(4 << 10)); // 12 kB/s
         check(12_000, 1_000_000, None);
+        check(24_000, 1_000_000, Some(6_000));
         check(1 << 20, 10_000, Some(256 << 10));
+    }
+
+    #[test]
+    fn a_rest_is_no_slow_line() {
+        let start = Instant::now();
+        let mut unsent = Unsent::new(start);
+        let at = |millis: u64| start + Duration::from_millis(millis);
+        assert_eq!(unsent.wrote(1 << 20, at(4)), Some(256 << 10));
+        assert_eq!(unsent.wrote(100, at(10_000)), None, "there was no more");
+        unsent.blocked();
+        assert_eq!(unsent.wrote(100, at(20_000)), Some(4 << 10));
     }
 }
