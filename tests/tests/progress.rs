@@ -241,8 +241,8 @@ fn seconds(time: &str) -> f64 {
     parts.sum()
 }
 
-/// Rate, remaining time and sources on the bar.
-fn on_the_bar(screen: &str) -> Option<(f64, Option<f64>, u64)> {
+/// What is on the bar.
+fn on_the_bar(screen: &str) -> Option<Said> {
     let line = screen.lines().find(|line| line.contains("/s, "))?;
     let (_, facts) = line.split_once("% ")?;
     // In front of them it may say that it waits.
@@ -251,7 +251,11 @@ fn on_the_bar(screen: &str) -> Option<(f64, Option<f64>, u64)> {
     let left = facts.first()?.strip_suffix(" left").map(seconds);
     let rate = bytes(facts.get(1)?.strip_suffix("/s")?);
     let sources = facts.get(3)?.split_once(' ')?.0.parse().ok()?;
-    Some((rate, left, sources))
+    Some(Said {
+        rate,
+        left,
+        sources,
+    })
 }
 
 #[track_caller]
@@ -264,6 +268,23 @@ fn assert_near(what: &str, said: f64, truth: &Truth<f64>, second: &Second) {
     );
 }
 
+/// What is said of a fetch in one place: bytes per second, seconds that are left, providers.
+struct Said {
+    rate: f64,
+    left: Option<f64>,
+    sources: u64,
+}
+
+impl Said {
+    fn by(told: &Value) -> Self {
+        Self {
+            rate: told["rate"].as_f64().unwrap(),
+            left: told["eta_ms"].as_f64().map(|it| it / 1000.0),
+            sources: told["sources"].as_u64().unwrap(),
+        }
+    }
+}
+
 /// Checks all seconds after the grace, at the end of which `sources` providers are left.
 #[track_caller]
 fn check(seen: &[Second], sources: u64) {
@@ -271,36 +292,34 @@ fn check(seen: &[Second], sources: u64) {
     for (index, now) in seen.iter().enumerate().skip(GRACE) {
         let truth = now.rate_since(&seen[index - TRUTH]);
         let delivering = Second::delivering(&seen[index - TRUTH..=index]);
-        let (rate, left, named) = on_the_bar(&now.bar).unwrap_or_else(|| panic!("{}", now.bar));
-        assert!(delivering.contains(&named), "{delivering:?}: {}", now.bar);
-        for told in &now.told {
-            assert_eq!(told["sources"], named, "{told}");
-        }
-        if named == 0 {
-            assert_eq!((rate, left), (0.0, None), "{}", now.bar);
-            continue;
-        }
-        assert_near("the bar's rate", rate, &truth, now);
         let total = now.told[0]["bytes_total"].as_f64().unwrap();
         let rest = total - now.told[0]["bytes"].as_f64().unwrap();
         let rest = rest / truth.end()..=rest / truth.start();
-        // A bar has no fractions of a second.
-        let is_long = *rest.start() > 5.0;
-        if is_long {
-            assert_near("the bar's time", left.unwrap(), &rest, now);
-        }
-        for told in &now.told {
-            assert_near("a rate", told["rate"].as_f64().unwrap(), &truth, now);
-            if is_long {
-                let eta = told["eta_ms"].as_f64().unwrap() / 1000.0;
-                assert_near("an ETA", eta, &rest, now);
+        let bar = on_the_bar(&now.bar).unwrap_or_else(|| panic!("{}", now.bar));
+        // They are read one after the other: a source may have gone or come in between.
+        for said in [bar, Said::by(&now.told[0]), Said::by(&now.told[1])] {
+            let about = format!("{}\n{}", now.bar, now.told[0]);
+            assert!(
+                delivering.contains(&said.sources),
+                "{delivering:?}: {about}"
+            );
+            if said.sources == 0 {
+                assert_eq!((said.rate, said.left), (0.0, None), "{about}");
+                continue;
+            }
+            assert_near("a rate", said.rate, &truth, now);
+            // A bar has no fractions of a second.
+            if *rest.start() > 5.0 {
+                assert_near("a remaining time", said.left.unwrap(), &rest, now);
             }
         }
     }
     // What lines held has come by then.
     let last = &seen[seen.len() - SETTLED..];
-    let said = &last[SETTLED - 1].bar;
-    assert_eq!(Second::delivering(last), sources..=sources, "{said}");
+    let end = &last[SETTLED - 1];
+    assert_eq!(Second::delivering(last), sources..=sources, "{}", end.bar);
+    let said = end.told.iter().map(|told| Said::by(told).sources);
+    assert!(said.into_iter().all(|said| said == sources), "{}", end.bar);
 }
 
 /// 100 KB/s: a block takes ten seconds, and the bar moves all the time.

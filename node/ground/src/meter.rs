@@ -20,7 +20,7 @@ const HALF_LIFE: Duration = Duration::from_secs(3);
 const WINDOW: Duration = Duration::from_secs(8);
 /// A counter that has rested for so long has no rate; measuring begins anew once it grows. A line at
 /// 4 kB/s, the slowest that a transfer lives with, brings a TLS record of 16 KiB every 4 s.
-const SILENCE: Duration = Duration::from_secs(6);
+pub const SILENCE: Duration = Duration::from_secs(6);
 /// Looks that follow each other faster count as one. So a window holds at most 8 s / 250 ms = 32
 /// edges, and one at its start.
 const EDGE_INTERVAL: Duration = Duration::from_millis(250);

@@ -191,9 +191,13 @@ impl Progress {
         }
     }
 
-    /// How fast it is now that it is as far as `at`.
+    /// How fast it is now that it is as far as `at`. Where nobody delivers there is no rate: the two are
+    /// looked at one after the other, and are to say the same.
     pub(crate) fn estimate(&self, at: &Snapshot) -> Estimate {
-        let rate = self.measured().rate;
+        let rate = match at.sources {
+            0 => 0,
+            _ => self.measured().rate,
+        };
         Estimate {
             rate,
             eta: at.left().and_then(|left| time_for(left, rate)),

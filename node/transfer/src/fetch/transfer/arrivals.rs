@@ -12,13 +12,19 @@ use std::{
     time::{Duration, Instant},
 };
 
+use shoal_ground::meter::SILENCE;
 use shoal_protocol::planner::{ProviderId, WantId};
 
-use super::super::progress::{MEASURE_INTERVAL, Progress};
+use super::{
+    super::progress::{MEASURE_INTERVAL, Progress},
+    TICK_MAX,
+};
 
 /// A provider delivers as long as something came from it in this time: a line at 4 kB/s brings a
 /// TLS record of 16 KiB every 4 s.
-const DELIVERS_TIME: Duration = Duration::from_secs(6);
+const DELIVERS_TIME: Duration = Duration::from_secs(5);
+// So nobody is said to deliver while the rate has ceased already.
+const _: () = assert!(DELIVERS_TIME.as_millis() + TICK_MAX.as_millis() < SILENCE.as_millis());
 
 /// What has come in, by where it came from and by where it is now.
 pub(super) struct Arrivals {
