@@ -9,21 +9,29 @@ use shoal_protocol::address::BLOCK_BYTES_MAX;
 
 /// What a piece takes on its way out, about: a cancelled block is over as soon.
 const PIECE_TIME: Duration = Duration::from_millis(250);
-/// The first piece of a stream, whose line was not measured yet.
+/// The first pieces of a stream, whose line was not measured yet.
 const PIECE_BYTES_FIRST: usize = 16 << 10;
 /// The smallest piece. With its head, and those of the multiplexer, 1 % more is sent.
 const PIECE_BYTES_MIN: usize = 2 << 10;
+/// Over so much the line is measured, or over so much time of writing, whichever is over first: more
+/// than what the buffers below take at once, which says nothing of the line.
+const SPAN_BYTES: usize = 256 << 10;
+const SPAN_TIME: Duration = Duration::from_millis(500);
 
 /// The pieces of one stream.
 #[derive(Debug)]
 pub(super) struct Pieces {
     bytes: usize,
+    span_bytes: usize,
+    span_time: Duration,
 }
 
 impl Default for Pieces {
     fn default() -> Self {
         Self {
             bytes: PIECE_BYTES_FIRST,
+            span_bytes: 0,
+            span_time: Duration::ZERO,
         }
     }
 }
@@ -36,15 +44,16 @@ impl Pieces {
 
     /// Writing so many bytes took so long.
     pub(super) fn took(&mut self, bytes: usize, time: Duration) {
-        if time <= PIECE_TIME / 2 {
-            // A little that left at once says nothing of much.
-            let grown = self.bytes.max(bytes.saturating_mul(2));
-            self.bytes = grown.min(self.bytes.saturating_mul(2)).min(BLOCK_BYTES_MAX);
+        self.span_bytes = self.span_bytes.saturating_add(bytes);
+        self.span_time = self.span_time.saturating_add(time);
+        if self.span_bytes < SPAN_BYTES && self.span_time < SPAN_TIME {
             return;
         }
-        let fits = bytes as u128 * PIECE_TIME.as_millis() / time.as_millis().max(1);
+        let micros = self.span_time.as_micros().max(1);
+        let fits = self.span_bytes as u128 * PIECE_TIME.as_micros() / micros;
         let fits = usize::try_from(fits).unwrap_or(BLOCK_BYTES_MAX);
         self.bytes = fits.clamp(PIECE_BYTES_MIN, BLOCK_BYTES_MAX);
+        (self.span_bytes, self.span_time) = (0, Duration::ZERO);
     }
 }
 
@@ -64,15 +73,14 @@ mod tests {
             );
         };
         check(100, 0, 16 << 10); // says nothing
-        check(16 << 10, 1, 32 << 10);
-        check(32 << 10, 1, 64 << 10);
-        check(64 << 10, 5_000, 3_276); // 13 KB/s
-        check(3_276, 270, 3_033);
+        // What the buffers below take at once does not, either.
+        (0..10).for_each(|_| check(16 << 10, 1, 16 << 10));
+        check(64 << 10, 5_000, 11_450); // the rest of them is still on its way
+        check(3_276, 270, 11_450);
+        check(3_033, 270, 2_920); // 12 kB/s
         check(3_033, 120_000, 2 << 10); // it paused
-        for doubled in 2..=11 {
-            let bytes = 1 << (10 + doubled);
-            check(bytes / 2, 1, bytes);
-        }
-        check(2 << 20, 1, 2 << 20);
+        (0..15).for_each(|_| check(16 << 10, 1, 2 << 10));
+        check(16 << 10, 1, 2 << 20); // a fast line
+        check(2 << 20, 100, 2 << 20);
     }
 }
