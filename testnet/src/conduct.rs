@@ -75,22 +75,24 @@ async fn run(
     fs::create_dir_all(options.out).map_err(Error::io("make the folder", options.out))?;
     let out = options.out.canonicalize();
     let out = out.map_err(Error::io("use the folder", options.out))?;
-    let run = Run {
+    let compared = scenario.compared();
+    let run = |scenario, is_last| Run {
         scenario,
         script: &script,
         options,
         out: &out,
         tell,
+        is_last,
     };
     let mut other = None;
-    if let Some(compare) = &scenario.compare {
-        let settings = [&scenario.settings[..], &compare.settings].concat();
+    if let Some((compare, compared)) = scenario.compare.as_ref().zip(compared.as_ref()) {
         tell(RunNews::Phase("running what it is compared with"));
-        let (report, record) = run.begin(&settings, None, interrupted.clone()).await?;
-        let compared = Compared::of(compare, report);
-        other = Some((compared, record));
+        let (report, record) = run(compared, false)
+            .begin(None, interrupted.clone())
+            .await?;
+        other = Some((Compared::of(compare, report), record));
     }
-    let reported = run.begin(&scenario.settings, other, interrupted).await?;
+    let reported = run(scenario, true).begin(other, interrupted).await?;
     Ok(reported.0)
 }
 
@@ -122,17 +124,17 @@ struct Run<'a> {
     options: &'a Options<'a>,
     out: &'a Path,
     tell: &'a (dyn Fn(RunNews<'_>) + Sync),
+    /// Whether it leaves files: one that another is compared with leaves none.
+    is_last: bool,
 }
 
 /// The run that another one is compared with.
 type Other = Option<(Compared, Record)>;
 
 impl Run<'_> {
-    /// Starts a network whose nodes have these settings, and runs it there. Without the run that it
-    /// is compared with, one that is to be compared leaves no files.
+    /// Starts a network, and runs the scenario there.
     async fn begin(
         &self,
-        settings: &[Setting],
         other: Other,
         interrupted: Interrupted<'_>,
     ) -> Result<(Report, Record), Error> {
@@ -157,7 +159,7 @@ impl Run<'_> {
                 self.on(network, other, interrupted).await
             }
             Mode::InProcess => {
-                let config = configuration(settings, dir)?;
+                let config = configuration(&self.scenario.settings, dir)?;
                 let stop = interrupted.clone();
                 let network = InProcess::up(dir, nodes, plan, config, patience, stop).await?;
                 self.on(network, other, interrupted).await
@@ -172,12 +174,12 @@ impl Run<'_> {
         other: Other,
         interrupted: impl Future<Output = ()> + Clone,
     ) -> Result<(Report, Record), Error> {
-        let is_last = self.scenario.compare.is_none() || other.is_some();
+        let is_last = self.is_last;
         let reported = match self.make(&network, interrupted.clone()).await {
             Ok(originals) => tokio::select! {
                 biased;
                 () = interrupted => Err(Error::Interrupted),
-                reported = self.report(&network, originals, other, is_last) => reported,
+                reported = self.report(&network, originals, other) => reported,
             },
             Err(error) => Err(error),
         };
@@ -210,7 +212,6 @@ impl Run<'_> {
         driver: &D,
         originals: Vec<Original>,
         other: Other,
-        is_last: bool,
     ) -> Result<(Report, Record), Error> {
         let Self {
             scenario,
@@ -218,6 +219,7 @@ impl Run<'_> {
             options,
             out,
             tell,
+            is_last,
         } = self;
         let evils = Evils::start(driver, scenario, &originals).await?;
         let record = engine::run(driver, scenario, script, originals, tell).await?;
@@ -227,7 +229,7 @@ impl Run<'_> {
         report.compared = compared;
         report.add_deeds(evils.deeds());
         evils.end(scenario).await?;
-        if is_last {
+        if *is_last {
             report.keep_logs(&verdicts, out, |node| driver.log(node));
             report.write(script, out)?;
         }

@@ -41,6 +41,13 @@ impl Dice {
         self.below(1 << 53) as f64 / (1_u64 << 53) as f64
     }
 
+    /// Brings these into another order, each as likely.
+    pub(crate) fn shuffle(&mut self, all: &mut [usize]) {
+        for last in (1..all.len()).rev() {
+            all.swap(last, self.index(last + 1));
+        }
+    }
+
     /// So many of `from`, or all when there are fewer, in their order.
     pub(crate) fn choose(&mut self, from: &[usize], count: usize) -> Vec<usize> {
         let mut left = from.to_vec();
@@ -73,6 +80,11 @@ mod tests {
         let units: Vec<f64> = (0..1000).map(|_| dice.unit()).collect();
         assert!(units.iter().all(|it| (0.0..1.0).contains(it)));
         assert_eq!(dice.choose(&all, 200), all);
+        let mut shuffled = all.clone();
+        dice.shuffle(&mut shuffled);
+        assert_ne!(shuffled, all);
+        shuffled.sort_unstable();
+        assert_eq!(shuffled, all);
         assert_eq!((dice.index(0), dice.choose(&[], 3)), (0, Vec::new()));
     }
 

@@ -15,13 +15,10 @@ use libp2p::PeerId;
 use shoal_net::{ExchangeStream, Incoming, Net};
 use shoal_protocol::{
     exchange::List,
-    replicate::{self, Answer, FrameDecoder, Hello, Message, Peer, Reply, Request, Response},
+    replicate::{self, Answer, Hello, Peer, Reply, Request, Response},
 };
-use tokio::{
-    io::{AsyncReadExt as _, AsyncWriteExt as _},
-    runtime::Runtime,
-    time::timeout,
-};
+use shoal_testnet::evil::{Ear, say};
+use tokio::{io::AsyncWriteExt as _, runtime::Runtime, time::timeout};
 
 use crate::{
     DEADLINE,
@@ -180,21 +177,21 @@ async fn talk(
         free_mib: 1 << 20,
         near: List::default(),
     };
-    send(&mut stream, &Response::Hello(hello)).await?;
+    say(&mut stream, &Response::Hello(hello)).await?;
     let mut ear = Ear::<Request>::default();
     loop {
         match ear.next(&mut stream).await? {
             Request::Ask { id, .. } => {
                 asked.fetch_add(1, SeqCst);
                 if let Some(answer) = answer.clone() {
-                    send(&mut stream, &Response::Answer { id, answer }).await?;
+                    say(&mut stream, &Response::Answer { id, answer }).await?;
                 }
             }
             Request::Offer(offer) => {
                 offered.fetch_add(1, SeqCst);
                 let (id, ranges) = (offer.id, offer.ranges);
                 let reply = Reply::Accept { ranges };
-                send(&mut stream, &Response::Reply { id, reply }).await?;
+                say(&mut stream, &Response::Reply { id, reply }).await?;
             }
             Request::Hello(_) | Request::Holding { .. } => {}
         }
@@ -211,42 +208,4 @@ async fn hear(
         heard.push(ear.next(stream).await?);
     }
     Ok(())
-}
-
-async fn send(stream: &mut ExchangeStream, response: &Response) -> io::Result<()> {
-    let mut frame = Vec::new();
-    replicate::encode(response, &mut frame).map_err(io::Error::other)?;
-    stream.write_all(&frame).await?;
-    stream.flush().await
-}
-
-/// Cuts a stream into messages.
-struct Ear<M> {
-    decoder: FrameDecoder<M>,
-    unread: Vec<u8>,
-}
-
-impl<M> Default for Ear<M> {
-    fn default() -> Self {
-        Self {
-            decoder: FrameDecoder::default(),
-            unread: Vec::new(),
-        }
-    }
-}
-
-impl<M: Message> Ear<M> {
-    async fn next(&mut self, stream: &mut ExchangeStream) -> io::Result<M> {
-        loop {
-            let mut input = self.unread.as_slice();
-            let message = self.decoder.next(&mut input).map_err(io::Error::other)?;
-            self.unread = input.to_vec();
-            if let Some(message) = message {
-                return Ok(message);
-            }
-            if stream.read_buf(&mut self.unread).await? == 0 {
-                return Err(io::ErrorKind::UnexpectedEof.into());
-            }
-        }
-    }
 }

@@ -51,6 +51,16 @@ impl Case {
                 |deeds| deeds.identities_used.min(deeds.readers_frozen),
                 (3, "does not have it"),
             ),
+            // What these do to helpers is in `false_helpers.rs`: here nobody helps yet.
+            Behaviour::BlackHoleHelper => (
+                |deeds| deeds.wants_ignored + deeds.asks_misled,
+                (3, "delivers nothing"),
+            ),
+            Behaviour::FalseHolder => (|deeds| deeds.holdings_invented, (3, "delivers nothing")),
+            Behaviour::FakeAskers | Behaviour::FalseOffers => (
+                |deeds| deeds.identities_used.min(deeds.streams_opened),
+                (3, "does not have it"),
+            ),
         };
         let bytes_max = match behaviour {
             Behaviour::LyingAvailability => CONTENT as u64 / 4,
@@ -97,6 +107,10 @@ no_evil_peer_keeps_a_fetch_from_an_honest_one! {
     not_one_that_takes_a_byte_a_second: SlowReader,
     not_one_that_asks_and_takes_nothing: FrozenReader,
     not_one_that_is_many: ManyIdentities,
+    not_one_that_accepts_copies_and_serves_none: BlackHoleHelper,
+    not_one_that_holds_nothing_of_what_it_says: FalseHolder,
+    not_one_that_makes_up_demand: FakeAskers,
+    not_one_that_offers_what_does_not_verify: FalseOffers,
 }
 
 fn check(case: &Case) {

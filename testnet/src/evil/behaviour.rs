@@ -37,6 +37,17 @@ pub enum Behaviour {
     FrozenReader,
     /// Does what a frozen reader does, with one identity after the other.
     ManyIdentities,
+    /// Says that it helps, wants and accepts whatever is offered to it, tells that it holds it, and serves
+    /// not a byte of it.
+    BlackHoleHelper,
+    /// Says that it holds copies that it does not hold, and names honest peers as holders.
+    FalseHolder,
+    /// Asks helpers for a thousand things of its own with many identities at one address, and offers what
+    /// they then want: a demand that nobody has.
+    FakeAskers,
+    /// Offers copies of content that does not verify. `junk-offers` is another thing: it names peers to
+    /// those who fetch, in the exchange, and speaks of no copies.
+    FalseOffers,
 }
 
 /// A name that is none of a [`Behaviour`].
@@ -46,7 +57,7 @@ pub struct UnknownBehaviour(pub String);
 
 impl Behaviour {
     /// All of them.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 16] = [
         Self::WrongBytes,
         Self::WrongLengths,
         Self::Stall,
@@ -59,6 +70,10 @@ impl Behaviour {
         Self::SlowReader,
         Self::FrozenReader,
         Self::ManyIdentities,
+        Self::BlackHoleHelper,
+        Self::FalseHolder,
+        Self::FakeAskers,
+        Self::FalseOffers,
     ];
 
     /// Its name.
@@ -77,7 +92,20 @@ impl Behaviour {
             Self::SlowReader => "slow-reader",
             Self::FrozenReader => "frozen-reader",
             Self::ManyIdentities => "many-identities",
+            Self::BlackHoleHelper => "black-hole-helper",
+            Self::FalseHolder => "false-holder",
+            Self::FakeAskers => "fake-askers",
+            Self::FalseOffers => "false-offers",
         }
+    }
+
+    /// Whether it says in the DHT that it has what is shared. Those that do harm with copies do not: a
+    /// helper announces nothing.
+    pub(super) fn announces(self) -> bool {
+        !matches!(
+            self,
+            Self::BlackHoleHelper | Self::FalseHolder | Self::FakeAskers | Self::FalseOffers
+        )
     }
 
     /// How it serves those who ask; `None` for one that speaks no exchange.
@@ -89,9 +117,15 @@ impl Behaviour {
             Self::Drip => Some(Manner::Drip),
             Self::Flood => Some(Manner::Repeating),
             Self::LyingAvailability => Some(Manner::Lying),
-            Self::ProviderSpam | Self::SlowReader | Self::FrozenReader | Self::ManyIdentities => {
-                Some(Manner::Empty)
-            }
+            // What the identities of the last two offer, these serve themselves.
+            Self::ProviderSpam
+            | Self::SlowReader
+            | Self::FrozenReader
+            | Self::ManyIdentities
+            | Self::FakeAskers
+            | Self::FalseOffers => Some(Manner::Empty),
+            Self::BlackHoleHelper => Some(Manner::BlackHole),
+            Self::FalseHolder => Some(Manner::FalseHolder),
             Self::JunkOffers => Some(Manner::JunkHints),
             Self::JunkRecords => None,
         }

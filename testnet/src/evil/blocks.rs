@@ -30,6 +30,11 @@ enum Chunk {
         offset: u64,
         len: usize,
     },
+    /// Made when it is asked for.
+    Drawn {
+        key: [u8; 32],
+        len: usize,
+    },
 }
 
 /// A block that was asked for.
@@ -72,6 +77,29 @@ impl Blocks {
             builder.push(Cid::raw(digest), chunk.len() as u64, &mut |block| {
                 nodes.push(block);
             });
+        }
+        self.finish(builder, nodes).cid
+    }
+
+    /// Adds a file of so many bytes that are drawn from these numbers, and returns its root. Its bytes are
+    /// made when they are asked for, so that a thousand files take no memory.
+    pub(super) fn drawn(&mut self, (seed, number): (u64, u64), mut bytes: usize) -> Cid {
+        let mut builder = FileBuilder::new(HashFn::Blake3, Attributes::default());
+        let mut nodes = Vec::new();
+        for chunk in 0_u64.. {
+            let len = bytes.min(CHUNK_BYTES);
+            if len == 0 {
+                break;
+            }
+            bytes -= len;
+            let mut hasher = blake3::Hasher::new();
+            for number in [seed, number, chunk] {
+                hasher.update(&number.to_be_bytes());
+            }
+            let key = *hasher.finalize().as_bytes();
+            let digest = Digest::of(HashFn::Blake3, &drawn_bytes(&key, len));
+            self.chunks.insert(digest, Chunk::Drawn { key, len });
+            builder.push(Cid::raw(digest), len as u64, &mut |block| nodes.push(block));
         }
         self.finish(builder, nodes).cid
     }
@@ -159,6 +187,7 @@ impl Blocks {
         match self.chunks.get(digest) {
             None => Ok(None),
             Some(Chunk::Bytes(bytes)) => Ok(Some(Found::Chunk(bytes.clone()))),
+            Some(Chunk::Drawn { key, len }) => Ok(Some(Found::Chunk(drawn_bytes(key, *len)))),
             Some(Chunk::Place { file, offset, len }) => {
                 let mut bytes = vec![0; *len];
                 File::open(file.as_path())?.read_exact_at(&mut bytes, *offset)?;
@@ -168,11 +197,35 @@ impl Blocks {
     }
 }
 
+fn drawn_bytes(key: &[u8; 32], len: usize) -> Vec<u8> {
+    let mut bytes = vec![0; len];
+    let mut drawn = blake3::Hasher::new_keyed(key).finalize_xof();
+    drawn.fill(&mut bytes);
+    bytes
+}
+
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
 
     use super::*;
+
+    #[test]
+    fn a_drawn_file_has_the_blocks_of_the_same_bytes_on_disk() {
+        let (mut drawn, mut held) = (Blocks::default(), Blocks::default());
+        let root = drawn.drawn((1, 2), CHUNK_BYTES + 7);
+        assert_ne!(drawn.drawn((1, 3), CHUNK_BYTES + 7), root);
+        assert_eq!(drawn.drawn((1, 2), CHUNK_BYTES + 7), root);
+        let chunks = drawn.chunks.clone();
+        for digest in chunks.keys() {
+            let Some(Found::Chunk(chunk)) = drawn.find(digest).unwrap() else {
+                panic!("it is a chunk");
+            };
+            assert_eq!(Digest::of(HashFn::Blake3, &chunk), *digest);
+            held.chunk(*digest, chunk);
+        }
+        assert_eq!(held.chunks.len(), 4);
+    }
 
     #[test]
     fn a_file_on_disk_has_the_blocks_that_it_has_in_memory() {

@@ -42,6 +42,27 @@ pub struct Deeds {
     /// Identities that it took one after the other.
     #[serde(default)]
     pub identities_used: u64,
+    /// Asks for copies that it answered with what is not so.
+    #[serde(default)]
+    pub asks_misled: u64,
+    /// Offers of copies that it accepted, to serve none of it.
+    #[serde(default)]
+    pub offers_swallowed: u64,
+    /// Keys that it told others it holds copies of: one is counted for each peer that was told.
+    #[serde(default)]
+    pub holdings_invented: u64,
+    /// Honest peers that it named as holders of what they do not hold.
+    #[serde(default)]
+    pub victims_named: u64,
+    /// Asks for copies that it sent, of content that nobody wants.
+    #[serde(default)]
+    pub asks_sent: u64,
+    /// Offers of copies that it sent, of such content or of content that is not what it says.
+    #[serde(default)]
+    pub offers_sent: u64,
+    /// Of these, those that others accepted.
+    #[serde(default)]
+    pub offers_taken: u64,
 }
 
 /// The counters behind [`Deeds`].
@@ -65,6 +86,13 @@ pub(super) struct Counters {
     pub(super) bytes_sipped: Count,
     pub(super) readers_frozen: Count,
     pub(super) identities_used: Count,
+    pub(super) asks_misled: Count,
+    pub(super) offers_swallowed: Count,
+    pub(super) holdings_invented: Count,
+    pub(super) victims_named: Count,
+    pub(super) asks_sent: Count,
+    pub(super) offers_sent: Count,
+    pub(super) offers_taken: Count,
 }
 
 /// One number that only grows.
@@ -100,6 +128,13 @@ impl Counters {
             bytes_sipped: self.bytes_sipped.get(),
             readers_frozen: self.readers_frozen.get(),
             identities_used: self.identities_used.get(),
+            asks_misled: self.asks_misled.get(),
+            offers_swallowed: self.offers_swallowed.get(),
+            holdings_invented: self.holdings_invented.get(),
+            victims_named: self.victims_named.get(),
+            asks_sent: self.asks_sent.get(),
+            offers_sent: self.offers_sent.get(),
+            offers_taken: self.offers_taken.get(),
         }
     }
 }

@@ -14,10 +14,13 @@ mod behaviour;
 mod blocks;
 mod deeds;
 mod flood;
+mod helper;
 mod junk;
 mod provider;
 mod readers;
 mod spam;
+mod strangers;
+mod words;
 
 use std::sync::Arc;
 
@@ -31,12 +34,15 @@ pub use blocks::Blocks;
 pub use deeds::Deeds;
 pub use provider::{Provider, nothing_kept};
 pub use readers::Crowd;
+pub use words::{Ear, say};
 
 use self::{
     deeds::Counters,
+    helper::Lie,
     junk::JunkPeer,
     provider::{Manner, Stock},
     readers::Greed,
+    strangers::Aim,
 };
 
 /// What an evil peer is to be.
@@ -48,7 +54,7 @@ pub struct EvilConfig {
     pub key_seed: [u8; 32],
     /// What it does.
     pub behaviour: Behaviour,
-    /// The roots that it says it has; it announces them.
+    /// The roots that it says it has; it announces them, unless it does harm with copies.
     pub claims: Vec<Cid>,
     /// The blocks of these, which it needs to be believed.
     pub blocks: Arc<Blocks>,
@@ -113,14 +119,28 @@ impl Evil {
             gate: Arc::new(Semaphore::new(Semaphore::MAX_PERMITS)),
             counters: Arc::clone(&counters),
         };
-        let provider = Provider::spawn(config.net, &key, stock).await?;
-        provider.claim(&config.claims).await;
+        let (provider, streams) = Provider::spawn(config.net, &key, stock).await?;
+        if behaviour.announces() {
+            provider.claim(&config.claims).await;
+        }
         match behaviour {
             Behaviour::Flood => flood::start(&provider, config.seed),
             Behaviour::ProviderSpam => spam::start(&provider, config.seed),
             Behaviour::SlowReader => readers::sip(&provider, greed),
             Behaviour::FrozenReader => readers::freeze(&provider, greed),
             Behaviour::ManyIdentities => readers::multiply(&provider, net, greed),
+            Behaviour::BlackHoleHelper => {
+                helper::start(&provider, streams, Lie::Accepts, &config.claims);
+            }
+            Behaviour::FalseHolder => {
+                helper::start(&provider, streams, Lie::Holds, &config.claims);
+            }
+            Behaviour::FakeAskers => {
+                strangers::start(&provider, net, Aim::FakeDemand, config.seed);
+            }
+            Behaviour::FalseOffers => {
+                strangers::start(&provider, net, Aim::FalseOffers, config.seed);
+            }
             _ => {}
         }
         Ok(Self {

@@ -13,8 +13,8 @@ use shoal_protocol::{
     address::{Cid, Digest},
     dht,
     exchange::{
-        self, Availability, HINT_ADDRESSES_MAX, HINT_PEERS_MAX, List, Missing, PeerClass, PeerHint,
-        Request, Response,
+        self, Availability, HINT_ADDRESSES_MAX, HINT_PEERS_MAX, LeafRanges, List, Missing,
+        PeerClass, PeerHint, Request, Response,
     },
 };
 use tokio::{
@@ -62,6 +62,10 @@ pub(super) enum Manner {
     Empty,
     /// It names peers that do not exist, and has no chunk itself.
     JunkHints,
+    /// It holds a copy of everything, and answers no want.
+    BlackHole,
+    /// It holds a copy of everything, and lacks each block that it is asked for.
+    FalseHolder,
 }
 
 /// A running peer; it is cut off when dropped, and ends in order with [`Provider::shutdown`].
@@ -101,25 +105,34 @@ impl Provider {
             gate,
             counters: Arc::default(),
         };
-        Self::spawn(net, key, stock).await
+        let (provider, _) = Self::spawn(net, key, stock).await?;
+        Ok(provider)
     }
 
+    /// Starts a peer, and gives away the streams about replicas that others open to it: they are reset
+    /// when nobody takes them.
     pub(super) async fn spawn(
         net: NetConfig,
         key: &Keypair,
         stock: Stock,
-    ) -> Result<Self, NetError> {
+    ) -> Result<(Self, mpsc::Receiver<ExchangeStream>), NetError> {
         let (net, incoming) = Net::spawn(net, key, nothing_kept()).await?;
         let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
         let counters = Arc::clone(&stock.counters);
         let accepting = accept(stock, incoming.exchange, tasks.clone(), stop.clone());
         tasks.spawn(stop.clone().run_until_cancelled_owned(accepting));
-        Ok(Self {
+        let provider = Self {
             net,
             counters,
             tasks,
             stop,
-        })
+        };
+        Ok((provider, incoming.replicate))
+    }
+
+    /// Its network.
+    pub(super) fn net(&self) -> &Net {
+        &self.net
     }
 
     /// Announces roots as if it had them.
@@ -239,6 +252,9 @@ impl Serving {
         };
         let has = match self.stock.manner {
             Manner::Empty => Availability::Absent,
+            Manner::BlackHole | Manner::FalseHolder => Availability::Held {
+                ranges: LeafRanges::all(),
+            },
             _ => Availability::Complete,
         };
         send(&writer, &Response::status(has), &[]).await?;
@@ -280,6 +296,14 @@ impl Serving {
         (id, offset): (u32, usize),
         want: &Digest,
     ) -> io::Result<()> {
+        match self.stock.manner {
+            Manner::BlackHole => {
+                self.stock.counters.wants_ignored.add(1);
+                return Ok(());
+            }
+            Manner::FalseHolder => return self.deny(writer, id).await,
+            _ => {}
+        }
         let (blocks, digest) = (Arc::clone(&self.stock.blocks), *want);
         let found = tokio::task::spawn_blocking(move || blocks.find(&digest)).await??;
         match found {
@@ -321,7 +345,7 @@ impl Serving {
                 counters.chunks_wrong.add(1);
             }
             Manner::Lying if holds(want) => counters.chunks_sent.add(1),
-            Manner::Stall | Manner::Repeating => {
+            Manner::Stall | Manner::Repeating | Manner::BlackHole => {
                 counters.wants_ignored.add(1);
                 return Ok(());
             }
@@ -329,7 +353,7 @@ impl Serving {
                 let rest = chunk.get(offset..).unwrap_or_default();
                 return self.drip(writer, id, rest).await;
             }
-            Manner::Lying | Manner::Empty | Manner::JunkHints => {
+            Manner::Lying | Manner::Empty | Manner::JunkHints | Manner::FalseHolder => {
                 return self.deny(writer, id).await;
             }
         }

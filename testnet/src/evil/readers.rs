@@ -239,7 +239,7 @@ async fn attack_as_many(config: NetConfig, counters: Arc<Counters>, greed: Greed
 }
 
 /// Whom a new identity knows, once it knows anybody.
-async fn acquainted(net: &Net) -> Vec<PeerId> {
+pub(super) async fn acquainted(net: &Net) -> Vec<PeerId> {
     loop {
         let peers = net.peers().await;
         if !peers.is_empty() {

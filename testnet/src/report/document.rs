@@ -54,6 +54,8 @@ pub struct Compared {
     pub name: String,
     /// What the configuration of its nodes says besides that of the scenario.
     pub settings: Vec<String>,
+    /// Whether nodes do wrong in it as in the scenario; otherwise they are ordinary ones.
+    pub evil: bool,
     /// How long its timeline took.
     pub elapsed_ms: u64,
     /// Whether it was ended by its limit, with work that was not done.
@@ -70,6 +72,7 @@ impl Compared {
         Self {
             name: compare.name.clone(),
             settings: compare.settings.iter().map(ToString::to_string).collect(),
+            evil: compare.evil,
             elapsed_ms: report.elapsed_ms,
             cut_off: report.cut_off,
             totals: report.totals,

@@ -99,12 +99,16 @@ fn comparison(report: &Report, compared: &Compared) -> Markup {
             size(other.from_peers_bytes),
         ),
     ];
+    let mut differences = compared.settings.clone();
+    if !compared.evil {
+        differences.push("nobody does wrong".to_owned());
+    }
     html! {
         section {
             h2 { "Compared" }
             p {
                 "The same scenario with the same choices of chance, once as it is and once "
-                (compared.name) " (" (compared.settings.join(", ")) ")."
+                (compared.name) " (" (differences.join(", ")) ")."
             }
             div.scroll {
                 table {

@@ -32,7 +32,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     driver::{Counters, Driver, Fetched, LookedUp, Network},
-    process, requests,
+    process,
+    requests::{self, SharedKeys},
 };
 use crate::{Error, PEERS_READY, capacity};
 
@@ -74,6 +75,7 @@ pub struct InProcess {
     next_number: AtomicU16,
     /// Who is or was which node: a new node in the place of another has a new name.
     peers: Mutex<HashMap<PeerId, usize>>,
+    shared_keys: SharedKeys,
     /// What a node may take without any progress: as long as the run.
     patience: Duration,
     /// The memory of this process before there was any node, in bytes.
@@ -166,6 +168,7 @@ impl InProcess {
             slots,
             next_number: AtomicU16::new(next_number),
             peers: Mutex::default(),
+            shared_keys: SharedKeys::default(),
             patience,
             memory_before,
         })
@@ -386,7 +389,9 @@ impl Driver for InProcess {
         let share = |handle: NodeHandle, cancel| async move {
             handle.share(request, progress, cancel).await
         };
-        Ok(self.ask(node, share).await?.cid)
+        let root = self.ask(node, share).await?.cid;
+        self.shared_keys.add(&root);
+        Ok(root)
     }
 
     async fn fetch(
@@ -472,11 +477,13 @@ impl Driver for InProcess {
         let slot = self.slot(node)?;
         let replicas = handle.replica_stats().await;
         let replicas = replicas.map_err(|said| slot.failed(said))?;
+        let kept = handle.replicas().await;
+        let kept = kept.map_err(|said| slot.failed(said))?;
         Ok(Counters {
             uploaded,
             downloaded,
             peers: handle.net().peers().await.len(),
-            helped: requests::helped(&replicas),
+            helped: requests::helped(&replicas, self.shared_keys.strange(&kept)),
         })
     }
 

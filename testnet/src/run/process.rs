@@ -21,7 +21,7 @@ use shoal_net::{
 
 use super::{
     driver::{Counters, Driver, Fetched, LookedUp, Network},
-    requests,
+    requests::{self, SharedKeys},
 };
 use crate::{
     Error, NodeEntry, Testnet, error::log_tail, launch::log_path, links::plan_in,
@@ -39,6 +39,7 @@ pub struct Processes {
     clients: Vec<Client>,
     /// Who is or was which node: a new node in the place of another has a new name.
     peers: Mutex<HashMap<String, usize>>,
+    shared_keys: SharedKeys,
     /// The links of those nodes that are tasks of this process.
     emulator: Option<Emulator>,
     links: tokio::sync::Mutex<()>,
@@ -59,6 +60,7 @@ impl Processes {
                     files,
                     clients,
                     peers: Mutex::default(),
+                    shared_keys: SharedKeys::default(),
                     emulator: plan.map(Emulator::new),
                     links: tokio::sync::Mutex::default(),
                     patience,
@@ -134,6 +136,7 @@ impl Driver for Processes {
         let request = requests::share(path).map_err(|said| failed(&entry, said))?;
         let shared = client.share(&request, |_| {}).await;
         let shared = shared.map_err(|said| failed(&entry, said))?;
+        self.shared_keys.add(&shared.cid);
         Ok(shared.cid)
     }
 
@@ -182,11 +185,13 @@ impl Driver for Processes {
         let status = status.map_err(|said| failed(&entry, said))?;
         let replicas = client.replica_stats().await;
         let replicas = replicas.map_err(|said| failed(&entry, said))?;
+        let kept = client.replicas().await;
+        let kept = kept.map_err(|said| failed(&entry, said))?;
         Ok(Counters {
             uploaded: status.uploaded_bytes,
             downloaded: status.downloaded_bytes,
             peers: status.peers.len(),
-            helped: requests::helped(&replicas),
+            helped: requests::helped(&replicas, self.shared_keys.strange(&kept)),
         })
     }
 

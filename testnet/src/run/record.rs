@@ -128,6 +128,8 @@ pub struct Helped {
     pub held: u64,
     /// The most that these might be.
     pub quota: u64,
+    /// Of what it kept, the bytes of roots that the run has not shared.
+    pub strange: u64,
 }
 
 impl Record {

@@ -1,14 +1,16 @@
 //! What a run asks of its nodes, whatever they are.
 
-use std::{path::Path, time::Duration};
+use std::{collections::HashSet, path::Path, time::Duration};
 
+use parking_lot::Mutex;
 use shoal_api::{
     ApiError, ErrorCode,
     types::{
-        AbsolutePath, Chunker, Destination, FetchRequest, Hash, Preserve, ReplicaStats,
-        ShareRequest,
+        AbsolutePath, Chunker, Destination, FetchRequest, Hash, Preserve, ReplicaList,
+        ReplicaStats, ShareRequest,
     },
 };
+use shoal_protocol::{address::Cid, replicate::Key};
 
 use super::record::Helped;
 
@@ -50,8 +52,29 @@ pub(super) fn fetch(
     })
 }
 
-/// What a node has done for others, of what it says of it.
-pub(super) fn helped(replicas: &ReplicaStats) -> Helped {
+/// The keys of the roots that a run has shared, as nodes write them.
+#[derive(Debug, Default)]
+pub(super) struct SharedKeys(Mutex<HashSet<String>>);
+
+impl SharedKeys {
+    /// Takes note of a root that was shared.
+    pub(super) fn add(&self, root: &str) {
+        let digest = root.parse::<Cid>().ok().and_then(|root| root.digest());
+        let key = digest.map(|digest| Key::of(&digest).to_string());
+        self.0.lock().extend(key);
+    }
+
+    /// Bytes that a node keeps of other roots.
+    pub(super) fn strange(&self, kept: &ReplicaList) -> u64 {
+        let shared = self.0.lock();
+        let strange = kept.replicas.iter().filter(|it| !shared.contains(&it.key));
+        strange.map(|it| it.bytes).sum()
+    }
+}
+
+/// What a node has done for others, of what it says of it; so many bytes of what it keeps are of roots
+/// that the run has not shared.
+pub(super) fn helped(replicas: &ReplicaStats, strange: u64) -> Helped {
     Helped {
         pulls: replicas
             .pulls_for_asks
@@ -59,6 +82,7 @@ pub(super) fn helped(replicas: &ReplicaStats) -> Helped {
         pulled: replicas.bytes_in,
         held: replicas.bytes,
         quota: replicas.quota,
+        strange,
     }
 }
 
@@ -70,4 +94,38 @@ pub(super) fn millis(time: Duration) -> u64 {
 fn absolute(path: &Path) -> Result<AbsolutePath, ApiError> {
     let path = AbsolutePath::try_from(path.to_owned());
     path.map_err(|why| ApiError::new(ErrorCode::Usage, why))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use shoal_api::types::{AskedBy, Replica};
+    use shoal_protocol::address::{Digest, HashFn};
+
+    use super::*;
+
+    #[test]
+    fn what_is_kept_of_roots_that_were_not_shared_is_told_apart() {
+        let digests = [b"one", b"two"].map(|it| Digest::of(HashFn::Blake3, it));
+        let replica = |digest: &Digest, bytes| Replica {
+            key: Key::of(digest).to_string(),
+            bytes,
+            size: bytes,
+            leaves: 1,
+            leaves_total: 1,
+            since: "2026-01-01T00:00:00Z".parse().unwrap(),
+            used: "2026-01-01T00:00:00Z".parse().unwrap(),
+            reads: 0,
+            asked_by: AskedBy::Near,
+        };
+        let kept = ReplicaList {
+            replicas: vec![replica(&digests[0], 3), replica(&digests[1], 4)],
+        };
+        let shared = SharedKeys::default();
+        assert_eq!(shared.strange(&kept), 7);
+        shared.add(&Cid::raw(digests[0]).to_string());
+        shared.add("no root");
+        assert_eq!(shared.strange(&kept), 4);
+    }
 }

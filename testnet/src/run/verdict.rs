@@ -1,6 +1,9 @@
 //! Whether what a scenario asserts holds: from the record alone, so that the same run always gets
 //! the same verdict.
 
+mod copies;
+mod oracle;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     time::Duration,
@@ -9,7 +12,7 @@ use std::{
 use shoal_protocol::near::NearConfig;
 
 use super::{
-    record::{Fetch, Helped, Lookup, Outcome, Record},
+    record::{Fetch, Lookup, Outcome, Record},
     script::Script,
 };
 use crate::{
@@ -54,7 +57,11 @@ struct View<'a> {
     scenario: &'a Scenario,
     script: &'a Script,
     record: &'a Record,
+    /// The run that is compared with.
+    other: Option<&'a Record>,
     at: Duration,
+    /// What began earlier does not count.
+    from: Duration,
     content: Option<usize>,
     nodes: Option<BTreeSet<usize>>,
 }
@@ -101,27 +108,31 @@ fn verdict(
     let nodes: Option<BTreeSet<usize>> =
         nodes.transpose()?.map(|nodes| nodes.into_iter().collect());
     let (metric, bound) = (assertion.that.metric, assertion.that.bound);
-    let measure = |record: &Record| {
+    let after = assertion.after.unwrap_or(0.0);
+    let measure = |record: &Record, other: Option<&Record>| {
         let view = View {
             scenario,
             script,
             record,
+            other,
             at: assertion.at.unwrap_or(record.elapsed),
+            from: began_after(record, after),
             content,
             nodes: nodes.clone(),
         };
         view.measure(metric)
     };
-    let mut measured = measure(record);
+    let mut measured = measure(record, other);
     let mut of_what = String::new();
-    if assertion.that.is_compared {
-        let other = other.and_then(|other| measure(other).value);
+    if let Some(comparison) = assertion.that.comparison {
+        let other = other.and_then(|other| measure(other, None).value);
         if let (Some(value), Some(other)) = (measured.value, other) {
             let unit = metric.unit();
-            of_what = format!(" ({} of {})", unit.show(value), unit.show(other));
+            let beside = comparison.word();
+            of_what = format!(" ({} {beside} {})", unit.show(value), unit.show(other));
         }
-        let ratio = |value: f64| other.map(|other| value / other);
-        measured.value = measured.value.and_then(ratio);
+        let beside = |value: f64| other.map(|other| comparison.of(value, other));
+        measured.value = measured.value.and_then(beside);
     }
     let held = measured.value.is_some_and(|value| bound.holds(value));
     let unit = assertion.that.unit();
@@ -145,6 +156,16 @@ fn verdict(
     })
 }
 
+/// When the first fetch began of those that are left once this part of all has begun.
+fn began_after(record: &Record, part: f64) -> Duration {
+    let skipped = rank(record.fetches.len(), part);
+    let first = record.fetches.get(skipped);
+    match skipped {
+        0 => Duration::ZERO,
+        _ => first.map_or(Duration::MAX, |fetch| fetch.began),
+    }
+}
+
 impl View<'_> {
     fn measure(&self, metric: Metric) -> Measured {
         match metric {
@@ -157,6 +178,7 @@ impl View<'_> {
                 let took = self.fetches().filter_map(|it| it.took(self.at)).map(millis);
                 plain(quantile(took.collect(), 0.5))
             }
+            Metric::FetchTimeP95 => self.fetch_time_p95(self.fetches()),
             Metric::TimeRatio => self.time_ratio(),
             Metric::OriginCopies => self.origin_copies(),
             Metric::PeerShare => {
@@ -186,33 +208,9 @@ impl View<'_> {
             Metric::Pulls => self.helped(|it| it.pulls),
             Metric::PulledBytes => self.helped(|it| it.pulled),
             Metric::QuotasKept => self.quotas_kept(),
-        }
-    }
-
-    /// The sum of something that nodes have done for others.
-    fn helped(&self, of: impl Fn(&Helped) -> u64) -> Measured {
-        let sum = self.record.sample(self.at).map(|sample| {
-            let nodes = sample.helped.iter().enumerate();
-            let meant = nodes.filter(|(node, _)| self.is_meant(*node));
-            meant.map(|(_, helped)| of(helped)).sum()
-        });
-        plain(sum.map(bytes_as_f64))
-    }
-
-    fn quotas_kept(&self) -> Measured {
-        let samples = self.record.samples.iter().filter(|it| it.at <= self.at);
-        let above = samples.flat_map(|sample| {
-            let nodes = sample.helped.iter().enumerate();
-            let above = nodes.filter(|(_, helped)| helped.held > helped.quota);
-            above
-                .map(|(node, _)| node)
-                .filter(|node| self.is_meant(*node))
-        });
-        let above: BTreeSet<usize> = above.collect();
-        Measured {
-            value: (!self.record.samples.is_empty()).then_some(yes(above.is_empty())),
-            because: format!("{} nodes kept more than their quota", above.len()),
-            look_at: above.into_iter().collect(),
+            Metric::DisplacedShare => self.displaced_share(),
+            Metric::ReplicationShare => self.replication_share(),
+            Metric::OracleSaving => self.oracle_saving(),
         }
     }
 
@@ -233,7 +231,7 @@ impl View<'_> {
         let fetches = self.record.fetches.iter();
         fetches.filter(|fetch| {
             let content = self.script.items[fetch.item].content;
-            fetch.began <= self.at
+            (self.from..=self.at).contains(&fetch.began)
                 && self.is_meant(fetch.node)
                 && self.content.is_none_or(|it| it == content)
         })
@@ -377,40 +375,14 @@ impl View<'_> {
         })
     }
 
-    /// What came from other regions, with what its senders sent in vain: of a node's bytes that nobody
-    /// took, as many went to other regions as of those that were taken. What helpers pulled was taken by
-    /// no fetch: where there are any, only what was taken counts.
-    fn cross_region_bytes(&self) -> Measured {
-        let mut taken: BTreeMap<usize, u64> = BTreeMap::new();
-        let fetches = self.record.fetches.iter().flat_map(|fetch| &fetch.from);
-        for (from, bytes) in fetches.filter_map(|(from, bytes)| Some(((*from)?, *bytes))) {
-            *taken.entry(from).or_default() += bytes;
-        }
-        let sample = self.record.sample(self.at);
-        let pulls = sample.is_some_and(|it| it.helped.iter().any(|it| it.pulled > 0));
-        let sent = |from: usize| sample.and_then(|it| it.sent.get(from)).copied();
-        let in_all = |from: usize, bytes: u64| -> f64 {
-            let taken = taken.get(&from).copied().unwrap_or(bytes);
-            let sent = sent(from).filter(|_| !pulls).unwrap_or_default().max(taken);
-            bytes_as_f64(bytes) * bytes_as_f64(sent) / bytes_as_f64(taken).max(1.0)
-        };
-        let region = |node: usize| self.scenario.members.group_of(node)?.region.as_ref();
-        let crosses = |fetch: &Fetch, from: usize| region(from) != region(fetch.node);
-        let bytes = |fetch: &Fetch| -> f64 {
-            let sources = fetch.from.iter();
-            let sources = sources.filter_map(|(from, bytes)| Some(((*from)?, *bytes)));
-            let others = sources.filter(|(from, _)| crosses(fetch, *from));
-            others.map(|(from, bytes)| in_all(from, bytes)).sum()
-        };
-        let all: Vec<f64> = self.begun().map(bytes).collect();
-        plain((!all.is_empty()).then(|| all.iter().sum()))
-    }
-
     fn late_p95(&self) -> Measured {
         let first = self.begun().map(|fetch| fetch.began).min();
         let late = first.map(|first| first.saturating_add(LATE_AFTER));
-        let late = self.fetches().filter(|it| Some(it.began) >= late);
-        let took = late.map(|it| match self.is_fetched(it) {
+        self.fetch_time_p95(self.fetches().filter(|it| Some(it.began) >= late))
+    }
+
+    fn fetch_time_p95<'a>(&self, fetches: impl Iterator<Item = &'a Fetch>) -> Measured {
+        let took = fetches.map(|it| match self.is_fetched(it) {
             true => it.took(self.at).map_or(f64::INFINITY, millis),
             false => f64::INFINITY,
         });
@@ -505,13 +477,18 @@ fn count(number: usize) -> f64 {
 /// The value below which the given part of all lies: the nearest rank. None of nothing.
 pub(crate) fn quantile(mut values: Vec<f64>, part: f64) -> Option<f64> {
     values.sort_by(f64::total_cmp);
-    #[expect(
-        clippy::cast_possible_truncation,
-        clippy::cast_sign_loss,
-        reason = "a rank is whole, and at most the length"
-    )]
-    let rank = (count(values.len()) * part).ceil() as usize;
+    let rank = rank(values.len(), part);
     values.get(rank.max(1) - 1).copied()
+}
+
+/// How many the given part of so many is, rounded up.
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "a rank is whole, and at most the length"
+)]
+fn rank(len: usize, part: f64) -> usize {
+    (count(len) * part).ceil() as usize
 }
 
 #[cfg(test)]

@@ -18,6 +18,8 @@ pub struct Assertion {
     pub that: That,
     /// At which time of the run; at its end without one.
     pub at: Option<Duration>,
+    /// Only of what began when this part of all fetches had begun; of everything without one.
+    pub after: Option<f64>,
     /// Of which content only.
     pub content: Option<At<String>>,
     /// Of which nodes only.
@@ -32,10 +34,48 @@ pub struct That {
     text: String,
     /// What is measured.
     pub metric: Metric,
-    /// Whether it is measured as a multiple of what the run that is compared with comes to.
-    pub is_compared: bool,
+    /// How it is held against what the run comes to that it is compared with, if it is.
+    pub comparison: Option<Comparison>,
     /// What it has to be.
     pub bound: Bound,
+}
+
+/// How a value is held against that of the run that is compared with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Comparison {
+    /// As a multiple of it.
+    Multiple,
+    /// By how much a share is more, in parts of the whole: less is negative.
+    Points,
+}
+
+impl Comparison {
+    /// What the value is, beside that of the other run.
+    #[must_use]
+    pub fn of(self, value: f64, other: f64) -> f64 {
+        match self {
+            Self::Multiple => value / other,
+            Self::Points => value - other,
+        }
+    }
+
+    /// What stands between the two values.
+    pub(crate) fn word(self) -> &'static str {
+        match self {
+            Self::Multiple => "of",
+            Self::Points => "instead of",
+        }
+    }
+
+    /// The value of `compared`; none for `false`.
+    fn read(text: &str) -> Result<Option<Self>, String> {
+        match text {
+            "false" => Ok(None),
+            "true" => Ok(Some(Self::Multiple)),
+            "points" => Ok(Some(Self::Points)),
+            _ => Err(format!("`{text}` is neither true, false nor points")),
+        }
+    }
 }
 
 /// What a value has to be. Lengths of time are milliseconds, shares go from 0 to 1.
@@ -56,6 +96,8 @@ pub enum Unit {
     YesNo,
     /// A part of a whole.
     Share,
+    /// By how much a part of a whole is more than another; less is negative.
+    Points,
     /// A plain number.
     Number,
     /// Milliseconds.
@@ -79,6 +121,8 @@ pub enum Metric {
     DoneWithin,
     /// Half of all fetches took less.
     FetchTimeMedian,
+    /// 19 of 20 fetches took less; one that is not done takes for ever.
+    FetchTimeP95,
     /// The time until all had a content, as a multiple of what one copy takes on its owner's line.
     TimeRatio,
     /// What the owner sent, in copies of what it owns; of the owner that sent most.
@@ -113,15 +157,23 @@ pub enum Metric {
     PulledBytes,
     /// No node ever kept more for others than its quota.
     QuotasKept,
+    /// Which part of its quota a node kept of content that nobody shares in the scenario; of the node
+    /// that ever kept most.
+    DisplacedShare,
+    /// Copies for others as a part of all that was sent: of the bytes, those that helpers pulled.
+    ReplicationShare,
+    /// How much less came from other regions than in the run that is compared with, as a part of what
+    /// one would have saved who knew the future and had the same room.
+    OracleSaving,
 }
 
 impl Assertion {
     /// Reads an `[[assert]]`.
     pub(super) fn read(mut fields: Fields<'_>) -> Result<Self, ScenarioError> {
         let place = fields.place();
-        let compared = fields.text("compared", values::yes)?;
-        let is_compared = compared.is_some_and(|it| it.value);
-        let that = fields.text("that", |text| That::read(text, is_compared))?;
+        let compared = fields.text("compared", Comparison::read)?;
+        let comparison = compared.and_then(|it| it.value);
+        let that = fields.text("that", |text| That::read(text, comparison))?;
         let Some(that) = that else {
             return Err(place
                 .error("an assertion says what must hold")
@@ -130,6 +182,7 @@ impl Assertion {
         let assertion = Self {
             that: that.value,
             at: fields.text("at", values::period)?.map(|it| it.value),
+            after: fields.text("after", values::share)?.map(|it| it.value),
             content: fields.text("content", values::name)?,
             nodes: fields.text("nodes", str::parse)?,
             place: that.place,
@@ -144,10 +197,11 @@ impl Assertion {
             that: That {
                 text: metric.name().to_owned(),
                 metric,
-                is_compared: false,
+                comparison: None,
                 bound: Bound::Holds,
             },
             at: None,
+            after: None,
             content: None,
             nodes: None,
             place: place.clone(),
@@ -157,13 +211,14 @@ impl Assertion {
 
 impl Metric {
     /// All of them.
-    pub const ALL: [Self; 23] = [
+    pub const ALL: [Self; 27] = [
         Self::AllFetched,
         Self::FetchedFraction,
         Self::FailedFetches,
         Self::NoWrongBytes,
         Self::DoneWithin,
         Self::FetchTimeMedian,
+        Self::FetchTimeP95,
         Self::TimeRatio,
         Self::OriginCopies,
         Self::PeerShare,
@@ -181,6 +236,9 @@ impl Metric {
         Self::Pulls,
         Self::PulledBytes,
         Self::QuotasKept,
+        Self::DisplacedShare,
+        Self::ReplicationShare,
+        Self::OracleSaving,
     ];
 
     /// Its name.
@@ -193,6 +251,7 @@ impl Metric {
             Self::NoWrongBytes => "no-wrong-bytes",
             Self::DoneWithin => "done-within",
             Self::FetchTimeMedian => "fetch-time-median",
+            Self::FetchTimeP95 => "fetch-time-p95",
             Self::TimeRatio => "time-ratio",
             Self::OriginCopies => "origin-copies",
             Self::PeerShare => "peer-share",
@@ -210,6 +269,9 @@ impl Metric {
             Self::Pulls => "pulls",
             Self::PulledBytes => "pulled-bytes",
             Self::QuotasKept => "quotas-kept",
+            Self::DisplacedShare => "displaced-share",
+            Self::ReplicationShare => "replication-share",
+            Self::OracleSaving => "oracle-saving",
         }
     }
 
@@ -224,7 +286,10 @@ impl Metric {
             | Self::PeerShare
             | Self::EvilShare
             | Self::RegionShare
-            | Self::NearShare => Unit::Share,
+            | Self::NearShare
+            | Self::DisplacedShare
+            | Self::ReplicationShare
+            | Self::OracleSaving => Unit::Share,
             Self::FailedFetches
             | Self::TimeRatio
             | Self::OriginCopies
@@ -233,6 +298,7 @@ impl Metric {
             | Self::Pulls => Unit::Number,
             Self::DoneWithin
             | Self::FetchTimeMedian
+            | Self::FetchTimeP95
             | Self::LateP95
             | Self::LookupTimeMedian
             | Self::LookupTimeP95 => Unit::Millis,
@@ -245,17 +311,24 @@ impl That {
     /// How its values are written.
     #[must_use]
     pub fn unit(&self) -> Unit {
-        match self.is_compared {
-            true => Unit::Number,
-            false => self.metric.unit(),
+        match self.comparison {
+            Some(Comparison::Multiple) => Unit::Number,
+            Some(Comparison::Points) => Unit::Points,
+            None => self.metric.unit(),
         }
     }
 
-    /// Reads what has to hold; `is_compared` says that it is a multiple of what another run comes to.
+    /// Whether there has to be a run that is compared with.
+    #[must_use]
+    pub fn needs_another_run(&self) -> bool {
+        self.comparison.is_some() || self.metric == Metric::OracleSaving
+    }
+
+    /// Reads what has to hold, perhaps compared with what another run comes to.
     ///
     /// # Errors
     /// What is wrong with the text, for a person.
-    pub fn read(text: &str, is_compared: bool) -> Result<Self, String> {
+    pub fn read(text: &str, comparison: Option<Comparison>) -> Result<Self, String> {
         let (name, rest) = match text.split_once(char::is_whitespace) {
             Some((name, rest)) => (name, rest.trim()),
             None => (text, ""),
@@ -269,17 +342,21 @@ impl That {
                 format!("`{name}` cannot be asserted: there are {known}")
             }
         })?;
-        let unit = match (metric.unit(), is_compared) {
-            (Unit::YesNo, true) => {
+        let unit = match (metric.unit(), comparison) {
+            (Unit::YesNo, Some(_)) => {
                 return Err(format!("`{name}` holds or does not: it cannot be compared"));
             }
-            (_, true) => Unit::Number,
-            (unit, false) => unit,
+            (Unit::Share, Some(Comparison::Points)) => Unit::Points,
+            (_, Some(Comparison::Points)) => {
+                return Err(format!("`{name}` is no share: it has no points"));
+            }
+            (_, Some(Comparison::Multiple)) => Unit::Number,
+            (unit, None) => unit,
         };
         Ok(Self {
             text: text.to_owned(),
             metric,
-            is_compared,
+            comparison,
             bound: bound(metric, unit, rest)?,
         })
     }
@@ -310,7 +387,7 @@ impl FromStr for That {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        Self::read(text, false)
+        Self::read(text, None)
     }
 }
 
@@ -319,6 +396,7 @@ impl Unit {
         match self {
             Self::YesNo | Self::Number => values::number(text),
             Self::Share => values::share(text),
+            Self::Points => values::points(text),
             Self::Millis => values::span(text).map(|span| span.as_secs_f64() * 1000.0),
             Self::Bytes => values::size(text).map(values::bytes_as_f64),
         }
@@ -328,6 +406,7 @@ impl Unit {
         match self {
             Self::YesNo => "",
             Self::Share => "90%",
+            Self::Points => "-5%",
             Self::Number => "1.5",
             Self::Millis => "30s",
             Self::Bytes => "64MiB",
@@ -342,6 +421,7 @@ impl Unit {
             Self::YesNo if value >= 1.0 => "yes".to_owned(),
             Self::YesNo => "no".to_owned(),
             Self::Share => format!("{:.1}%", value * 100.0),
+            Self::Points => format!("{:+.1}%", value * 100.0),
             Self::Number if value.fract() == 0.0 => format!("{value:.0}"),
             Self::Number => format!("{value:.2}"),
             Self::Millis => format!("{:.2} s", value / 1000.0),
@@ -396,11 +476,14 @@ mod tests {
             let that: That = text.parse().unwrap();
             assert_eq!((that.metric, that.to_string()), (metric, text));
         }
-        let compared = That::read("late-p95 <= 0.85", true).unwrap();
+        let compared = That::read("late-p95 <= 0.85", Some(Comparison::Multiple)).unwrap();
         assert_eq!(
             (compared.unit(), compared.bound),
             (Unit::Number, Bound::AtMost(0.85))
         );
+        let points = That::read("near-share >= -5%", Some(Comparison::Points)).unwrap();
+        assert_eq!(points.bound, Bound::AtLeast(-0.05));
+        assert_eq!(points.unit().show(-0.05), "-5.0%");
         let bound = |text: &str| text.parse::<That>().unwrap().bound;
         assert_eq!(bound("done-within 90s"), Bound::AtMost(90_000.0));
         assert_eq!(bound("origin-copies <= 1.5"), Bound::AtMost(1.5));
@@ -416,8 +499,10 @@ mod tests {
 
     #[test]
     fn what_cannot_be_asserted_is_said_so() {
-        let error = That::read("all-fetched", true).unwrap_err();
+        let error = That::read("all-fetched", Some(Comparison::Multiple)).unwrap_err();
         assert!(error.contains("cannot be compared"), "{error}");
+        let error = That::read("late-p95 >= -5%", Some(Comparison::Points)).unwrap_err();
+        assert!(error.contains("no share"), "{error}");
         let check = |text: &str, part: &str| {
             let error = text.parse::<That>().unwrap_err();
             assert!(error.contains(part), "{text}: {error}");

@@ -1,6 +1,6 @@
 //! What is shared in a scenario: how many, how large, how popular, and whose.
 
-use std::ops::RangeInclusive;
+use std::{ops::RangeInclusive, time::Duration};
 
 use super::{
     error::{FilePosition, ScenarioError},
@@ -30,6 +30,8 @@ pub struct Content {
     pub count: usize,
     /// How popular the first is before the others: the exponent of Zipf's law, 0 for all alike.
     pub zipf: f64,
+    /// From when on others of them are popular: the order is shuffled. Never without a time.
+    pub changes: Option<Duration>,
     /// Who has them, in turn; the first node without a word.
     pub owner: Option<At<Selection>>,
     /// Where it is written.
@@ -52,6 +54,7 @@ impl Content {
                 files: 1,
                 count: 1,
                 zipf: 0.0,
+                changes: None,
                 owner: None,
                 place: document,
             });
@@ -98,6 +101,7 @@ impl Content {
             files: or(fields.text("files", values::count)?, 1),
             count: or(count, 1),
             zipf: or(fields.text("zipf", values::number)?, 0.0),
+            changes: fields.text("changes", values::period)?.map(|it| it.value),
             owner: fields.text("owner", str::parse)?,
             place,
         };

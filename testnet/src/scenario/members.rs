@@ -196,6 +196,12 @@ impl Members {
         honest.count()
     }
 
+    /// The same under the same numbers, all of them ordinary daemons.
+    pub(super) fn all_honest(mut self) -> Self {
+        self.nodes.iter_mut().for_each(|node| node.evil = None);
+        self
+    }
+
     /// All of them, by their numbers.
     pub fn iter(&self) -> impl Iterator<Item = &Member> {
         self.nodes.iter()

@@ -21,7 +21,7 @@ pub(crate) mod values;
 
 use std::{fmt, path::Path, str::FromStr, time::Duration};
 
-pub use assertion::{Assertion, Bound, Metric, That, Unit};
+pub use assertion::{Assertion, Bound, Comparison, Metric, That, Unit};
 pub use content::Content;
 pub use error::{FilePosition, ScenarioError};
 pub use event::{Event, Repeat, What, Wish};
@@ -91,6 +91,8 @@ pub struct Compare {
     pub name: String,
     /// What the configuration of its nodes says, besides that of the scenario.
     pub settings: Vec<Setting>,
+    /// Whether those nodes do wrong in it that do in the scenario; otherwise they are ordinary ones.
+    pub evil: bool,
 }
 
 /// A key of the configuration with its value, as it is written: `replicas.near=10ms`.
@@ -185,6 +187,19 @@ impl Scenario {
         Ok(scenario)
     }
 
+    /// What it is compared with, as a scenario of its own: the same nodes under the same numbers, with other
+    /// settings, and without those that do wrong if it says so.
+    #[must_use]
+    pub(crate) fn compared(&self) -> Option<Self> {
+        let compare = self.compare.as_ref()?;
+        let mut other = self.clone();
+        other.settings.extend(compare.settings.iter().cloned());
+        if !compare.evil {
+            other.members = other.members.all_honest();
+        }
+        Some(other)
+    }
+
     /// Names that have to mean something, and times that have to be reached.
     fn check(&self) -> Result<(), ScenarioError> {
         for event in &self.events {
@@ -200,7 +215,7 @@ impl Scenario {
             }
         }
         for assertion in &self.assertions {
-            if assertion.that.is_compared && self.compare.is_none() {
+            if assertion.that.needs_another_run() && self.compare.is_none() {
                 let error = assertion.place.error("this is compared with no other run");
                 return Err(error.hint("say what with in `[compare]`"));
             }
@@ -248,11 +263,12 @@ fn compare(fields: &mut Fields<'_>) -> Result<Option<Compare>, ScenarioError> {
             None => return Err(place.error("what is compared with has a `name`")),
         },
         settings: settings(&mut table)?,
+        evil: or(table.text("evil", values::yes)?, true),
     };
     table.finish()?;
-    if compare.settings.is_empty() {
+    if compare.settings.is_empty() && compare.evil {
         let error = place.error("nothing differs in what is compared with");
-        return Err(error.hint("say what in `settings`"));
+        return Err(error.hint("say what in `settings`, or `evil = false`"));
     }
     Ok(Some(compare))
 }

@@ -10,7 +10,7 @@ pub struct Shipped {
 }
 
 /// All of them, the simplest first.
-pub const SHIPPED: [Shipped; 14] = [
+pub const SHIPPED: [Shipped; 16] = [
     shipped("demo", include_str!("../../scenarios/demo.toml")),
     shipped("swarm", include_str!("../../scenarios/swarm.toml")),
     shipped(
@@ -35,6 +35,14 @@ pub const SHIPPED: [Shipped; 14] = [
         include_str!("../../scenarios/slow-origin.toml"),
     ),
     shipped("bad-peers", include_str!("../../scenarios/bad-peers.toml")),
+    shipped(
+        "black-hole",
+        include_str!("../../scenarios/black-hole.toml"),
+    ),
+    shipped(
+        "fake-demand",
+        include_str!("../../scenarios/fake-demand.toml"),
+    ),
     shipped("crowded", include_str!("../../scenarios/crowded.toml")),
     shipped("scale", include_str!("../../scenarios/scale.toml")),
 ];

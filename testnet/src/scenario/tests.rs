@@ -106,6 +106,17 @@ leave-after = \"20s\"
 }
 
 #[test]
+fn those_who_do_wrong_may_be_honest_in_what_is_compared_with() {
+    let text = "nodes = 4\n[compare]\nname = \"honest\"\nevil = false\nsettings = [\"a.b=1\"]\n\
+                [[group]]\nname = \"a\"\n[[group]]\nname = \"b\"\ncount = 1\nevil = \"drip\"";
+    let (scenario, _) = read(text, &Overrides::default()).unwrap();
+    let other = scenario.compared().unwrap();
+    assert_eq!((scenario.members.honest(), other.members.honest()), (3, 4));
+    assert_eq!(other.members.name(3), scenario.members.name(3));
+    assert_eq!((scenario.settings.len(), other.settings.len()), (0, 1));
+}
+
+#[test]
 fn mistakes_of_groups_are_named() {
     let group = "[[group]]\nname = \"a\"\n";
     check_error("[[group]]\n", "1:1: `group[0]`", "has a `name`", "");

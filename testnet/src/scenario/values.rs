@@ -67,6 +67,14 @@ pub(super) fn share(text: &str) -> Result<f64, String> {
     }
 }
 
+/// By how much a share is more than another, or less: `5%` or `-0.05`.
+pub(super) fn points(text: &str) -> Result<f64, String> {
+    match text.trim().strip_prefix('-') {
+        Some(less) => share(less).map(|share| -share),
+        None => share(text),
+    }
+}
+
 /// A number that is not negative.
 pub(super) fn number(text: &str) -> Result<f64, String> {
     match text.trim().parse::<f64>() {

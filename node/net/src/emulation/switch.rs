@@ -1,7 +1,7 @@
 //! TCP between nodes of one process, without sockets.
 //!
-//! Each node has an address of its own in 10.0.0.0/8, by which others tell it apart as they would
-//! anywhere. What listens and dials there meets in the switch, and is joined by two pipes that are
+//! Each node has an address in a network of its own, a /24 of 10.0.0.0/8, by which others tell it apart
+//! as they tell households apart anywhere. What listens and dials there meets in the switch, and is joined by two pipes that are
 //! what the plan says of the link. Dialling takes a round trip, is refused where nobody listens,
 //! and waits where the link is blocked.
 
@@ -179,17 +179,19 @@ impl fmt::Debug for Switch {
     }
 }
 
-/// 10.0.0.1 is node 0.
+/// 10.0.0.1 is node 0, 10.0.1.1 is node 1: each is a /24 of its own, the network by which nodes count
+/// those who ask and connect. There are 65,536 of these.
 fn ip_of(node: usize) -> Ipv4Addr {
-    let host = u32::try_from(node).unwrap_or(u32::MAX).saturating_add(1) & 0x00ff_ffff;
-    Ipv4Addr::from_bits(0x0a00_0000 | host)
+    let [.., high, low] = node.to_be_bytes();
+    Ipv4Addr::new(10, high, low, 1)
 }
 
 fn node_of(ip: IpAddr) -> Option<usize> {
     let IpAddr::V4(ip) = ip else { return None };
-    let bits = ip.to_bits();
-    let host = (bits >> 24 == 10).then_some(bits & 0x00ff_ffff)?;
-    usize::try_from(host.checked_sub(1)?).ok()
+    match ip.octets() {
+        [10, high, low, 1] => Some(u16::from_be_bytes([high, low]).into()),
+        _ => None,
+    }
 }
 
 /// One end of a connection in memory.

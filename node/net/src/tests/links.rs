@@ -439,7 +439,7 @@ async fn nodes_in_memory_find_each_other_through_the_dht() {
     assert!(
         addresses[0]
             .to_string()
-            .starts_with("/ip4/10.0.0.2/tcp/4101")
+            .starts_with("/ip4/10.0.1.1/tcp/4101")
     );
     provider.stop().await;
     network.stop().await;

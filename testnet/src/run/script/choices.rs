@@ -1,5 +1,7 @@
 //! Which things there are, and which of them somebody wants.
 
+use std::time::Duration;
+
 use crate::{
     dice::Dice,
     run::script::Item,
@@ -55,17 +57,36 @@ fn owners(
     }
 }
 
-/// One of `items`, the popular ones more often: the weight of the n-th of a content is 1/n^zipf.
+/// The place of each item in the order of their popularity at a time; of two contents, the items of the
+/// first come first.
+pub(super) fn places(scenario: &Scenario, items: &[Item], at: Duration) -> Vec<usize> {
+    let mut places: Vec<usize> = (0..items.len()).collect();
+    let mut rest = places.as_mut_slice();
+    for content in &scenario.contents {
+        let (of_content, others) = rest.split_at_mut(content.count.min(rest.len()));
+        if content.changes.is_some_and(|changes| changes <= at) {
+            let name = format!("changes of {}", content.name);
+            Dice::new(scenario.seed, &name).shuffle(of_content);
+        }
+        rest = others;
+    }
+    places
+}
+
+/// One of `items`, the popular ones more often: the weight of the n-th of a content is 1/n^zipf, in the
+/// order of their `places`.
 pub(super) fn popular(
     contents: &[Content],
-    all: &[Item],
+    (all, places): (&[Item], &[usize]),
     items: &[usize],
     dice: &mut Dice,
 ) -> Option<usize> {
+    let mut items = items.to_vec();
+    items.sort_by_key(|&item| places[item]);
     let mut ranks = vec![0_u32; contents.len()];
     let mut sum = 0.0;
     let mut weighed = Vec::with_capacity(items.len());
-    for &item in items {
+    for item in items {
         let content = all[item].content;
         ranks[content] += 1;
         sum += f64::from(ranks[content]).powf(-contents[content].zipf);

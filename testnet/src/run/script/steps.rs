@@ -177,6 +177,7 @@ impl<'a> Drawing<'a> {
         place: &FilePosition,
     ) -> Result<(), ScenarioError> {
         let items = self.wished(wish, place)?;
+        let places = choices::places(self.scenario, self.items, at);
         for node in self.wishers(wish, &items)? {
             let can = |it: &usize| self.items[*it].owner != node && !self.wanted[node].contains(it);
             let mut left: Vec<_> = items.iter().copied().filter(can).collect();
@@ -185,7 +186,10 @@ impl<'a> Drawing<'a> {
                 let contents = &self.scenario.contents;
                 let item = match wish.count {
                     None => left.first().copied(),
-                    Some(_) => choices::popular(contents, self.items, &left, &mut self.dice),
+                    Some(_) => {
+                        let all = (self.items, places.as_slice());
+                        choices::popular(contents, all, &left, &mut self.dice)
+                    }
                 };
                 let Some(item) = item else { break };
                 left.retain(|it| *it != item);
@@ -207,6 +211,7 @@ impl<'a> Drawing<'a> {
     ) -> Result<(), ScenarioError> {
         let items = self.wished(wish, place)?;
         let nodes = self.wishers(wish, &items)?;
+        let places = choices::places(self.scenario, self.items, at);
         let pairs: Vec<(usize, usize)> = match wish.count {
             None => {
                 let pairs = nodes
@@ -218,7 +223,8 @@ impl<'a> Drawing<'a> {
                 let contents = &self.scenario.contents;
                 let draw = |_| {
                     let node = *nodes.get(self.dice.index(nodes.len()))?;
-                    let item = choices::popular(contents, self.items, &items, &mut self.dice)?;
+                    let all = (self.items, places.as_slice());
+                    let item = choices::popular(contents, all, &items, &mut self.dice)?;
                     Some((node, item))
                 };
                 (0..count).filter_map(draw).collect()

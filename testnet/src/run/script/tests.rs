@@ -62,6 +62,30 @@ fn the_popular_is_wanted_more() {
 }
 
 #[test]
+fn what_is_popular_may_change() {
+    let text = "nodes = 201\nlimit = \"1h\"\n[[content]]\nname = \"book\"\nsize = \"1KiB\"\n\
+                count = 20\nzipf = 1.1\nchanges = \"10s\"\n[[content]]\nname = \"other\"\n[[event]]\n\
+                do = \"fetch\"\ncontent = \"book\"\ncount = 1\nevery = \"10s\"\nuntil = \"20s\"";
+    let most_wanted = |seed| {
+        let script = draw(text, seed);
+        [0, 10].map(|at| {
+            let mut wanted = vec![0; script.items.len()];
+            for step in script.steps.iter().filter(|it| it.at.as_secs() == at) {
+                if let Action::Fetch { item, .. } = step.action {
+                    wanted[item] += 1;
+                }
+            }
+            (0..wanted.len()).max_by_key(|item| wanted[*item]).unwrap()
+        })
+    };
+    let seeds = 0..4;
+    let wanted: Vec<_> = seeds.map(most_wanted).collect();
+    assert!(wanted.iter().all(|[before, _]| *before == 0), "{wanted:?}");
+    assert!(wanted.iter().any(|[_, after]| *after != 0), "{wanted:?}");
+    assert!(wanted.iter().any(|it| it[1] != wanted[0][1]), "{wanted:?}");
+}
+
+#[test]
 fn churn_replaces_so_many_and_the_new_ones_want_the_same() {
     let text = "nodes = 11\nlimit = \"5m\"\n[[event]]\ndo = \"fetch\"\n[[event]]\ndo = \"churn\"\n\
                 nodes = \"1-10\"\nrate = \"20%\"\nevery = \"1m\"\nuntil = \"2m\"\naway = \"3s\"";

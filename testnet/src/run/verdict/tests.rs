@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::{
-    run::record::{Change, Sample},
+    run::record::{Change, Helped, Sample},
     scenario::Overrides,
 };
 
@@ -102,11 +102,14 @@ fn record() -> Record {
 }
 
 fn judge(record: &Record, assertion: &str) -> Verdict {
+    judge_beside(record, &other(), assertion)
+}
+
+fn judge_beside(record: &Record, other: &Record, assertion: &str) -> Verdict {
     let text = format!("{SCENARIO}\n[[assert]]\n{assertion}");
     let scenario = Scenario::read("test.toml", &text, &Overrides::default()).unwrap();
     let script = Script::draw(&scenario).unwrap();
-    let other = other();
-    verdicts(&scenario, &script, record, Some(&other))
+    verdicts(&scenario, &script, record, Some(other))
         .unwrap()
         .remove(0)
 }
@@ -139,6 +142,7 @@ fn a_good_run_is_measured() {
     check(&record, "done-within 9s", true, "9.00 s");
     check(&record, "done-within 8s", false, "9.00 s");
     check(&record, "fetch-time-median <= 5s", true, "5.00 s");
+    check(&record, "fetch-time-p95 <= 8s", false, "9.00 s");
     // One copy of 1 MB takes a second at 8 Mbit/s; from 1 s to 10 s there are nine of these.
     check(&record, "time-ratio <= 9", true, "9");
     check(&record, "origin-copies <= 1.4", true, "1.40");
@@ -173,13 +177,64 @@ fn what_is_done_for_others_is_measured() {
         pulled: 3 << 20,
         held: 1 << 20,
         quota: 1 << 20,
+        strange: 1 << 18,
     };
+    check(&record, "displaced-share <= 10%", false, "25.0%");
     check(&record, "pulls <= 1", false, "2");
     check(&record, "pulled-bytes <= 4MiB", true, "3.0 MiB");
     check(&record, "quotas-kept", true, "yes");
     record.samples[0].helped[3].held = 1;
     let verdict = check(&record, "quotas-kept", false, "no");
     assert_eq!(verdict.look_at, [3]);
+    record.samples[1].helped[1].pulled = 300_000;
+    // Of 3 MB that were sent.
+    check(&record, "replication-share <= 10%", true, "10.0%");
+}
+
+#[test]
+fn what_began_early_may_be_left_out() {
+    let mut record = record();
+    for (seconds, fetch) in (1..).zip(&mut record.fetches) {
+        fetch.began = at(seconds);
+    }
+    let check = |after: &str, seen: &str| {
+        let that = format!("that = \"fetch-time-median <= 1h\"\nafter = \"{after}\"");
+        assert_eq!(judge(&record, &that).seen, seen, "after {after}");
+    };
+    check("0%", "4.00 s");
+    check("33%", "4.00 s");
+    check("50%", "7.00 s");
+    check("100%", "nothing to measure");
+    // When the last one began, 1 MB of the 3 MB had been sent.
+    record.fetches[2].began = at(5);
+    record.samples[1].helped[1].pulled = 500_000;
+    let verdict = judge(
+        &record,
+        "that = \"replication-share <= 100%\"\nafter = \"50%\"",
+    );
+    assert_eq!(verdict.seen, "25.0%");
+}
+
+#[test]
+fn what_is_saved_is_held_against_who_knows_the_future() {
+    let mut record = record();
+    let mut other = self::record();
+    let saving = |record: &Record, other: &Record| {
+        judge_beside(record, other, "that = \"oracle-saving >= 90%\"")
+    };
+    // Without room nothing can be saved: the two fetches of another region cross.
+    other.samples[1].sent[0] = 2_800_000;
+    assert_eq!(saving(&record, &other).seen, "nothing to measure");
+    // 2 MB cross then; with room for one of the two nodes, one would have been enough.
+    record.samples[0].helped[2].quota = 1_000_000;
+    record.samples[1].sent[0] = 1_900_000;
+    let verdict = saving(&record, &other);
+    // 1.1 MB crossed: what the owner sent and nobody took at home, and 0.1 MB of one in no region.
+    assert_eq!((verdict.held, verdict.seen.as_str()), (true, "90.0%"));
+    record.samples[1].sent[0] = 2_000_000;
+    let verdict = saving(&record, &other);
+    assert_eq!((verdict.held, verdict.seen.as_str()), (false, "80.0%"));
+    assert!(verdict.because.contains("crossed"), "{verdict:?}");
 }
 
 #[test]
@@ -203,6 +258,13 @@ fn late_ones_are_measured_alone_and_runs_are_compared() {
     assert_eq!(verdict.expected, "at most 0.75");
     let verdict = judge(&record, "that = \"done-within <= 0.7\"\ncompared = true");
     assert!(!verdict.held, "{verdict:?}");
+
+    let mut other = self::other();
+    other.fetches[0].from = vec![(Some(0), 1_000_000)];
+    let that = "that = \"evil-share <= -1%\"\ncompared = \"points\"";
+    let verdict = judge_beside(&record, &other, that);
+    assert_eq!(verdict.seen, "+3.3% (3.3% instead of 0.0%)");
+    assert!(!verdict.held && judge_beside(&other, &record, that).held);
 }
 
 #[test]
@@ -304,7 +366,7 @@ fn what_was_not_measured_does_not_hold() {
         }
         let bound = match metric.unit() {
             crate::scenario::Unit::YesNo => "",
-            crate::scenario::Unit::Share => " >= 0%",
+            crate::scenario::Unit::Share | crate::scenario::Unit::Points => " >= 0%",
             crate::scenario::Unit::Number => " >= 0",
             crate::scenario::Unit::Millis => " >= 0s",
             crate::scenario::Unit::Bytes => " >= 1KiB",
