@@ -1,9 +1,9 @@
 //! TCP between nodes of one process, without sockets.
 //!
-//! Each node has an address in a network of its own, a /24 of 10.0.0.0/8, by which others tell it apart
-//! as they tell households apart anywhere. What listens and dials there meets in the switch, and is joined by two pipes that are
-//! what the plan says of the link. Dialling takes a round trip, is refused where nobody listens,
-//! and waits where the link is blocked.
+//! Each node has an address in a network of its own, a /24 of 10.0.0.0/8: by that others tell nodes apart,
+//! as they tell households apart on the internet. What listens and dials there meets in the switch, and
+//! is joined by two pipes that are what the plan says of the link. Dialling takes a round trip, is
+//! refused where nobody listens, and waits where the link is blocked.
 
 use std::{
     collections::HashMap,
