@@ -12,6 +12,7 @@
 //! them.
 
 mod answer;
+mod asked;
 mod assembly;
 mod attached;
 mod buffers;

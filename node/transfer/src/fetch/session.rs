@@ -3,17 +3,14 @@
 //! A [`Session`] owns the stream from `Open` to its end. It asks for what the transfer tells it to,
 //! reads what comes back into buffers that the process-wide budget allows, and hands whole blocks
 //! on unverified: verification and writing belong to [`super::landing`]. A block is read into the
-//! [`Slot`] of its request, from which the transfer takes what there is when it has another
-//! provider go on, or when the session ends in the middle. It enforces what can be
-//! seen on the wire: caps on frames and lengths, and that nothing arrives that was not asked. It
-//! ends when the transfer drops its handle, when the stream ends, or on the first violation, and
+//! [slot](super::assembly::Slot) of its request, from which the transfer takes what there is when it
+//! has another provider go on, or when the session ends in the middle. It enforces what can be seen
+//! on the wire: caps on frames and lengths, and that nothing arrives that was not asked. It ends when the transfer drops its handle, when the stream ends, or on the first violation, and
 //! always says why with [`SessionEvent::Ended`].
 
 use std::{
-    collections::HashMap,
     fmt,
     future::poll_fn,
-    num::NonZeroU32,
     time::{Duration, Instant},
 };
 
@@ -23,8 +20,7 @@ use shoal_net::ExchangeStream;
 use shoal_protocol::{
     address::{BLOCK_BYTES_MAX, Cid, Digest},
     exchange::{
-        self, Availability, Missing, PIECE_HEAD_BYTES, PeerHint, Reason, Request, Response, Wants,
-        pace,
+        self, Availability, Missing, PIECE_HEAD_BYTES, PeerHint, Reason, Request, Response, pace,
     },
     link::Marks,
     planner::{ProviderId, WantId},
@@ -40,7 +36,8 @@ use tokio_util::{
 };
 
 use super::{
-    assembly::{Assembly, Slot},
+    asked::{Ask, Asked},
+    assembly::Assembly,
     buffers::Buffers,
     span,
 };
@@ -60,19 +57,6 @@ const GOODBYE_TIMEOUT: Duration = Duration::from_secs(1);
 const PROGRESS_INTERVAL: Duration = Duration::from_millis(250);
 /// What is thrown away at a time, of an answer that nobody waits for any more.
 const SCRATCH_BYTES: usize = 4 * 1024;
-
-/// A want as the session sees it: what to ask for, under which name to report it.
-#[derive(Clone, Debug)]
-pub(super) struct Ask {
-    pub(super) want: WantId,
-    pub(super) digest: Digest,
-    /// The exact length when a parent block states it, the general cap otherwise.
-    pub(super) bytes_max: u32,
-    /// Where the answer goes.
-    pub(super) slot: Slot,
-    /// How many bytes of the block are there already.
-    pub(super) offset: u32,
-}
 
 /// A block as it came from the wire: not verified.
 pub(super) struct Received {
@@ -201,49 +185,12 @@ impl Session {
     }
 }
 
-/// What is outstanding, by the id it has on the wire. Held for look-ups only, never over an await.
-#[derive(Default)]
-struct Asked {
-    by_id: HashMap<u32, Ask>,
-    next_id: u32,
-}
-
-impl Asked {
-    fn next(&mut self, ask: Ask) -> u32 {
-        let id = self.next_id;
-        self.by_id.insert(id, ask);
-        self.next_id = id.wrapping_add(1);
-        id
-    }
-
-    fn rest(&mut self, ask: Ask) -> Request {
-        let block = ask.digest;
-        // Those without bytes are asked for as a whole.
-        let offset = NonZeroU32::new(ask.offset).unwrap_or(NonZeroU32::MIN);
-        Request::Rest {
-            id: self.next(ask),
-            block,
-            offset,
-        }
-    }
-
-    fn wants(&mut self, asks: &[Ask]) -> Request {
-        let id = self.next_id;
-        for ask in asks {
-            self.next(ask.clone());
-        }
-        Request::Want {
-            id,
-            blocks: Wants::first_of(asks.iter().map(|ask| ask.digest)),
-        }
-    }
-}
-
 struct Worker {
     source: Source,
     buffers: Buffers,
     limits: Limiter,
     events: mpsc::Sender<SourceEvent>,
+    /// Held for look-ups only, never over an await.
     asked: Mutex<Asked>,
 }
 
@@ -317,7 +264,9 @@ impl Worker {
             }
         }
         // Best effort: the provider also notices the end of the stream.
-        for request in self.outstanding().into_iter().chain([Request::Close]) {
+        // What is not answered is taken back, so that a slow line is not kept busy with it.
+        let outstanding = self.asked.lock().take_all_back();
+        for request in outstanding.into_iter().chain([Request::Close]) {
             let _ = send(&mut writer, &request).await;
         }
         let _ = writer.shutdown().await;
@@ -327,32 +276,9 @@ impl Worker {
     fn requests(&self, command: Command) -> Vec<Request> {
         let mut asked = self.asked.lock();
         match command {
-            Command::Want(asks) => {
-                let (rests, wholes): (Vec<Ask>, Vec<Ask>) =
-                    asks.into_iter().partition(|ask| ask.offset > 0);
-                let rests = rests.into_iter().map(|ask| asked.rest(ask));
-                let mut requests: Vec<Request> = rests.collect();
-                for asks in wholes.chunks(exchange::WANTS_PER_MESSAGE_MAX) {
-                    requests.push(asked.wants(asks));
-                }
-                requests
-            }
-            Command::Cancel(want) => asked
-                .by_id
-                .iter()
-                .filter(|(_, ask)| ask.want == want)
-                .map(|(id, _)| Request::Cancel { id: *id, count: 1 })
-                .collect(),
+            Command::Want(asks) => asked.ask(asks),
+            Command::Cancel(want) => asked.take_back(want),
         }
-    }
-
-    /// Takes back everything that is not answered, so that a slow line is not kept busy with it.
-    fn outstanding(&self) -> Option<Request> {
-        let asked = self.asked.lock();
-        // Those before the number wrapped are answered, or as good as that.
-        let id = asked.by_id.keys().copied().min()?;
-        let count = asked.next_id.checked_sub(id).filter(|count| *count > 0)?;
-        Some(Request::Cancel { id, count })
     }
 
     async fn read(&self, mut reader: Reader) -> SessionEnd {
@@ -384,14 +310,16 @@ impl Worker {
                 marks,
             } => SessionEvent::Available(availability, marks),
             Response::Hint { peers } => SessionEvent::Hint(peers.into_vec()),
-            Response::Missing { id, why } => match self.take(id)? {
+            Response::Missing { id, why } => match self.ended(id)? {
                 // Nobody waits for it.
                 ask if ask.slot.is_closed() => return Ok(()),
                 ask => SessionEvent::Missing(ask.want, why),
             },
             Response::Block { id, len } => {
-                let ask = self.take(id)?;
-                self.receive(reader, ask, len).await?
+                let ask = self.asked.lock().get(id).cloned().ok_or_else(unasked)?;
+                let event = self.receive(reader, ask, len).await?;
+                self.asked.lock().end(id);
+                event
             }
             Response::Close(reason) => return Err(SessionEnd::Closed(reason)),
         };
@@ -499,12 +427,8 @@ impl Worker {
         Ok(count)
     }
 
-    fn take(&self, id: u32) -> Result<Ask, SessionEnd> {
-        let mut asked = self.asked.lock();
-        asked
-            .by_id
-            .remove(&id)
-            .ok_or_else(|| violation("an answer to what was not asked"))
+    fn ended(&self, id: u32) -> Result<Ask, SessionEnd> {
+        self.asked.lock().end(id).ok_or_else(unasked)
     }
 
     async fn emit(&self, event: SessionEvent) -> Result<(), SessionEnd> {
@@ -513,6 +437,10 @@ impl Worker {
             .await
             .map_err(|_| SessionEnd::Dropped)
     }
+}
+
+fn unasked() -> SessionEnd {
+    violation("an answer to what was not asked")
 }
 
 async fn send(writer: &mut Writer, request: &Request) -> Result<(), SessionEnd> {

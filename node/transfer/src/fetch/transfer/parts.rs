@@ -14,9 +14,10 @@ use shoal_protocol::{
 
 use super::{
     super::{
+        asked::Ask,
         assembly::{Assembly, Slot},
         buffers::Buffers,
-        session::{Ask, Source},
+        session::Source,
     },
     Transfer, Want,
 };
