@@ -106,13 +106,9 @@ impl Observer {
 
     /// What was fetched is a copy for near peers, too.
     fn note_copy(&self, event: &LibraryEvent) {
-        let (LibraryEvent::Added(share)
-        | LibraryEvent::Removed(share)
-        | LibraryEvent::Changed(share)) = event
-        else {
-            return;
-        };
-        if let (Some(copies), Some(key)) = (self.copies.get(), key_of(&share.root)) {
+        if let Some(share) = event.changed()
+            && let (Some(copies), Some(key)) = (self.copies.get(), key_of(&share.root))
+        {
             copies.note(key);
         }
     }

@@ -55,11 +55,9 @@ impl Offers {
 
     /// Notes what the library tells. Never waits.
     pub(super) fn note(&self, event: &LibraryEvent) {
-        let share = match event {
-            LibraryEvent::Added(it) | LibraryEvent::Removed(it) | LibraryEvent::Changed(it) => it,
-            LibraryEvent::Doubted(_) => return,
-        };
-        self.look_at(&share.root, |changes| changes.shares = true);
+        if let Some(share) = event.changed() {
+            self.look_at(&share.root, |changes| changes.shares = true);
+        }
     }
 
     /// Notes that a part of a root began or ceased to be here. Never waits.

@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use super::tier::Tier;
 use super::{Class, Holdings, Planner, ProviderId, Standing, Tally};
 
 /// A planner's state, for people and for the caller's decisions.
@@ -100,11 +99,20 @@ impl Planner {
         provider.is_some_and(|it| it.holdings == Holdings::Everything)
     }
 
-    /// Whether a near provider has everything and stays.
+    /// Whether a provider is near, has everything and stays. An owner does all that and is no copy.
+    #[must_use]
+    pub fn is_near_copy(&self, id: ProviderId) -> bool {
+        let provider = self.providers.get(&id);
+        provider.is_some_and(|it| {
+            it.is_near && it.class == Class::Holder && it.holdings == Holdings::Everything
+        })
+    }
+
+    /// Whether there [is](Self::is_near_copy) a near copy.
     #[must_use]
     pub fn has_near_copy(&self) -> bool {
-        let mut providers = self.providers.values();
-        providers.any(|it| it.tier() == Tier::Near && it.holdings == Holdings::Everything)
+        let mut ids = self.providers.keys();
+        ids.any(|id| self.is_near_copy(*id))
     }
 
     /// Whether nothing is asked of a provider now.

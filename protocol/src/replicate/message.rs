@@ -4,6 +4,7 @@
 //! version. The tests in `wire_format.rs` freeze it. Every list has a limit in its type, chosen so
 //! that the longest message fits [`FRAME_BYTES_MAX`](super::FRAME_BYTES_MAX).
 
+use multiaddr::Multiaddr;
 use serde::{Deserialize, Deserializer, Serialize, de};
 
 use crate::address::Cid;
@@ -111,6 +112,25 @@ pub struct Peer {
     pub peer: List<u8, PEER_ID_BYTES_MAX>,
     /// Its addresses, as binary multiaddrs.
     pub addresses: List<List<u8, ADDRESS_BYTES_MAX>, PEER_ADDRESSES_MAX>,
+}
+
+impl Peer {
+    /// A peer by the bytes of its id, with the first [`PEER_ADDRESSES_MAX`] of its addresses that are
+    /// short enough. `None` when the id is longer than an id can be.
+    #[must_use]
+    pub fn new<'a>(
+        peer_id: Vec<u8>,
+        addresses: impl IntoIterator<Item = &'a Multiaddr>,
+    ) -> Option<Self> {
+        let addresses = addresses
+            .into_iter()
+            .filter_map(|address| List::try_from(address.to_vec()).ok())
+            .take(PEER_ADDRESSES_MAX);
+        Some(Self {
+            peer: List::try_from(peer_id).ok()?,
+            addresses: List::first_of(addresses),
+        })
+    }
 }
 
 /// What a node answers to an ask.

@@ -19,8 +19,7 @@ use shoal_protocol::{
     address::Cid,
     exchange::{LeafRanges, List},
     replicate::{
-        Answer, HELD_RANGES_MAX, Held, Hello, Key, PEER_ADDRESSES_MAX, Peer, RANGES_MAX, Reply,
-        Request, Response,
+        Answer, HELD_RANGES_MAX, Held, Hello, Key, Peer, RANGES_MAX, Reply, Request, Response,
     },
 };
 use tokio::{
@@ -192,16 +191,9 @@ impl FalseHelper {
         let peers = self.net.peers().await.into_iter().map(|it| it.peer_id);
         let peers = peers.filter(|it| *it != to).collect();
         let known = self.net.introduce(peers, to, VICTIMS_MAX).await;
-        let named = known.into_iter().filter_map(|(peer, addresses)| {
-            let addresses = addresses
-                .iter()
-                .filter_map(|address| List::try_from(address.to_vec()).ok())
-                .take(PEER_ADDRESSES_MAX);
-            Some(Peer {
-                peer: List::try_from(peer.to_bytes()).ok()?,
-                addresses: List::first_of(addresses),
-            })
-        });
+        let named = known
+            .into_iter()
+            .filter_map(|(peer, addresses)| Peer::new(peer.to_bytes(), &addresses));
         named.collect()
     }
 

@@ -95,6 +95,17 @@ pub enum LibraryEvent {
     Doubted(Arc<ShareRecord>),
 }
 
+impl LibraryEvent {
+    /// The share that is offered otherwise than before; none where bytes are merely in doubt.
+    #[must_use]
+    pub fn changed(&self) -> Option<&Arc<ShareRecord>> {
+        match self {
+            Self::Added(share) | Self::Removed(share) | Self::Changed(share) => Some(share),
+            Self::Doubted(_) => None,
+        }
+    }
+}
+
 /// How much of a root this node holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Held {

@@ -42,8 +42,7 @@ use shoal_protocol::{
     address::{Cid, Digest},
     exchange::List,
     replicate::{
-        Allowed, Hello, Key, PEER_ADDRESSES_MAX, Peer, PeerKey, Response, Salt, Saying, Shape,
-        helper::Accepted,
+        Allowed, Hello, Key, Peer, PeerKey, Response, Salt, Saying, Shape, helper::Accepted,
     },
 };
 use shoal_store::{
@@ -417,16 +416,9 @@ impl ReplicatorInner {
             return Vec::new();
         }
         let known = self.net.introduce(peers, to, NAMED_MAX).await;
-        let named = known.into_iter().filter_map(|(peer, addresses)| {
-            let addresses = addresses
-                .iter()
-                .filter_map(|address| List::try_from(address.to_vec()).ok())
-                .take(PEER_ADDRESSES_MAX);
-            Some(Peer {
-                peer: List::try_from(peer.to_bytes()).ok()?,
-                addresses: List::first_of(addresses),
-            })
-        });
+        let named = known
+            .into_iter()
+            .filter_map(|(peer, addresses)| Peer::new(peer.to_bytes(), &addresses));
         named.collect()
     }
 

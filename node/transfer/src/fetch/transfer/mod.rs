@@ -405,12 +405,10 @@ impl Transfer {
             };
             let nearness = self.setup.net.nearness(&peer).unwrap_or_default();
             let is_whole = self.planner.has_everything(*provider);
-            has_near_copy |= is_whole
-                && match self.planner.class(*provider) {
-                    Some(Class::Owner) => nearness == Nearness::Lan,
-                    Some(Class::Holder) => nearness.is_near(),
-                    Some(Class::Member { .. }) | None => false,
-                };
+            let is_owner_on_lan = is_whole
+                && nearness == Nearness::Lan
+                && self.planner.class(*provider) == Some(Class::Owner);
+            has_near_copy |= is_owner_on_lan || self.planner.is_near_copy(*provider);
             if is_whole || self.received.contains_key(&peer) {
                 holders.push((nearness, peer));
             }
