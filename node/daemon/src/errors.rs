@@ -3,7 +3,11 @@
 use shoal_api::{ApiError, ErrorCode};
 use shoal_net::{ConnectError, NetError};
 use shoal_protocol::{address::AddressError, name::NameError, unixfs::DagError, walk::PathError};
-use shoal_store::{StoreError, UnshareError, disks::NoAnswer, share::ShareError};
+use shoal_store::{
+    StoreError, UnshareError,
+    disks::NoAnswer,
+    share::{ShareError, Unreadable},
+};
 use shoal_transfer::fetch::{ControlError, FetchError};
 
 use super::NodeError;
@@ -97,6 +101,9 @@ impl IntoApi for ShareError {
             }
             ShareError::PermissionDenied(_) => ApiError::new(ErrorCode::NoPermission, message)
                 .hint("make it readable for the user that runs the daemon, or --exclude it"),
+            ShareError::Unreadable(ref found) => {
+                ApiError::new(ErrorCode::NoPermission, message).hint(leaving_out(found))
+            }
             ShareError::WrongSize(_) | ShareError::Endless(_) => {
                 ApiError::new(ErrorCode::BadName, message)
                     .hint("copy what it says into a file and share that, or --exclude it")
@@ -255,6 +262,19 @@ impl IntoApi for ControlError {
         };
         ApiError::new(ErrorCode::NoTransfer, message).hint(hint)
     }
+}
+
+/// What to do about all that may not be read: the options that leave out what is listed of it.
+fn leaving_out(found: &Unreadable) -> String {
+    let options = found.patterns.iter().map(|pattern| {
+        let quoted = pattern.replace('\'', r"'\''");
+        format!(" --exclude '{quoted}'")
+    });
+    let options: String = options.collect();
+    if options.is_empty() {
+        return "make them readable for the user that runs the daemon".to_owned();
+    }
+    format!("make them readable for the user that runs the daemon, or leave them out:{options}")
 }
 
 fn nothing_matches(there: &[String]) -> String {

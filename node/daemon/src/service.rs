@@ -62,6 +62,7 @@ impl Service for NodeHandle {
             foreign: &foreign,
             database: &database,
             disks: &disks,
+            unreadable: &inner.library.unreadable(),
         });
         Ok(api::Status {
             peer_id: self.peer_id(),

@@ -417,16 +417,10 @@ fn buffer_bytes(chunker: Chunker) -> usize {
     }
 }
 
-/// Opens a file that a walk has found to be one, without following a symlink or waiting on a fifo
-/// that has taken its place.
+/// Opens a file, says how it is, and has the system read ahead.
 fn open(path: &Path) -> Result<(File, FileStat, Attributes), ShareError> {
     let failed = |error| ShareError::io(path, error);
-    let flags = (OFlags::NOFOLLOW | OFlags::NONBLOCK).bits().cast_signed();
-    let file = OpenOptions::new()
-        .read(true)
-        .custom_flags(flags)
-        .open(path)
-        .map_err(failed)?;
+    let file = open_to_read(path).map_err(failed)?;
     let metadata = file.metadata().map_err(failed)?;
     if !metadata.is_file() {
         return Err(ShareError::ChangedWhileSharing(path.to_owned()));
@@ -435,6 +429,13 @@ fn open(path: &Path) -> Result<(File, FileStat, Attributes), ShareError> {
         read_ahead(&file);
     }
     Ok((file, FileStat::of(&metadata), attributes(&metadata)))
+}
+
+/// Opens a file that a walk has found to be one, without following a symlink or waiting on a fifo
+/// that has taken its place.
+pub(super) fn open_to_read(path: &Path) -> io::Result<File> {
+    let flags = (OFlags::NOFOLLOW | OFlags::NONBLOCK).bits().cast_signed();
+    OpenOptions::new().read(true).custom_flags(flags).open(path)
 }
 
 /// Asks the system to read ahead further than it would. Advice only: what does not take it is read
