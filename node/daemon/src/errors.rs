@@ -1,6 +1,7 @@
 //! Failures of the parts, as people and programs are told of them: a code, what failed, what to do.
 
 use shoal_api::{ApiError, ErrorCode};
+use shoal_ground::said;
 use shoal_net::{ConnectError, NetError};
 use shoal_protocol::{address::AddressError, name::NameError, unixfs::DagError, walk::PathError};
 use shoal_store::{
@@ -55,6 +56,11 @@ impl IntoApi for &StoreError {
                 .hint("free some space on the disk of the home"),
             StoreError::NoPermission { .. } => ApiError::new(ErrorCode::NoPermission, message)
                 .hint("make the home writable for this user"),
+            StoreError::Limit { .. } => ApiError::new(ErrorCode::SystemLimit, message)
+                .hint("raise that limit; `ulimit -a` shows those of this shell"),
+            StoreError::Io { source, .. } if said::is_limit(source) => {
+                ApiError::from_io(source, message)
+            }
             StoreError::Io { .. } | StoreError::Database { .. } => {
                 ApiError::new(ErrorCode::Internal, message)
                     .hint("check the home and its disk, or choose another with --home")
@@ -104,6 +110,8 @@ impl IntoApi for ShareError {
             ShareError::Unreadable(ref found) => {
                 ApiError::new(ErrorCode::NoPermission, message).hint(leaving_out(found))
             }
+            ShareError::NoThread(_) => ApiError::new(ErrorCode::SystemLimit, message)
+                .hint("raise the limit on threads: `ulimit -u`, or TasksMax= of a service"),
             ShareError::WrongSize(_) | ShareError::Endless(_) => {
                 ApiError::new(ErrorCode::BadName, message)
                     .hint("copy what it says into a file and share that, or --exclude it")

@@ -6,6 +6,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod limits;
 mod passing;
 mod unreadable;
 
@@ -26,6 +27,7 @@ use tempfile::TempDir;
 #[derive(Clone, Copy, Debug)]
 enum User {
     Nobody = 65534,
+    Limited = 65123,
 }
 
 /// A folder for a user who is not root, with a copy of the binary that they may run.

@@ -31,6 +31,9 @@ pub enum ShareError {
     /// Several files and folders may not be read.
     #[error("no permission to read {}", unreadable_text(.0))]
     Unreadable(Unreadable),
+    /// There is no thread to be had that could read and hash.
+    #[error("cannot read and hash: the system has no thread for it ({})", said(.0))]
+    NoThread(io::Error),
     /// A given path is neither a file nor a folder.
     #[error("{} is neither a file nor a folder", .0.display())]
     NotShareable(PathBuf),

@@ -101,7 +101,10 @@ pub(super) struct Hashers {
 }
 
 impl Hashers {
-    /// Starts one thread per core in `scope`.
+    /// Starts one thread per core in `scope`, or as many as there are to be had.
+    ///
+    /// # Errors
+    /// The system's, when there is not one.
     pub(super) fn spawn<'scope>(
         scope: &'scope Scope<'scope, '_>,
         recipe: &'scope Recipe,
@@ -110,7 +113,7 @@ impl Hashers {
     ) -> io::Result<Self> {
         let (jobs, to_do) = bounded(JOBS_MAX);
         let (answers, done) = bounded(JOBS_MAX);
-        for _ in 0..std::thread::available_parallelism()?.get() {
+        for number in 0..std::thread::available_parallelism()?.get() {
             let thread = Thread {
                 recipe,
                 disk,
@@ -119,9 +122,17 @@ impl Hashers {
                 answers: answers.clone(),
                 buffer: vec![0; buffer_bytes(recipe.chunker)],
             };
-            std::thread::Builder::new()
+            let started = std::thread::Builder::new()
                 .name("shoal-hash".to_owned())
-                .spawn_scoped(scope, move || thread.run())?;
+                .spawn_scoped(scope, move || thread.run());
+            match started {
+                Ok(_) => {}
+                Err(error) if number == 0 => return Err(error),
+                Err(error) => {
+                    tracing::warn!(%error, "files are hashed on {number} threads, for there are no more");
+                    break;
+                }
+            }
         }
         Ok(Self {
             jobs,

@@ -125,8 +125,10 @@ pub fn share(
     }
     let staged = Staged::begin(library, &source, request)?;
     let shared = std::thread::scope(|scope| {
-        let survey = Survey::start(scope, &source, &excludes, cancel)
-            .map_err(|error| ShareError::io(&source.base, error))?;
+        let survey = Survey::start(scope, &source, &excludes, cancel).unwrap_or_else(|error| {
+            tracing::warn!(%error, "how much there is to share stays unknown: there is no thread");
+            Survey::default()
+        });
         let mut meter = Meter::new(on_progress, survey);
         if request.copy {
             copied(staged, &source, &excludes, &mut meter, cancel)
