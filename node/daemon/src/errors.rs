@@ -1,7 +1,9 @@
 //! Failures of the parts, as people and programs are told of them: a code, what failed, what to do.
 
+use std::time::SystemTime;
+
 use shoal_api::{ApiError, ErrorCode};
-use shoal_ground::said;
+use shoal_ground::{said, wall_clock};
 use shoal_net::{ConnectError, NetError};
 use shoal_protocol::{address::AddressError, name::NameError, unixfs::DagError, walk::PathError};
 use shoal_store::{
@@ -165,8 +167,9 @@ impl IntoApi for UnshareError {
 
 impl IntoApi for ConnectError {
     fn into_api(self) -> ApiError {
+        let hint = "check the address, and that the other node runs and listens there";
         ApiError::new(ErrorCode::Unreachable, self.to_string())
-            .hint("check the address, and that the other node runs and listens there")
+            .hint(clock_first(hint, SystemTime::now()))
     }
 }
 
@@ -185,7 +188,8 @@ impl IntoApi for &FetchError {
             FetchError::NotFound { .. }
             | FetchError::Denied { .. }
             | FetchError::NoProgress { .. } => {
-                ApiError::new(ErrorCode::NotFound, message).hint(nobody(self))
+                let hint = clock_first(nobody(self), SystemTime::now());
+                ApiError::new(ErrorCode::NotFound, message).hint(hint)
             }
             FetchError::DestinationExists(_) => {
                 ApiError::new(ErrorCode::DestinationExists, message)
@@ -312,6 +316,14 @@ fn refused(error: &DagError, message: String) -> ApiError {
         }
         _ => ApiError::new(ErrorCode::BadName, message)
             .hint("nothing was written; ask the sharer to share it again with safe names"),
+    }
+}
+
+/// What to do where peers do not meet: a clock that cannot be right comes before everything else.
+fn clock_first(hint: &str, now: SystemTime) -> String {
+    match wall_clock::wrong(now) {
+        Some(clock) => format!("{clock}; if that does not help, {hint}"),
+        None => hint.to_owned(),
     }
 }
 

@@ -4,11 +4,12 @@ use std::{
     collections::HashSet,
     path::PathBuf,
     sync::{Arc, Weak},
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 
 use libp2p::PeerId;
 use shoal_api::{events::Event, types as api};
+use shoal_ground::wall_clock;
 use shoal_net::Foreign;
 use shoal_protocol::name::escaped;
 use shoal_store::{
@@ -50,6 +51,8 @@ enum About {
     Foreign(PeerId),
     /// Files of a share that cannot be read.
     Unreadable(ShareId),
+    /// The clock of this machine.
+    Clock,
 }
 
 /// What warnings are made of.
@@ -66,6 +69,8 @@ pub(super) struct Facts<'a> {
     pub(super) disks: &'a [Unanswering],
     /// Files that cannot be read.
     pub(super) unreadable: &'a [UnreadableFiles],
+    /// What is wrong with the clock.
+    pub(super) clock: Option<String>,
 }
 
 /// All warnings there are.
@@ -83,6 +88,8 @@ pub(super) fn of(facts: &Facts<'_>) -> Vec<Warning> {
         let message = unreadable_files(files);
         warning(About::Unreadable(files.share.id), message)
     });
+    let clock = facts.clock.clone();
+    let clock = clock.map(|message| warning(About::Clock, message));
     let no_peers = (facts.peers == 0).then(|| {
         let message = "no peer is connected: add one with `shoal connect` or --bootstrap, or fetch \
              a link that names peers";
@@ -97,6 +104,7 @@ pub(super) fn of(facts: &Facts<'_>) -> Vec<Warning> {
     let foreign = facts.foreign.iter().take(FOREIGN_MAX);
     let foreign = foreign.map(|it| warning(About::Foreign(it.peer), it.to_string()));
     silent
+        .chain(clock)
         .chain(changed)
         .chain(unreadable)
         .chain(database)
@@ -182,6 +190,7 @@ impl NodeHandle {
             database: &inner.integrity.status().await,
             disks: &disks,
             unreadable: &inner.library.unreadable(),
+            clock: wall_clock::wrong(SystemTime::now()),
         })
     }
 }

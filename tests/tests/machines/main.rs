@@ -1,11 +1,12 @@
 //! Odd users and odd machines: folders that may be entered and not listed, files that may not be read,
-//! limits that are too low.
+//! limits that are too low, clocks that are wrong.
 //!
 //! Permissions and some limits mean nothing to root. Where a test runs as root, what it starts runs as
 //! another user.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod clock;
 mod limits;
 mod passing;
 mod unreadable;
