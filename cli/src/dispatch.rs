@@ -10,7 +10,7 @@ use crate::{
     args::{Cli, Command, DbCommand, Global},
     commands,
     interrupt::{self, Signals},
-    logging,
+    limits, logging,
     output::Output,
 };
 
@@ -28,6 +28,7 @@ pub(crate) fn run(cli: Cli) -> ExitCode {
 
 fn run_command(cli: Cli, output: Output) -> Result<ExitCode, ApiError> {
     let home = home(&cli.global)?;
+    limits::check_command()?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()

@@ -14,6 +14,8 @@ use shoal_node::{Node, NodeHandle, config::Config};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
+use crate::limits;
+
 /// What giving up the home may take, where a disk hangs: one flush of the database.
 const RELEASE_DEADLINE: Duration = Duration::from_secs(5);
 
@@ -29,12 +31,14 @@ impl Host {
     /// Starts on a home that no other node uses; in a testnet its links may be emulated.
     ///
     /// # Errors
-    /// [`shoal_api::ErrorCode::AlreadyRunning`] when one does, and whatever keeps the node from starting.
+    /// [`shoal_api::ErrorCode::AlreadyRunning`] when one does, [`shoal_api::ErrorCode::SystemLimit`]
+    /// when the system gives too little, and whatever else keeps the node from starting.
     pub(crate) async fn start(
         home: &Path,
         config: Config,
         emulation: Option<Emulation>,
     ) -> Result<Self, ApiError> {
+        limits::check_node()?;
         Self::with(Node::spawn_emulated(config, home, emulation).await?).await
     }
 
@@ -43,6 +47,7 @@ impl Host {
     /// # Errors
     /// As for [`Self::start`].
     pub(crate) async fn start_for_fetch(home: &Path, config: Config) -> Result<Self, ApiError> {
+        limits::check_node()?;
         Self::with(Node::spawn_for_fetch(config, home).await?).await
     }
 

@@ -1,11 +1,144 @@
-//! What the process asks of the system before it begins.
+//! What the process asks of the system before it begins, and whether the system gives enough.
+//!
+//! Where a thread or memory is refused in the middle of the work, the runtime panics and RocksDB aborts
+//! the process. So a command tries out beforehand what it cannot do without, gives it back, and says
+//! which limit is in the way: [`check_command`], and [`check_node`] before a node starts. A limit that
+//! is reached later is an error of whatever reached it.
 
+use std::{num::NonZero, thread};
+
+use bytesize::ByteSize;
+use parking_lot::Mutex;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use shoal_api::{ApiError, ErrorCode};
 
-/// Sets up the allocator and the number of descriptors. To be called before there are threads.
+/// Descriptors without which no node starts: some 50 for the database, the runtime, the API and what it
+/// listens on, the rest for a few peers and files at a time.
+const NODE_DESCRIPTORS_MIN: u64 = 128;
+
+/// Descriptors without which no command begins: the three that it is given, the runtime's and its
+/// signals', and a connection to a daemon.
+const COMMAND_DESCRIPTORS_MIN: u64 = 16;
+
+/// Memory without which no node starts, where that is limited: 60 MB of program, 150 MiB of work, and
+/// 2 MiB of address space for the stack of each of some 80 threads. Four small fetches at a time were
+/// seen to take 235 MB of address space with 19 threads.
+const NODE_MEMORY_MIN: u64 = 400 << 20;
+
+/// Threads that a command has at one time, beside one for each processor.
+const COMMAND_THREADS: usize = 4;
+
+/// Threads that a node has soon after its start, beside three for each processor (they hash, land and
+/// look things up): those of the database, of the disks and of the journal.
+const NODE_THREADS: usize = 16;
+
+/// Sets up the allocator, signals and the number of descriptors. To be called before there are threads.
 pub(crate) fn set_up() {
     keep_memory_small();
+    survive_large_files();
     raise_descriptors();
+    if memory_limit().is_some() {
+        explain_aborts();
+    }
+}
+
+/// Whether a command can run at all.
+///
+/// # Errors
+/// [`ErrorCode::SystemLimit`] names what is too little.
+pub(crate) fn check_command() -> Result<(), ApiError> {
+    check_descriptors("a command", COMMAND_DESCRIPTORS_MIN)?;
+    check_threads(processors() + COMMAND_THREADS)
+}
+
+/// Whether a node can run in this process.
+///
+/// # Errors
+/// As for [`check_command`].
+pub(crate) fn check_node() -> Result<(), ApiError> {
+    check_descriptors("a node", NODE_DESCRIPTORS_MIN)?;
+    if let Some((limit, name)) = memory_limit().filter(|(limit, _)| *limit < NODE_MEMORY_MIN) {
+        return Err(too_low(format!(
+            "this process may use {} of memory (`{name}`), and a node needs {}",
+            ByteSize(limit).display().iec(),
+            ByteSize(NODE_MEMORY_MIN).display().iec(),
+        )));
+    }
+    check_threads(3 * processors() + NODE_THREADS)
+}
+
+fn too_low(message: String) -> ApiError {
+    ApiError::new(ErrorCode::SystemLimit, message).hint(
+        "raise that limit, for a service in its unit, for a container where it is started, or have a \
+         daemon elsewhere do the work",
+    )
+}
+
+fn check_descriptors(who: &str, needed: u64) -> Result<(), ApiError> {
+    let descriptors = getrlimit(Resource::Nofile).current;
+    match descriptors.filter(|limit| *limit < needed) {
+        None => Ok(()),
+        Some(limit) => Err(too_low(format!(
+            "this process may open {limit} files at a time (`ulimit -n`), and {who} needs {needed}"
+        ))),
+    }
+}
+
+/// Starts so many threads at once, and ends them again.
+fn check_threads(wanted: usize) -> Result<(), ApiError> {
+    let gate = Mutex::new(());
+    let closed = gate.lock();
+    let refused = thread::scope(|scope| {
+        let refused = (0..wanted).find(|_| {
+            let waiting = thread::Builder::new().spawn_scoped(scope, || drop(gate.lock()));
+            waiting.is_err()
+        });
+        drop(closed);
+        refused
+    });
+    match refused {
+        None => Ok(()),
+        Some(started) => Err(too_low(too_few_threads(started, wanted))),
+    }
+}
+
+/// The system only says that it has no thread, and not why: what could be the reason is named.
+fn too_few_threads(started: usize, wanted: usize) -> String {
+    let of_user = getrlimit(Resource::Nproc).current;
+    let of_user =
+        of_user.map(|limit| format!("`ulimit -u` is {limit} for all that this user runs"));
+    let memory = memory_limit().map(|(limit, name)| {
+        let limit = ByteSize(limit).display().iec();
+        format!("`{name}` is {limit}")
+    });
+    let group = group_limit().map(|limit| format!("the control group has {limit} (`pids.max`)"));
+    let limits: Vec<_> = of_user.into_iter().chain(memory).chain(group).collect();
+    let limits = match limits.is_empty() {
+        true => "all of the machine's are taken".to_owned(),
+        false => limits.join(", "),
+    };
+    format!("shoal needs {wanted} threads, and the system gives it {started}: {limits}")
+}
+
+/// How many processes and threads the control group of this process may have, where that is limited.
+fn group_limit() -> Option<u64> {
+    let groups = std::fs::read_to_string("/proc/self/cgroup").ok()?;
+    let own = groups.lines().find_map(|line| line.strip_prefix("0::"))?;
+    let file = format!("/sys/fs/cgroup{own}/pids.max");
+    std::fs::read_to_string(file).ok()?.trim().parse().ok()
+}
+
+/// The lower of the limits on this process's memory, in bytes, and how a shell shows it.
+fn memory_limit() -> Option<(u64, &'static str)> {
+    let limits = [(Resource::As, "ulimit -v"), (Resource::Data, "ulimit -d")];
+    let limits = limits.into_iter();
+    limits
+        .filter_map(|(resource, name)| Some((getrlimit(resource).current?, name)))
+        .min()
+}
+
+fn processors() -> usize {
+    thread::available_parallelism().map_or(1, NonZero::get)
 }
 
 /// Raises the soft limit on descriptors as far as the system allows: connections, shared files and
@@ -19,6 +152,41 @@ fn raise_descriptors() {
     // Refused, the limit stays as it is, and what exceeds it is an error where it happens.
     let _ = setrlimit(Resource::Nofile, raised);
 }
+
+/// Has a write beyond the largest file that this process may make fail as others do, with an error that
+/// names the file. The system's default is to end the process.
+fn survive_large_files() {
+    // SAFETY: no handler runs; ignoring a signal has no other effect.
+    #[expect(unsafe_code, reason = "there is no safe way to ignore a signal")]
+    unsafe {
+        libc::signal(libc::SIGXFSZ, libc::SIG_IGN);
+    }
+}
+
+/// Where memory is limited, its end is reached in the middle of some allocation, in our code or in
+/// RocksDB's, and both abort the process. Then the process says so and ends with the code of a limit
+/// that is too low.
+fn explain_aborts() {
+    extern "C" fn explain(_: libc::c_int) {
+        const WORDS: &[u8] =
+            b"error: the process ends, for the system gives it no more memory: raise `ulimit -v`\n";
+        // SAFETY: both may be called in a handler, and the bytes outlive the call.
+        #[expect(unsafe_code, reason = "a handler may call nothing else")]
+        unsafe {
+            libc::write(libc::STDERR_FILENO, WORDS.as_ptr().cast(), WORDS.len());
+            libc::_exit(LIMIT_EXIT);
+        }
+    }
+    let handler: extern "C" fn(libc::c_int) = explain;
+    // SAFETY: the handler does only what one may do.
+    #[expect(unsafe_code, reason = "there is no safe way to handle a signal")]
+    unsafe {
+        libc::signal(libc::SIGABRT, handler as libc::sighandler_t);
+    }
+}
+
+/// The exit code of [`ErrorCode::SystemLimit`], for a handler that may not compute it.
+const LIMIT_EXIT: libc::c_int = 6;
 
 /// Keeps the allocator from holding on to many times what is used, and from giving back and asking
 /// again what is used all the time.
@@ -44,5 +212,30 @@ fn keep_memory_small() {
             libc::mallopt(libc::M_MMAP_THRESHOLD, MAPPED_BYTES_MIN);
             libc::mallopt(libc::M_TRIM_THRESHOLD, KEPT_BYTES_MAX);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+
+    #[test]
+    fn the_handler_ends_with_the_code_of_a_limit() {
+        assert_eq!(LIMIT_EXIT, i32::from(ErrorCode::SystemLimit.exit()));
+    }
+
+    #[test]
+    fn what_is_needed_is_to_be_had_where_tests_run() {
+        check_command().unwrap();
+        check_node().unwrap();
+    }
+
+    #[test]
+    fn more_threads_than_the_machine_has_are_refused_with_what_limits_them() {
+        let said = too_few_threads(3, 20);
+        let expected = "shoal needs 20 threads, and the system gives it 3: ";
+        assert!(said.starts_with(expected), "{said}");
     }
 }

@@ -131,10 +131,13 @@ fn destination(output: Option<PathBuf>) -> Result<Destination, ApiError> {
 fn is_dir(path: &Path) -> bool {
     let (tell, told) = mpsc::sync_channel(1);
     let path = path.to_owned();
-    thread::spawn(move || {
+    let looking = thread::Builder::new().spawn(move || {
         // Nobody may be left to hear of it.
         let _ = tell.send(path.is_dir());
     });
+    if looking.is_err() {
+        return false;
+    }
     told.recv_timeout(LOOK_PATIENCE).unwrap_or(false)
 }
 

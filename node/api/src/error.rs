@@ -8,7 +8,7 @@ use std::{fmt, io};
 
 use axum::http::StatusCode;
 use serde::{Deserialize, Serialize};
-use shoal_ground::said::said;
+use shoal_ground::said::{is_limit, said};
 use shoal_protocol::{
     address::AddressError,
     link::{Link, LinkError},
@@ -35,6 +35,9 @@ pub enum ErrorCode {
     NoSpace,
     /// The operating system refused access.
     NoPermission,
+    /// A limit of this process or of the machine is too low: on open files, threads, memory, or the
+    /// size of files.
+    SystemLimit,
     /// The person, or a client that went away, ended the operation.
     Interrupted,
     /// A local path does not exist.
@@ -111,6 +114,7 @@ impl ErrorCode {
             Self::Integrity => (StatusCode::BAD_GATEWAY, 5),
             Self::NoSpace => (StatusCode::INSUFFICIENT_STORAGE, 6),
             Self::NoPermission => (StatusCode::FORBIDDEN, 6),
+            Self::SystemLimit => (StatusCode::INSUFFICIENT_STORAGE, 6),
             Self::Interrupted => (StatusCode::SERVICE_UNAVAILABLE, 130),
             Self::PathNotFound | Self::NothingMatches | Self::NotShared | Self::NoTransfer => {
                 (StatusCode::NOT_FOUND, 1)
@@ -185,6 +189,10 @@ impl ApiError {
     /// about that kind. `message` says it all.
     pub fn from_io(error: &io::Error, message: impl Into<String>) -> Self {
         let (code, hint) = match error.kind() {
+            _ if is_limit(error) => (
+                ErrorCode::SystemLimit,
+                "raise that limit, for a service in its unit; `ulimit -a` shows those of this shell",
+            ),
             io::ErrorKind::PermissionDenied => (
                 ErrorCode::NoPermission,
                 "have it made readable and writable for this user, or run this as its owner",
@@ -313,6 +321,7 @@ mod tests {
         check(ErrorCode::Integrity, "integrity", 5);
         check(ErrorCode::NoSpace, "no_space", 6);
         check(ErrorCode::NoPermission, "no_permission", 6);
+        check(ErrorCode::SystemLimit, "system_limit", 6);
         check(ErrorCode::Interrupted, "interrupted", 130);
         check(ErrorCode::PathNotFound, "path_not_found", 1);
         check(ErrorCode::DestinationExists, "destination_exists", 1);

@@ -1,9 +1,16 @@
 //! Failures of the parts, as people and programs are told of them: a code, what failed, what to do.
 
+use std::time::SystemTime;
+
 use shoal_api::{ApiError, ErrorCode};
+use shoal_ground::{said, wall_clock};
 use shoal_net::{ConnectError, NetError};
 use shoal_protocol::{address::AddressError, name::NameError, unixfs::DagError, walk::PathError};
-use shoal_store::{StoreError, UnshareError, disks::NoAnswer, share::ShareError};
+use shoal_store::{
+    StoreError, UnshareError,
+    disks::NoAnswer,
+    share::{ShareError, Unreadable},
+};
 use shoal_transfer::fetch::{ControlError, FetchError};
 
 use super::NodeError;
@@ -51,6 +58,11 @@ impl IntoApi for &StoreError {
                 .hint("free some space on the disk of the home"),
             StoreError::NoPermission { .. } => ApiError::new(ErrorCode::NoPermission, message)
                 .hint("make the home writable for this user"),
+            StoreError::Limit { .. } => ApiError::new(ErrorCode::SystemLimit, message)
+                .hint("raise that limit; `ulimit -a` shows those of this shell"),
+            StoreError::Io { source, .. } if said::is_limit(source) => {
+                ApiError::from_io(source, message)
+            }
             StoreError::Io { .. } | StoreError::Database { .. } => {
                 ApiError::new(ErrorCode::Internal, message)
                     .hint("check the home and its disk, or choose another with --home")
@@ -97,6 +109,11 @@ impl IntoApi for ShareError {
             }
             ShareError::PermissionDenied(_) => ApiError::new(ErrorCode::NoPermission, message)
                 .hint("make it readable for the user that runs the daemon, or --exclude it"),
+            ShareError::Unreadable(ref found) => {
+                ApiError::new(ErrorCode::NoPermission, message).hint(leaving_out(found))
+            }
+            ShareError::NoThread(_) => ApiError::new(ErrorCode::SystemLimit, message)
+                .hint("raise the limit on threads: `ulimit -u`, or TasksMax= of a service"),
             ShareError::WrongSize(_) | ShareError::Endless(_) => {
                 ApiError::new(ErrorCode::BadName, message)
                     .hint("copy what it says into a file and share that, or --exclude it")
@@ -150,8 +167,9 @@ impl IntoApi for UnshareError {
 
 impl IntoApi for ConnectError {
     fn into_api(self) -> ApiError {
+        let hint = "check the address, and that the other node runs and listens there";
         ApiError::new(ErrorCode::Unreachable, self.to_string())
-            .hint("check the address, and that the other node runs and listens there")
+            .hint(clock_first(hint, SystemTime::now()))
     }
 }
 
@@ -170,7 +188,8 @@ impl IntoApi for &FetchError {
             FetchError::NotFound { .. }
             | FetchError::Denied { .. }
             | FetchError::NoProgress { .. } => {
-                ApiError::new(ErrorCode::NotFound, message).hint(nobody(self))
+                let hint = clock_first(nobody(self), SystemTime::now());
+                ApiError::new(ErrorCode::NotFound, message).hint(hint)
             }
             FetchError::DestinationExists(_) => {
                 ApiError::new(ErrorCode::DestinationExists, message)
@@ -257,6 +276,19 @@ impl IntoApi for ControlError {
     }
 }
 
+/// What to do about all that may not be read: the options that leave out what is listed of it.
+fn leaving_out(found: &Unreadable) -> String {
+    let options = found.patterns.iter().map(|pattern| {
+        let quoted = pattern.replace('\'', r"'\''");
+        format!(" --exclude '{quoted}'")
+    });
+    let options: String = options.collect();
+    if options.is_empty() {
+        return "make them readable for the user that runs the daemon".to_owned();
+    }
+    format!("make them readable for the user that runs the daemon, or leave them out:{options}")
+}
+
 fn nothing_matches(there: &[String]) -> String {
     if there.is_empty() {
         return "the folder is empty".to_owned();
@@ -284,6 +316,14 @@ fn refused(error: &DagError, message: String) -> ApiError {
         }
         _ => ApiError::new(ErrorCode::BadName, message)
             .hint("nothing was written; ask the sharer to share it again with safe names"),
+    }
+}
+
+/// What to do where peers do not meet: a clock that cannot be right comes before everything else.
+fn clock_first(hint: &str, now: SystemTime) -> String {
+    match wall_clock::wrong(now) {
+        Some(clock) => format!("{clock}; if that does not help, {hint}"),
+        None => hint.to_owned(),
     }
 }
 

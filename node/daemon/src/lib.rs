@@ -28,7 +28,7 @@ use std::{
         Arc, Once,
         atomic::{AtomicBool, Ordering::Relaxed},
     },
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime},
 };
 
 use futures::future::BoxFuture;
@@ -37,6 +37,7 @@ use shoal_api::{
     ApiListener, HomeError, HomeLock,
     events::{Event, Events},
 };
+use shoal_ground::wall_clock;
 use shoal_net::{
     DhtConfig, Incoming, Journal, Net, NetConfig, NetDeps, NetError, emulation::Emulation,
 };
@@ -210,6 +211,9 @@ impl Node {
         emulation: Option<Emulation>,
         place: Option<SharedPlace>,
     ) -> Result<NodeHandle, NodeError> {
+        if let Some(clock) = wall_clock::wrong(SystemTime::now()) {
+            tracing::warn!("{clock}");
+        }
         let lock = HomeLock::acquire(home)?;
         let home = lock.home().to_owned();
         let offers = Arc::new(Offers::new(announces));

@@ -7,11 +7,11 @@ use std::{
         Arc,
         atomic::{AtomicU32, Ordering::Relaxed},
     },
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime},
 };
 
 use shoal_api::{ApiError, ErrorCode, Progress, Service, events::EventReader, types as api};
-use shoal_ground::{meter::Meter, metrics::Numbers};
+use shoal_ground::{meter::Meter, metrics::Numbers, wall_clock};
 use shoal_net::{NetEvent, Scope};
 use shoal_protocol::{address::Cid, link::Link};
 use shoal_store::{
@@ -62,6 +62,8 @@ impl Service for NodeHandle {
             foreign: &foreign,
             database: &database,
             disks: &disks,
+            unreadable: &inner.library.unreadable(),
+            clock: wall_clock::wrong(SystemTime::now()),
         });
         Ok(api::Status {
             peer_id: self.peer_id(),

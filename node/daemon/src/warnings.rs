@@ -4,15 +4,16 @@ use std::{
     collections::HashSet,
     path::PathBuf,
     sync::{Arc, Weak},
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 
 use libp2p::PeerId;
 use shoal_api::{events::Event, types as api};
+use shoal_ground::wall_clock;
 use shoal_net::Foreign;
 use shoal_protocol::name::escaped;
 use shoal_store::{
-    ShareId, ShareRecord,
+    ShareId, ShareRecord, UnreadableFiles,
     disks::{SLOW_AFTER, Unanswering},
 };
 
@@ -48,6 +49,10 @@ enum About {
     Database(String),
     /// A peer that this node does not understand.
     Foreign(PeerId),
+    /// Files of a share that cannot be read.
+    Unreadable(ShareId),
+    /// The clock of this machine.
+    Clock,
 }
 
 /// What warnings are made of.
@@ -62,6 +67,10 @@ pub(super) struct Facts<'a> {
     pub(super) database: &'a api::Database,
     /// Disks that do not answer.
     pub(super) disks: &'a [Unanswering],
+    /// Files that cannot be read.
+    pub(super) unreadable: &'a [UnreadableFiles],
+    /// What is wrong with the clock.
+    pub(super) clock: Option<String>,
 }
 
 /// All warnings there are.
@@ -75,6 +84,12 @@ pub(super) fn of(facts: &Facts<'_>) -> Vec<Warning> {
         let message = answers::changed_warning(share)?;
         Some(warning(About::ChangedShare(share.id), message))
     });
+    let unreadable = facts.unreadable.iter().map(|files| {
+        let message = unreadable_files(files);
+        warning(About::Unreadable(files.share.id), message)
+    });
+    let clock = facts.clock.clone();
+    let clock = clock.map(|message| warning(About::Clock, message));
     let no_peers = (facts.peers == 0).then(|| {
         let message = "no peer is connected: add one with `shoal connect` or --bootstrap, or fetch \
              a link that names peers";
@@ -89,7 +104,9 @@ pub(super) fn of(facts: &Facts<'_>) -> Vec<Warning> {
     let foreign = facts.foreign.iter().take(FOREIGN_MAX);
     let foreign = foreign.map(|it| warning(About::Foreign(it.peer), it.to_string()));
     silent
+        .chain(clock)
         .chain(changed)
+        .chain(unreadable)
         .chain(database)
         .chain(no_peers)
         .chain(budget)
@@ -105,6 +122,27 @@ fn silent_disk(disk: &Unanswering) -> String {
         "the disk at {at} has not answered for {seconds} s; what is on it waits and goes on by itself \
          when it answers: check its device, server or mount",
         at = escaped(&at),
+    )
+}
+
+/// What of a share cannot be read, and what helps.
+fn unreadable_files(files: &UnreadableFiles) -> String {
+    let name = escaped(&files.share.name);
+    let first = match files.path.as_str() {
+        "" => files.share.base.clone(),
+        path => files.share.base.join(path),
+    };
+    let first = first.to_string_lossy();
+    let more = match files.total.saturating_sub(1) {
+        0 => String::new(),
+        more => format!(" and {more} more"),
+    };
+    format!(
+        "{name:?} is not served whole: {first}{more} cannot be read ({reason}); make what is shared, and \
+         the folders above it, accessible for the user that runs the daemon",
+        name = name.to_string(),
+        first = escaped(&first),
+        reason = files.reason,
     )
 }
 
@@ -151,6 +189,8 @@ impl NodeHandle {
             foreign: &inner.net.foreign().await,
             database: &inner.integrity.status().await,
             disks: &disks,
+            unreadable: &inner.library.unreadable(),
+            clock: wall_clock::wrong(SystemTime::now()),
         })
     }
 }

@@ -2,7 +2,10 @@
 
 use std::{fmt, io, path::Path};
 
-use rustix::io::Errno;
+use rustix::{
+    io::Errno,
+    process::{Resource, getrlimit},
+};
 
 /// An error of the system in words that a person knows; the number is left out where the words say
 /// all.
@@ -11,6 +14,14 @@ pub fn said(error: &io::Error) -> String {
     if error.get_ref().is_some() {
         // Words of our own.
         return error.to_string();
+    }
+    if let Some(limit) = limit_of(error)
+        && let Some(number) = getrlimit(limit.resource).current
+    {
+        return format!(
+            "{}: the limit is {number} (`{}`)",
+            limit.words, limit.shown_by
+        );
     }
     let words = match error.raw_os_error().map(Errno::from_raw_os_error) {
         Some(Errno::IO) => Some("the disk reports an error"),
@@ -37,21 +48,71 @@ pub fn said(error: &io::Error) -> String {
     words.map_or_else(|| error.to_string(), str::to_owned)
 }
 
+/// A limit of this process that the system may refer to.
+struct Limit {
+    resource: Resource,
+    words: &'static str,
+    shown_by: &'static str,
+}
+
+/// The limit of this process that may be behind an error.
+fn limit_of(error: &io::Error) -> Option<Limit> {
+    let limit = |resource, words, shown_by| Limit {
+        resource,
+        words,
+        shown_by,
+    };
+    match Errno::from_raw_os_error(error.raw_os_error()?) {
+        Errno::MFILE => Some(limit(
+            Resource::Nofile,
+            "too many files are open",
+            "ulimit -n",
+        )),
+        Errno::FBIG => Some(limit(
+            Resource::Fsize,
+            "the file is too large for this process, in bytes",
+            "ulimit -f",
+        )),
+        Errno::NOMEM => Some(limit(
+            Resource::As,
+            "there is no more memory for this process, in bytes",
+            "ulimit -v",
+        )),
+        _ => None,
+    }
+}
+
+/// Whether an error says that a limit of this process or of the machine is reached, and no disk and no
+/// file is to blame.
+pub fn is_limit(error: &io::Error) -> bool {
+    if let Some(about) = error.get_ref().and_then(|it| it.downcast_ref::<About>()) {
+        return about.is_limit;
+    }
+    if error.raw_os_error() == Some(Errno::NFILE.raw_os_error()) {
+        return true;
+    }
+    limit_of(error).is_some_and(|limit| getrlimit(limit.resource).current.is_some())
+}
+
 /// The same error, which says what it is about, unless it does already.
 pub fn about(path: &Path, error: &io::Error) -> io::Error {
     let text = match error.get_ref().is_some_and(|inner| inner.is::<About>()) {
         true => error.to_string(),
         false => format!("{}: {}", path.display(), said(error)),
     };
-    io::Error::new(error.kind(), About(text))
+    let is_limit = is_limit(error);
+    io::Error::new(error.kind(), About { text, is_limit })
 }
 
 #[derive(Debug)]
-struct About(String);
+struct About {
+    text: String,
+    is_limit: bool,
+}
 
 impl fmt::Display for About {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
+        f.write_str(&self.text)
     }
 }
 
@@ -60,6 +121,29 @@ impl std::error::Error for About {}
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_limit_of_this_process_is_named_with_its_number() {
+        let open = io::Error::from_raw_os_error(Errno::MFILE.raw_os_error());
+        let (limit, there) = (said(&open), getrlimit(Resource::Nofile).current);
+        assert!(limit.starts_with("too many files are open"), "{limit}");
+        if let Some(number) = there {
+            assert!(
+                limit.ends_with(&format!("{number} (`ulimit -n`)")),
+                "{limit}"
+            );
+            assert!(is_limit(&open) && is_limit(&about(Path::new("/a"), &open)));
+        }
+        let full = io::Error::from_raw_os_error(Errno::NOSPC.raw_os_error());
+        assert!(!is_limit(&full) && !is_limit(&about(Path::new("/a"), &full)));
+        let large = io::Error::from_raw_os_error(Errno::FBIG.raw_os_error());
+        let is_limited = getrlimit(Resource::Fsize).current.is_some();
+        assert_eq!(
+            is_limit(&large),
+            is_limited,
+            "else the file system is to blame"
+        );
+    }
 
     #[test]
     fn the_system_is_quoted_in_plain_words() {

@@ -43,6 +43,14 @@ pub enum StoreError {
         /// Which file, in the system's words.
         detail: String,
     },
+    /// A limit of this process is too low for the database.
+    #[error("the database needs more than {limit} allows: {detail}")]
+    Limit {
+        /// The limit, by the name that people know it by.
+        limit: &'static str,
+        /// RocksDB's words.
+        detail: String,
+    },
     /// A file of the home could not be used.
     #[error("cannot use {}: {}", .path.display(), said(source))]
     Io {
@@ -83,6 +91,22 @@ impl StoreError {
     }
 }
 
+/// What the system says when a limit is reached, and which one that is.
+const LIMITS: [(&str, &str); 3] = [
+    (
+        "Too many open files",
+        "the limit on open files (`ulimit -n`)",
+    ),
+    (
+        "File too large",
+        "the limit on the size of files (`ulimit -f`)",
+    ),
+    (
+        "Cannot allocate memory",
+        "the limit on memory (`ulimit -v`)",
+    ),
+];
+
 impl From<rocksdb::Error> for StoreError {
     /// RocksDB hands over its status as text only, so the text decides.
     fn from(error: rocksdb::Error) -> Self {
@@ -94,6 +118,8 @@ impl From<rocksdb::Error> for StoreError {
             Self::NoSpace { detail }
         } else if detail.contains("Permission denied") || detail.contains("Read-only file system") {
             Self::NoPermission { detail }
+        } else if let Some((_, limit)) = LIMITS.iter().find(|(words, _)| detail.contains(words)) {
+            Self::Limit { limit, detail }
         } else {
             Self::Database { detail }
         }

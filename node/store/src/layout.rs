@@ -38,6 +38,10 @@ const OPEN_FILES_MAX: i32 = 128;
 /// Threads for flush and compaction: one each.
 const BACKGROUND_JOBS: i32 = 2;
 
+/// Threads that open table files when the database is opened. RocksDB would start 15 for each family
+/// and end them again, and where there are no more threads to be had it aborts the process.
+const OPENING_THREADS: i32 = 1;
+
 /// Size of a table file, small so that compactions are short.
 const TABLE_BYTES: u64 = 8 << 20;
 
@@ -187,6 +191,7 @@ pub(super) fn descriptors(layout: Layout) -> (Options, Vec<ColumnFamilyDescripto
     options.set_track_and_verify_wals_in_manifest(true);
     options.set_max_open_files(OPEN_FILES_MAX);
     options.set_max_background_jobs(BACKGROUND_JOBS);
+    options.set_max_file_opening_threads(OPENING_THREADS);
     options.set_log_level(LogLevel::Warn);
     options.set_max_log_file_size(INFO_LOG_BYTES);
     options.set_keep_log_file_num(INFO_LOG_FILES);

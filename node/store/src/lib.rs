@@ -58,8 +58,8 @@ pub use error::StoreError;
 pub use garbage::{Garbage, GarbagePhase};
 pub use library::{
     BlockKind, Checked, Cut, Damage, FileVerdict, Found, Held, Library, LibraryEvent, Lost,
-    ReadError, ScrubPosition, Scrubbed, UnshareError, UnshareTarget, Unshared, Verdict,
-    VerifyEvent, VerifySummary,
+    ReadError, ScrubPosition, Scrubbed, UnreadableFiles, UnshareError, UnshareTarget, Unshared,
+    Verdict, VerifyEvent, VerifySummary,
 };
 pub use register::{Registered, SharePlace};
 pub use repair::Repaired;

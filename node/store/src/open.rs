@@ -72,7 +72,7 @@ pub(super) fn database_in(home: &Path, name: &str, layout: Layout) -> Result<DB,
     if !exists {
         // A synced row is not durable while the folders above it may vanish.
         sync_folder(home)?;
-        home.parent().map_or(Ok(()), sync_folder)?;
+        sync_around(home)?;
     }
     Ok(db)
 }
@@ -114,6 +114,30 @@ pub(super) fn sync_folder(path: &Path) -> Result<(), StoreError> {
     File::open(path)
         .and_then(|folder| folder.sync_all())
         .map_err(|error| StoreError::io(path, error))
+}
+
+/// Makes the name of the home durable in the folder that it is in. A folder that may be entered and
+/// not listed cannot be opened for that: then everything on the home's file system is flushed.
+fn sync_around(home: &Path) -> Result<(), StoreError> {
+    match home.parent().map_or(Ok(()), sync_folder) {
+        Err(StoreError::NoPermission { .. }) => {
+            sync_disk(home).map_err(|error| StoreError::io(home, error))
+        }
+        other => other,
+    }
+}
+
+/// Waits until what was written on the file system of `path` is on disk. One call for all files: a
+/// flush of each would take minutes for a large tree.
+pub(super) fn sync_disk(path: &Path) -> std::io::Result<()> {
+    #[cfg(target_os = "linux")]
+    rustix::fs::syncfs(File::open(path)?)?;
+    #[cfg(not(target_os = "linux"))]
+    {
+        let _ = path;
+        rustix::fs::sync();
+    }
+    Ok(())
 }
 
 /// The end of the ids that may be in use.

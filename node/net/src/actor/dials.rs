@@ -213,7 +213,7 @@ pub(super) fn connect_error(error: DialError, peer: Option<PeerId>) -> ConnectEr
             }
             let attempts = attempts
                 .into_iter()
-                .map(|(address, error)| (without_peer(&address), root_cause(&error)));
+                .map(|(address, error)| (without_peer(&address), in_words(root_cause(&error))));
             ConnectError::Unreachable(attempts.collect())
         }
         DialError::NoAddresses => peer.map_or(
@@ -221,6 +221,22 @@ pub(super) fn connect_error(error: DialError, peer: Option<PeerId>) -> ConnectEr
             ConnectError::NoAddresses,
         ),
         DialError::DialPeerConditionFalse(_) | DialError::Aborted => ConnectError::Aborted,
+    }
+}
+
+/// What it means that a certificate was not accepted. Peers judge certificates by one rule, in which
+/// they can only disagree over what day it is.
+fn in_words(cause: String) -> String {
+    if cause.contains("InvalidCertValidity") {
+        return "its certificate is not valid today, as the clock of this machine has it"
+            .to_owned();
+    }
+    let is_refused = ["CertificateUnknown", "CertificateExpired"]
+        .iter()
+        .any(|alert| cause.contains(alert));
+    match is_refused {
+        true => "it does not accept this node's certificate: its clock may be wrong".to_owned(),
+        false => cause,
     }
 }
 
@@ -262,6 +278,16 @@ mod tests {
     #![allow(clippy::unwrap_used)]
 
     use super::*;
+
+    #[test]
+    fn a_certificate_that_is_not_accepted_is_put_down_to_a_clock() {
+        let of = |cause: &str| in_words(cause.to_owned());
+        let ours = of("invalid peer certificate: Other(OtherError(InvalidCertValidity))");
+        assert!(ours.contains("the clock of this machine"), "{ours}");
+        let theirs = of("received fatal alert: CertificateUnknown");
+        assert!(theirs.contains("its clock may be wrong"), "{theirs}");
+        assert_eq!(of("connection refused"), "connection refused");
+    }
 
     type Answer = oneshot::Receiver<Result<PeerId, ConnectError>>;
 

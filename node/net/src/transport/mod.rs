@@ -11,6 +11,7 @@
 
 mod attempts;
 mod buffers;
+mod certificate;
 #[cfg(feature = "emulation")]
 mod emulated;
 mod ends;

@@ -1,10 +1,11 @@
 //! TLS 1.3 as libp2p speaks it (`/tls/1.0.0`), with the cipher that this CPU is fast at.
 //!
 //! Owns what is agreed on: TLS 1.3 only, one self-signed certificate from each side that carries
-//! its libp2p key, ALPN `libp2p` or the name of a multiplexer. Certificates are made and judged by libp2p's own code alone. It
-//! differs from the stock upgrade in three things that the other side cannot be hurt by: the order
-//! of the ciphers offered, no session tickets (a resumed session proves no key anew), and no file of
-//! keys for debuggers. How bytes are moved is in [`super::record`].
+//! its libp2p key, ALPN `libp2p` or the name of a multiplexer. The own certificate is made in
+//! [`super::certificate`]; those of others are judged by libp2p's own code alone. It differs from the
+//! stock upgrade in three things that the other side cannot be hurt by: the order of the ciphers
+//! offered, no session tickets (a resumed session proves no key anew), and no file of keys for
+//! debuggers. How bytes are moved is in [`super::record`].
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr};
@@ -28,6 +29,7 @@ use rustls::{
     SupportedCipherSuite,
 };
 
+use super::certificate::generate;
 use super::record::{Side, TlsStream};
 use crate::NetError;
 
@@ -53,7 +55,7 @@ impl Tls {
     /// [`NetError::Transport`] when the certificate cannot be made.
     pub(super) fn new(keypair: &Keypair) -> Result<Self, NetError> {
         let failed = |error: &dyn std::error::Error| NetError::Transport(error.to_string());
-        let (certificate, key) = certificate::generate(keypair).map_err(|error| failed(&error))?;
+        let (certificate, key) = generate(keypair)?;
         let key = sign::any_ecdsa_type(&key).map_err(|error| failed(&error))?;
         let own = Arc::new(OwnCertificate(Arc::new(CertifiedKey::new(
             vec![certificate],

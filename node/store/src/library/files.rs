@@ -2,22 +2,35 @@
 //!
 //! One rule says which file is meant, for looking ([`Looker`]) and for reading ([`open_below`]): the
 //! base is the path of the share, symlinks followed, and below it no symlink is. So a folder that
-//! was moved and linked from its old place is still the share, and a read never leaves it.
+//! was moved and linked from its old place is still the share, and a read never leaves it. Folders
+//! on the way are passed and never listed, so they need not be readable.
 
 use std::collections::HashMap;
 use std::fs::File;
 use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 
 use parking_lot::{Mutex, MutexGuard};
-use rustix::fs::{Mode, OFlags, openat};
+use rustix::fs::{Access, AtFlags, CWD, Mode, OFlags, accessat, openat};
+use rustix::io::Errno;
 
 use crate::disks::Disk;
 use crate::rows::{FileId, FileRow, FileStat, ShareId};
 
 /// Files kept open: peers read a few files each, and a process may have 1,024 descriptors in all.
 const OPEN_FILES_MAX: usize = 128;
+
+/// How a folder is opened that is only passed on the way to a file: whoever may enter it may pass it,
+/// also where they may not list it.
+#[cfg(target_os = "linux")]
+const PASS: OFlags = OFlags::PATH.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
+/// Here only a folder that may be listed can be passed.
+#[cfg(not(target_os = "linux"))]
+const PASS: OFlags = OFlags::RDONLY
+    .union(OFlags::DIRECTORY)
+    .union(OFlags::CLOEXEC);
 
 /// An open file of a share, with the row that it was opened for.
 pub(super) struct OpenFile {
@@ -108,20 +121,18 @@ pub(super) fn open_below(base: &Path, path: &str) -> io::Result<File> {
 }
 
 fn open_base(base: &Path) -> io::Result<File> {
-    let directory = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    Ok(rustix::fs::open(base, directory, Mode::empty())?.into())
+    Ok(rustix::fs::open(base, PASS, Mode::empty())?.into())
 }
 
 /// Opens `path` below the open folder `at`, its last component as `flags` say.
 fn open_from(mut at: File, path: &Path, flags: OFlags) -> io::Result<File> {
-    let walk = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let mut components = path.components().peekable();
     while let Some(component) = components.next() {
         let Component::Normal(name) = component else {
             return Err(io::Error::from(io::ErrorKind::InvalidInput));
         };
         let flags = if components.peek().is_some() {
-            walk
+            PASS | OFlags::NOFOLLOW
         } else {
             flags
         };
@@ -153,8 +164,8 @@ impl<'a> Looker<'a> {
             return Err(io::Error::from(io::ErrorKind::InvalidInput));
         };
         if self.folder.as_ref().is_none_or(|(open, _)| open != parent) {
-            let walk = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-            let folder = open_from(open_base(self.base)?, parent, walk)?;
+            let pass = PASS | OFlags::NOFOLLOW;
+            let folder = open_from(open_base(self.base)?, parent, pass)?;
             self.folder = Some((parent.to_owned(), folder));
         }
         let Some((_, folder)) = &self.folder else {
@@ -166,6 +177,23 @@ impl<'a> Looker<'a> {
         #[cfg(not(target_os = "linux"))]
         let look = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         File::from(openat(folder, name, look, Mode::empty())?).metadata()
+    }
+
+    /// Whether the file that was [looked at](Self::look) last may be read: its permissions say so, and
+    /// it is not opened.
+    pub(super) fn check_readable(&self, path: &str) -> io::Result<()> {
+        let may_read = |folder: BorrowedFd<'_>, path: &Path| {
+            accessat(folder, path, Access::READ_OK, AtFlags::EACCESS)
+        };
+        let asked = match (&self.folder, Path::new(path).file_name()) {
+            (Some((_, folder)), Some(name)) => may_read(folder.as_fd(), Path::new(name)),
+            _ => may_read(CWD, self.base),
+        };
+        match asked {
+            Err(Errno::ACCESS) => Err(Errno::ACCESS.into()),
+            // Whatever else is wrong with it is found when it is read.
+            _ => Ok(()),
+        }
     }
 }
 

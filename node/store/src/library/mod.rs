@@ -21,6 +21,7 @@ mod scrub;
 mod sweep;
 #[cfg(test)]
 mod tests;
+mod unreadable;
 mod unshare;
 
 use std::collections::{HashMap, HashSet};
@@ -38,12 +39,14 @@ use collect::Collector;
 use doubt::Doubts;
 use files::OpenFiles;
 use sweep::KnownBad;
+use unreadable::LastLooks;
 
 pub use check::Checked;
 pub use lost::Lost;
 pub use read::{BlockKind, Cut, Found, ReadError};
 pub use scrub::{Damage, ScrubPosition, Scrubbed};
 pub use sweep::{FileVerdict, Verdict, VerifyEvent, VerifySummary};
+pub use unreadable::UnreadableFiles;
 pub use unshare::{UnshareError, UnshareTarget, Unshared};
 
 /// The view of the shares of one home. Cheap to clone; calls block on disk.
@@ -62,6 +65,7 @@ struct LibraryInner {
     disks: Disks,
     doubts: Doubts,
     known_bad: KnownBad,
+    unreadable: LastLooks,
     on_event: Box<dyn Fn(LibraryEvent) + Send + Sync>,
     collector: Collector,
     /// What was acknowledged, beside the database.
@@ -160,6 +164,7 @@ impl Library {
             disks: Disks::default(),
             doubts: Doubts::default(),
             known_bad: KnownBad::default(),
+            unreadable: LastLooks::default(),
             on_event: Box::new(on_event),
             collector,
             register,

@@ -20,6 +20,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::files::{Looker, open_below};
 use super::read::{absence, below, ends_at};
+use super::unreadable::Found;
 use super::{Library, LibraryEvent};
 use crate::disks::Disk;
 use crate::rows::{
@@ -182,6 +183,7 @@ impl Library {
             buffer: Vec::new(),
             summary: VerifySummary::default(),
             first_change: None,
+            unreadable: Found::default(),
         };
         for file in self.store().files_of(id) {
             let (file, row) = file?;
@@ -202,8 +204,10 @@ impl Library {
             batch,
             summary,
             first_change,
+            unreadable,
             ..
         } = sweep;
+        self.inner.unreadable.keep(id, unreadable);
         self.settle(id, depth, batch, &summary, first_change)?;
         Ok(summary)
     }
@@ -268,6 +272,7 @@ struct Sweep<'a> {
     buffer: Vec<u8>,
     summary: VerifySummary,
     first_change: Option<Change>,
+    unreadable: Found,
 }
 
 impl Sweep<'_> {
@@ -305,6 +310,7 @@ impl Sweep<'_> {
             }
             Err(Fault::Unreadable(error)) => {
                 self.summary.unreadable += 1;
+                self.unreadable.add(&row.path, &error);
                 (Verdict::Unreadable(said(&error)), row.clone())
             }
         };
@@ -367,6 +373,7 @@ impl Sweep<'_> {
         if !metadata.is_file() {
             return Err(Fault::Changed(ChangeKind::Replaced));
         }
+        self.looker.check_readable(&row.path)?;
         Ok(FileStat::of(&metadata))
     }
 

@@ -60,8 +60,7 @@ pub(super) fn build(
 ) -> Result<Tree, ShareError> {
     let disk = Arc::clone(&target.disk);
     std::thread::scope(|scope| {
-        let hashers = Hashers::spawn(scope, recipe, &disk, cancel)
-            .map_err(|error| ShareError::io(&place.base, error))?;
+        let hashers = Hashers::spawn(scope, recipe, &disk, cancel).map_err(ShareError::NoThread)?;
         let builder = Builder {
             place,
             recipe,

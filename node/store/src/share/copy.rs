@@ -4,7 +4,7 @@
 //! bytes elsewhere. It is on disk before this returns, because the share that is made of it
 //! promises as much.
 
-use std::fs::{self, File};
+use std::fs;
 use std::io;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
@@ -16,6 +16,7 @@ use super::place::{SharePlace, last_name};
 use super::walk::{Walk, WalkStep};
 use super::{Meter, ShareError};
 use crate::FileStat;
+use crate::open::sync_disk;
 
 /// Folders of a copy while it is taken, so that it can be written whatever the originals' bits are.
 const FOLDER_MODE: u32 = 0o700;
@@ -43,7 +44,7 @@ pub(super) fn take(
             meter.file();
         }
     }
-    flush(to).map_err(|error| ShareError::copying(to, error))?;
+    sync_disk(to).map_err(|error| ShareError::copying(to, error))?;
     let base = to
         .canonicalize()
         .map_err(|error| ShareError::copying(to, error))?
@@ -154,14 +155,4 @@ fn keep_attributes(original: &Path, copy: &Path) -> Result<(), ShareError> {
         fs::set_permissions(copy, permissions)
     };
     keep().map_err(|error| ShareError::copying(copy, error))
-}
-
-/// Waits until what was written below `path` is on disk. One call for all files: a flush of each
-/// would take minutes for a large tree.
-fn flush(path: &Path) -> io::Result<()> {
-    #[cfg(target_os = "linux")]
-    rustix::fs::syncfs(File::open(path)?)?;
-    #[cfg(not(target_os = "linux"))]
-    rustix::fs::sync();
-    Ok(())
 }

@@ -13,18 +13,27 @@ use crate::patterns::PatternError;
 /// Names that are listed when names cannot be shared; beyond that only their number is told.
 pub(super) const NAMES_LISTED_MAX: usize = 100;
 
+/// Paths that a message names; of those beyond only the number is told. A screen of them.
+pub(super) const PATHS_LISTED_MAX: usize = 20;
+
 /// Why nothing was shared. Nothing is left behind then.
 #[derive(Debug, thiserror::Error)]
 pub enum ShareError {
     /// No path was given.
     #[error("there is nothing to share: no path was given")]
     NoPath,
-    /// A given path does not exist.
-    #[error("{} does not exist", .0.display())]
-    NotFound(PathBuf),
+    /// Given paths do not exist.
+    #[error("{}", missing_text(.0))]
+    NotFound(Vec<PathBuf>),
     /// Something may not be read.
     #[error("no permission to read {}", .0.display())]
     PermissionDenied(PathBuf),
+    /// Several files and folders may not be read.
+    #[error("no permission to read {}", unreadable_text(.0))]
+    Unreadable(Unreadable),
+    /// There is no thread to be had that could read and hash.
+    #[error("cannot read and hash: the system has no thread for it ({})", said(.0))]
+    NoThread(io::Error),
     /// A given path is neither a file nor a folder.
     #[error("{} is neither a file nor a folder", .0.display())]
     NotShareable(PathBuf),
@@ -118,12 +127,44 @@ pub enum ShareError {
     Store(#[from] StoreError),
 }
 
+/// What may not be read.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Unreadable {
+    /// The first paths, escaped, in the order of their names.
+    pub listed: Vec<String>,
+    /// The same as patterns that leave them out; none for a path that was given itself.
+    pub patterns: Vec<String>,
+    /// How many there are in all.
+    pub total: u64,
+}
+
+fn missing_text(paths: &[PathBuf]) -> String {
+    let listed = paths.iter().take(PATHS_LISTED_MAX);
+    let listed: Vec<_> = listed.map(|path| path.display().to_string()).collect();
+    let listed = listed.join(", ");
+    match paths.len().saturating_sub(PATHS_LISTED_MAX) {
+        0 if paths.len() == 1 => format!("{listed} does not exist"),
+        0 => format!("{listed} do not exist"),
+        more => format!("{listed} and {more} more do not exist"),
+    }
+}
+
 fn names_text(names: &[String], total: u64) -> String {
     let first = names.first().map_or("", String::as_str);
     match total {
         1 => format!("a name cannot be shared: {first}"),
         _ => format!("{total} names cannot be shared, for example {first}"),
     }
+}
+
+/// Those that are listed, and how many more there are.
+fn unreadable_text(found: &Unreadable) -> String {
+    let Unreadable { listed, total, .. } = found;
+    let more = match total.saturating_sub(listed.len() as u64) {
+        0 => String::new(),
+        more => format!(", and {more} more"),
+    };
+    format!("{total} files and folders: {}{more}", listed.join(", "))
 }
 
 fn quoted(name: &str) -> String {

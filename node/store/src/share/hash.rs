@@ -101,7 +101,10 @@ pub(super) struct Hashers {
 }
 
 impl Hashers {
-    /// Starts one thread per core in `scope`.
+    /// Starts one thread per core in `scope`, or as many as there are to be had.
+    ///
+    /// # Errors
+    /// The system's, when there is not one.
     pub(super) fn spawn<'scope>(
         scope: &'scope Scope<'scope, '_>,
         recipe: &'scope Recipe,
@@ -110,7 +113,7 @@ impl Hashers {
     ) -> io::Result<Self> {
         let (jobs, to_do) = bounded(JOBS_MAX);
         let (answers, done) = bounded(JOBS_MAX);
-        for _ in 0..std::thread::available_parallelism()?.get() {
+        for number in 0..std::thread::available_parallelism()?.get() {
             let thread = Thread {
                 recipe,
                 disk,
@@ -119,9 +122,17 @@ impl Hashers {
                 answers: answers.clone(),
                 buffer: vec![0; buffer_bytes(recipe.chunker)],
             };
-            std::thread::Builder::new()
+            let started = std::thread::Builder::new()
                 .name("shoal-hash".to_owned())
-                .spawn_scoped(scope, move || thread.run())?;
+                .spawn_scoped(scope, move || thread.run());
+            match started {
+                Ok(_) => {}
+                Err(error) if number == 0 => return Err(error),
+                Err(error) => {
+                    tracing::warn!(%error, "files are hashed on {number} threads, for there are no more");
+                    break;
+                }
+            }
         }
         Ok(Self {
             jobs,
@@ -417,16 +428,10 @@ fn buffer_bytes(chunker: Chunker) -> usize {
     }
 }
 
-/// Opens a file that a walk has found to be one, without following a symlink or waiting on a fifo
-/// that has taken its place.
+/// Opens a file, says how it is, and has the system read ahead.
 fn open(path: &Path) -> Result<(File, FileStat, Attributes), ShareError> {
     let failed = |error| ShareError::io(path, error);
-    let flags = (OFlags::NOFOLLOW | OFlags::NONBLOCK).bits().cast_signed();
-    let file = OpenOptions::new()
-        .read(true)
-        .custom_flags(flags)
-        .open(path)
-        .map_err(failed)?;
+    let file = open_to_read(path).map_err(failed)?;
     let metadata = file.metadata().map_err(failed)?;
     if !metadata.is_file() {
         return Err(ShareError::ChangedWhileSharing(path.to_owned()));
@@ -435,6 +440,13 @@ fn open(path: &Path) -> Result<(File, FileStat, Attributes), ShareError> {
         read_ahead(&file);
     }
     Ok((file, FileStat::of(&metadata), attributes(&metadata)))
+}
+
+/// Opens a file that a walk has found to be one, without following a symlink or waiting on a fifo
+/// that has taken its place.
+pub(super) fn open_to_read(path: &Path) -> io::Result<File> {
+    let flags = (OFlags::NOFOLLOW | OFlags::NONBLOCK).bits().cast_signed();
+    OpenOptions::new().read(true).custom_flags(flags).open(path)
 }
 
 /// Asks the system to read ahead further than it would. Advice only: what does not take it is read

@@ -17,6 +17,7 @@ mod place;
 mod survey;
 #[cfg(test)]
 mod tests;
+mod unreadable;
 mod walk;
 
 use std::path::PathBuf;
@@ -35,7 +36,7 @@ use survey::Survey;
 use walk::{Excludes, LeftOut, Walk};
 
 pub use crate::patterns::PatternError;
-pub use error::ShareError;
+pub use error::{ShareError, Unreadable};
 pub use meter::{Phase, Progress};
 pub use survey::Totals;
 
@@ -123,16 +124,28 @@ pub fn share(
         source.name = checked_name(name)?;
     }
     let staged = Staged::begin(library, &source, request)?;
-    std::thread::scope(|scope| {
-        let survey = Survey::start(scope, &source, &excludes, cancel)
-            .map_err(|error| ShareError::io(&source.base, error))?;
+    let shared = std::thread::scope(|scope| {
+        let survey = Survey::start(scope, &source, &excludes, cancel).unwrap_or_else(|error| {
+            tracing::warn!(%error, "how much there is to share stays unknown: there is no thread");
+            Survey::default()
+        });
         let mut meter = Meter::new(on_progress, survey);
         if request.copy {
             copied(staged, &source, &excludes, &mut meter, cancel)
         } else {
             staged.finish(&source, &excludes, &mut meter, cancel)
         }
-    })
+    });
+    match shared {
+        // Who mends one of them would be told of the next one.
+        Err(ShareError::PermissionDenied(_)) if source.is_tree() => {
+            match unreadable::list(&source, &excludes, cancel) {
+                found if found.total > 1 => Err(ShareError::Unreadable(found)),
+                _ => shared,
+            }
+        }
+        shared => shared,
+    }
 }
 
 /// Takes a copy of `source` and shares that.

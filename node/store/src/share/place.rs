@@ -28,9 +28,17 @@ pub(super) struct SharePlace {
 impl SharePlace {
     /// Finds what `paths` mean. Given symlinks are followed; `home` is the node's own folder.
     pub(super) fn of(paths: &[PathBuf], home: &Path) -> Result<Self, ShareError> {
-        let mut found = Vec::with_capacity(paths.len());
+        let (mut found, mut missing) = (Vec::with_capacity(paths.len()), Vec::new());
         for path in paths {
-            found.push(Given::resolve(path, home)?);
+            match Given::resolve(path, home) {
+                Ok(given) => found.push(given),
+                // Whoever mends one of them would be told of the next one.
+                Err(ShareError::NotFound(path)) => missing.extend(path),
+                Err(error) => return Err(error),
+            }
+        }
+        if !missing.is_empty() {
+            return Err(ShareError::NotFound(missing));
         }
         match found.as_mut_slice() {
             [] => Err(ShareError::NoPath),
@@ -42,6 +50,11 @@ impl SharePlace {
             }),
             several => Self::of_several(several),
         }
+    }
+
+    /// Whether there may be anything below what is meant.
+    pub(super) fn is_tree(&self) -> bool {
+        !self.selection.is_empty() || self.base.is_dir()
     }
 
     /// Where what lies `below` the base is; the base itself for an empty path.
@@ -149,7 +162,7 @@ pub(super) fn last_name(below: &str) -> &str {
 fn given_failure(path: &Path, error: io::Error) -> ShareError {
     match error.kind() {
         io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => {
-            ShareError::NotFound(path.to_owned())
+            ShareError::NotFound(vec![path.to_owned()])
         }
         _ => ShareError::io(path, error),
     }
@@ -241,6 +254,9 @@ mod tests {
         };
         assert!(matches!(refused(&[]), ShareError::NoPath));
         assert!(matches!(refused(&["none"]), ShareError::NotFound(_)));
+        let several = refused(&["none", "tree/a", "gone"]).to_string();
+        assert!(several.ends_with("/gone do not exist"), "{several}");
+        assert!(several.contains("/none, "), "{several}");
         assert!(matches!(refused(&["tree/a/none"]), ShareError::NotFound(_)));
         for own in ["tree/home", "tree/home/db"] {
             assert!(matches!(refused(&[own]), ShareError::OwnHome { .. }));

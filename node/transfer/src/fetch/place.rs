@@ -119,7 +119,7 @@ impl Destination {
 
     /// Flushes everything that was written to the destination's file system.
     pub(crate) fn flush(&self) -> io::Result<()> {
-        flush(&open_parent(self)?)
+        flush(&open_parent(self)?, &self.name)
     }
 }
 
@@ -330,7 +330,7 @@ impl Part {
 
     /// Flushes everything that was written to the destination's file system.
     pub(crate) fn flush(&self) -> io::Result<()> {
-        flush(&self.parent)
+        flush(&self.parent, &self.name)
     }
 
     /// The directory that `path` is in, and its name there.
@@ -363,18 +363,29 @@ fn rename_new(parent: &OwnedFd, from: &OsStr, to: &OsStr) -> Result<(), Errno> {
     }
 }
 
-fn flush(parent: &OwnedFd) -> io::Result<()> {
+/// Flushes the file system that `name` in `parent` is on, by whichever of the two may be read; all of
+/// them where neither may.
+fn flush(parent: &OwnedFd, name: &OsStr) -> io::Result<()> {
     #[cfg(target_os = "linux")]
-    rustix::fs::syncfs(parent)?;
-    #[cfg(not(target_os = "linux"))]
     {
-        let _ = parent;
-        rustix::fs::sync();
+        let read = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let open = |name: &OsStr| rustix::fs::openat(parent, name, read, Mode::empty());
+        if let Ok(readable) = open(OsStr::new(".")).or_else(|_| open(name)) {
+            return Ok(rustix::fs::syncfs(readable)?);
+        }
     }
+    #[cfg(not(target_os = "linux"))]
+    let _ = (parent, name);
+    rustix::fs::sync();
     Ok(())
 }
 
+/// Opens the folder that a fetch lands in. Things are made in it and moved, and it is never listed: one
+/// that may be entered and written but not read will do.
 fn open_parent(destination: &Destination) -> io::Result<OwnedFd> {
+    #[cfg(target_os = "linux")]
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    #[cfg(not(target_os = "linux"))]
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
     Ok(rustix::fs::openat(
         CWD,
