@@ -16,6 +16,9 @@
 //!   count, so it takes the turn from nobody.
 //!
 //! A reader that was given nothing for [`TurnsConfig::starving`] gets whatever it waits for.
+//!
+//! It is the line of an owner that a swarm has to spare. What is served of a [copy](Turns::serves_copy)
+//! is held back only while it is sent, so that each member passes on what it has as fast as it can.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -89,6 +92,8 @@ struct Reader {
     state: State,
     /// When its last block ended, or when it joined.
     fed: Duration,
+    /// Whether it is served a copy.
+    is_of_copy: bool,
 }
 
 #[derive(Debug)]
@@ -140,7 +145,15 @@ impl Turns {
             peer,
             state: State::Idle,
             fed: self.now,
+            is_of_copy: false,
         });
+    }
+
+    /// A reader is served what others have too, and not by its owner.
+    pub fn serves_copy(&mut self, id: ReaderId) {
+        if let Some(reader) = self.readers.get_mut(&id) {
+            reader.is_of_copy = true;
+        }
     }
 
     /// Takes a reader out, whatever it was about.
@@ -211,7 +224,10 @@ impl Turns {
         };
         let took = self.now.saturating_sub(receiving.began);
         let more = took.min(self.config.lend_more_max);
-        let lend = self.config.lend.saturating_add(more);
+        let lend = match reader.is_of_copy {
+            true => Duration::ZERO,
+            false => self.config.lend.saturating_add(more),
+        };
         let copies = self.sent.get(&receiving.block).map_or(0, |it| it.copies);
         let sent = Sent {
             copies: copies.saturating_add(1),

@@ -58,6 +58,22 @@ fn a_slow_line_sends_one_block_at_a_time_and_each_to_somebody_else() {
 }
 
 #[test]
+fn a_copy_is_passed_on_to_one_after_another_without_a_pause() {
+    let wants: [&[u8]; 3] = [&[0], &[0], &[0, 1]];
+    let mut turns = turns(None, &wants);
+    (0..3).for_each(|id| turns.serves_copy(ReaderId(id)));
+    assert_eq!(begun(&mut turns, secs(0)), [(0, block(0)), (2, block(1))]);
+    turns.done(ReaderId(2), secs(1));
+    turns.wait(ReaderId(2), blocks(&[0]), secs(1));
+    assert_eq!(begun(&mut turns, secs(1)), [], "0 is under way");
+    turns.moved(ReaderId(0), 1 << 20, secs(2));
+    turns.done(ReaderId(0), secs(2));
+    assert_eq!(begun(&mut turns, secs(2)), [(1, block(0))]);
+    turns.done(ReaderId(1), secs(3));
+    assert_eq!(begun(&mut turns, secs(3)), [(2, block(0))]);
+}
+
+#[test]
 fn without_a_known_rate_every_other_block_goes_out_at_once() {
     let wants: [&[u8]; 4] = [&[0, 1], &[3, 2], &[3, 2], &[3, 2]];
     let mut turns = turns(None, &wants);

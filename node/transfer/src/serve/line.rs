@@ -1,10 +1,10 @@
 //! The line that everything is served over: whether it is slow, and whose turn it is then.
 //!
-//! A line is slow when a chunk takes it half a second or more. It is known to be slow by a limit on
-//! what may be sent; otherwise it is measured. Until then it counts as slow: readers that come
+//! A line is slow when a chunk takes it a quarter of a second or more. It is known to be slow by a
+//! limit on what may be sent; otherwise it is measured. Until then it counts as slow: readers that come
 //! together would all have the same block begun before anything is known, and a fast line is known
-//! after 4 MiB. On a slow line a stream waits for its turn before each block
-//! that is not small, as [`Turns`] decides. A stream that is dropped gives up its place.
+//! after 8 MiB. On a slow line a stream waits for its turn before each block that is not small, as
+//! [`Turns`] decides. A stream that is dropped gives up its place.
 
 use std::{
     collections::HashMap,
@@ -29,9 +29,10 @@ use tokio::{
 
 use crate::limits::Limiter;
 
-/// Bytes per second below which a line is slow: a chunk takes half a second or more. On a faster
-/// one, what turns save is less than a swarm needs to find out who has what.
-const SLOW_RATE: u64 = 2 << 20;
+/// Bytes per second below which a line is slow: a chunk takes a quarter of a second or more, as it does
+/// on the uplinks of most homes. On a faster one, what turns save is less than a swarm needs to find out
+/// who has what.
+const SLOW_RATE: u64 = 4 << 20;
 /// Over which time the line is measured.
 const WINDOW: Duration = Duration::from_secs(2);
 /// A write that takes longer has waited for the line or for its reader.
@@ -198,6 +199,11 @@ impl LinePlace {
     /// Whether blocks that are not small have to wait for their turn.
     pub(super) fn is_slow(&self) -> bool {
         self.line.is_slow()
+    }
+
+    /// What is served is a copy: see [`Turns::serves_copy`].
+    pub(super) fn serves_copy(&self) {
+        self.line.lock().turns.serves_copy(self.id);
     }
 
     /// Waits until one of these blocks has its turn, and says which; none when there are no turns

@@ -177,6 +177,9 @@ impl Worker {
         }
         let library = &self.sources.library;
         library.look_again(&root, LOOK_AGAIN_PATIENCE).await;
+        if library.is_copy(&root) {
+            self.place.serves_copy();
+        }
         let served = Served::new(&self.sources, root.clone(), client);
         let is_for_others = served.is_for_others();
         if is_for_others && !self.slot.take_copy() {
