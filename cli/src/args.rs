@@ -217,7 +217,7 @@ pub(crate) struct ShareArgs {
     /// The hash function of the addresses
     #[arg(long, default_value = "blake3")]
     pub(crate) hash: HashArg,
-    /// Keep these attributes; changes the address
+    /// Keep these attributes of files, folders and links; changes the address
     #[arg(long, value_name = "ATTRIBUTE", value_delimiter = ',')]
     pub(crate) preserve: Vec<Attribute>,
     /// Leave out what matches, may be given several times

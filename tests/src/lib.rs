@@ -13,12 +13,14 @@ pub mod halves;
 pub mod http;
 pub mod neighbour;
 pub mod netns;
+pub mod nobody;
 #[cfg(target_os = "linux")]
 pub mod odd_disk;
 pub mod peer;
 pub mod refused;
 pub mod schema;
 pub mod secrets;
+pub mod small_disk;
 pub mod terminal;
 pub mod thin;
 #[cfg(all(target_os = "linux", target_arch = "x86_64"))]
@@ -27,7 +29,7 @@ pub mod trace;
 use std::{
     fs,
     io::{self, Read as _},
-    os::unix::fs::MetadataExt as _,
+    os::unix::fs::{MetadataExt as _, PermissionsExt as _},
     path::{Path, PathBuf},
     process::{Command, Output, Stdio},
     thread,
@@ -346,6 +348,56 @@ pub fn assert_same_tree(one: &Path, other: &Path) {
     );
     for (left, right) in left.iter().zip(&right) {
         assert_eq!(left, right);
+    }
+}
+
+/// Whether two trees have the same permissions and modification times, folders and symlinks too.
+///
+/// # Panics
+/// When they have not.
+pub fn assert_same_attributes(one: &Path, other: &Path) {
+    let found = |path: &Path| {
+        let it = path.symlink_metadata().expect("an entry");
+        (it.mode() & 0o7777, it.mtime(), it.mtime_nsec())
+    };
+    assert_eq!(found(one), found(other), "{}", other.display());
+    if !one.symlink_metadata().expect("an entry").is_dir() {
+        return;
+    }
+    for entry in fs::read_dir(one).expect("a folder") {
+        let name = entry.expect("an entry").file_name();
+        assert_same_attributes(&one.join(&name), &other.join(&name));
+    }
+}
+
+/// Removes a file or a folder, also a folder that its owner may not change.
+///
+/// # Panics
+/// When it cannot be removed.
+pub fn remove_all(path: &Path) {
+    make_writable(path);
+    let removed = match path.symlink_metadata().expect("an entry").is_dir() {
+        true => fs::remove_dir_all(path),
+        false => fs::remove_file(path),
+    };
+    removed.expect("it can be removed");
+}
+
+/// Gives the owner of all folders at and below `path` their permissions back.
+///
+/// # Panics
+/// When they are not this user's.
+pub fn make_writable(path: &Path) {
+    let found = path.symlink_metadata().expect("an entry");
+    if !found.is_dir() {
+        return;
+    }
+    if found.mode() & 0o700 != 0o700 {
+        let mode = fs::Permissions::from_mode(found.mode() & 0o7777 | 0o700);
+        fs::set_permissions(path, mode).expect("our folder");
+    }
+    for entry in fs::read_dir(path).expect("a folder") {
+        make_writable(&entry.expect("an entry").path());
     }
 }
 

@@ -1,7 +1,8 @@
 //! A disk that hangs when a test says so: a FUSE file system over a folder, served by this process.
 //!
 //! It passes everything through, and holds every call back while it hangs. It also has the habit of
-//! some real ones to say that it has 0 of 0 blocks. A test must not touch it while it hangs. Where
+//! some real ones to say that it has 0 of 0 blocks, and refuses what [`Refusals`] say, as FAT and
+//! eCryptfs do. A test must not touch it while it hangs. Where
 //! there is no FUSE a test says so and does nothing; in CI that is a failure.
 
 use std::{
@@ -25,6 +26,42 @@ use parking_lot::{Condvar, Mutex, MutexGuard};
 /// The system asks again each time, so that a disk that hangs is felt at once.
 const TTL: Duration = Duration::ZERO;
 
+/// What a disk does not take.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Refusals {
+    /// Symbolic links.
+    pub symlinks: bool,
+    /// Permissions of a file that is there.
+    pub modes: bool,
+    /// Times.
+    pub times: bool,
+    /// Names of more bytes.
+    pub name_bytes: Option<usize>,
+    /// Files of more bytes.
+    pub file_bytes: Option<u64>,
+}
+
+impl Refusals {
+    fn name(self, name: &OsStr) -> io::Result<()> {
+        refuse(
+            self.name_bytes.is_some_and(|max| name.len() > max),
+            rustix::io::Errno::NAMETOOLONG,
+        )
+    }
+
+    fn length(self, bytes: u64) -> io::Result<()> {
+        let is_longer = self.file_bytes.is_some_and(|max| bytes > max);
+        refuse(is_longer, rustix::io::Errno::FBIG)
+    }
+}
+
+fn refuse(is_refused: bool, with: rustix::io::Errno) -> io::Result<()> {
+    match is_refused {
+        true => Err(with.into()),
+        false => Ok(()),
+    }
+}
+
 /// A mounted disk; unmounted when dropped, after it was woken.
 pub struct OddDisk {
     gate: Arc<Gate>,
@@ -47,12 +84,21 @@ impl OddDisk {
     /// # Panics
     /// In CI when there is none.
     pub fn mount(folder: &Path) -> Option<Self> {
+        Self::mount_refusing(folder, Refusals::default())
+    }
+
+    /// Mounts one that refuses something.
+    ///
+    /// # Panics
+    /// In CI when there is none.
+    pub fn mount_refusing(folder: &Path, refusals: Refusals) -> Option<Self> {
         let (at, behind) = (folder.join("mounted"), folder.join("behind"));
         fs::create_dir_all(&at).expect("a folder");
         fs::create_dir_all(&behind).expect("a folder");
         let gate = Arc::<Gate>::default();
         let disk = PassThrough {
             gate: Arc::clone(&gate),
+            refusals,
             paths: Mutex::new(vec![behind.clone()]),
         };
         match fuser::spawn_mount(disk, &at, &Config::default()) {
@@ -113,6 +159,7 @@ impl Gate {
 
 struct PassThrough {
     gate: Arc<Gate>,
+    refusals: Refusals,
     /// Of each inode, whose number is one more than its place here.
     paths: Mutex<Vec<PathBuf>>,
 }
@@ -130,6 +177,7 @@ impl PassThrough {
     }
 
     fn child(&self, parent: INodeNo, name: &OsStr) -> io::Result<PathBuf> {
+        self.refusals.name(name)?;
         Ok(self.path(parent)?.join(name))
     }
 
@@ -142,8 +190,12 @@ impl PassThrough {
             paths.len() - 1
         });
         let time = |secs: i64, nanos: i64| {
-            let since = Duration::new(secs.unsigned_abs(), u32::try_from(nanos).unwrap_or(0));
-            UNIX_EPOCH + since
+            let since = Duration::from_secs(secs.unsigned_abs());
+            let whole = match secs {
+                0.. => UNIX_EPOCH + since,
+                _ => UNIX_EPOCH - since,
+            };
+            whole + Duration::from_nanos(nanos.unsigned_abs())
         };
         Ok(FileAttr {
             ino: INodeNo(index as u64 + 1),
@@ -172,9 +224,11 @@ impl PassThrough {
     ) -> io::Result<FileAttr> {
         let path = self.path(ino)?;
         if let Some(mode) = mode {
+            refuse(self.refusals.modes, rustix::io::Errno::PERM)?;
             fs::set_permissions(&path, fs::Permissions::from_mode(mode))?;
         }
         if let Some(size) = size {
+            self.refusals.length(size)?;
             fs::File::options().write(true).open(&path)?.set_len(size)?;
         }
         if let Some(mtime) = mtime {
@@ -182,7 +236,8 @@ impl PassThrough {
                 TimeOrNow::SpecificTime(time) => time,
                 TimeOrNow::Now => SystemTime::now(),
             };
-            fs::File::open(&path)?.set_modified(time)?;
+            refuse(self.refusals.times, rustix::io::Errno::PERM)?;
+            set_modified(&path, time)?;
         }
         self.attr(&path)
     }
@@ -199,6 +254,35 @@ impl PassThrough {
         }
         Ok(())
     }
+}
+
+/// Sets a time, of a symlink itself too.
+fn set_modified(path: &Path, time: SystemTime) -> io::Result<()> {
+    let (secs, nanos) = match time.duration_since(UNIX_EPOCH) {
+        Ok(since) => (since.as_secs().cast_signed(), since.subsec_nanos()),
+        Err(before) => {
+            let (secs, nanos) = (
+                before.duration().as_secs(),
+                before.duration().subsec_nanos(),
+            );
+            match nanos {
+                0 => (-secs.cast_signed(), 0),
+                _ => (-secs.cast_signed() - 1, 1_000_000_000 - nanos),
+            }
+        }
+    };
+    let times = rustix::fs::Timestamps {
+        last_access: rustix::fs::Timespec {
+            tv_sec: 0,
+            tv_nsec: rustix::fs::UTIME_OMIT,
+        },
+        last_modification: rustix::fs::Timespec {
+            tv_sec: secs,
+            tv_nsec: nanos.into(),
+        },
+    };
+    let flags = rustix::fs::AtFlags::SYMLINK_NOFOLLOW;
+    Ok(rustix::fs::utimensat(rustix::fs::CWD, path, &times, flags)?)
 }
 
 /// `ESTALE`: the handle is of nothing that is there.
@@ -253,13 +337,48 @@ impl Filesystem for PassThrough {
         }
     }
 
-    fn mkdir(&self, _: &Request, parent: INodeNo, name: &OsStr, _: u32, _: u32, reply: ReplyEntry) {
+    fn mkdir(
+        &self,
+        _: &Request,
+        parent: INodeNo,
+        name: &OsStr,
+        mode: u32,
+        umask: u32,
+        reply: ReplyEntry,
+    ) {
         let made = self.child(parent, name).and_then(|path| {
             fs::create_dir(&path)?;
+            fs::set_permissions(&path, fs::Permissions::from_mode(mode & 0o7777 & !umask))?;
             self.attr(&path)
         });
         match made {
             Ok(attr) => reply.entry(&TTL, &attr, Generation(0)),
+            Err(error) => reply.error(error.into()),
+        }
+    }
+
+    fn symlink(
+        &self,
+        _: &Request,
+        parent: INodeNo,
+        name: &OsStr,
+        target: &Path,
+        reply: ReplyEntry,
+    ) {
+        let made = self.child(parent, name).and_then(|path| {
+            refuse(self.refusals.symlinks, rustix::io::Errno::PERM)?;
+            std::os::unix::fs::symlink(target, &path)?;
+            self.attr(&path)
+        });
+        match made {
+            Ok(attr) => reply.entry(&TTL, &attr, Generation(0)),
+            Err(error) => reply.error(error.into()),
+        }
+    }
+
+    fn readlink(&self, _: &Request, ino: INodeNo, reply: ReplyData) {
+        match self.path(ino).and_then(fs::read_link) {
+            Ok(target) => reply.data(target.as_os_str().as_encoded_bytes()),
             Err(error) => reply.error(error.into()),
         }
     }
@@ -366,6 +485,7 @@ impl Filesystem for PassThrough {
         reply: ReplyWrite,
     ) {
         let written = self.path(ino).and_then(|path| {
+            self.refusals.length(offset + data.len() as u64)?;
             let file = fs::File::options().write(true).open(path)?;
             file.write_all_at(data, offset)
         });

@@ -25,7 +25,11 @@ use shoal_store::{
 };
 use shoal_transfer::fetch::{
     Deadlines, Estimate, Fetched, FoundProvider, Snapshot, Streamed, TransferInfo, TransferState,
+    Unkept,
 };
+
+/// Symlinks named in the warning that a file system has none.
+const UNMADE_NAMED_MAX: usize = 5;
 
 /// A share that is told of; whether its files are in doubt matters while it is listed.
 pub(super) fn share_info(share: &ShareRecord, in_doubt: bool) -> api::ShareInfo {
@@ -171,12 +175,12 @@ pub(super) fn recipe(request: &api::ShareRequest) -> Recipe {
 }
 
 pub(super) fn fetched(fetched: &Fetched) -> api::FetchResult {
-    let skipped = fetched.skipped.iter().map(|path| {
+    let outside = &fetched.skipped;
+    let skipped = outside.listed.iter().map(|path| {
         let path = escaped(&path.to_string_lossy()).to_string();
         format!("the link {path} leads outside of what was fetched and was not made")
     });
-    let listed = fetched.skipped.len() as u64;
-    let more = fetched.skipped_total.saturating_sub(listed);
+    let more = outside.total.saturating_sub(outside.listed.len() as u64);
     let more = (more > 0).then(|| format!("{more} more links lead outside and were not made"));
     let renamed = &fetched.renamed;
     let unlisted = renamed.total.saturating_sub(renamed.listed.len() as u64);
@@ -190,11 +194,51 @@ pub(super) fn fetched(fetched: &Fetched) -> api::FetchResult {
         downloaded_bytes: fetched.downloaded_bytes,
         resumed_bytes: fetched.resumed_bytes,
         local_bytes: fetched.local_bytes,
-        skipped: fetched.left_out + fetched.skipped_total,
+        skipped: fetched.left_out + outside.total + fetched.unmade.total,
+        unkept: api::Unkept {
+            symlinks: fetched.unmade.total,
+            modes: fetched.unkept.modes,
+            times: fetched.unkept.times,
+        },
         renamed: renamed.listed.iter().map(new_name).collect(),
         from: sources(&fetched.from),
-        warnings: skipped.chain(more).chain(unlisted).collect(),
+        warnings: skipped
+            .chain(more)
+            .chain(unlisted)
+            .chain(unkept(fetched))
+            .collect(),
     }
+}
+
+/// One sentence for each kind of thing that the file system did not keep.
+fn unkept(fetched: &Fetched) -> impl Iterator<Item = String> {
+    let Unkept { modes, times } = fetched.unkept;
+    let unmade = &fetched.unmade;
+    let named = unmade.listed.iter().take(UNMADE_NAMED_MAX);
+    let named: Vec<_> = named
+        .map(|path| escaped(&path.to_string_lossy()).to_string())
+        .collect();
+    let more = match unmade.total.saturating_sub(named.len() as u64) {
+        0 => String::new(),
+        more => format!(" and {more} more"),
+    };
+    let links = format!(
+        "the file system there has no symbolic links; not made: {}{more}",
+        named.join(", ")
+    );
+    let modes_said =
+        format!("the file system there does not keep the permissions of {modes} files and folders");
+    let times_said = format!(
+        "the file system there does not keep the exact times of {times} files, folders and links"
+    );
+    let said = [
+        (unmade.total, links),
+        (modes, modes_said),
+        (times, times_said),
+    ];
+    said.into_iter()
+        .filter(|(count, _)| *count > 0)
+        .map(|(_, said)| said)
 }
 
 fn new_name((from, to): &(String, String)) -> api::Renamed {

@@ -1,6 +1,6 @@
 //! Failures of the parts, as people and programs are told of them: a code, what failed, what to do.
 
-use std::time::SystemTime;
+use std::{io::ErrorKind, time::SystemTime};
 
 use shoal_api::{ApiError, ErrorCode};
 use shoal_ground::{said, wall_clock};
@@ -195,6 +195,11 @@ impl IntoApi for &FetchError {
                 ApiError::new(ErrorCode::DestinationExists, message)
                     .hint("choose another place with -o, or replace it with --overwrite")
             }
+            FetchError::NoDestination { cause, .. }
+                if cause.kind() == ErrorKind::InvalidFilename =>
+            {
+                ApiError::new(ErrorCode::BadName, message).hint("choose a shorter name with -o")
+            }
             FetchError::NoDestination { cause, .. } => ApiError::from_io(cause, message)
                 .hint("choose a folder that exists and is yours with -o"),
             FetchError::OtherKind(_) => ApiError::new(ErrorCode::DestinationExists, message)
@@ -208,6 +213,10 @@ impl IntoApi for &FetchError {
             }
             FetchError::Misfits(_) => ApiError::new(ErrorCode::BadName, message)
                 .hint("choose another disk with -o, or other names with --rename-unsafe"),
+            FetchError::LongNames { .. } => ApiError::new(ErrorCode::BadName, message)
+                .hint("choose another disk with -o, or what fits there with --only"),
+            FetchError::LargeFiles(_) => ApiError::new(ErrorCode::NoSpace, message)
+                .hint("choose another disk with -o, or what fits there with --only"),
             FetchError::Path(_) => ApiError::new(ErrorCode::NotFound, message)
                 .hint("`shoal ls LINK` shows what there is"),
             FetchError::Name(_) => {

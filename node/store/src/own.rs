@@ -16,15 +16,20 @@ const PART_ID_DIGITS: usize = 16;
 /// What the check of a part's id is derived with.
 const PART_CHECK_CONTEXT: &str = "shoal part name v1";
 
+/// Bytes that a name may have on every file system in use: eCryptfs, which encrypts names, takes 143;
+/// most take 255.
+pub const NAME_BYTES_ANYWHERE: usize = 143;
+
 /// Files that lie together only in a node's home: its lock, and its key.
 const HOME_FILES: [&str; 2] = ["daemon.lock", "identity.key"];
 
-/// The name of the part of a fetch to `name`: `.name.<id>.part`, the name cut to fit 255 bytes.
+/// The name of the part of a fetch to `name`: `.name.<id>.part`, the name cut so that every file system
+/// takes it.
 ///
 /// Fetches to one place need different `random` numbers.
 pub fn part_name(name: &str, random: u32) -> String {
     let suffix = format!(".{random:08x}{:08x}{PART_END}", check(random));
-    let room = 254_usize.saturating_sub(suffix.len());
+    let room = NAME_BYTES_ANYWHERE.saturating_sub(suffix.len() + 1);
     let mut end = name.len().min(room);
     while !name.is_char_boundary(end) {
         end -= 1;
@@ -81,7 +86,10 @@ mod tests {
     fn the_parts_that_are_made_are_known_as_parts() {
         for name in ["x", "a.part", "", &"é".repeat(200), "..x"] {
             let part = part_name(name, 0x0123_4567);
-            assert!(is_part(&part) && part.len() <= 255, "{part}");
+            assert!(
+                is_part(&part) && part.len() <= NAME_BYTES_ANYWHERE,
+                "{part}"
+            );
         }
         for other in [
             "x",

@@ -8,6 +8,10 @@
 //! over. What a node keeps for others is treated the same: it is whole and served, or gone, and no
 //! bytes of it lie about.
 //!
+//! The same runs once more as a user without privileges, with read-only files and folders that keep
+//! their modes and times: what has its mode already stands in the way of nobody but such a user. And
+//! again where fetches land on FAT, which keeps neither.
+//!
 //! `scripts/soak` runs it long. `SHOAL_SOAK_ROUNDS` says how long, and `SHOAL_SOAK_SEED` repeats
 //! the choices of an earlier run. When it fails it keeps the homes, with their logs, and says
 //! where; its daemons end in any case.
@@ -19,10 +23,16 @@ mod world;
 
 use std::{collections::BTreeMap, path::Path, time::Instant};
 
-use shoal_tests::{assert_same_tree, dice, text, wait_for};
+use shoal_tests::{
+    dice,
+    nobody::{self, NOBODY},
+    remove_all, scratch,
+    small_disk::{DiskKind, SmallDisk},
+    text, wait_for,
+};
 
 use kill::{KillPoint, mib};
-use world::{Offer, World, remove};
+use world::{Kind, LANDED, Offer, World};
 
 /// Each phase that counts most once, and one more: enough to notice that something is broken for
 /// good, in less than 30 seconds.
@@ -34,13 +44,42 @@ const JOURNAL_BYTES: u64 = 4 << 20;
 /// What is kept for others at the least: four leaves.
 const RUN_BYTES: u64 = 4 << 20;
 
+/// Room for what the fetcher keeps, of which the oldest goes.
+const FAT_BYTES: u64 = 512 << 20;
+
 #[test]
 fn whatever_kill_9_cuts_off_is_whole_or_goes_on_after_the_restart() {
+    run(Kind::Plain);
+}
+
+#[test]
+fn so_does_what_is_read_only_for_a_user_without_privileges() {
+    let name = "so_does_what_is_read_only_for_a_user_without_privileges";
+    if !nobody::has_run(name, &[], None) {
+        run(Kind::ReadOnly);
+    }
+}
+
+#[test]
+fn so_does_what_is_read_only_where_a_user_without_privileges_fetches_to_fat() {
+    let name = "so_does_what_is_read_only_where_a_user_without_privileges_fetches_to_fat";
+    if std::env::var_os(LANDED).is_some() {
+        return run(Kind::ReadOnlyToFat);
+    }
+    let dir = scratch();
+    let options = format!("uid={NOBODY},gid={NOBODY}");
+    if let Some(disk) = SmallDisk::mount(DiskKind::Fat, FAT_BYTES, dir.path(), &options) {
+        assert!(nobody::has_run(name, &[(LANDED, &disk.at)], None));
+    }
+}
+
+/// The loop, with what is shared of one kind.
+fn run(kind: Kind) {
     let seed = dice::seed("SHOAL_SOAK_SEED");
     let rounds = std::env::var("SHOAL_SOAK_ROUNDS");
     let rounds = rounds.map_or(SHORT_ROUNDS, |it| it.parse().expect("a number of rounds"));
     say(&format!("SHOAL_SOAK_SEED={seed}, {rounds} rounds"));
-    let mut world = World::new(seed);
+    let mut world = World::new(seed, kind);
     let mut totals = BTreeMap::<&str, Totals>::new();
     for round in 0..rounds {
         let first = [
@@ -64,6 +103,7 @@ fn whatever_kill_9_cuts_off_is_whole_or_goes_on_after_the_restart() {
         world.make_room();
     }
     world.check_all();
+    world.make_removable();
     for (phase, totals) in totals {
         say(&format!("{phase:7}  {totals}"));
     }
@@ -192,8 +232,8 @@ impl Phase {
 
     fn run(self, world: &mut World) -> Killed {
         match self {
-            Self::Share => share(world, &["share"]),
-            Self::Copy => share(world, &["share", "--copy"]),
+            Self::Share => share(world, &[]),
+            Self::Copy => share(world, &["--copy"]),
             Self::Fetch => fetch(world),
             Self::Serve => serve(world),
             Self::Unshare => unshare(world),
@@ -206,16 +246,16 @@ impl Phase {
 }
 
 /// The sharer dies while it shares. What it did not acknowledge can be shared again.
-fn share(world: &mut World, command: &[&str]) -> Killed {
+fn share(world: &mut World, options: &[&str]) -> Killed {
     let (path, bytes) = world.make();
-    let is_copy = command.contains(&"--copy");
+    let is_copy = options.contains(&"--copy");
     if is_copy {
         world.is_copied(&path);
     }
     // A copy is read, written and read again.
     let moved = if is_copy { 3 * bytes } else { bytes };
     let point = KillPoint::choose(&mut world.dice, moved);
-    let args = [command, &[text(&path)]].concat();
+    let args = [world.kind.share(), options, &[text(&path)]].concat();
     let mut running = world.sharer.begin(&args);
     running.kill_at(&mut world.sharer.daemon, point, || {});
     let ran = running.ended();
@@ -259,7 +299,7 @@ fn fetch(world: &mut World) -> Killed {
     });
     let acknowledged = running.ended().code == Some(0);
     if got.exists() {
-        assert_same_tree(&offer.original, &got);
+        world.assert_landed(&offer.original, &got);
     }
     if acknowledged {
         world.fetcher.offers.push(landed(&offer, &got));
@@ -274,7 +314,7 @@ fn fetch(world: &mut World) -> Killed {
     }
     // It is over, or the daemon died before it knew of it.
     world.fetcher.daemon.run(&args).ok();
-    assert_same_tree(&offer.original, &got);
+    world.assert_landed(&offer.original, &got);
     let status = world.fetcher.daemon.run(&["status"]).ok();
     let downloaded = status["downloaded_bytes"].as_u64().unwrap();
     let again = (seen + downloaded).saturating_sub(offer.bytes);
@@ -308,7 +348,7 @@ fn serve(world: &mut World) -> Killed {
     world.check(|world| &world.sharer);
     let fetched = running.ended().ok();
     assert_eq!(fetched["downloaded_bytes"], offer.bytes, "{fetched}");
-    assert_same_tree(&offer.original, &got);
+    world.assert_landed(&offer.original, &got);
     world.fetcher.offers.push(landed(&offer, &got));
     world.check_landed();
     Killed {
@@ -376,7 +416,7 @@ fn pull(world: &mut World) -> Killed {
     let (args, got) = world.passing(&offer);
     let args: Vec<&str> = args.iter().map(String::as_str).collect();
     world.fetcher.daemon.run(&args).ok();
-    remove(&got);
+    remove_all(&got);
     // A run comes in, is sealed and written, and others make room for it.
     let point = KillPoint::choose(&mut world.dice, 2 * RUN_BYTES);
     let mut running = world.reader.begin(&args);
@@ -389,8 +429,8 @@ fn pull(world: &mut World) -> Killed {
         answered && begun() == ended()
     });
     running.ended().ok();
-    assert_same_tree(&offer.original, &got);
-    remove(&got);
+    world.assert_landed(&offer.original, &got);
+    remove_all(&got);
     world.helper.restart();
     world.check_helper();
     Killed {

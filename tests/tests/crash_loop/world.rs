@@ -5,18 +5,43 @@ use std::{
     collections::HashSet,
     fs,
     net::TcpListener,
+    os::unix::fs::{PermissionsExt as _, symlink},
     path::{Path, PathBuf},
 };
 
 use serde_json::Value;
 use shoal_protocol::{address::Cid, replicate::Key};
 use shoal_tests::{
-    Daemon, allocated_bytes, assert_same_tree, command, dice::Dice, http, scratch, text,
-    write_content,
+    Daemon, allocated_bytes, assert_same_attributes, assert_same_tree, command, dice::Dice, http,
+    make_writable, remove_all, scratch, text, write_content,
 };
 use tempfile::TempDir;
 
 use crate::kill::Running;
+
+/// Names the folder that fetches land in, where that is to be another disk.
+pub(crate) const LANDED: &str = "SHOAL_SOAK_LANDED";
+
+/// What is shared.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// Files and folders as they come.
+    Plain,
+    /// Read-only and private ones and symlinks, which keep their modes and times.
+    ReadOnly,
+    /// The same without symlinks, fetched to where modes and times are not kept.
+    ReadOnlyToFat,
+}
+
+impl Kind {
+    /// The command that shares it.
+    pub(crate) fn share(self) -> &'static [&'static str] {
+        match self {
+            Self::Plain => &["share"],
+            Self::ReadOnly | Self::ReadOnlyToFat => &["share", "--preserve", "mode,mtime"],
+        }
+    }
+}
 
 /// What is shared at a time; older shares make room.
 const SHARED_MAX: usize = 6;
@@ -201,13 +226,16 @@ pub(crate) struct World {
     pub(crate) helper: Node,
     /// Never killed; asks the others for what they say they have.
     pub(crate) reader: Node,
+    pub(crate) kind: Kind,
     made: u64,
     copied: HashSet<PathBuf>,
+    /// Where the fetcher's fetches land.
+    landed: PathBuf,
     dir: TempDir,
 }
 
 impl World {
-    pub(crate) fn new(seed: u64) -> Self {
+    pub(crate) fn new(seed: u64, kind: Kind) -> Self {
         let dir = scratch();
         let start = |name: &str, config: &str, bootstrap: &[&Node]| {
             Node::start(dir.path().join(name), config, bootstrap)
@@ -217,8 +245,16 @@ impl World {
         let sharer = start("sharer", NO_HELP, &[&helper]);
         let fetcher = start("fetcher", NO_HELP, &[&sharer, &helper]);
         let reader = start("reader", NO_HELP, &[&sharer, &helper]);
-        for folder in ["shared", "landed", "read"] {
-            fs::create_dir(dir.path().join(folder)).expect("a folder");
+        let landed = match std::env::var_os(LANDED) {
+            Some(landed) => landed.into(),
+            None => dir.path().join("landed"),
+        };
+        for folder in [
+            &dir.path().join("shared"),
+            &landed,
+            &dir.path().join("read"),
+        ] {
+            fs::create_dir_all(folder).expect("a folder");
         }
         Self {
             dice: Dice::new(seed, "crash loop"),
@@ -226,7 +262,9 @@ impl World {
             fetcher,
             helper,
             reader,
+            kind,
             made: 0,
+            landed,
             copied: HashSet::new(),
             dir,
         }
@@ -244,6 +282,7 @@ impl World {
         let large = (6 + self.dice.below(18)) << 20;
         if self.dice.one_in(2) {
             let bytes = write(&path, large + self.dice.below(1000));
+            self.protect(&path);
             return (path, bytes);
         }
         let mut bytes = write(&path.join("large"), large / 2);
@@ -251,13 +290,54 @@ impl World {
             let name = format!("{}/{index}", index % 7);
             bytes += write(&path.join(name), self.dice.below(3000));
         }
+        if self.kind == Kind::ReadOnly {
+            symlink("large", path.join("link")).expect("a symlink");
+            symlink("../large", path.join("0/link")).expect("a symlink");
+        }
+        self.protect(&path);
         (path, bytes)
+    }
+
+    /// Takes permissions away from what lies at and below `path`, from the inside out.
+    fn protect(&mut self, path: &Path) {
+        let found = path.symlink_metadata().expect("an entry");
+        if self.kind == Kind::Plain || found.is_symlink() {
+            return;
+        }
+        let modes = match found.is_dir() {
+            true => [0o555, 0o500, 0o700, 0o755],
+            false => [0o444, 0o400, 0o600, 0o644],
+        };
+        if found.is_dir() {
+            let entries = fs::read_dir(path).expect("a folder");
+            let mut below: Vec<_> = entries.map(|it| it.expect("an entry").path()).collect();
+            // So that the choices of a seed are the same.
+            below.sort();
+            below.iter().for_each(|below| self.protect(below));
+        }
+        let mode = fs::Permissions::from_mode(self.dice.pick(&modes));
+        fs::set_permissions(path, mode).expect("our file");
+    }
+
+    /// What has landed is what it was made of, with its modes and times where the disk keeps those.
+    pub(crate) fn assert_landed(&self, original: &Path, got: &Path) {
+        assert_same_tree(original, got);
+        if self.kind == Kind::ReadOnly {
+            assert_same_attributes(original, got);
+        }
+    }
+
+    /// Makes all that was shared and has landed removable by anybody.
+    pub(crate) fn make_removable(&self) {
+        make_writable(self.dir.path());
+        make_writable(&self.landed);
     }
 
     /// Has the sharer share something new, undisturbed.
     pub(crate) fn share_new(&mut self) -> Offer {
         let (path, bytes) = self.make();
-        let shared = self.sharer.daemon.share(&path);
+        let args = [self.kind.share(), &[text(&path)]].concat();
+        let shared = self.sharer.daemon.run(&args).ok();
         self.shared(path, bytes, &shared)
     }
 
@@ -283,7 +363,7 @@ impl World {
     /// Where a fetch of `offer` lands.
     pub(crate) fn landing(&self, offer: &Offer) -> PathBuf {
         let name = offer.path.file_name().expect("a name");
-        self.dir.path().join("landed").join(name)
+        self.landed.join(name)
     }
 
     /// Checks one node after its restart, and that it serves one of its offers.
@@ -347,12 +427,12 @@ impl World {
         let args = [&args[..], &[text(&to)]].concat();
         self.reader.daemon.run(&args).ok();
         assert_same_tree(&offer.original, &to);
-        remove(&to);
+        remove_all(&to);
     }
 
     /// No part and nothing else that nobody asked for lies beside what has landed.
     pub(crate) fn check_landed(&self) {
-        for entry in fs::read_dir(self.dir.path().join("landed")).expect("a folder") {
+        for entry in fs::read_dir(&self.landed).expect("a folder") {
             let path = entry.expect("an entry").path();
             let known = self.fetcher.offers.iter().any(|it| it.path == path);
             assert!(known, "{} is left", path.display());
@@ -366,7 +446,7 @@ impl World {
                 let oldest = node.offers.remove(0);
                 node.daemon.run(&["unshare", text(&oldest.path)]).ok();
                 if oldest.path != oldest.original {
-                    remove(&oldest.path);
+                    remove_all(&oldest.path);
                 }
             }
         }
@@ -398,15 +478,6 @@ impl Drop for World {
             ));
         }
     }
-}
-
-/// Takes away a file or a folder.
-pub(crate) fn remove(path: &Path) {
-    let removed = match path.is_dir() {
-        true => fs::remove_dir_all(path),
-        false => fs::remove_file(path),
-    };
-    removed.expect("it can be removed");
 }
 
 /// A port that was free a moment ago.

@@ -3,9 +3,16 @@
 #![allow(clippy::unwrap_used)]
 
 mod hanging;
+#[cfg(target_os = "linux")]
+mod kept;
 mod own;
 mod places;
+mod preserved;
+#[cfg(target_os = "linux")]
+mod refusals;
 mod same_bytes;
+#[cfg(target_os = "linux")]
+mod sparse;
 #[cfg(target_os = "linux")]
 mod stick;
 

@@ -5,12 +5,12 @@ use std::fs;
 use rustix::process::Signal;
 use serde_json::Value;
 use shoal_tests::{
-    allocated_bytes, asker::Asker, assert_same_tree, dice::Dice, is_same_tree, text,
+    allocated_bytes, asker::Asker, assert_same_tree, dice::Dice, is_same_tree, remove_all, text,
 };
 
 use crate::{
     disk::{Disk, Loss},
-    machine::{Deed, Item, Machine, Popular, QUOTA_BYTES, Running, remove},
+    machine::{Deed, Item, Machine, Popular, QUOTA_BYTES, Running},
     pretender::Pretender,
     recorder::DROPPED,
 };
@@ -157,7 +157,7 @@ impl<'a> After<'a> {
         let read = self.machine.reader.run(&args);
         if read.code == Some(0) {
             assert_same_tree(&item.original, &to);
-            remove(&to);
+            remove_all(&to);
             return true;
         }
         assert!(!self.is_promised(item), "{item:?} is not served: {read:?}");

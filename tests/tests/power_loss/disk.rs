@@ -140,15 +140,17 @@ impl<'a> Disk<'a> {
     /// Makes the files below `top`, in which nothing is.
     pub(crate) fn build(&self, top: &Path) -> Lookalikes {
         let mut lookalikes = Lookalikes::new();
-        self.build_folder(TOP, top, &mut lookalikes);
+        self.build_folder(TOP, top, 0o700, &mut lookalikes);
         lookalikes
     }
 
-    fn build_folder(&self, folder: Id, path: &Path, lookalikes: &mut Lookalikes) {
+    fn build_folder(&self, folder: Id, path: &Path, mode: u32, lookalikes: &mut Lookalikes) {
         for (name, id) in self.folders.get(&folder).into_iter().flatten() {
             let path = path.join(name);
             self.build_one(*id, &path, lookalikes);
         }
+        // Only now, as it may be read-only.
+        fs::set_permissions(path, Permissions::from_mode(mode)).expect("our folder");
         self.note(folder, path, lookalikes);
     }
 
@@ -159,9 +161,9 @@ impl<'a> Disk<'a> {
             Made::Symlink(target) => symlink(target, path).expect("a symlink"),
             Made::Folder => {
                 // Two entries may lead to it, when only one end of a move survived.
-                let made = DirBuilder::new().mode(mode).create(path);
+                let made = DirBuilder::new().mode(0o700).create(path);
                 made.expect("a folder");
-                self.build_folder(id, path, lookalikes);
+                self.build_folder(id, path, mode, lookalikes);
             }
             Made::File => {
                 let file = File::create(path).expect("a file");

@@ -3,6 +3,7 @@
 use std::{
     fs, io,
     io::{BufRead as _, BufReader},
+    os::unix::fs::{PermissionsExt as _, symlink},
     path::{Path, PathBuf},
     process::ChildStdout,
     sync::mpsc,
@@ -17,8 +18,9 @@ use shoal_protocol::{
 use shoal_tests::{
     DEADLINE, Daemon, Ran, command,
     http::metric,
+    make_writable,
     peer::Blocks,
-    run, scratch, text,
+    remove_all, run, scratch, text,
     trace::{Traced, Watcher},
     wait_for, write_content,
 };
@@ -73,6 +75,8 @@ pub(crate) struct Machine {
     pub(crate) popular: Vec<Popular>,
     /// When it loses its power, for whoever asks what happened.
     pub(crate) moment: String,
+    /// Whether what it deals with is read-only and keeps its modes and times.
+    pub(crate) read_only: bool,
     dir: TempDir,
 }
 
@@ -97,7 +101,7 @@ impl<W: Watcher> Running<W> {
 }
 
 impl Machine {
-    pub(crate) fn new() -> Self {
+    pub(crate) fn new(read_only: bool) -> Self {
         let dir = scratch();
         let origin = Daemon::start(&dir.path().join("origin"), &[]);
         let [reader, other] = ["reader", "other"].map(|name| {
@@ -113,6 +117,7 @@ impl Machine {
             items: Vec::new(),
             popular: Vec::new(),
             moment: String::new(),
+            read_only,
             dir,
         };
         machine.clear();
@@ -136,10 +141,15 @@ impl Machine {
 
     /// Takes the whole disk away and gives an empty one.
     pub(crate) fn clear(&self) {
-        match fs::remove_dir_all(self.disk()) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => panic!("{error}"),
-            _ => fs::create_dir(self.disk()).unwrap(),
+        if self.disk().exists() {
+            remove_all(&self.disk());
         }
+        fs::create_dir(self.disk()).unwrap();
+    }
+
+    /// Makes all of it removable by anybody.
+    pub(crate) fn make_removable(&self) {
+        make_writable(self.dir.path());
     }
 
     /// Starts the daemon, whose calls `watcher` is told of.
@@ -209,7 +219,7 @@ impl Machine {
                 asker
                     .run(&["fetch", link, "--no-serve", "-o", text(&got)])
                     .ok();
-                remove(&got);
+                remove_all(&got);
             }
             wait_for("it pulls its part", || {
                 let name = "shoal_replica_pulls_ended_total{outcome=\"complete\"}";
@@ -237,7 +247,14 @@ impl Machine {
         } else {
             write_content(&original, &index.to_string(), 5_300_000);
         }
-        let share = ["share", text(&original)];
+        if self.read_only {
+            make_read_only(&original);
+        }
+        let share: &[&str] = match self.read_only {
+            true => &["share", "--preserve", "mode,mtime"],
+            false => &["share"],
+        };
+        let share = [share, &[text(&original)]].concat();
         let landed = self.landed();
         let (done, path) = match deed {
             Deed::Share | Deed::ShareAndUnshare => (running.run(&share).ok(), original.clone()),
@@ -246,7 +263,7 @@ impl Machine {
                 (done, original.clone())
             }
             Deed::Fetch | Deed::FetchSynced => {
-                let shared = self.origin.share(&original);
+                let shared = self.origin.run(&share).ok();
                 let link = shared["link"].as_str().unwrap();
                 let fetch = ["fetch", link, "-o", text(&landed), "--sync"];
                 let end = if deed == Deed::Fetch { 4 } else { 5 };
@@ -297,11 +314,14 @@ fn first_line(stdout: ChildStdout) -> String {
     receiver.recv_timeout(DEADLINE).unwrap_or_default()
 }
 
-/// Takes away a file or a folder.
-pub(crate) fn remove(path: &Path) {
-    let removed = match path.is_dir() {
-        true => fs::remove_dir_all(path),
-        false => fs::remove_file(path),
-    };
-    removed.unwrap();
+/// Puts a link beside what lies in a folder, and takes the permission to write away from all of it.
+fn make_read_only(path: &Path) {
+    let mut mode = 0o444;
+    if path.is_dir() {
+        let entries = fs::read_dir(path).unwrap();
+        entries.for_each(|entry| make_read_only(&entry.unwrap().path()));
+        symlink("large", path.join("link")).unwrap();
+        mode = 0o555;
+    }
+    fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
 }

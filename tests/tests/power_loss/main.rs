@@ -9,7 +9,8 @@
 //! answer and rename, and others at random, most of them around flushes.
 //!
 //! `SHOAL_SOAK_ROUNDS` is the number of moments, `SHOAL_SOAK_SEED` repeats choices of an earlier
-//! run. When it fails it keeps the homes, with their logs, and says where.
+//! run. The same happens to the machine of a user without privileges, with read-only files and folders
+//! that keep their modes and times. When it fails it keeps the homes, with their logs, and says where.
 
 #![cfg(all(target_os = "linux", target_arch = "x86_64"))]
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
@@ -23,7 +24,10 @@ mod recorder;
 
 use std::collections::BTreeSet;
 
-use shoal_tests::dice::{self, Dice};
+use shoal_tests::{
+    dice::{self, Dice},
+    nobody,
+};
 
 use after::After;
 use disk::{Disk, Loss};
@@ -35,12 +39,25 @@ const SHORT_ROUNDS: usize = 26;
 
 #[test]
 fn what_was_promised_survives_a_power_loss_and_nothing_wrong_is_served() {
+    run(false);
+}
+
+#[test]
+fn so_does_what_is_read_only_for_a_user_without_privileges() {
+    let name = "so_does_what_is_read_only_for_a_user_without_privileges";
+    if !nobody::has_run(name, &[], None) {
+        run(true);
+    }
+}
+
+/// All moments, of a machine whose files are read-only or not.
+fn run(read_only: bool) {
     let seed = dice::seed("SHOAL_SOAK_SEED");
     let rounds = std::env::var("SHOAL_SOAK_ROUNDS");
     let rounds = rounds.map_or(SHORT_ROUNDS, |it| it.parse().expect("a number of rounds"));
     say(&format!("SHOAL_SOAK_SEED={seed}, {rounds} rounds"));
     let mut dice = Dice::new(seed, "power loss");
-    let mut machine = Machine::new();
+    let mut machine = Machine::new(read_only);
     let log = match machine.record() {
         Ok(log) => log,
         Err(error) => {
@@ -64,6 +81,7 @@ fn what_was_promised_survives_a_power_loss_and_nothing_wrong_is_served() {
         let found = after.check();
         say(&format!("{}: {found}", machine.moment));
     }
+    machine.make_removable();
 }
 
 /// How many steps are done at the moments of a power loss: right after every answer and every move

@@ -5,7 +5,7 @@
 use serde_json::Value;
 
 use super::*;
-use crate::types::{Damage, FetchPhase, FetchResult};
+use crate::types::{Damage, FetchPhase, FetchResult, Unkept};
 
 fn warning(number: usize) -> Event {
     Event::Warning {
@@ -134,6 +134,7 @@ fn result() -> FetchResult {
         resumed_bytes: 0,
         local_bytes: 0,
         skipped: 0,
+        unkept: Unkept::default(),
         renamed: Vec::new(),
         from: Vec::new(),
         warnings: Vec::new(),

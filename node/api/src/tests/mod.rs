@@ -31,7 +31,7 @@ use super::{
         LinkedShare, ListProgress, ListRequest, Listing, MonthlyLimit, Peers, RateLimit, Rates,
         ReplicaDrop, ReplicaList, ReplicaStats, ReplicaSwitch, Replicas, ReplicasDropped, Scope,
         Scrub, ShareProgress, ShareRequest, ShareResult, Shares, Status, Transfer, TransferChange,
-        TransferState, Transfers, UnshareRequest, Unshared, Verified, VerifyProgress,
+        TransferState, Transfers, Unkept, UnshareRequest, Unshared, Verified, VerifyProgress,
         VerifyRequest, WAIT_MS_MAX,
     },
     *,

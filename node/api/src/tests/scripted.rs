@@ -229,6 +229,7 @@ impl Service for Scripted {
             resumed_bytes: 0,
             local_bytes: 0,
             skipped: 0,
+            unkept: Unkept::default(),
             renamed: Vec::new(),
             from: Vec::new(),
             warnings: Vec::new(),

@@ -226,17 +226,30 @@ pub struct FetchResult {
     /// Bytes that an earlier, interrupted fetch had landed.
     pub resumed_bytes: u64,
     /// Bytes that were copied on this disk: from other shares, or from one place of what is fetched
-    /// to another that holds the same.
+    /// to another that holds the same. Zeros, which no peer is asked for, count here too.
     pub local_bytes: u64,
-    /// Files and links of the tree that were not made: those that `only` leaves out, and links
-    /// that leave the destination.
+    /// Files and links of the tree that were not made: those that `only` leaves out, links that
+    /// leave the destination, and links where the file system has none.
     pub skipped: u64,
+    /// What the file system of the destination did not keep; a warning says so.
+    pub unkept: Unkept,
     /// What has landed under another name; a warning says how many more there are.
     pub renamed: Vec<Renamed>,
     /// Who sent how much.
     pub from: Vec<Source>,
     /// What the person should know, one sentence each.
     pub warnings: Vec<String>,
+}
+
+/// What a file system did not keep of a tree, counted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Unkept {
+    /// Symbolic links that were not made, as it has none.
+    pub symlinks: u64,
+    /// Files and folders that have other permissions than they were shared with.
+    pub modes: u64,
+    /// Files, folders and links that have another modification time than they were shared with.
+    pub times: u64,
 }
 
 /// An entry that could not keep its name.

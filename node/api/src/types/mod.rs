@@ -27,7 +27,7 @@ pub use fetch::{
     CatRequest, CatResult, Destination, EntryKind, FetchPhase, FetchProgress, FetchRequest,
     FetchResult, FetchUpdate, FindProgress, FindRequest, Found, ListEntry, ListProgress,
     ListRequest, Listing, PATIENCE_MS_DEFAULT, Provider, Renamed, Source, TIMEOUT_MS_DEFAULT,
-    WAIT_MS_MAX,
+    Unkept, WAIT_MS_MAX,
 };
 pub use limits::{LimitSource, Limits, LimitsChange, MonthlyLimit, RateLimit};
 pub use near::Nearness;

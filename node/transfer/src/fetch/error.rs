@@ -89,6 +89,20 @@ pub enum FetchError {
     /// The destination's system does not take these names, or not beside others.
     #[error("the file system there does not keep the names of {}", .0.join(", "))]
     Misfits(Vec<String>),
+    /// The destination's file system does not take names of this length.
+    #[error(
+        "the file system there takes names of at most {limit} bytes; these are longer: {}",
+        names.join(", ")
+    )]
+    LongNames {
+        /// The bytes that it takes.
+        limit: usize,
+        /// The first of those that are longer, escaped for printing.
+        names: Vec<String>,
+    },
+    /// The destination's file system does not take files of this size.
+    #[error("too large for a file on the file system there: {}", .0.join(", "))]
+    LargeFiles(Vec<String>),
     /// The link's path leads nowhere.
     #[error("{0}")]
     Path(#[from] PathError),
@@ -180,6 +194,8 @@ impl FetchError {
             | Self::OtherKind(_)
             | Self::Refused(_)
             | Self::Misfits(_)
+            | Self::LongNames { .. }
+            | Self::LargeFiles(_)
             | Self::Path(_)
             | Self::Name(_)
             | Self::BareSymlink

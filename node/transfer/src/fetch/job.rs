@@ -18,7 +18,7 @@ use shoal_store::{BootId, Origin, Recipe, ShareRecord, ShareState, Store, StoreE
 use tokio::{sync::mpsc, task::JoinHandle};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use self::finish::Landed;
+use self::finish::{Landed, Opened};
 use super::{
     FetchError, FetchRequest, Fetched, FetcherInner,
     halves::{Halves, Purpose, Sought},
@@ -416,9 +416,23 @@ impl Job {
         self.progress.total(size, files);
         self.progress.phase(Phase::Fetching);
         recorded.await??;
-        let (landing, tree, renamed) = {
+        let opened = {
             let begun = Arc::clone(begun);
             self.step(move |job| job.open(&begun, tree)).await?
+        };
+        let (supply, opened) = match opened.short {
+            None => (supply, opened),
+            Some(free) => {
+                let counting = span::spawn_blocking(&self.tasks, move || {
+                    let zeros = supply.zeros(&opened.tree, free)?;
+                    Ok((supply, Opened { zeros, ..opened }))
+                });
+                transfer.drive(&sink, counting).await?
+            }
+        };
+        let (landing, tree, renamed) = {
+            let begun = Arc::clone(begun);
+            self.step(move |job| job.settle_in(&begun, opened)).await?
         };
         sink.landing = Some(Arc::clone(&landing));
         let feeding = {

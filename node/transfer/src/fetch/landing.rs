@@ -18,10 +18,19 @@ use std::{
 };
 
 use parking_lot::{Mutex, MutexGuard};
-use shoal_protocol::{address::Digest, unixfs::DagError};
+use shoal_protocol::{
+    address::Digest,
+    unixfs::{Attributes, DagError},
+};
 use shoal_store::{FileId, FileRow, FileStat, FileState, StoreError};
 
-use super::{FetchError, journal::LandingJournal, place::Part, progress::Progress};
+use super::{
+    FetchError,
+    journal::LandingJournal,
+    place::{Part, Unkept, give},
+    progress::Progress,
+    zeros::{is_zeros, write_zeros},
+};
 
 /// Files kept open between two chunks; beyond it they are reopened.
 const OPEN_FILES_MAX: usize = 128;
@@ -45,8 +54,8 @@ pub(super) struct LandingFile {
     pub(super) path: String,
     /// The exact size; `None` for a single leaf, whose block says it.
     pub(super) size: Option<u64>,
-    pub(super) mode: Option<u32>,
-    pub(super) mtime: Option<std::time::SystemTime>,
+    /// What it is to have besides its bytes.
+    pub(super) attributes: Attributes,
     /// Bytes in place, the resumed ones counted.
     pub(super) landed: Mutex<u64>,
     /// Held while its bytes are written: a file takes one write at a time, and who waits for that in
@@ -96,6 +105,10 @@ pub(super) struct Landing {
     /// Bytes of the files of one leaf that are in place: nothing but the leaf itself says how long
     /// they are.
     leaf_bytes: AtomicU64,
+    /// What the file system has not kept of files.
+    unkept: Mutex<Unkept>,
+    /// Whether the file system has symlinks.
+    symlinks: bool,
 }
 
 impl Landing {
@@ -106,7 +119,19 @@ impl Landing {
             progress,
             handles: Mutex::default(),
             leaf_bytes: AtomicU64::new(0),
+            unkept: Mutex::default(),
+            symlinks: true,
         }
+    }
+
+    /// The same on a file system that may have no symlinks.
+    pub(super) fn with_symlinks(self, symlinks: bool) -> Self {
+        Self { symlinks, ..self }
+    }
+
+    /// Whether the file system has symlinks.
+    pub(super) fn has_symlinks(&self) -> bool {
+        self.symlinks
     }
 
     /// Bytes of the files of one leaf that were landed, which the tree does not know for certain.
@@ -116,6 +141,16 @@ impl Landing {
 
     pub(super) fn part(&self) -> &Part {
         &self.part
+    }
+
+    /// What the file system has not kept of files.
+    pub(super) fn unkept(&self) -> Unkept {
+        *lock(&self.unkept)
+    }
+
+    /// Notes what it has not kept of one.
+    pub(super) fn not_kept(&self, unkept: Unkept) {
+        lock(&self.unkept).add(unkept);
     }
 
     /// Verifies a chunk and writes it to every place it belongs in.
@@ -140,12 +175,35 @@ impl Landing {
         Ok(())
     }
 
+    /// Has `len` zeros at a place: verified by their address, without any bytes. A hole stays one.
+    pub(super) fn land_zeros(
+        &self,
+        target: &Target,
+        digest: Digest,
+        len: u32,
+    ) -> Result<(), LandError> {
+        self.write_with(target, |file| {
+            write_zeros(file, target.offset, u64::from(len))
+        })?;
+        self.landed(target, digest, len)
+    }
+
     fn write(&self, target: &Target, bytes: &[u8]) -> io::Result<()> {
+        self.write_with(target, |file| match is_zeros(bytes) {
+            true => write_zeros(file, target.offset, bytes.len() as u64),
+            false => file.write_all_at(bytes, target.offset),
+        })
+    }
+
+    fn write_with(
+        &self,
+        target: &Target,
+        write: impl FnOnce(&File) -> io::Result<()>,
+    ) -> io::Result<()> {
         let _touch = self.progress.disk.touch();
         let handle = self.handle(&target.file)?;
         let _turn = lock(&target.file.writing);
-        let written = handle.write_all_at(bytes, target.offset);
-        written.map_err(|error| self.part.about(&target.file.path, &error))
+        write(&handle).map_err(|error| self.part.about(&target.file.path, &error))
     }
 
     /// Records a chunk whose verified bytes are in place already.
@@ -212,7 +270,7 @@ impl Landing {
         if let Some(handle) = lock(&self.handles).get(&file.id) {
             return Ok(Arc::clone(handle));
         }
-        let opened = self.part.open_file(Path::new(&file.path));
+        let opened = self.part.open_file(Path::new(&file.path), &file.attributes);
         let opened = opened.map_err(|error| self.part.about(&file.path, &error))?;
         let handle = Arc::new(opened);
         let mut handles = lock(&self.handles);
@@ -231,7 +289,7 @@ impl Landing {
         }
     }
 
-    /// Gives a file that is whole what it shall have besides its bytes; the row that says so.
+    /// Gives a file that is whole what it is to have besides its bytes; the row that says so.
     fn complete(&self, file: &LandingFile, size: u64) -> io::Result<FileRow> {
         let row = self.completed(file, size);
         row.map_err(|error| self.part.about(&file.path, &error))
@@ -243,14 +301,7 @@ impl Landing {
         if handle.metadata()?.len() != size {
             handle.set_len(size)?;
         }
-        if let Some(mode) = file.mode {
-            use std::os::unix::fs::PermissionsExt as _;
-            // Set-user-id and its kin never come from the network.
-            handle.set_permissions(std::fs::Permissions::from_mode(mode & 0o777))?;
-        }
-        if let Some(mtime) = file.mtime {
-            handle.set_modified(mtime)?;
-        }
+        self.not_kept(give(&*handle, &file.attributes)?);
         // Nobody else writes below a hidden part, so its newest timestamps can be trusted.
         let stat = FileStat::of(&handle.metadata()?);
         let row = self.row(file, stat, FileState::Stable);

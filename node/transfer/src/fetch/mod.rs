@@ -23,6 +23,7 @@ mod discovery;
 mod disk;
 mod error;
 mod find;
+mod fits;
 mod halves;
 mod heard;
 mod inquiry;
@@ -50,6 +51,7 @@ mod transfers;
 mod unflushed;
 mod verdict;
 mod waiting;
+mod zeros;
 
 use std::{
     path::PathBuf,
@@ -77,8 +79,10 @@ pub use self::{
     names::Renamed,
     only::Only,
     pause::Pause,
+    place::Unkept,
     progress::{Estimate, Phase, Snapshot, Totals},
     stream::{Report, StreamRequest, Streamed},
+    supply::Skipped,
     transfers::{ControlError, FetchEvent, TransferInfo, TransferState, Transfers},
     verdict::Deadlines,
 };
@@ -147,10 +151,12 @@ pub struct Fetched {
     pub left_out: u64,
     /// What landed under another name.
     pub renamed: Renamed,
-    /// Symlinks that would have led outside and were not made, the first of them.
-    pub skipped: Vec<PathBuf>,
-    /// How many such symlinks there are.
-    pub skipped_total: u64,
+    /// Symlinks that would have led outside and were not made.
+    pub skipped: Skipped,
+    /// Symlinks that were not made, as the file system has none.
+    pub unmade: Skipped,
+    /// What else the file system did not keep.
+    pub unkept: Unkept,
     /// The peers that sent chunks, and how many bytes.
     pub from: Vec<(PeerId, u64)>,
 }

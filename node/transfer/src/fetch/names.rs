@@ -49,7 +49,8 @@ pub(super) fn settle(tree: Tree, rules: NameRules, renames: bool) -> Result<Tree
 }
 
 impl Renamed {
-    pub(super) fn of(tree: &Tree) -> Self {
+    /// What of a tree has new names; symlinks only where there are any.
+    pub(super) fn of(tree: &Tree, has_symlinks: bool) -> Self {
         let mut renamed = Self::default();
         for (index, entry) in (0..).zip(&tree.entries) {
             if entry.renamed_from.is_none() {
@@ -57,7 +58,7 @@ impl Renamed {
             }
             let path = tree.path(index);
             if let EntryKind::Symlink { target, .. } = &entry.kind
-                && !symlink_stays_inside(&path, target)
+                && !(has_symlinks && symlink_stays_inside(&path, target))
             {
                 // It does not land.
                 continue;
@@ -102,7 +103,7 @@ mod tests {
         let rules = |folds, windows| NameRules { folds, windows };
         let check = |names: &[&str], rules, changed: &[(&str, &str)]| {
             let settled = settle(tree(names), rules, true).unwrap();
-            let renamed = Renamed::of(&settled);
+            let renamed = Renamed::of(&settled, true);
             let changed: Vec<_> = changed
                 .iter()
                 .map(|(from, to)| ((*from).to_owned(), (*to).to_owned()))
@@ -130,7 +131,7 @@ mod tests {
             windows: true,
             ..NameRules::default()
         };
-        let renamed = Renamed::of(&settle(tree(&names), rules, true).unwrap());
+        let renamed = Renamed::of(&settle(tree(&names), rules, true).unwrap(), true);
         assert_eq!(
             (renamed.listed.len(), renamed.total),
             (RENAMED_LISTED_MAX, 1000)

@@ -10,22 +10,27 @@
 use std::{
     collections::HashMap,
     ffi::{OsStr, OsString},
-    fs::File,
+    fs::{File, Metadata},
     io,
-    os::fd::{AsFd, OwnedFd},
+    os::fd::OwnedFd,
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{Arc, OnceLock},
 };
 
 use parking_lot::{Mutex, MutexGuard};
 use rustix::{
-    fs::{AtFlags, CWD, FallocateFlags, FileType, Mode, OFlags, RenameFlags},
+    fs::{AtFlags, CWD, Mode, OFlags, RenameFlags},
     io::Errno,
 };
 use serde::{Deserialize, Serialize};
-use shoal_ground::{said, space::Space};
-use shoal_protocol::name::SafeName;
-use shoal_store::own;
+use shoal_ground::said;
+use shoal_protocol::{name::SafeName, unixfs::Attributes};
+use shoal_store::own as ours;
+
+pub use self::attributes::Unkept;
+pub(crate) use self::attributes::{Folder, Found, give};
+
+use self::merge::Merge;
 
 /// Directory handles kept open while landing a tree; a file tree is landed directory by directory,
 /// so a few dozen would do. 128 stays far below the usual limit of 1024 descriptors.
@@ -65,7 +70,7 @@ impl Destination {
     pub(crate) fn resolve(output: &Path, into: bool, name: &SafeName) -> io::Result<Self> {
         // Before a folder is made.
         let there = output.ancestors().find_map(|it| it.canonicalize().ok());
-        if let Some(home) = there.and_then(|there| own::home_around(&there)) {
+        if let Some(home) = there.and_then(|there| ours::home_around(&there)) {
             let text = format!("shoal keeps its own data in {}", home.display());
             return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
         }
@@ -108,7 +113,7 @@ impl Destination {
     /// A new hidden sibling. Its id is random: another home may fetch to the same place, and nobody
     /// shall be able to put something there first.
     pub(crate) fn part_name(&self) -> OsString {
-        own::part_name(&self.name.to_string_lossy(), rand::random()).into()
+        ours::part_name(&self.name.to_string_lossy(), rand::random()).into()
     }
 
     /// Moves what is at the final path back to the hidden `part`, unless something is there.
@@ -129,7 +134,8 @@ pub(crate) struct Part {
     name: OsString,
     /// Where it goes, which is what people know it by.
     goes_to: PathBuf,
-    tree: Option<OwnedFd>,
+    /// The folder of a tree. It is opened when it is needed: until then its mode stays as it is.
+    tree: Option<OnceLock<OwnedFd>>,
     directories: Mutex<HashMap<PathBuf, Arc<OwnedFd>>>,
 }
 
@@ -145,27 +151,45 @@ impl Part {
     }
 
     /// Whether the part can be made and written: a destination that refuses is found out before
-    /// anybody is asked for content.
-    pub(crate) fn probe(&self) -> io::Result<()> {
+    /// anybody is asked for content. A tree's folder has been made by then.
+    pub(crate) fn probe(&self, attributes: &Attributes) -> io::Result<()> {
         match &self.tree {
-            Some(_) => Ok(()),
-            None => self.open_file(Path::new("")).map(drop),
+            Some(_) => self.forget_scratch(),
+            None => self.open_file(Path::new(""), attributes).map(drop),
         }
     }
 
-    /// Opens the part of a tree, making its directory when it is not there.
-    pub(crate) fn tree(destination: &Destination, part_name: OsString) -> io::Result<Self> {
+    /// The part of a tree whose root is to have `attributes`, making its folder when it is not there.
+    pub(crate) fn tree(
+        destination: &Destination,
+        part_name: OsString,
+        attributes: &Attributes,
+    ) -> io::Result<Self> {
+        let part = Self::existing_tree(destination, part_name)?;
+        make_directory(
+            &part.parent,
+            &part.name,
+            attributes::folder_mode(attributes),
+        )?;
+        part.root()?;
+        Ok(part)
+    }
+
+    /// The part of a tree whose folder is there. Nothing is opened but what it lies in.
+    pub(crate) fn existing_tree(
+        destination: &Destination,
+        part_name: OsString,
+    ) -> io::Result<Self> {
         let parent = open_parent(destination)?;
-        make_directory(&parent, &part_name)?;
-        let tree = open_directory(&parent, &part_name)?;
-        Ok(Self::new(parent, destination, part_name, Some(tree)))
+        let tree = Some(OnceLock::new());
+        Ok(Self::new(parent, destination, part_name, tree))
     }
 
     fn new(
         parent: OwnedFd,
         destination: &Destination,
         name: OsString,
-        tree: Option<OwnedFd>,
+        tree: Option<OnceLock<OwnedFd>>,
     ) -> Self {
         Self {
             parent: Arc::new(parent),
@@ -176,6 +200,16 @@ impl Part {
         }
     }
 
+    /// The folder of a tree.
+    fn root(&self) -> io::Result<&OwnedFd> {
+        let tree = self.tree.as_ref().ok_or(Errno::NOTDIR)?;
+        if let Some(root) = tree.get() {
+            return Ok(root);
+        }
+        let opened = own::open_own_directory(&self.parent, &self.name)?;
+        Ok(tree.get_or_init(|| opened))
+    }
+
     /// An error about the file or folder `path`, by the name under which it lands.
     pub(crate) fn about(&self, path: &str, error: &io::Error) -> io::Error {
         match path {
@@ -184,58 +218,79 @@ impl Part {
         }
     }
 
-    /// Makes the directory `path` (relative to the tree's root); its parents must have been made.
-    pub(crate) fn make_directory(&self, path: &Path) -> io::Result<()> {
+    /// Makes the directory `path` (relative to the tree's root), which is to have `attributes` once it
+    /// is filled; its parents must have been made.
+    pub(crate) fn make_directory(&self, path: &Path, attributes: &Attributes) -> io::Result<()> {
         let (directory, name) = self.split(path)?;
-        make_directory(&directory, name)
+        make_directory(&directory, name, attributes::folder_mode(attributes))
     }
 
-    /// Opens the file `path` for reading and positional writing, making it when it is not there.
-    /// The empty path is the part itself.
-    pub(crate) fn open_file(&self, path: &Path) -> io::Result<File> {
+    /// Opens the file `path` for reading and positional writing, making it when it is not there: no
+    /// wider then than its `attributes` are to be. The empty path is the part itself.
+    pub(crate) fn open_file(&self, path: &Path, attributes: &Attributes) -> io::Result<File> {
         let (directory, name) = self.split(path)?;
-        let flags = OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let file = rustix::fs::openat(directory.as_fd(), name, flags, Mode::from(0o666))?;
-        Ok(File::from(file))
+        let flags = OFlags::RDWR | OFlags::CREATE;
+        let mode = attributes::file_mode(attributes);
+        Ok(own::open_own_file(&directory, name, flags, mode)?)
     }
 
     /// Opens the file `path` for reading, if it is there.
     pub(crate) fn open_existing(&self, path: &Path) -> io::Result<File> {
         let (directory, name) = self.split(path)?;
-        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-        Ok(File::from(rustix::fs::openat(
-            directory.as_fd(),
-            name,
-            flags,
-            Mode::empty(),
-        )?))
+        let flags = OFlags::RDONLY | OFlags::NONBLOCK;
+        Ok(own::open_own_file(&directory, name, flags, Mode::empty())?)
+    }
+
+    /// What the system says of the file `path`, which need not be readable.
+    pub(crate) fn look(&self, path: &Path) -> io::Result<Metadata> {
+        let (directory, name) = self.split(path)?;
+        own::look(&directory, name)
     }
 
     /// Makes the symlink `path` with `target`; one that is there already is replaced.
-    pub(crate) fn make_symlink(&self, path: &Path, target: &str) -> io::Result<()> {
+    pub(crate) fn make_symlink(
+        &self,
+        path: &Path,
+        target: &str,
+        attributes: &Attributes,
+    ) -> io::Result<Unkept> {
         let (directory, name) = self.split(path)?;
-        match rustix::fs::symlinkat(target, directory.as_fd(), name) {
+        match rustix::fs::symlinkat(target, &directory, name) {
             Err(Errno::EXIST) => {
-                rustix::fs::unlinkat(directory.as_fd(), name, AtFlags::empty())?;
-                Ok(rustix::fs::symlinkat(target, directory.as_fd(), name)?)
+                rustix::fs::unlinkat(&directory, name, AtFlags::empty())?;
+                rustix::fs::symlinkat(target, &directory, name)?;
             }
-            other => Ok(other?),
+            other => other?,
         }
+        attributes::give_symlink(&directory, name, attributes)
+    }
+
+    /// Gives the folders of a tree what they are to have, once nothing more is made in them; `folders`
+    /// has each before what is in it. Says what the file system has not kept.
+    pub(crate) fn seal(&self, folders: &[Folder]) -> io::Result<Unkept> {
+        let mut unkept = Unkept::default();
+        for folder in folders.iter().rev() {
+            let opened = self.directory(&folder.path);
+            let given = opened.and_then(|opened| give(&opened, &folder.attributes));
+            let about = |error| self.about(&folder.path.to_string_lossy(), &error);
+            unkept.add(given.map_err(about)?);
+        }
+        Ok(unkept)
     }
 
     /// Opens the directory `path` below the tree's root.
     pub(crate) fn directory(&self, path: &Path) -> io::Result<Arc<OwnedFd>> {
-        let root = self.tree.as_ref().ok_or(Errno::NOTDIR)?;
+        let root = self.root()?;
         if let Some(found) = self.lock_directories().get(path) {
             return Ok(Arc::clone(found));
         }
         let opened = match path.parent() {
             Some(parent) if parent != Path::new("") => {
                 let parent = self.directory(parent)?;
-                open_directory(&parent, path.file_name().ok_or(Errno::INVAL)?)?
+                own::open_own_directory(&parent, path.file_name().ok_or(Errno::INVAL)?)?
             }
             _ if path == Path::new("") => root.try_clone()?,
-            _ => open_directory(root, path.as_os_str())?,
+            _ => own::open_own_directory(root, path.as_os_str())?,
         };
         let opened = Arc::new(opened);
         let mut directories = self.lock_directories();
@@ -247,34 +302,33 @@ impl Part {
     }
 
     /// Moves the part to its final name in one step. Without `overwrite` an existing destination is
-    /// an error of kind `AlreadyExists`; with it a file is replaced and a directory merged into.
-    pub(crate) fn publish(&self, destination: &Destination, overwrite: bool) -> io::Result<()> {
+    /// an error of kind `AlreadyExists`; with it a file is replaced, and a directory merged into, whose
+    /// `folders` get anew what they are to have: then it says what the file system has not kept.
+    pub(crate) fn publish(
+        &self,
+        destination: &Destination,
+        overwrite: bool,
+        folders: &[Folder],
+    ) -> io::Result<Option<Unkept>> {
         let target = destination.name.as_os_str();
         match rename_new(&self.parent, &self.name, target) {
-            Err(Errno::EXIST) if overwrite => self.replace(target),
-            other => Ok(other?),
+            Err(Errno::EXIST) if overwrite => self.replace(target, folders),
+            other => Ok(other.map(|()| None)?),
         }
     }
 
-    fn replace(&self, target: &OsStr) -> io::Result<()> {
-        match &self.tree {
-            None => Ok(rustix::fs::renameat(
-                &self.parent,
-                &self.name,
-                &self.parent,
-                target,
-            )?),
-            Some(tree) => {
-                let into = open_directory(&self.parent, target)?;
-                check_merge(tree, &into)?;
-                merge(tree, &into)?;
-                Ok(rustix::fs::unlinkat(
-                    &self.parent,
-                    &self.name,
-                    AtFlags::REMOVEDIR,
-                )?)
-            }
+    fn replace(&self, target: &OsStr, folders: &[Folder]) -> io::Result<Option<Unkept>> {
+        let parent = &self.parent;
+        if self.tree.is_none() {
+            rustix::fs::renameat(parent, &self.name, parent, target)?;
+            return Ok(None);
         }
+        let merge = Merge::into(parent, target, &self.goes_to)?;
+        // Anew, as it has been sealed.
+        let part = own::open_own_directory(parent, &self.name)?;
+        let unkept = merge.take(&part, folders)?;
+        rustix::fs::unlinkat(parent, &self.name, AtFlags::REMOVEDIR)?;
+        Ok(Some(unkept))
     }
 
     /// Removes the part and everything in it.
@@ -285,8 +339,8 @@ impl Part {
                 Err(Errno::NOENT) => Ok(()),
                 other => Ok(other?),
             },
-            Some(tree) => {
-                empty(tree)?;
+            Some(_) => {
+                merge::empty(&own::open_own_directory(&self.parent, &self.name)?)?;
                 Ok(rustix::fs::unlinkat(
                     &self.parent,
                     &self.name,
@@ -296,41 +350,17 @@ impl Part {
         }
     }
 
-    /// Free bytes for this user on the destination's file system, as it says; none when it says
-    /// that it has no blocks at all, as those do that do not know.
-    pub(crate) fn free_bytes(&self) -> io::Result<Option<u64>> {
-        Ok(Space::of(&self.parent)?.map(|space| space.free))
-    }
-
-    /// Whether the file system refuses so many bytes for want of room, found out by taking them for
-    /// a moment. One that cannot tell does not refuse.
-    pub(crate) fn is_too_large(&self, bytes: u64) -> bool {
-        let scratch = match &self.tree {
-            None => self.open_file(Path::new("")),
-            Some(_) => self.scratch(),
-        };
-        // What is wrong beside that is found when the first byte is written.
-        let Ok(scratch) = scratch else { return false };
-        let taken = rustix::fs::fallocate(&scratch, FallocateFlags::empty(), 0, bytes);
-        let _ = scratch.set_len(0);
-        matches!(taken, Err(Errno::NOSPC | Errno::DQUOT))
-    }
-
-    /// A file without a name in the part of a tree.
-    fn scratch(&self) -> io::Result<File> {
-        let root = self.directory(Path::new(""))?;
-        let stem = Path::new(&self.name).file_stem().unwrap_or(&self.name);
-        let id = Path::new(stem).extension().unwrap_or(stem);
-        let name = format!(".room-{}", id.to_string_lossy());
-        let flags = OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let file = rustix::fs::openat(&root, &name, flags, Mode::from(0o600))?;
-        rustix::fs::unlinkat(&root, &name, AtFlags::empty())?;
-        Ok(file.into())
-    }
-
     /// Flushes everything that was written to the destination's file system.
     pub(crate) fn flush(&self) -> io::Result<()> {
         flush(&self.parent, &self.name)
+    }
+
+    /// The random id in the part's name. What is made for a moment has it in its name: nobody can have
+    /// given that to an entry of a tree, and the next run takes away what a crash has left of it.
+    fn id(&self) -> String {
+        let stem = Path::new(&self.name).file_stem().unwrap_or(&self.name);
+        let id = Path::new(stem).extension().unwrap_or(stem);
+        id.to_string_lossy().into_owned()
     }
 
     /// The directory that `path` is in, and its name there.
@@ -395,13 +425,9 @@ fn open_parent(destination: &Destination) -> io::Result<OwnedFd> {
     )?)
 }
 
-fn open_directory(parent: &OwnedFd, name: &OsStr) -> io::Result<OwnedFd> {
-    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    Ok(rustix::fs::openat(parent, name, flags, Mode::empty())?)
-}
-
-fn make_directory(parent: &OwnedFd, name: &OsStr) -> io::Result<()> {
-    match rustix::fs::mkdirat(parent, name, Mode::from(0o777)) {
+/// Makes a folder, unless it is there.
+fn make_directory(parent: &OwnedFd, name: &OsStr, mode: Mode) -> io::Result<()> {
+    match rustix::fs::mkdirat(parent, name, mode) {
         Err(Errno::EXIST) => Ok(()),
         other => Ok(other?),
     }
@@ -415,74 +441,10 @@ fn exists(parent: &OwnedFd, name: &OsStr) -> Result<bool, Errno> {
     }
 }
 
-/// Refuses a merge in which a directory would meet something else, before anything was replaced.
-fn check_merge(from: &OwnedFd, into: &OwnedFd) -> io::Result<()> {
-    for (name, kind) in list(from)? {
-        let there = match rustix::fs::statat(into, &name, AtFlags::SYMLINK_NOFOLLOW) {
-            Ok(stat) => FileType::from_raw_mode(stat.st_mode),
-            Err(Errno::NOENT) => continue,
-            Err(error) => return Err(error.into()),
-        };
-        match (kind == FileType::Directory, there == FileType::Directory) {
-            (true, true) => {
-                check_merge(&open_directory(from, &name)?, &open_directory(into, &name)?)?;
-            }
-            (false, false) => {}
-            (true, false) => return Err(Errno::NOTDIR.into()),
-            (false, true) => return Err(Errno::ISDIR.into()),
-        }
-    }
-    Ok(())
-}
-
-/// Moves what is in `from` over what is in `into`, directory by directory; nothing else in `into`
-/// is touched. A directory never replaces a file, nor a file a directory.
-fn merge(from: &OwnedFd, into: &OwnedFd) -> io::Result<()> {
-    for (name, kind) in list(from)? {
-        if kind == FileType::Directory {
-            make_directory(into, &name)?;
-            merge(&open_directory(from, &name)?, &open_directory(into, &name)?)?;
-            rustix::fs::unlinkat(from, &name, AtFlags::REMOVEDIR)?;
-        } else {
-            rustix::fs::renameat(from, &name, into, &name)?;
-        }
-    }
-    Ok(())
-}
-
-fn empty(directory: &OwnedFd) -> io::Result<()> {
-    for (name, kind) in list(directory)? {
-        if kind == FileType::Directory {
-            empty(&open_directory(directory, &name)?)?;
-            rustix::fs::unlinkat(directory, &name, AtFlags::REMOVEDIR)?;
-        } else {
-            rustix::fs::unlinkat(directory, &name, AtFlags::empty())?;
-        }
-    }
-    Ok(())
-}
-
-fn list(directory: &OwnedFd) -> io::Result<Vec<(OsString, FileType)>> {
-    use std::os::unix::ffi::OsStringExt as _;
-    let mut found = Vec::new();
-    for entry in rustix::fs::Dir::read_from(directory)? {
-        let entry = entry?;
-        let name = OsString::from_vec(entry.file_name().to_bytes().to_vec());
-        if name == "." || name == ".." {
-            continue;
-        }
-        let kind = match entry.file_type() {
-            FileType::Unknown => {
-                let stat = rustix::fs::statat(directory, &name, AtFlags::SYMLINK_NOFOLLOW)?;
-                FileType::from_raw_mode(stat.st_mode)
-            }
-            known => known,
-        };
-        found.push((name, kind));
-    }
-    Ok(found)
-}
-
+mod attributes;
+mod merge;
+mod own;
+mod room;
 mod rules;
 #[cfg(test)]
 mod tests;

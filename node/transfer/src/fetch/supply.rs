@@ -15,9 +15,9 @@ use std::{
 };
 
 use shoal_protocol::{
-    address::{Cid, Digest},
+    address::{Cid, Codec, Digest},
     link::Link,
-    walk::{PathStep, PathWalk, Tree, TreeWalk},
+    walk::{EntryKind, FileStep, FileWalk, PathStep, PathWalk, Tree, TreeWalk},
 };
 use shoal_store::{Library, ShareId, Store};
 use tokio::sync::mpsc;
@@ -30,7 +30,9 @@ use super::{
     journal::LandingJournal,
     landing::{Landing, Target},
     names::Renamed,
+    place::{Folder, Unkept},
     progress::Progress,
+    zeros::ZeroChunks,
 };
 use crate::replicate::Reader;
 
@@ -74,9 +76,32 @@ pub(super) struct Fed {
     /// Files and links that were not asked for.
     pub(super) left_out: u64,
     pub(super) renamed: Renamed,
-    /// Symlinks that lead outside and were not made: the first [`SKIPPED_LISTED_MAX`] of them.
-    pub(super) skipped: Vec<PathBuf>,
-    pub(super) skipped_total: u64,
+    /// Symlinks that lead outside and were not made.
+    pub(super) skipped: Skipped,
+    /// Symlinks that the file system there does not have.
+    pub(super) unmade: Skipped,
+    /// Folders that are to have something besides what is in them, each before those in it.
+    pub(super) folders: Vec<Folder>,
+    /// What the file system has not kept of symlinks.
+    pub(super) unkept: Unkept,
+}
+
+/// Entries that were not made.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Skipped {
+    /// The first 64 of them.
+    pub listed: Vec<PathBuf>,
+    /// How many there are.
+    pub total: u64,
+}
+
+impl Skipped {
+    fn add(&mut self, path: String) {
+        self.total += 1;
+        if self.listed.len() < SKIPPED_LISTED_MAX {
+            self.listed.push(path.into());
+        }
+    }
 }
 
 /// The blocking side of a transfer.
@@ -181,6 +206,48 @@ impl Supply {
         Ok(feeder.done())
     }
 
+    /// How many bytes of a tree are chunks of zeros, which take no room where there are holes. The nodes
+    /// of its files are read for that; it ends once more than `room` bytes are something else, as it
+    /// does not fit then.
+    pub(super) fn zeros(&self, tree: &Tree, room: u64) -> Result<u64, FetchError> {
+        let mut count = ZeroCount::default();
+        let kinds = tree.entries.iter().map(|entry| &entry.kind);
+        for kind in kinds.chain([&tree.root]) {
+            let EntryKind::File { cid, size, .. } = kind else {
+                continue;
+            };
+            match (cid.codec(), cid.digest()) {
+                (Codec::Raw, Some(digest)) => count.leaf(&digest, size.unwrap_or(0)),
+                (Codec::Raw, None) => {}
+                (Codec::DagPb, _) => self.count_zeros(cid, room, &mut count)?,
+            }
+            if count.others > room {
+                break;
+            }
+        }
+        Ok(count.zeros)
+    }
+
+    fn count_zeros(&self, cid: &Cid, room: u64, count: &mut ZeroCount) -> Result<(), FetchError> {
+        let mut walk = FileWalk::new(cid.clone());
+        while count.others <= room {
+            match walk.step()? {
+                FileStep::Need(node) => {
+                    let bytes = self.node(&node)?;
+                    walk.feed(&node, &bytes)?;
+                }
+                FileStep::Leaf { len, cid, .. } => {
+                    if let Some(digest) = cid.digest() {
+                        count.leaf(&digest, len.unwrap_or(0));
+                    }
+                }
+                FileStep::Inline { data, .. } => count.others += data.len() as u64,
+                FileStep::Done { .. } => break,
+            }
+        }
+        Ok(())
+    }
+
     pub(super) fn need(&self, need: Need) -> Result<(), FetchError> {
         self.needs
             .blocking_send(need)
@@ -225,5 +292,26 @@ impl Supply {
                 return Ok(bytes);
             }
         }
+    }
+}
+
+/// What chunks hold.
+#[derive(Default)]
+struct ZeroCount {
+    chunks: ZeroChunks,
+    /// Bytes of chunks of zeros.
+    zeros: u64,
+    /// Bytes of all other chunks.
+    others: u64,
+}
+
+impl ZeroCount {
+    fn leaf(&mut self, digest: &Digest, len: u64) {
+        let is_zeros = u32::try_from(len).is_ok_and(|len| self.chunks.is(digest, len));
+        let of = match is_zeros {
+            true => &mut self.zeros,
+            false => &mut self.others,
+        };
+        *of = of.saturating_add(len);
     }
 }

@@ -91,9 +91,9 @@ impl LandingPlace {
         let Some(part) = self.existing_part()? else {
             return Ok(());
         };
-        match part.publish(&self.destination, false) {
+        match part.publish(&self.destination, false, &[]) {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => part.remove(),
-            done => done,
+            done => done.map(drop),
         }
     }
 }

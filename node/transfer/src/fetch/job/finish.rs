@@ -2,6 +2,7 @@
 
 use std::{
     io::{self, ErrorKind},
+    path::Path,
     sync::Arc,
 };
 
@@ -14,59 +15,81 @@ use shoal_store::{FileStat, FileState, ShareRecord, ShareState};
 
 use super::{Begun, Job};
 use crate::fetch::{
-    FetchError, Fetched, FetcherInner,
+    FetchError, Fetched, FetcherInner, fits,
     landing::Landing,
     names::{self, Renamed},
-    place::Part,
+    place::{Folder, Part, Unkept},
     record::LandingPlace,
     supply::Fed,
     unflushed::Unflushed,
 };
 
 impl Job {
-    /// Opens the part for `tree`, once it is known that its names and its size are acceptable;
-    /// returns the tree as it lands there, and what of it has new names.
-    pub(super) fn open(
-        &self,
-        begun: &Begun,
-        mut tree: Tree,
-    ) -> Result<(Arc<Landing>, Tree, Renamed), FetchError> {
-        let is_tree = matches!(tree.root, EntryKind::Dir { .. });
+    /// Opens the part for `tree`, once it is known that its names and its files are acceptable there.
+    pub(super) fn open(&self, begun: &Begun, mut tree: Tree) -> Result<Opened, FetchError> {
         let path = begun.destination.path();
-        let touch = self.progress.disk.touch();
-        if path
-            .symlink_metadata()
-            .is_ok_and(|there| there.is_dir() != is_tree)
-        {
-            return Err(FetchError::OtherKind(path));
-        }
+        let _touch = self.progress.disk.touch();
+        check_destination(&path, &tree)?;
         let part_name = begun.record.base.file_name().unwrap_or_default().to_owned();
-        let needed = tree.bytes();
-        let part = match &tree.root {
-            EntryKind::Dir { .. } => Part::tree(&begun.destination, part_name),
-            EntryKind::File { .. } => Part::file(&begun.destination, part_name),
+        let (part, attributes) = match &tree.root {
+            EntryKind::Dir { attributes } => (
+                Part::tree(&begun.destination, part_name, attributes),
+                attributes,
+            ),
+            EntryKind::File { attributes, .. } => {
+                (Part::file(&begun.destination, part_name), attributes)
+            }
             EntryKind::Symlink { .. } => return Err(FetchError::BareSymlink),
         };
-        let part = part.and_then(|part| part.probe().map(|()| part));
+        let part = part.and_then(|part| part.probe(attributes).map(|()| part));
         let part = part.map_err(|cause| FetchError::NoDestination {
-            path: begun.destination.path(),
+            path: path.clone(),
             cause,
         })?;
-        if is_tree {
-            tree = names::settle(
-                tree,
-                part.name_rules()
-                    .map_err(FetchError::at(&begun.destination.path()))?,
-                self.request.rename_unsafe,
-            )?;
+        if matches!(tree.root, EntryKind::Dir { .. }) {
+            let rules = part.name_rules().map_err(FetchError::at(&path))?;
+            tree = names::settle(tree, rules, self.request.rename_unsafe)?;
+            fits::check_names(&tree, &part, &path)?;
         }
+        let symlinks =
+            tree.symlinks() == 0 || part.keeps_symlinks().map_err(FetchError::at(&path))?;
+        let mut short = None;
         if !begun.resume.resumed {
+            fits::check_sizes(&tree, &part, &path)?;
+            short = shortage(&part, tree.bytes()).map_err(FetchError::at(&path))?;
+        }
+        Ok(Opened {
+            part,
+            tree,
+            symlinks,
+            short,
+            zeros: 0,
+        })
+    }
+
+    /// Takes room for what was opened; returns the tree as it lands there, and what of it has new
+    /// names.
+    pub(super) fn settle_in(
+        &self,
+        begun: &Begun,
+        opened: Opened,
+    ) -> Result<(Arc<Landing>, Tree, Renamed), FetchError> {
+        let Opened {
+            part,
+            tree,
+            symlinks,
+            zeros,
+            ..
+        } = opened;
+        if !begun.resume.resumed {
+            let needed = tree.bytes().saturating_sub(zeros);
             self.take_room(begun, needed);
+            let _touch = self.progress.disk.touch();
             self.check_space(&part, needed)?;
         }
-        drop(touch);
         let (journal, progress) = (Arc::clone(&begun.journal), Arc::clone(&self.progress));
-        let (landing, renamed) = (Landing::new(part, journal, progress), Renamed::of(&tree));
+        let landing = Landing::new(part, journal, progress).with_symlinks(symlinks);
+        let renamed = Renamed::of(&tree, symlinks);
         Ok((Arc::new(landing), tree, renamed))
     }
 
@@ -99,16 +122,25 @@ impl Job {
     }
 
     /// Moves the part into place, and makes the share servable unless that is not wanted.
-    pub(super) fn finish(&self, begun: &Begun, landed: Landed) -> Result<Fetched, FetchError> {
+    pub(super) fn finish(&self, begun: &Begun, mut landed: Landed) -> Result<Fetched, FetchError> {
         begun.journal.write()?;
+        let part = landed.landing.part();
+        // Before it is noted how the part looks that is moved.
+        let sealed = {
+            let _touch = self.progress.disk.touch();
+            let sealed = part.seal(&landed.fed.folders);
+            sealed.map_err(FetchError::Destination)?
+        };
         if self.request.sync {
-            self.flush(landed.landing.part())?;
+            self.flush(part)?;
         }
-        self.move_into_place(begun, landed.landing.part())?;
+        let merged = self.move_into_place(begun, part, &landed.fed.folders)?;
         tracing::debug!("landed: all is in its place");
         if self.request.sync {
-            self.flush(landed.landing.part())?;
+            self.flush(part)?;
         }
+        landed.fed.unkept.add(landed.landing.unkept());
+        landed.fed.unkept.add(merged.unwrap_or(sealed));
         let record = ShareRecord {
             root: landed.root,
             base: begun.destination.path(),
@@ -135,11 +167,16 @@ impl Job {
         flushed.map_err(|error| FetchError::Destination(part.about("", &error)))
     }
 
-    fn move_into_place(&self, begun: &Begun, part: &Part) -> Result<(), FetchError> {
+    fn move_into_place(
+        &self,
+        begun: &Begun,
+        part: &Part,
+        folders: &[Folder],
+    ) -> Result<Option<Unkept>, FetchError> {
         let path = begun.destination.path();
         self.note_moving(begun)?;
         let _touch = self.progress.disk.touch();
-        part.publish(&begun.destination, self.request.overwrite)
+        part.publish(&begun.destination, self.request.overwrite, folders)
             .map_err(|error| match error.kind() {
                 ErrorKind::AlreadyExists => FetchError::DestinationExists(path),
                 ErrorKind::NotADirectory | ErrorKind::IsADirectory => FetchError::OtherKind(path),
@@ -235,7 +272,8 @@ impl Job {
             left_out: fed.left_out,
             renamed: fed.renamed,
             skipped: fed.skipped,
-            skipped_total: fed.skipped_total,
+            unmade: fed.unmade,
+            unkept: fed.unkept,
             from,
         }
     }
@@ -294,10 +332,43 @@ impl LandingPlace {
             Err(error) => return Err(error),
         };
         let part = match there.is_dir() {
-            true => Part::tree(&self.destination, self.part.clone()),
+            true => Part::existing_tree(&self.destination, self.part.clone()),
             false => Part::file(&self.destination, self.part.clone()),
         };
         part.map(Some)
+    }
+}
+
+/// A part that is open for what is to land in it.
+pub(super) struct Opened {
+    pub(super) part: Part,
+    /// The tree under the names that it lands under.
+    pub(super) tree: Tree,
+    /// Whether there are symlinks.
+    pub(super) symlinks: bool,
+    /// The free bytes, where they are fewer than those of the tree and zeros take none.
+    pub(super) short: Option<u64>,
+    /// Bytes of the tree that take no room, as far as they were counted.
+    pub(super) zeros: u64,
+}
+
+/// The free bytes, where they are fewer than those that are needed and zeros take none.
+fn shortage(part: &Part, needed: u64) -> io::Result<Option<u64>> {
+    let free = part.free_bytes()?.filter(|free| needed > *free);
+    // Where that cannot be tried there are none.
+    Ok(free.filter(|_| part.keeps_holes().unwrap_or_default()))
+}
+
+/// Refuses a destination whose name is too long there, or that is of another kind.
+fn check_destination(path: &Path, tree: &Tree) -> Result<(), FetchError> {
+    let is_tree = matches!(tree.root, EntryKind::Dir { .. });
+    match path.symlink_metadata() {
+        Ok(there) if there.is_dir() != is_tree => Err(FetchError::OtherKind(path.to_owned())),
+        Err(cause) if cause.kind() == ErrorKind::InvalidFilename => {
+            let path = path.to_owned();
+            Err(FetchError::NoDestination { path, cause })
+        }
+        _ => Ok(()),
     }
 }
 

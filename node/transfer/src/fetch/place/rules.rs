@@ -1,29 +1,66 @@
-//! What the file system of a part makes of names, found out by trying.
+//! What the file system of a part makes of names and symlinks, found out by trying.
 
-use std::{ffi::OsStr, io, path::Path};
+use std::{ffi::OsStr, io};
 
 use rustix::{
     fs::{AtFlags, Mode, OFlags},
     io::Errno,
 };
 use shoal_protocol::name::NameRules;
+use shoal_store::own::NAME_BYTES_ANYWHERE;
 
 use super::{Part, exists};
 
+/// The target of a symlink that is made to see whether there are any.
+const TARGET: &str = "x";
+
 impl Part {
-    /// The rules for names below a tree's root. Makes a few files there for a moment, by names that
-    /// hold the part's own random id: nobody can have given them to an entry of the tree, and the
-    /// next run takes away what a crash in this very moment left.
+    /// The rules for names below a tree's root. Makes a few files there for a moment.
     pub(crate) fn name_rules(&self) -> io::Result<NameRules> {
-        let stem = Path::new(&self.name).file_stem().unwrap_or(&self.name);
-        let id = Path::new(stem).extension().unwrap_or(stem);
-        let probe = format!(".probe-{}", id.to_string_lossy());
+        let probe = self.probe_name();
         let with = |end: &str| format!("{probe}{end}");
         Ok(NameRules {
             folds: self.is_same(&with("-a"), &with("-A"))?
                 || self.is_same(&with("-\u{e9}"), &with("-e\u{301}"))?,
             windows: !self.takes(&with(":"))? || self.is_same(&with("."), &probe)?,
         })
+    }
+
+    /// How long a name may be, in bytes, if one of `longest` is too long. Nothing is tried for names
+    /// that every file system takes.
+    pub(crate) fn name_limit(&self, longest: usize) -> io::Result<Option<usize>> {
+        let stem = self.probe_name();
+        let padded = |bytes: usize| format!("{stem:x<bytes$}");
+        if longest <= NAME_BYTES_ANYWHERE || self.takes(&padded(longest))? {
+            return Ok(None);
+        }
+        let (mut taken, mut refused) = (stem.len(), longest);
+        while refused - taken > 1 {
+            let between = usize::midpoint(taken, refused);
+            match self.takes(&padded(between))? {
+                true => taken = between,
+                false => refused = between,
+            }
+        }
+        Ok(Some(taken))
+    }
+
+    /// Whether there are symlinks.
+    pub(crate) fn keeps_symlinks(&self) -> io::Result<bool> {
+        let (root, name) = (self.root()?, self.probe_name());
+        let _ = rustix::fs::unlinkat(root, &name, AtFlags::empty());
+        match rustix::fs::symlinkat(TARGET, root, &name) {
+            Ok(()) => {}
+            Err(error) if is_trouble(error) => return Err(error.into()),
+            Err(_) => return Ok(false),
+        }
+        rustix::fs::unlinkat(root, &name, AtFlags::empty())?;
+        Ok(true)
+    }
+
+    /// What every name begins with that is made for a moment.
+    fn probe_name(&self) -> String {
+        format!(".probe-{}", self.id())
     }
 
     /// Whether a file of this name can be made.
@@ -33,8 +70,8 @@ impl Part {
 
     /// Whether a file of one name is there under another name too.
     fn is_same(&self, name: &str, other: &str) -> io::Result<bool> {
-        let root = self.directory(Path::new(""))?;
-        let found = self.with_file(name, || Ok(exists(&root, OsStr::new(other))?))?;
+        let root = self.root()?;
+        let found = self.with_file(name, || Ok(exists(root, OsStr::new(other))?))?;
         Ok(found.unwrap_or_default())
     }
 
@@ -44,19 +81,25 @@ impl Part {
         name: &str,
         look: impl FnOnce() -> io::Result<T>,
     ) -> io::Result<Option<T>> {
-        let root = self.directory(Path::new(""))?;
+        let root = self.root()?;
         // What else could be wrong with it is found when it is made.
-        let _ = rustix::fs::unlinkat(&root, name, AtFlags::empty());
+        let _ = rustix::fs::unlinkat(root, name, AtFlags::empty());
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
-        match rustix::fs::openat(&root, name, flags, Mode::from(0o600)) {
+        match rustix::fs::openat(root, name, flags, Mode::from(0o600)) {
             Ok(made) => drop(made),
-            Err(error @ (Errno::NOSPC | Errno::DQUOT | Errno::IO | Errno::ROFS | Errno::MFILE)) => {
-                return Err(error.into());
-            }
+            Err(error) if is_trouble(error) => return Err(error.into()),
             Err(_) => return Ok(None),
         }
         let seen = look();
-        rustix::fs::unlinkat(&root, name, AtFlags::empty())?;
+        rustix::fs::unlinkat(root, name, AtFlags::empty())?;
         seen.map(Some)
     }
+}
+
+/// Whether an error says nothing of what the file system takes.
+fn is_trouble(error: Errno) -> bool {
+    matches!(
+        error,
+        Errno::NOSPC | Errno::DQUOT | Errno::IO | Errno::ROFS | Errno::MFILE
+    )
 }

@@ -3,9 +3,10 @@
 use std::{
     fs,
     io::{ErrorKind, Write as _},
-    os::unix::fs::symlink,
+    os::unix::fs::{MetadataExt as _, PermissionsExt as _, symlink},
 };
 
+use shoal_protocol::unixfs::Mtime;
 use tempfile::TempDir;
 
 use super::*;
@@ -21,15 +22,21 @@ fn at(path: &Path) -> Destination {
     Destination::resolve(path, false, &name).unwrap()
 }
 
+/// Nothing is kept of what lands.
+const PLAIN: Attributes = Attributes {
+    mode: None,
+    mtime: None,
+};
+
 fn write(part: &Part, path: &str, text: &str) {
-    let mut file = part.open_file(Path::new(path)).unwrap();
+    let mut file = part.open_file(Path::new(path), &PLAIN).unwrap();
     file.write_all(text.as_bytes()).unwrap();
 }
 
 /// The part of a tree: `a/x` and `b`.
 fn tree(destination: &Destination) -> Part {
-    let part = Part::tree(destination, destination.part_name()).unwrap();
-    part.make_directory(Path::new("a")).unwrap();
+    let part = Part::tree(destination, destination.part_name(), &PLAIN).unwrap();
+    part.make_directory(Path::new("a"), &PLAIN).unwrap();
     write(&part, "a/x", "new x");
     write(&part, "b", "new b");
     part
@@ -76,7 +83,7 @@ fn part_names_are_hidden_short_and_new_each_time() {
         name: "\u{e4}".repeat(127).into(),
     };
     let name = long.part_name();
-    assert!(name.len() <= 255, "{name:?}");
+    assert!(name.len() <= ours::NAME_BYTES_ANYWHERE, "{name:?}");
     let text = name.to_str().unwrap();
     assert!(text.starts_with('.') && text.ends_with(".part"), "{text}");
     assert_ne!(name, long.part_name());
@@ -89,7 +96,7 @@ fn a_file_is_replaced_only_when_told() {
     let publish = |text: &str, overwrite| {
         let part = Part::file(&destination, destination.part_name()).unwrap();
         write(&part, "", text);
-        let published = part.publish(&destination, overwrite);
+        let published = part.publish(&destination, overwrite, &[]);
         part.remove().unwrap();
         published
     };
@@ -106,15 +113,17 @@ fn a_file_is_replaced_only_when_told() {
 fn a_folder_is_merged_into_and_nothing_else_in_it_is_touched() {
     let (_dir, root) = scratch();
     let destination = at(&root.join("tree"));
-    tree(&destination).publish(&destination, false).unwrap();
+    tree(&destination)
+        .publish(&destination, false, &[])
+        .unwrap();
     let have = root.join("tree");
     fs::write(have.join("a/mine"), "mine").unwrap();
     fs::write(have.join("b"), "old").unwrap();
     let part = tree(&destination);
-    let refused = part.publish(&destination, false).unwrap_err();
+    let refused = part.publish(&destination, false, &[]).unwrap_err();
     assert_eq!(refused.kind(), ErrorKind::AlreadyExists);
     assert_eq!(read(have.join("b")), "old");
-    part.publish(&destination, true).unwrap();
+    part.publish(&destination, true, &[]).unwrap();
     assert_eq!(read(have.join("b")), "new b");
     assert_eq!(read(have.join("a/x")), "new x");
     assert_eq!(read(have.join("a/mine")), "mine");
@@ -135,7 +144,7 @@ fn a_merge_that_cannot_be_whole_replaces_nothing() {
             name: "tree".into(),
         };
         let part = tree(&destination);
-        assert!(part.publish(&destination, true).is_err());
+        assert!(part.publish(&destination, true, &[]).is_err());
         assert_eq!(names(&have), before);
         if have.join("a").is_dir() {
             assert_eq!(read(have.join("a/x")), "old x");
@@ -162,18 +171,21 @@ fn symlinks_in_a_part_are_not_followed() {
     fs::create_dir(root.join("outside")).unwrap();
     fs::write(root.join("outside/secret"), "secret").unwrap();
     let destination = at(&root.join("tree"));
-    let part = Part::tree(&destination, destination.part_name()).unwrap();
-    part.make_symlink(Path::new("dir"), "../outside").unwrap();
-    part.make_symlink(Path::new("file"), "../outside/secret")
-        .unwrap();
-    assert!(part.open_file(Path::new("dir/secret")).is_err());
-    assert!(part.open_file(Path::new("file")).is_err());
+    let part = Part::tree(&destination, destination.part_name(), &PLAIN).unwrap();
+    let link = |path: &str, target: &str| {
+        let made = part.make_symlink(Path::new(path), target, &PLAIN);
+        assert_eq!(made.unwrap(), Unkept::default());
+    };
+    link("dir", "../outside");
+    link("file", "../outside/secret");
+    assert!(part.open_file(Path::new("dir/secret"), &PLAIN).is_err());
+    assert!(part.open_file(Path::new("file"), &PLAIN).is_err());
     assert!(part.open_existing(Path::new("file")).is_err());
-    assert!(part.make_directory(Path::new("dir/new")).is_err());
+    assert!(part.make_directory(Path::new("dir/new"), &PLAIN).is_err());
     // A symlink in the place of the part itself.
     let name = destination.part_name();
     symlink("outside", root.join(&name)).unwrap();
-    assert!(Part::tree(&destination, name).is_err());
+    assert!(Part::tree(&destination, name, &PLAIN).is_err());
     part.remove().unwrap();
     assert_eq!(names(&root.join("outside")), ["secret"]);
 }
@@ -183,10 +195,12 @@ fn what_was_moved_into_place_can_be_taken_back_once() {
     let (_dir, root) = scratch();
     let destination = at(&root.join("tree"));
     let (part, name) = (tree(&destination), OsString::from(".back.part"));
-    part.publish(&destination, false).unwrap();
+    part.publish(&destination, false, &[]).unwrap();
     destination.take_back(&name).unwrap();
     assert_eq!(names(&root), [".back.part"]);
-    tree(&destination).publish(&destination, false).unwrap();
+    tree(&destination)
+        .publish(&destination, false, &[])
+        .unwrap();
     assert!(destination.take_back(&name).is_err(), "something is there");
 }
 
@@ -195,7 +209,7 @@ fn this_disk_keeps_all_names_and_nothing_stays_of_finding_that_out() {
     let (_dir, path) = scratch();
     let destination = at(&path.join("got"));
     let name = destination.part_name();
-    let part = Part::tree(&destination, name.clone()).unwrap();
+    let part = Part::tree(&destination, name.clone(), &PLAIN).unwrap();
     let rules = part.name_rules().unwrap();
     assert_eq!(rules, shoal_protocol::name::NameRules::default());
     assert_eq!(fs::read_dir(path.join(name)).unwrap().count(), 0);
@@ -206,7 +220,7 @@ fn what_a_crash_left_of_looking_at_names_is_gone_after_the_next_look() {
     let (_dir, path) = scratch();
     let destination = at(&path);
     let name = OsString::from(".name.00112233aabbccdd.part");
-    let part = Part::tree(&destination, name).unwrap();
+    let part = Part::tree(&destination, name, &PLAIN).unwrap();
     for end in ["-a", "-\u{e9}", ":", "."] {
         write(&part, &format!(".probe-00112233aabbccdd{end}"), "");
     }
@@ -215,4 +229,175 @@ fn what_a_crash_left_of_looking_at_names_is_gone_after_the_next_look() {
     let left = fs::read_dir(path.join(".name.00112233aabbccdd.part")).unwrap();
     let left: Vec<_> = left.map(|it| it.unwrap().file_name()).collect();
     assert_eq!(left, [".probe-of-somebody-else"]);
+}
+
+/// The permissions of what is at `path`.
+fn mode(path: impl AsRef<Path>) -> u32 {
+    path.as_ref()
+        .symlink_metadata()
+        .unwrap()
+        .permissions()
+        .mode()
+        & 0o7777
+}
+
+fn set_mode(path: impl AsRef<Path>, mode: u32) {
+    fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+}
+
+fn with_mode(mode: u32) -> Attributes {
+    Attributes {
+        mode: Some(mode),
+        mtime: Mtime::new(-86_400, 500_000_000),
+    }
+}
+
+fn folder(path: &str, mode: u32) -> Folder {
+    Folder {
+        path: path.into(),
+        attributes: with_mode(mode),
+    }
+}
+
+#[test]
+fn folders_get_their_modes_and_times_at_the_end_and_are_never_wider() {
+    let (_dir, root) = scratch();
+    let destination = at(&root.join("tree"));
+    let name = destination.part_name();
+    let part = Part::tree(&destination, name.clone(), &with_mode(0o750)).unwrap();
+    part.make_directory(Path::new("a"), &with_mode(0o500))
+        .unwrap();
+    part.make_directory(Path::new("a/b"), &with_mode(0o000))
+        .unwrap();
+    let file = part.open_file(Path::new("a/b/secret"), &with_mode(0o400));
+    file.unwrap().write_all(b"x").unwrap();
+    let hidden = root.join(&name);
+    assert_eq!(mode(&hidden) & !0o750, 0);
+    assert_eq!(mode(hidden.join("a")), 0o700);
+    assert_eq!(mode(hidden.join("a/b")), 0o700);
+    assert_eq!(mode(hidden.join("a/b/secret")), 0o600);
+    let folders = [
+        folder("", 0o750),
+        folder("a", 0o500),
+        // Never from the network: set-user-id and its kin.
+        folder("a/b", 0o6000),
+    ];
+    assert_eq!(part.seal(&folders).unwrap(), Unkept::default());
+    part.publish(&destination, false, &folders).unwrap();
+    let tree = root.join("tree");
+    for (path, expected) in [("", 0o750), ("a", 0o500), ("a/b", 0o000)] {
+        let found = tree.join(path).metadata().unwrap();
+        assert_eq!(mode(tree.join(path)), expected, "{path}");
+        assert_eq!((found.mtime(), found.mtime_nsec()), (-86_400, 500_000_000));
+    }
+    set_mode(tree.join("a/b"), 0o700);
+}
+
+#[test]
+fn a_part_that_is_sealed_can_be_filled_sealed_and_removed_again() {
+    let (_dir, root) = scratch();
+    let destination = at(&root.join("tree"));
+    let name = destination.part_name();
+    let folders = [folder("", 0o500), folder("a", 0o000)];
+    let open = || Part::tree(&destination, name.clone(), &with_mode(0o500)).unwrap();
+    let part = open();
+    part.make_directory(Path::new("a"), &with_mode(0o000))
+        .unwrap();
+    write(&part, "a/x", "x");
+    set_mode(root.join(&name).join("a/x"), 0o000);
+    part.seal(&folders).unwrap();
+    drop(part);
+
+    let part = open();
+    assert_eq!(part.look(Path::new("a/x")).unwrap().len(), 1);
+    write(&part, "a/x", "y");
+    write(&part, "a/new", "z");
+    write(&part, "new", "z");
+    part.open_existing(Path::new("a/x")).unwrap();
+    part.seal(&folders).unwrap();
+    assert_eq!(mode(root.join(&name).join("a")), 0o000);
+    drop(part);
+
+    Part::existing_tree(&destination, name)
+        .unwrap()
+        .remove()
+        .unwrap();
+    assert_eq!(names(&root), Vec::<String>::new());
+}
+
+#[test]
+fn a_folder_that_is_merged_into_stays_as_narrow_as_it_was() {
+    let (_dir, root) = scratch();
+    let destination = at(&root.join("tree"));
+    let part = tree(&destination);
+    part.make_directory(Path::new("a/below"), &PLAIN).unwrap();
+    part.make_directory(Path::new("new"), &PLAIN).unwrap();
+    write(&part, "new/x", "x");
+    fs::create_dir_all(root.join("tree/a/below")).unwrap();
+    fs::create_dir(root.join("tree/mine")).unwrap();
+    for (path, mode) in [
+        ("a/below", 0o1755),
+        ("a", 0o555),
+        ("mine", 0o705),
+        ("", 0o700),
+    ] {
+        set_mode(root.join("tree").join(path), mode);
+    }
+    let folders = [
+        folder("", 0o755),
+        folder("a", 0o755),
+        folder("a/below", 0o711),
+        folder("new", 0o511),
+    ];
+    part.seal(&folders).unwrap();
+    let unkept = part.publish(&destination, true, &folders).unwrap();
+    assert_eq!(unkept, Some(Unkept::default()));
+    let check = |path: &str, expected: u32| {
+        assert_eq!(mode(root.join("tree").join(path)), expected, "{path}");
+    };
+    check("", 0o700);
+    check("a", 0o555);
+    check("a/below", 0o1711);
+    check("new", 0o511);
+    check("mine", 0o705);
+    assert_eq!(read(root.join("tree/a/x")), "new x");
+    assert_eq!(read(root.join("tree/new/x")), "x");
+    assert_eq!(names(&root), ["tree"]);
+}
+
+#[test]
+fn a_merge_that_fails_gives_folders_their_modes_back() {
+    let (_dir, root) = scratch();
+    let destination = at(&root.join("tree"));
+    let part = tree(&destination);
+    fs::create_dir_all(root.join("tree/b")).unwrap();
+    fs::create_dir_all(root.join("tree/a")).unwrap();
+    set_mode(root.join("tree/a"), 0o550);
+    set_mode(root.join("tree"), 0o550);
+    assert!(
+        part.publish(&destination, true, &[folder("a", 0o700)])
+            .is_err()
+    );
+    assert_eq!(mode(root.join("tree")), 0o550);
+    assert_eq!(mode(root.join("tree/a")), 0o550);
+}
+
+#[test]
+fn this_disk_takes_symlinks_long_names_large_files_and_holes() {
+    let (_dir, root) = scratch();
+    let destination = at(&root.join("tree"));
+    let (name, file) = (destination.part_name(), destination.part_name());
+    let part = Part::tree(&destination, name.clone(), &PLAIN).unwrap();
+    assert!(part.keeps_symlinks().unwrap());
+    assert_eq!(part.name_limit(10).unwrap(), None);
+    assert_eq!(part.name_limit(255).unwrap(), None);
+    assert_eq!(part.name_limit(300).unwrap(), Some(255));
+    let single = Part::file(&destination, file.clone()).unwrap();
+    for part in [&part, &single] {
+        assert!(part.takes_file_of(5 << 30).unwrap());
+        assert!(!part.takes_file_of(u64::MAX / 2).unwrap());
+        assert!(part.keeps_holes().unwrap());
+    }
+    assert_eq!(fs::read_dir(root.join(name)).unwrap().count(), 0);
+    assert_eq!(root.join(file).metadata().unwrap().len(), 0);
 }

@@ -1,13 +1,6 @@
 //! The files of one tree, one after the other: what is here is landed, the rest becomes needs.
 
-use std::{
-    collections::HashMap,
-    io,
-    os::fd::AsFd as _,
-    path::{Path, PathBuf},
-    sync::Arc,
-    time::{Duration, SystemTime, UNIX_EPOCH},
-};
+use std::{collections::HashMap, fs::Metadata, io, os::fd::AsFd as _, path::Path, sync::Arc};
 
 use parking_lot::Mutex;
 use rustix::fs::SeekFrom;
@@ -19,10 +12,12 @@ use shoal_protocol::{
 };
 use shoal_store::{BATCH_BYTES, FileId, FileRow, FileStat, FileState};
 
-use super::{Fed, Need, Resume, SKIPPED_LISTED_MAX, Supply};
+use super::{Fed, Need, Resume, Supply};
 use crate::fetch::{
     FetchError,
     landing::{LandError, Landing, LandingFile, Target},
+    place::{Folder, Found, Unkept},
+    zeros::ZeroChunks,
 };
 
 /// File ids taken from the store at a time; what is not used is lost, and there are 2^64.
@@ -37,6 +32,7 @@ pub(super) struct Feeder<'a> {
     ids: Box<dyn Iterator<Item = FileId> + 'a>,
     /// One chunk, read from another share.
     buffer: Vec<u8>,
+    zeros: ZeroChunks,
 }
 
 /// What the journal of an earlier run says of one file: the chunks that are in place.
@@ -52,6 +48,7 @@ impl<'a> Feeder<'a> {
             fed,
             ids,
             buffer: Vec::new(),
+            zeros: ZeroChunks::default(),
         }
     }
 
@@ -66,25 +63,12 @@ impl<'a> Feeder<'a> {
         }
         let text = joined(path);
         match kind {
-            // The root of a tree is the part itself.
-            EntryKind::Dir { .. } if path.is_empty() => Ok(()),
-            EntryKind::Dir { .. } => {
-                let _touch = self.supply.progress.disk.touch();
-                let part = self.landing.part();
-                let made = part.make_directory(Path::new(&text));
-                made.map_err(|error| FetchError::Destination(part.about(&text, &error)))
-            }
-            EntryKind::Symlink { target, .. } => {
+            EntryKind::Dir { attributes } => self.folder(&text, attributes),
+            EntryKind::Symlink { target, attributes } => {
                 if symlink_stays_inside(path, target) {
-                    let _touch = self.supply.progress.disk.touch();
-                    let part = self.landing.part();
-                    let made = part.make_symlink(Path::new(&text), target);
-                    made.map_err(|error| FetchError::Destination(part.about(&text, &error)))
+                    self.symlink(text, target, attributes)
                 } else {
-                    self.fed.skipped_total += 1;
-                    if self.fed.skipped.len() < SKIPPED_LISTED_MAX {
-                        self.fed.skipped.push(PathBuf::from(text));
-                    }
+                    self.fed.skipped.add(text);
                     Ok(())
                 }
             }
@@ -94,6 +78,41 @@ impl<'a> Feeder<'a> {
                 attributes,
             } => self.file(text, cid, *size, attributes),
         }
+    }
+
+    fn folder(&mut self, path: &str, attributes: &Attributes) -> Result<(), FetchError> {
+        if !attributes.is_empty() {
+            self.fed.folders.push(Folder {
+                path: path.into(),
+                attributes: *attributes,
+            });
+        }
+        // The root of a tree is the part itself.
+        if path.is_empty() {
+            return Ok(());
+        }
+        let _touch = self.supply.progress.disk.touch();
+        let part = self.landing.part();
+        let made = part.make_directory(Path::new(path), attributes);
+        made.map_err(|error| FetchError::Destination(part.about(path, &error)))
+    }
+
+    fn symlink(
+        &mut self,
+        path: String,
+        target: &str,
+        attributes: &Attributes,
+    ) -> Result<(), FetchError> {
+        if !self.landing.has_symlinks() {
+            self.fed.unmade.add(path);
+            return Ok(());
+        }
+        let _touch = self.supply.progress.disk.touch();
+        let part = self.landing.part();
+        let made = part.make_symlink(Path::new(&path), target, attributes);
+        let unkept = made.map_err(|error| FetchError::Destination(part.about(&path, &error)))?;
+        self.fed.unkept.add(unkept);
+        Ok(())
     }
 
     fn file(
@@ -106,8 +125,9 @@ impl<'a> Feeder<'a> {
         self.fed.files += 1;
         let known = self.known(&path)?;
         if let Some((id, row)) = &known
-            && self.is_complete(row)
+            && let Some(found) = self.completed(row)
         {
+            self.landing.not_kept(Unkept::between(attributes, found));
             return self.complete(*id, row);
         }
         let id = match &known {
@@ -119,10 +139,7 @@ impl<'a> Feeder<'a> {
             id,
             path,
             size: exact,
-            mode: attributes.mode,
-            mtime: attributes
-                .mtime
-                .and_then(|it| system_time(it.secs(), it.nanos())),
+            attributes: *attributes,
             landed: Mutex::new(0),
             writing: Mutex::default(),
         });
@@ -206,7 +223,10 @@ impl Feeder<'_> {
                 Some(len) => self.resume_chunk(&target, digest, len, journalled)?,
                 None => self.resume_leaf(&target, digest)?,
             };
-        if resumed || self.copy_chunk(&target, digest)? {
+        let is_here = resumed
+            || self.zero_chunk(&target, digest, claimed)?
+            || self.copy_chunk(&target, digest)?;
+        if is_here {
             return Ok(());
         }
         self.supply.need(Need::Chunk {
@@ -215,6 +235,22 @@ impl Feeder<'_> {
             claimed,
             target,
         })
+    }
+
+    /// Lands a chunk whose address says that it is zeros.
+    fn zero_chunk(
+        &mut self,
+        target: &Target,
+        digest: Digest,
+        len: Option<u32>,
+    ) -> Result<bool, FetchError> {
+        let Some(len) = len.filter(|len| self.zeros.is(&digest, *len)) else {
+            return Ok(false);
+        };
+        let landed = self.landing.land_zeros(target, digest, len);
+        landed.map_err(refused)?;
+        self.supply.progress.local(u64::from(len));
+        Ok(true)
     }
 
     /// Takes a chunk from the part. What the journal vouches for counts as it is; whatever else
@@ -333,10 +369,11 @@ impl Feeder<'_> {
         Ok(self.supply.store.file_by_path(self.resume.share, path)?)
     }
 
-    /// Whether an earlier run finished a file and nobody touched it since.
-    fn is_complete(&self, row: &FileRow) -> bool {
-        let whole = self.resume.trusted && row.state == FileState::Stable;
-        whole && self.stat(row).is_ok_and(|stat| stat == row.stat)
+    /// What a file has that an earlier run finished, if nobody touched it since.
+    fn completed(&self, row: &FileRow) -> Option<Found> {
+        let is_whole = self.resume.trusted && row.state == FileState::Stable;
+        let found = is_whole.then(|| self.look(row).ok()).flatten()?;
+        (FileStat::of(&found) == row.stat).then(|| Found::from(&found))
     }
 
     /// Whether what lies in the part is the file that the journal speaks of. The part may have been
@@ -345,14 +382,15 @@ impl Feeder<'_> {
         let written = |stat: FileStat| (stat.dev, stat.ino, stat.size);
         row.state == FileState::Landing
             && self
-                .stat(row)
-                .is_ok_and(|stat| written(stat) == written(row.stat))
+                .look(row)
+                .is_ok_and(|found| written(FileStat::of(&found)) == written(row.stat))
     }
 
-    fn stat(&self, row: &FileRow) -> io::Result<FileStat> {
+    /// What the system says of a file, which need not be readable: it may have the mode already that
+    /// it is to have.
+    fn look(&self, row: &FileRow) -> io::Result<Metadata> {
         let _touch = self.supply.progress.disk.touch();
-        let file = self.landing.part().open_existing(Path::new(&row.path))?;
-        Ok(FileStat::of(&file.metadata()?))
+        self.landing.part().look(Path::new(&row.path))
     }
 
     fn complete(&mut self, id: FileId, row: &FileRow) -> Result<(), FetchError> {
@@ -424,15 +462,6 @@ pub(in crate::fetch) fn whole(cid: &Cid) -> Option<Vec<u8>> {
         Some(digest) => digest.matches(&[]).then(Vec::new),
         None => cid.inline().map(<[u8]>::to_vec),
     }
-}
-
-fn system_time(secs: i64, nanos: u32) -> Option<SystemTime> {
-    let whole = Duration::from_secs(secs.unsigned_abs());
-    let whole = match secs {
-        0.. => UNIX_EPOCH.checked_add(whole),
-        _ => UNIX_EPOCH.checked_sub(whole),
-    };
-    whole?.checked_add(Duration::from_nanos(u64::from(nanos)))
 }
 
 fn refused(error: LandError) -> FetchError {

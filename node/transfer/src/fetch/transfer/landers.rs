@@ -200,7 +200,7 @@ impl Drop for Thread {
 mod tests {
     #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-    use shoal_protocol::{address::HashFn, name::SafeName};
+    use shoal_protocol::{address::HashFn, name::SafeName, unixfs::Attributes};
     use shoal_store::Store;
 
     use super::*;
@@ -239,8 +239,7 @@ mod tests {
                 id,
                 path: String::new(),
                 size: Some(8),
-                mode: None,
-                mtime: None,
+                attributes: Attributes::default(),
                 landed: Mutex::new(landed),
                 writing: Mutex::default(),
             };

@@ -11,7 +11,7 @@ use shoal_protocol::{
 use shoal_store::FileStat;
 
 use super::*;
-use crate::fetch::{Deadlines, Only, Renamed};
+use crate::fetch::{Deadlines, Only, Renamed, Skipped, Unkept};
 
 fn store(home: &tempfile::TempDir) -> Store {
     Store::open(home.path()).unwrap()
@@ -76,8 +76,9 @@ fn fetched(content: &str) -> Fetched {
         local_bytes: 0,
         left_out: 0,
         renamed: Renamed::default(),
-        skipped: Vec::new(),
-        skipped_total: 0,
+        skipped: Skipped::default(),
+        unmade: Skipped::default(),
+        unkept: Unkept::default(),
         from: Vec::new(),
     }
 }

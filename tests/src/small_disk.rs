@@ -1,0 +1,116 @@
+//! A small file system of a kind that people have, mounted for a test.
+//!
+//! ext4, FAT and exFAT lie in a file behind a loop device, a tmpfs in memory. Where this machine cannot
+//! make or mount one, a test says so and does without.
+
+use std::{
+    fs::File,
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+};
+
+use rustix::process::geteuid;
+
+use crate::text;
+
+/// The kinds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DiskKind {
+    /// Linux's usual one.
+    Ext4,
+    /// In memory.
+    Tmpfs,
+    /// Sticks of up to 32 GB.
+    Fat,
+    /// Larger sticks.
+    ExFat,
+}
+
+impl DiskKind {
+    /// How `mount` calls it.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Ext4 => "ext4",
+            Self::Tmpfs => "tmpfs",
+            Self::Fat => "vfat",
+            Self::ExFat => "exfat",
+        }
+    }
+
+    /// The program that makes one in a file.
+    fn maker(self) -> Option<&'static str> {
+        match self {
+            Self::Ext4 => Some("mkfs.ext4"),
+            Self::Tmpfs => None,
+            Self::Fat => Some("mkfs.vfat"),
+            Self::ExFat => Some("mkfs.exfat"),
+        }
+    }
+}
+
+/// A mounted one; unmounted when dropped.
+#[derive(Debug)]
+pub struct SmallDisk {
+    /// Where it is mounted.
+    pub at: PathBuf,
+}
+
+impl SmallDisk {
+    /// Makes one of so many bytes and mounts it below `folder`; none where that is not possible, which
+    /// it says. `options` are those of `mount`.
+    ///
+    /// # Panics
+    /// When `folder` cannot be written.
+    #[must_use]
+    pub fn mount(kind: DiskKind, bytes: u64, folder: &Path, options: &str) -> Option<Self> {
+        let mounted = Self::try_mount(kind, bytes, folder, options);
+        if mounted.is_none() {
+            #[expect(clippy::print_stderr, reason = "a test that does without says why")]
+            {
+                eprintln!("skipped: no {} can be mounted here", kind.name());
+            }
+        }
+        mounted
+    }
+
+    fn try_mount(kind: DiskKind, bytes: u64, folder: &Path, options: &str) -> Option<Self> {
+        if !geteuid().is_root() {
+            return None;
+        }
+        let at = folder.join(kind.name());
+        std::fs::create_dir_all(&at).expect("a folder");
+        let mut given = vec![options.to_owned()];
+        let image = folder.join(format!("{}.image", kind.name()));
+        let source = match kind.maker() {
+            None => {
+                given.push(format!("size={bytes}"));
+                "none"
+            }
+            Some(maker) => {
+                let file = File::create(&image).expect("an image");
+                file.set_len(bytes).expect("an image");
+                if !runs(Command::new(maker).arg(&image)) {
+                    return None;
+                }
+                given.push("loop".to_owned());
+                text(&image)
+            }
+        };
+        given.retain(|it| !it.is_empty());
+        let mut mount = Command::new("mount");
+        mount.args(["-t", kind.name(), "-o", &given.join(","), source]);
+        runs(mount.arg(&at)).then(|| Self { at })
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        assert!(runs(Command::new("umount").arg("--lazy").arg(&self.at)));
+    }
+}
+
+fn runs(command: &mut Command) -> bool {
+    command.stdout(Stdio::null()).stderr(Stdio::null());
+    command.status().is_ok_and(|status| status.success())
+}
