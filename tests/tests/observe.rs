@@ -138,8 +138,8 @@ fn one_transfer_has_one_set_of_numbers() {
     let line = event_line(fetcher, "transfer_finished");
     for (field, value) in result.as_object().unwrap() {
         assert_eq!(event[field], *value, "{event}");
-        // The log has numbers of lists, and no lists.
-        if !value.is_array() {
+        // The log has numbers of lists, and no lists; nor does it have counts of counts.
+        if !value.is_array() && !value.is_object() {
             assert_eq!(line["fields"][field], *value, "{line}");
         }
     }
