@@ -1,7 +1,7 @@
 //! What a session has asked its provider for and has not got, by the id it has on the wire.
 //!
-//! Pure books. A request is outstanding until the last byte of its answer has come, so that a block
-//! can be taken back while it is on its way.
+//! Pure books. They keep a request until its answer ends, so that a cancel can stop a block half-way.
+//! One that was taken back before it began has no answer, and stays until the session ends.
 
 use std::{collections::HashMap, num::NonZeroU32};
 

@@ -323,9 +323,9 @@ impl Part {
             rustix::fs::renameat(parent, &self.name, parent, target)?;
             return Ok(None);
         }
-        let merge = Merge::into(parent, target, &self.goes_to)?;
         // Anew, as it has been sealed.
         let part = own::open_own_directory(parent, &self.name)?;
+        let merge = Merge::into(parent, target, &self.goes_to)?;
         let unkept = merge.take(&part, folders)?;
         rustix::fs::unlinkat(parent, &self.name, AtFlags::REMOVEDIR)?;
         Ok(Some(unkept))

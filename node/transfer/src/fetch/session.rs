@@ -5,8 +5,9 @@
 //! on unverified: verification and writing belong to [`super::landing`]. A block is read into the
 //! [slot](super::assembly::Slot) of its request, from which the transfer takes what there is when it
 //! has another provider go on, or when the session ends in the middle. It enforces what can be seen
-//! on the wire: caps on frames and lengths, and that nothing arrives that was not asked. It ends when the transfer drops its handle, when the stream ends, or on the first violation, and
-//! always says why with [`SessionEvent::Ended`].
+//! on the wire: caps on frames and lengths, and that nothing arrives that was not asked. It ends when
+//! the transfer drops its handle, when the stream ends, or on the first violation, and always says why
+//! with [`SessionEvent::Ended`].
 
 use std::{
     fmt,

@@ -43,6 +43,10 @@ pub(super) const NODES_ASKED_MAX: usize = 64;
 /// Symlinks named to the person that were not made; more of them say nothing new.
 pub(super) const SKIPPED_LISTED_MAX: usize = 64;
 
+/// Chunks that are counted to learn how many are zeros: 1 TiB of the usual ones. A few nodes that repeat
+/// each other can claim any number, and each that lands takes a row of the database.
+const ZERO_LEAVES_MAX: u64 = 1 << 20;
+
 /// What is shown each node of a tree that was read.
 pub(super) type OnNode<'a> = dyn FnMut(&Digest, &[u8]) -> Result<(), FetchError> + 'a;
 
@@ -208,7 +212,7 @@ impl Supply {
 
     /// How many bytes of a tree are chunks of zeros, which take no room where there are holes. The nodes
     /// of its files are read for that; it ends once more than `room` bytes are something else, as it
-    /// does not fit then.
+    /// does not fit then, and after [`ZERO_LEAVES_MAX`].
     pub(super) fn zeros(&self, tree: &Tree, room: u64) -> Result<u64, FetchError> {
         let mut count = ZeroCount::default();
         let kinds = tree.entries.iter().map(|entry| &entry.kind);
@@ -221,7 +225,7 @@ impl Supply {
                 (Codec::Raw, None) => {}
                 (Codec::DagPb, _) => self.count_zeros(cid, room, &mut count)?,
             }
-            if count.others > room {
+            if count.others > room || count.leaves >= ZERO_LEAVES_MAX {
                 break;
             }
         }
@@ -230,7 +234,10 @@ impl Supply {
 
     fn count_zeros(&self, cid: &Cid, room: u64, count: &mut ZeroCount) -> Result<(), FetchError> {
         let mut walk = FileWalk::new(cid.clone());
-        while count.others <= room {
+        while count.others <= room && count.leaves < ZERO_LEAVES_MAX {
+            if self.needs.is_closed() {
+                return Err(FetchError::Cancelled);
+            }
             match walk.step()? {
                 FileStep::Need(node) => {
                     let bytes = self.node(&node)?;
@@ -303,6 +310,8 @@ struct ZeroCount {
     zeros: u64,
     /// Bytes of all other chunks.
     others: u64,
+    /// Chunks.
+    leaves: u64,
 }
 
 impl ZeroCount {
@@ -313,5 +322,6 @@ impl ZeroCount {
             false => &mut self.others,
         };
         *of = of.saturating_add(len);
+        self.leaves = self.leaves.saturating_add(1);
     }
 }

@@ -21,6 +21,10 @@ const HEAD_BYTES: usize = 64;
 /// enough to stop soon at the first that is not zero.
 const STRIDE_BYTES: usize = 4096;
 
+/// A chunk that is shorter is asked for like any other: what it would save is little, and a sharer could
+/// make a few bytes claim rows for ever so many of them.
+const CHUNK_BYTES_MIN: u32 = 64 << 10;
+
 /// Zeros that are written in one call.
 static ZEROS: [u8; 64 << 10] = [0; 64 << 10];
 
@@ -34,10 +38,11 @@ impl ZeroChunks {
     /// Whether this is the address of `len` zeros.
     ///
     /// Only lengths that are powers of two are known: chunkers cut zeros into pieces of such a length,
-    /// 1 MiB or 2 MiB here and 256 KiB elsewhere. So at most 22 addresses are computed for each hash
-    /// function, and the end of a file costs no hash of its own.
+    /// 1 MiB or 2 MiB here and 256 KiB elsewhere. From [`CHUNK_BYTES_MIN`] to a whole block, that is six
+    /// addresses to compute for each hash function, and the end of a file costs no hash of its own.
     pub(super) fn is(&mut self, digest: &Digest, len: u32) -> bool {
-        if !len.is_power_of_two() || len as usize > BLOCK_BYTES_MAX {
+        let is_small = len < CHUNK_BYTES_MIN;
+        if is_small || !len.is_power_of_two() || len as usize > BLOCK_BYTES_MAX {
             return false;
         }
         let hash_fn = digest.hash_fn();

@@ -124,7 +124,7 @@ impl Line {
     pub(super) fn measure(&self, numbers: &mut Numbers) {
         numbers.gauge(
             "shoal_serve_line_is_slow",
-            "Whether blocks are sent in turns, because the line takes half a second for one.",
+            "Whether blocks are sent in turns, because the line takes a quarter of a second for one.",
             u64::from(self.is_slow()),
         );
         numbers.counter(

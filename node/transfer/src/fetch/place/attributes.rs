@@ -99,11 +99,12 @@ fn landing_mode(mode: u32) -> Mode {
     Mode::from(mode & MODE_BITS)
 }
 
-/// The mode of a folder that was there before it was merged into: no wider than it was, nor than it
-/// is meant to be. Its special bits are its owner's.
+/// The mode of a folder that was there before it was merged into: no wider than it was, and to others
+/// no wider than it is meant to be. Its owner keeps what he may do there, and its special bits.
 pub(super) fn merged_mode(was: Mode, wanted: Option<&Attributes>) -> Mode {
     let meant = wanted.and_then(|wanted| wanted.mode).map(landing_mode);
-    meant.map_or(was, |meant| was & (meant | Mode::from(!MODE_BITS & 0o7777)))
+    let of_owner = Mode::RWXU | Mode::from(!MODE_BITS & 0o7777);
+    meant.map_or(was, |meant| was & (meant | of_owner))
 }
 
 /// Gives an open file or folder what it is to have; says what it has not got.

@@ -46,10 +46,10 @@ impl Merge {
     /// Moves what is in `part` over what is there, and gives the folders what they are to have. A merge
     /// in which a folder would meet something else replaces nothing.
     pub(super) fn take(mut self, part: &OwnedFd, folders: &[Folder]) -> io::Result<Unkept> {
-        let into = self.into.try_clone()?;
-        let merged = self
-            .check(part, &into, Path::new(""))
-            .and_then(|()| self.merge(part, &into, Path::new("")));
+        let merged = self.into.try_clone().and_then(|into| {
+            self.check(part, &into, Path::new(""))?;
+            self.merge(part, &into, Path::new(""))
+        });
         let folders = match &merged {
             Ok(()) => folders,
             Err(_) => &[],

@@ -310,7 +310,8 @@ impl Feeder<'_> {
         FetchError::Destination(part.about(&target.file.path, error))
     }
 
-    /// Copies a chunk from another share, or from what is kept for others. What turns out to be wrong there is asked for elsewhere.
+    /// Copies a chunk from another share, or from what is kept for others. What turns out to be wrong
+    /// there is asked for elsewhere.
     fn copy_chunk(&mut self, target: &Target, digest: Digest) -> Result<bool, FetchError> {
         let library = &self.supply.library;
         if library.read(&digest, None, &mut self.buffer).is_err() {
