@@ -15,10 +15,10 @@
 //!   at [`TurnsConfig::rate_per_block`]. A reader that takes less than half of its share does not
 //!   count, so it takes the turn from nobody.
 //!
-//! A reader that was given nothing for [`TurnsConfig::starving`] gets whatever it waits for.
+//! Nothing is held back from a reader that was given nothing for [`TurnsConfig::starving`].
 //!
-//! It is the line of an owner that a swarm has to spare. What is served of a [copy](Turns::serves_copy)
-//! is held back only while it is sent, so that each member passes on what it has as fast as it can.
+//! Holding back spares the line of the owner. A block of a [copy](Turns::serves_copy) is held back only
+//! while it is sent, so that each member passes on what it has as fast as it can.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -28,8 +28,9 @@ use crate::address::Digest;
 /// How many wants of one reader are looked at: more than a planner asks a slow provider for.
 pub const WANTS_LOOKED_AT_MAX: usize = 32;
 
-/// How many blocks that were sent are remembered, about 64 bytes each: 64 KiB. A slow line needs
-/// hours for as many; beyond that, the one that was sent first is forgotten.
+/// How many blocks that were sent are remembered, about 64 bytes each: 64 KiB. The fastest line that
+/// has turns needs four minutes for as many chunks, and a block is lent for 18 s at most. Beyond that,
+/// the one that was sent first is forgotten.
 pub const SENT_MAX: usize = 1024;
 
 /// The numbers of [`Turns`]; `Default` is their only source.
