@@ -32,6 +32,9 @@ const COMMAND_THREADS: usize = 4;
 /// look things up): those of the database, of the disks and of the journal.
 const NODE_THREADS: usize = 16;
 
+/// The exit code of [`ErrorCode::SystemLimit`], for a handler that may not compute it.
+const LIMIT_EXIT: libc::c_int = 6;
+
 /// Sets up the allocator, signals and the number of descriptors. To be called before there are threads.
 pub(crate) fn set_up() {
     keep_memory_small();
@@ -184,9 +187,6 @@ fn explain_aborts() {
         libc::signal(libc::SIGABRT, handler as libc::sighandler_t);
     }
 }
-
-/// The exit code of [`ErrorCode::SystemLimit`], for a handler that may not compute it.
-const LIMIT_EXIT: libc::c_int = 6;
 
 /// Keeps the allocator from holding on to many times what is used, and from giving back and asking
 /// again what is used all the time.

@@ -36,9 +36,14 @@ pub(super) struct Asked {
 impl Asked {
     /// The requests that ask for these blocks. They are outstanding from now on.
     pub(super) fn ask(&mut self, asks: Vec<Ask>) -> Vec<Request> {
-        let (rests, wholes): (Vec<Ask>, Vec<Ask>) =
-            asks.into_iter().partition(|ask| ask.offset > 0);
-        let mut requests: Vec<Request> = rests.into_iter().map(|ask| self.rest(ask)).collect();
+        let mut requests = Vec::new();
+        let mut wholes = Vec::new();
+        for ask in asks {
+            match NonZeroU32::new(ask.offset) {
+                Some(offset) => requests.push(self.rest(ask, offset)),
+                None => wholes.push(ask),
+            }
+        }
         for asks in wholes.chunks(WANTS_PER_MESSAGE_MAX) {
             requests.push(self.wants(asks));
         }
@@ -78,10 +83,8 @@ impl Asked {
         id
     }
 
-    fn rest(&mut self, ask: Ask) -> Request {
+    fn rest(&mut self, ask: Ask, offset: NonZeroU32) -> Request {
         let block = ask.digest;
-        // Those without bytes are asked for as a whole.
-        let offset = NonZeroU32::new(ask.offset).unwrap_or(NonZeroU32::MIN);
         Request::Rest {
             id: self.next(ask),
             block,
