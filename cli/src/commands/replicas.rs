@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use shoal_api::{
     ApiError,
-    types::{AskedBy, Replica, ReplicaDrop, ReplicaStats, ReplicaSwitch},
+    types::{AskedBy, Replica, ReplicaDrop, ReplicaStats, ReplicaSwitch, ReplicasPaused},
 };
 
 use super::interruptible;
@@ -102,6 +102,9 @@ fn stats_lines(text: &mut Text, stats: &ReplicaStats) {
         false => "off: this node keeps nothing for others",
     };
     text.line(format_args!("replicas   {state}"));
+    if let Some(reason) = stats.paused {
+        text.line(format_args!("paused     {}", paused(reason)));
+    }
     let (used, roots) = (
         human::amounts(stats.bytes, stats.quota),
         human::count(stats.roots, "root"),
@@ -122,6 +125,15 @@ fn stats_lines(text: &mut Text, stats: &ReplicaStats) {
     ));
     reasons(text, "turned down", &stats.declined);
     reasons(text, "runs let go of", &stats.gone);
+}
+
+fn paused(reason: ReplicasPaused) -> &'static str {
+    match reason {
+        ReplicasPaused::Battery => "this computer runs on its battery",
+        ReplicasPaused::Metered => "the system says that this connection is metered",
+        ReplicasPaused::Month => "today's part of `limits.monthly` is used up",
+        ReplicasPaused::Warmup => "the node started less than `replicas.warmup` ago",
+    }
 }
 
 fn reasons(text: &mut Text, what: &str, counts: &BTreeMap<String, u64>) {

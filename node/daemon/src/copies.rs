@@ -12,7 +12,7 @@ use shoal_store::{
     Store, StoreError, TableName,
     replicas::{Cause, ReplicaInfo},
 };
-use shoal_transfer::replicate::{ReplicasConfig, Scope, declined_reason, gone_reason};
+use shoal_transfer::replicate::{Paused, ReplicasConfig, Scope, declined_reason, gone_reason};
 
 use super::{NodeHandle, errors::IntoApi as _};
 
@@ -82,6 +82,7 @@ impl NodeHandle {
             .decide(|helper| helper.counters().clone());
         api::ReplicaStats {
             on: replicator.keeps_copies(),
+            paused: replicator.paused().map(paused),
             roots: kept.roots,
             bytes: kept.used,
             quota: kept.quota,
@@ -199,6 +200,15 @@ fn named(list: &[ReplicaInfo], word: &str) -> Result<Key, ApiError> {
             Err(ApiError::new(ErrorCode::NotShared, message)
                 .hint("`shoal replicas ls` lists the copies"))
         }
+    }
+}
+
+fn paused(reason: Paused) -> api::ReplicasPaused {
+    match reason {
+        Paused::Battery => api::ReplicasPaused::Battery,
+        Paused::Metered => api::ReplicasPaused::Metered,
+        Paused::Month => api::ReplicasPaused::Month,
+        Paused::Warmup => api::ReplicasPaused::Warmup,
     }
 }
 

@@ -37,6 +37,7 @@ pub use node::{
 };
 pub use replicas::{
     AskedBy, Replica, ReplicaDrop, ReplicaList, ReplicaStats, ReplicaSwitch, ReplicasDropped,
+    ReplicasPaused,
 };
 pub use scrub::{Damage, Scrub, ScrubState};
 pub use share::{

@@ -55,6 +55,9 @@ pub enum AskedBy {
 pub struct ReplicaStats {
     /// Whether it keeps copies for others.
     pub on: bool,
+    /// Why it takes none at present, if something keeps it from that.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub paused: Option<ReplicasPaused>,
     /// Roots of which something is kept.
     pub roots: u64,
     /// What is kept, in bytes of the quota.
@@ -81,6 +84,20 @@ pub struct ReplicaStats {
     pub gone: BTreeMap<String, u64>,
     /// Parts whose bytes were damaged.
     pub damaged: u64,
+}
+
+/// Why a node takes no copies for a while.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum ReplicasPaused {
+    /// The machine runs on its battery.
+    Battery,
+    /// The system says that the line is metered.
+    Metered,
+    /// The day's share of the month's budget is spent.
+    Month,
+    /// The node has just started.
+    Warmup,
 }
 
 /// Which copies to drop.

@@ -130,7 +130,7 @@ impl FetcherInner {
     /// Waits until copies may use the line no more.
     async fn no_more_copies(&self) {
         let mut looks = tokio::time::interval(LOOK_INTERVAL);
-        while self.replicator.is_on() && !self.limits.copies_spent() {
+        while self.replicator.may_use_line() {
             looks.tick().await;
         }
     }

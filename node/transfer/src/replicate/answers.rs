@@ -232,6 +232,10 @@ impl ReplicatorInner {
     /// due: the root is known only while somebody reads or pulls it.
     pub(super) async fn pass_on(self: Arc<Self>, root: Cid) {
         let Some(key) = key_of(&root) else { return };
+        // What others asked for may be a share of this node's by now, which its owner keeps to himself.
+        if !self.library.marks(&root).may_replicate() {
+            return;
+        }
         for nearness in [Nearness::Lan, Nearness::Near] {
             while let Some((to, accepted)) = self.next_place(key, nearness) {
                 self.offer_on(&root, key, to, accepted.ranges).await;

@@ -18,6 +18,7 @@ mod config;
 mod counters;
 mod finished;
 mod link;
+mod metered;
 mod people;
 mod power;
 mod reader;
@@ -121,6 +122,8 @@ struct ReplicatorInner {
     is_off: AtomicBool,
     /// Whether this machine runs on its battery.
     on_battery: AtomicBool,
+    /// Whether this machine's line costs by the byte.
+    is_metered: AtomicBool,
     /// Whether it helped when that was last looked at.
     helped: AtomicBool,
     people: Mutex<People>,
@@ -134,6 +137,19 @@ struct ReplicatorInner {
     placed: Notify,
     tasks: TaskTracker,
     shutdown: CancellationToken,
+}
+
+/// Why a node that keeps copies for others takes none at present. But for the warm-up, it serves none either.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Paused {
+    /// The machine runs on its battery.
+    Battery,
+    /// The system says that the line costs by the byte.
+    Metered,
+    /// The day's share of the month's budget is spent.
+    Month,
+    /// It started less than `replicas.warmup` ago.
+    Warmup,
 }
 
 /// Something to pull: what the policy has accepted.
@@ -168,6 +184,7 @@ impl Replicator {
             lasts: deps.lasts,
             table: deps.table,
             on_battery: AtomicBool::new(false),
+            is_metered: AtomicBool::new(false),
             helped: AtomicBool::new(false),
             counters: Counters::default(),
             orders,
@@ -257,6 +274,17 @@ impl Replicator {
     #[must_use]
     pub fn keeps_copies(&self) -> bool {
         self.is_on() && !self.inner.config.quota.is_off()
+    }
+
+    /// Why it takes no copies at present, though it [keeps them](Self::keeps_copies).
+    #[must_use]
+    pub fn paused(&self) -> Option<Paused> {
+        self.inner.paused().filter(|_| self.keeps_copies())
+    }
+
+    /// Whether copies may use the line now.
+    pub(crate) fn may_use_line(&self) -> bool {
+        self.is_on() && self.inner.resting().is_none()
     }
 
     /// Drops all that is held of a root; how many bytes are free by that.
@@ -378,12 +406,24 @@ impl ReplicatorInner {
 
     /// Whether it keeps and pulls for others at present.
     fn helps(&self) -> bool {
-        self.is_on()
-            && self.lasts
-            && !self.config.quota.is_off()
-            && !self.on_battery.load(Relaxed)
-            && !self.limits.copies_spent()
-            && self.clock.uptime() >= self.config.warmup
+        self.is_on() && self.lasts && !self.config.quota.is_off() && self.paused().is_none()
+    }
+
+    /// Why it takes no copies at present, though it is switched on.
+    fn paused(&self) -> Option<Paused> {
+        let is_young = self.clock.uptime() < self.config.warmup;
+        self.resting().or(is_young.then_some(Paused::Warmup))
+    }
+
+    /// Why copies use neither the line nor the processor at present.
+    fn resting(&self) -> Option<Paused> {
+        let reasons = [
+            (Paused::Battery, self.on_battery.load(Relaxed)),
+            (Paused::Metered, self.is_metered.load(Relaxed)),
+            (Paused::Month, self.limits.copies_spent()),
+        ];
+        let holds = |(reason, holds): (Paused, bool)| holds.then_some(reason);
+        reasons.into_iter().find_map(holds)
     }
 
     /// Tells the policy whether this node helps; whether that has changed.

@@ -62,11 +62,11 @@ impl Replicator {
 }
 
 impl Reader {
-    /// The leaves that are held and served, if any are: none once what copies may use of the line is
-    /// used up for today.
+    /// The leaves that are held and served, if any are: none while copies rest, on a battery or a metered
+    /// line, or once what they may use of the month is used up for today.
     #[must_use]
     pub fn held(&self) -> Option<LeafRanges> {
-        if self.replicator.inner.limits.copies_spent() {
+        if self.replicator.inner.resting().is_some() {
             return None;
         }
         self.replicator.replicas().held(self.key)
