@@ -81,6 +81,9 @@ pub struct PlannerConfig {
     /// request at its provider, to be asked for it instead. Longer than what lies in buffers on the way
     /// of any but the slowest lines: 128 KiB at 64 KB/s.
     pub queue_gain_min: Duration,
+    /// How much sooner, at least, it must be expected to deliver the rest of what has begun to come in, to be
+    /// asked for it instead: of what was sent and is on its way already, as much may come in vain.
+    pub resumed_gain_min: Duration,
     /// How many times sooner a far provider must be expected to deliver what a near one has, to be
     /// asked for it.
     pub far_factor: u32,
@@ -129,6 +132,7 @@ impl Default for PlannerConfig {
             want_deadline_factor: 4,
             relief_factor: 2,
             queue_gain_min: Duration::from_secs(2),
+            resumed_gain_min: Duration::from_millis(250),
             far_factor: 4,
             strict: false,
             credit: Duration::from_secs(1),

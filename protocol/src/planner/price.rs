@@ -15,7 +15,7 @@ use super::provider::{Provider, Trust};
 use super::rank::Rank;
 use super::schedule::Wait;
 use super::tier::Tier;
-use super::types::{ProviderId, WantId};
+use super::types::{Class, ProviderId, WantId};
 use super::want::Want;
 use super::{Planner, Standing};
 
@@ -49,21 +49,35 @@ impl Planner {
         let Some(wait) = self.wait_for_cheaper(tier, want) else {
             return true;
         };
-        !self.config.strict && self.is_much_sooner_than(wait, provider, want)
-    }
-
-    /// Whether a provider delivers a want so much sooner than in `wait` that it is worth asking it
-    /// although cheaper ones have it.
-    fn is_much_sooner_than(&self, wait: Duration, provider: &Provider, want: &Want) -> bool {
         let sooner = provider.time_to_get(want.charge, &self.config);
-        wait > sooner.saturating_mul(self.factor(want))
+        !self.config.strict && wait > sooner.saturating_mul(self.factor(want))
     }
 
-    /// Whether an idle helper is to be asked for a want that another provider is expected to deliver
-    /// in `wait` only.
-    pub(super) fn is_worth_relief(&self, helper: &Provider, wait: Duration, want: &Want) -> bool {
-        let sooner = helper.time_to_get(want.charge, &self.config);
-        if wait <= sooner.saturating_mul(self.config.relief_factor) {
+    /// Whether an idle helper is to be asked for a want that its provider is expected to deliver late only.
+    /// Of what has begun to come in, one that is no dearer has to bring the rest only: unless it is a member,
+    /// which passes chunks on to others, and with them the lines that those are waiting for.
+    pub(super) fn is_worth_relief(
+        &self,
+        helper: &Provider,
+        holder: &Provider,
+        wait: &Wait,
+        want: &Want,
+    ) -> bool {
+        let is_resumed = wait.is_single()
+            && holder.has_begun(wait.want)
+            && helper.tier() <= holder.tier()
+            && !matches!(helper.class, Class::Member { .. });
+        let (bytes, gain_min) = match is_resumed {
+            true => {
+                let rest = holder.rest_of(wait.want, want.charge);
+                (rest, self.config.resumed_gain_min)
+            }
+            false => (want.charge, Duration::ZERO),
+        };
+        let wait = wait.time;
+        let sooner = helper.time_to_get(bytes, &self.config);
+        let is_sooner = wait > sooner.saturating_mul(self.config.relief_factor);
+        if !is_sooner || wait.saturating_sub(sooner) < gain_min {
             return false;
         }
         if want.tier >= helper.tier() {
@@ -72,7 +86,7 @@ impl Planner {
         let Some((soonest, _)) = self.cheaper(helper.tier(), want) else {
             return true;
         };
-        !self.config.strict && self.is_much_sooner_than(soonest.min(wait), helper, want)
+        !self.config.strict && soonest.min(wait) > sooner.saturating_mul(self.factor(want))
     }
 
     /// Whether an idle near provider is to take over what a dearer one was asked for and is expected

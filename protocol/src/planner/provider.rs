@@ -372,6 +372,12 @@ impl Provider {
         arriving.is_some_and(|arriving| arriving.has_begun && arriving.in_flight)
     }
 
+    /// What is not here yet of a block of `charge` bytes that was asked for here, in bytes.
+    pub(super) fn rest_of(&self, id: WantId, charge: u32) -> u32 {
+        let here = self.arriving.get(&id).map_or(0, |arriving| arriving.bytes);
+        charge.saturating_sub(u32::try_from(here).unwrap_or(u32::MAX))
+    }
+
     /// What is in flight and not here yet, in bytes.
     pub(super) fn owed_bytes(&self) -> u64 {
         self.in_flight_bytes.saturating_sub(self.here_bytes)

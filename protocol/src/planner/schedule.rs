@@ -37,6 +37,11 @@ pub(super) struct Wait {
 }
 
 impl Wait {
+    /// Whether one provider alone was asked for it.
+    pub(super) fn is_single(&self) -> bool {
+        self.flights == 1
+    }
+
     /// Adds the want's other request: the sooner one counts, the later one can be given up.
     fn join(&mut self, other: &Self) {
         if other.time > self.time {
@@ -321,14 +326,14 @@ impl Planner {
             return;
         }
         let has_begun = holder.has_begun(wait.want);
-        if wait.flights == 1 && self.takes_over(provider, holder, wait.time, want) {
+        if wait.is_single() && self.takes_over(provider, holder, wait.time, want) {
             self.recall(wait.want, wait.slowest);
             self.taken_over(wait.want);
-        } else if wait.flights == 1 && self.is_waiting_for_nothing(provider, holder, wait, want) {
+        } else if wait.is_single() && self.is_waiting_for_nothing(provider, holder, wait, want) {
             self.recall(wait.want, wait.slowest);
-        } else if !self.is_worth_relief(provider, wait.time, want) {
+        } else if !self.is_worth_relief(provider, holder, wait, want) {
             return;
-        } else if wait.flights == 1 && !has_begun && self.budget_takes(want.charge) {
+        } else if wait.is_single() && !has_begun && self.budget_takes(want.charge) {
             self.totals.doubled = self.totals.doubled.saturating_add(1);
         } else {
             self.take_away(wait.want, wait.slowest);

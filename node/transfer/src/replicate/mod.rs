@@ -22,6 +22,7 @@ mod metered;
 mod people;
 mod power;
 mod reader;
+mod rest;
 mod talk;
 mod tend;
 
@@ -62,6 +63,7 @@ pub use self::{
     config::{Diversity, Floor, ReplicasConfig, Scope},
     counters::{declined_reason, gone_reason},
     reader::Reader,
+    rest::Paused,
 };
 use self::{
     caller::Caller,
@@ -137,19 +139,6 @@ struct ReplicatorInner {
     placed: Notify,
     tasks: TaskTracker,
     shutdown: CancellationToken,
-}
-
-/// Why a node that keeps copies for others takes none at present. But for the warm-up, it serves none either.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Paused {
-    /// The machine runs on its battery.
-    Battery,
-    /// The system says that the line costs by the byte.
-    Metered,
-    /// The day's share of the month's budget is spent.
-    Month,
-    /// It started less than `replicas.warmup` ago.
-    Warmup,
 }
 
 /// Something to pull: what the policy has accepted.
@@ -407,23 +396,6 @@ impl ReplicatorInner {
     /// Whether it keeps and pulls for others at present.
     fn helps(&self) -> bool {
         self.is_on() && self.lasts && !self.config.quota.is_off() && self.paused().is_none()
-    }
-
-    /// Why it takes no copies at present, though it is switched on.
-    fn paused(&self) -> Option<Paused> {
-        let is_young = self.clock.uptime() < self.config.warmup;
-        self.resting().or(is_young.then_some(Paused::Warmup))
-    }
-
-    /// Why copies use neither the line nor the processor at present.
-    fn resting(&self) -> Option<Paused> {
-        let reasons = [
-            (Paused::Battery, self.on_battery.load(Relaxed)),
-            (Paused::Metered, self.is_metered.load(Relaxed)),
-            (Paused::Month, self.limits.copies_spent()),
-        ];
-        let holds = |(reason, holds): (Paused, bool)| holds.then_some(reason);
-        reasons.into_iter().find_map(holds)
     }
 
     /// Tells the policy whether this node helps; whether that has changed.

@@ -63,6 +63,31 @@ fn what_comes_in_is_taken_over_and_not_doubled() {
 }
 
 #[test]
+fn of_what_comes_in_only_the_rest_counts() {
+    // A carries 250 kB/s. B, which needs 1.5 s for a whole chunk, has something to do for so many quarters of a second.
+    fn check(quarters: u64, expected: &[&str]) {
+        let mut planner = with(&[A, B]);
+        planner.set_availability(A, Holdings::Leaves(LeafRanges::from_sorted([0])));
+        planner.set_availability(B, Holdings::Leaves(LeafRanges::from_sorted([1])));
+        want(&mut planner, 0..2, MIB);
+        check_poll(&mut planner, 0, &["1?[0]", "2?[1]"]);
+        for quarter in 1..=quarters {
+            planner.progress(A, WantId(0), 62_500, ms(250 * quarter));
+            match quarter {
+                1..6 => planner.progress(B, WantId(1), 175_000, ms(250 * quarter)),
+                6 => receive(&mut planner, B, 1, MIB, 1_500),
+                _ => {}
+            }
+            check_poll(&mut planner, 250 * quarter, &[]);
+        }
+        planner.set_availability(B, Holdings::Everything);
+        check_poll(&mut planner, 250 * quarters + 100, expected);
+    }
+    check(6, &["1-0", "2?[0]"]); // 1.2 s, a round trip included, instead of 2.7 s
+    check(14, &[]); // half a second instead of 0.6 s
+}
+
+#[test]
 fn nobody_takes_over_what_is_there_as_soon() {
     let mut planner = with(&[A, B]);
     want(&mut planner, 0..3, MIB);
