@@ -140,6 +140,34 @@ impl Planner {
         gain >= self.config.queue_gain_min && gain.saturating_mul(4) >= own
     }
 
+    /// Whether a far holder of which nothing is known yet is to be tried with a want that near ones are
+    /// expected to bring late only, behind others: if it is fast, it is worth its price from then on. One
+    /// is tried at a time.
+    pub(super) fn is_worth_trying(
+        &self,
+        helper: &Provider,
+        holder: &Provider,
+        wait: &Wait,
+        want: &Want,
+    ) -> bool {
+        let may_try = |it: &Provider| {
+            it.class == Class::Holder && it.tier() == Tier::Far && it.link.rate().is_none()
+        };
+        let is_late = want.tier == Tier::Near
+            && holder.tier() == Tier::Near
+            && holder.is_known(&self.config)
+            && wait.is_single()
+            && !holder.has_begun(wait.want)
+            && wait.time >= self.config.try_far_after;
+        let mut others = self.providers.values();
+        !self.config.strict
+            && is_late
+            && may_try(helper)
+            && helper.in_flight.is_empty()
+            && helper.trust != Trust::Lost
+            && !others.any(|it| may_try(it) && !it.in_flight.is_empty())
+    }
+
     pub(super) fn taken_over(&mut self, id: WantId) {
         if let Some(want) = self.wants.get_mut(&id) {
             want.is_taken_over = true;

@@ -280,7 +280,7 @@ impl Planner {
     /// window free is idle, since the queue was offered already. The longest wait goes first;
     /// since providers answer in order, that is a slow one's newest request. Nobody is idle, though,
     /// while nothing is asked for because the disk is behind, and nobody helps of whom it is not known
-    /// yet how fast it is.
+    /// yet how fast it is, but for a far holder that is tried.
     fn relieve_slow(&mut self) {
         let is_alone = self.providers.len() < 2 || self.wants_in_flight() == 0;
         if self.now < self.relieve_at || is_alone || self.is_behind() {
@@ -331,6 +331,11 @@ impl Planner {
             self.taken_over(wait.want);
         } else if wait.is_single() && self.is_waiting_for_nothing(provider, holder, wait, want) {
             self.recall(wait.want, wait.slowest);
+        } else if self.is_worth_trying(provider, holder, wait, want) {
+            if !self.budget_takes(want.charge) {
+                return;
+            }
+            self.totals.doubled = self.totals.doubled.saturating_add(1);
         } else if !self.is_worth_relief(provider, holder, wait, want) {
             return;
         } else if wait.is_single() && !has_begun && self.budget_takes(want.charge) {

@@ -163,6 +163,31 @@ fn a_near_holder_that_comes_late_takes_over_from_the_owner() {
 }
 
 #[test]
+fn a_far_holder_is_tried_where_near_ones_are_late() {
+    // A, near, carries so many bytes a second; what waits behind its first chunk comes in twice its time.
+    let check = |rate: u32, strict: bool, expected: &[&str]| {
+        let mut planner = Planner::new(PlannerConfig {
+            strict,
+            ..PlannerConfig::default()
+        });
+        for id in [A, B, C] {
+            planner.add_provider(id, ms(0)).unwrap();
+            planner.classify(id, Class::Holder);
+            planner.set_near(id, id == A);
+        }
+        want(&mut planner, 0..2, MIB);
+        check_poll(&mut planner, 0, &["1?[0,1]"]);
+        for tenth in 1..=5 {
+            planner.progress(A, WantId(0), rate / 10, ms(100 * tenth));
+        }
+        check_poll(&mut planner, 500, expected);
+    };
+    check(600_000, false, &["2?[1]"]);
+    check(600_000, true, &[]);
+    check(1_000_000, false, &[]); // 1.6 s
+}
+
+#[test]
 fn what_is_another_fetchers_gives_way_to_what_is_ones_own() {
     let mut planner = Planner::new(PlannerConfig {
         order: Order::Swarm { key: 1 },
