@@ -78,6 +78,7 @@ fn record(id: ShareId, state: ShareState) -> ShareRecord {
         state,
         written: None,
         replicate: true,
+        terms: Terms::default(),
     }
 }
 
