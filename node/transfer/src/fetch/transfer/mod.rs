@@ -53,7 +53,7 @@ use super::{
     landing::{LandError, Landing, Target},
     progress::Progress,
     reputation::Reputation,
-    session::{Received, Session, SourceEvent},
+    session::{Received, Session, SessionEvent, SourceEvent},
     supply::Need,
     verdict::Deadlines,
 };
@@ -82,6 +82,9 @@ const GATHER_TIME: Duration = Duration::from_millis(5);
 const MEET_TIME: Duration = Duration::from_millis(250);
 /// The longest sleep of a transfer; whether it goes on and the rates are looked at this often.
 const TICK_MAX: Duration = Duration::from_millis(500);
+/// How long a transfer that is done waits until its providers were told so: a word has its place in the
+/// muxer's buffer at once, unless a line is stuck.
+const FAREWELL_TIME: Duration = Duration::from_millis(300);
 /// How often it is looked who is near: a new peer is measured a round trip after it is connected.
 const DISTANCES_INTERVAL: Duration = Duration::from_millis(100);
 
@@ -311,6 +314,24 @@ impl Transfer {
             self.act();
             self.check_wait()?;
         }
+    }
+
+    /// Tells the providers that all of the root is here, and ends their sessions; returns when they
+    /// have been told, or soon.
+    pub(super) async fn tell_has_all(&mut self) {
+        let mut open = self.sessions.len();
+        for (_, session) in self.sessions.drain() {
+            session.has_all();
+        }
+        let told = async {
+            while open > 0 {
+                let event = self.events.recv().await;
+                let is_end = matches!(event, Some((_, SessionEvent::Ended(_))));
+                open -= usize::from(is_end);
+            }
+        };
+        // A provider that does not take a word is none that one waits for.
+        let _ = tokio::time::timeout(FAREWELL_TIME, told).await;
     }
 
     fn handle_need(&mut self, need: Need) {
