@@ -211,12 +211,10 @@ fn meant(known: &[Transfer], word: &str, what: Tell) -> Result<Vec<u64>, ApiErro
 }
 
 fn can_be_told(transfer: &Transfer, what: Tell) -> bool {
-    match (&transfer.state, what) {
-        (TransferState::Done, _) => false,
-        (TransferState::Failed { .. }, Tell::Pause) => false,
-        (TransferState::Paused { .. }, Tell::Pause) => false,
-        (TransferState::Queued | TransferState::Running, Tell::Resume) => false,
-        _ => true,
+    match &transfer.state {
+        TransferState::Done => false,
+        TransferState::Failed { .. } | TransferState::Paused { .. } => what != Tell::Pause,
+        TransferState::Queued | TransferState::Running => what != Tell::Resume,
     }
 }
 
