@@ -50,7 +50,7 @@ impl Service for Scripted {
             addresses: vec!["/ip4/127.0.0.1/tcp/1".parse().unwrap()],
             home: "/home".into(),
             version: "1".into(),
-            process: NodeProcess::default(),
+            process: crate::types::NodeProcess::default(),
         })
     }
 

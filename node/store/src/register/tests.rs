@@ -27,7 +27,7 @@ fn share(id: u64, source: &str, content: &str) -> ShareRecord {
         state: ShareState::Live,
         written: None,
         replicate: true,
-        terms: Terms::default(),
+        terms: crate::Terms::default(),
     }
 }
 

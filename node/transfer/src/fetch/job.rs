@@ -458,7 +458,7 @@ impl Job {
         }
         self.progress.phase(Phase::Landing);
         if request.is_whole() {
-            transfer.tell_has_all().await;
+            span::spawn(&self.tasks, transfer.tell_has_all());
         }
         let from = transfer
             .received()
