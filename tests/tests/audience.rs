@@ -46,7 +46,9 @@ impl World {
     }
 
     fn output(&self, name: &str) -> PathBuf {
-        self.dir.path().join("got").join(name)
+        let folder = self.dir.path().join("got");
+        fs::create_dir_all(&folder).unwrap();
+        folder.join(name)
     }
 
     /// What the sharer says of a share.
@@ -274,6 +276,10 @@ fn the_sharer_sees_who_fetches_and_how_far_they_are() {
     let mut percents = Vec::new();
     for line in watched.lines() {
         let status: Value = serde_json::from_str(&line.unwrap()).unwrap();
+        assert!(
+            fetch.try_wait().unwrap().is_none(),
+            "it fetches: {percents:?}"
+        );
         let audience = &status["shares"][0]["audience"];
         let Some(peer) = audience["peers"].get(0) else {
             continue;

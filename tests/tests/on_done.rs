@@ -35,7 +35,9 @@ impl World {
     }
 
     fn output(&self, name: &str) -> PathBuf {
-        self.dir.path().join("got").join(name)
+        let folder = self.dir.path().join("got");
+        fs::create_dir_all(&folder).unwrap();
+        folder.join(name)
     }
 
     fn told(&self) -> PathBuf {
@@ -200,6 +202,6 @@ fn no_request_can_set_it() {
     assert_eq!(answer["error"]["code"], "usage", "{answer}");
     let home = world.dir.path().join("bad");
     for bad in ["true", "./true", ""] {
-        run(&home, &["config", "set", "transfers.on_done", bad]).fails(2, "config");
+        run(&home, &["config", "set", "transfers.on_done", bad]).fails(2, "usage");
     }
 }
