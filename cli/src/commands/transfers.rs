@@ -192,7 +192,8 @@ fn meant(known: &[Transfer], word: &str, what: Tell) -> Result<Vec<u64>, ApiErro
         [&|it| Some(it.id) == number, &|it| it.name == word, &|it| {
             !target.is_empty() && it.cid.starts_with(&target)
         }];
-    let is_over = |it: &Transfer| it.state == TransferState::Done;
+    let is_over =
+        |it: &Transfer| matches!(it.state, TransferState::Done | TransferState::Failed { .. });
     for is_meant in ways {
         for over in [false, true] {
             let found = known
@@ -361,12 +362,18 @@ mod tests {
         let rests = || TransferState::Paused {
             reason: "asked".to_owned(),
         };
+        let failed = || TransferState::Failed {
+            reason: "not found".to_owned(),
+        };
         let known = [
             transfer(1, "a", "bafya", TransferState::Done),
             transfer(2, "a", "bafyb", TransferState::Running),
             transfer(3, "2", "bafyc", rests()),
             transfer(4, "same\n", "bafkd", rests()),
             transfer(5, "same\n", "bafke", TransferState::Queued),
+            transfer(6, "b", "bafyg", failed()),
+            transfer(7, "c", "bafyf", failed()),
+            transfer(8, "c", "bafyf", TransferState::Running),
         ];
         let check = |word: &str, what, expected: &[u64]| {
             let found = meant(&known, word, what).unwrap();
@@ -377,11 +384,15 @@ mod tests {
         check("2", Tell::Pause, &[2]);
         check("bafya", Tell::Cancel, &[1]);
         check("bafkd", Tell::Cancel, &[4]);
-        check("all", Tell::Pause, &[2, 5]);
-        check("all", Tell::Resume, &[3, 4]);
-        check("all", Tell::Cancel, &[2, 3, 4, 5]);
+        // One that is not over comes first.
+        check("bafyf", Tell::Cancel, &[8]);
+        check("c", Tell::Cancel, &[8]);
+        check("b", Tell::Resume, &[6]);
+        check("all", Tell::Pause, &[2, 5, 8]);
+        check("all", Tell::Resume, &[3, 4, 6, 7]);
+        check("all", Tell::Cancel, &[2, 3, 4, 5, 6, 7, 8]);
         let error = |word: &str| meant(&known, word, Tell::Pause).unwrap_err();
-        for word in ["9", "b", "", "bafx"] {
+        for word in ["9", "d", "", "bafx"] {
             assert_eq!(error(word).code, ErrorCode::NoTransfer, "{word}");
         }
         let several = error("same\n");
