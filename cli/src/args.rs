@@ -10,13 +10,15 @@ mod links;
 mod service;
 mod shell;
 mod stop;
+mod terms;
 mod testnet;
+mod times;
 mod transfers;
 
-use std::{path::PathBuf, time::Duration};
+use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use shoal_api::types::{Chunker, Hash, PATIENCE_MS_DEFAULT, TIMEOUT_MS_DEFAULT};
+use shoal_api::types::{Chunker, Hash};
 use shoal_node::config::{LogFormat, Multiaddr};
 
 pub(crate) use self::addresses::{DaemonAddresses, WithoutDaemon};
@@ -27,10 +29,12 @@ pub(crate) use self::links::{DegradeArgs, HealArgs, PartitionArgs};
 pub(crate) use self::service::{InstallArgs, ServiceCommand};
 pub(crate) use self::shell::{CompletionsArgs, ManArgs};
 pub(crate) use self::stop::StopArgs;
+pub(crate) use self::terms::Terms;
 #[cfg(feature = "scenarios")]
 pub(crate) use self::testnet::RunArgs;
 pub(crate) use self::testnet::{DemoArgs, LogsArgs, TestnetArgs, TestnetCommand, UpArgs};
-pub(crate) use self::transfers::TransferArgs;
+pub(crate) use self::times::{Deadlines, Timeout};
+pub(crate) use self::transfers::TransfersArgs;
 
 /// Share files and folders between machines, without a server.
 ///
@@ -110,22 +114,23 @@ pub(crate) enum Command {
     Daemon(DaemonArgs),
     /// Stop the daemon and wait until it is gone
     Stop(StopArgs),
-    /// Peers, shares, transfers, disk and what needs a look
-    Status,
+    /// Peers, shares and who fetches them, transfers, disk and what needs a look
+    Status(StatusArgs),
     /// Share files or folders where they are, and print the link
     ///
-    /// Without a daemon the files are served by this command until Ctrl-C.
+    /// Without a daemon this command serves them until Ctrl-C, and then no longer; with `--keep` they
+    /// stay shared, and the next daemon serves them.
     Share(ShareArgs),
     /// Fetch what a link names, verified; run it again to resume
     Fetch(FetchArgs),
     /// List the fetches that are not over, and the last that are
     Transfers,
-    /// Have a transfer rest; it keeps its progress, also when the daemon restarts
-    Pause(TransferArgs),
-    /// Have a transfer that rests go on
-    Resume(TransferArgs),
-    /// End a transfer and take away what it left; what has landed stays
-    Cancel(TransferArgs),
+    /// Pause transfers; they keep their progress, also when the daemon restarts
+    Pause(TransfersArgs),
+    /// Have transfers that are paused or have failed go on
+    Resume(TransfersArgs),
+    /// End transfers and take away what they left; what has landed stays
+    Cancel(TransfersArgs),
     /// List my shares, or the tree behind a link without fetching it
     Ls(LsArgs),
     /// Show one share: its name, size, address and place, and the link to pass on
@@ -232,6 +237,8 @@ pub(crate) struct ShareArgs {
     /// Return only when it can be found through the DHT
     #[arg(long, conflicts_with = "no_announce")]
     pub(crate) wait: bool,
+    #[command(flatten)]
+    pub(crate) terms: Terms,
     /// Print the link as a QR code too
     #[arg(long)]
     pub(crate) qr: bool,
@@ -309,9 +316,19 @@ pub(crate) struct FetchArgs {
     pub(crate) no_serve: bool,
     /// Write the bytes of one file to standard output; nothing is landed or kept
     #[arg(long, conflicts_with_all = [
-        "output", "overwrite", "rename_unsafe", "no_serve", "sync", "json",
+        "output", "overwrite", "rename_unsafe", "no_serve", "sync", "json", "background", "on_done",
     ])]
     pub(crate) stdout: bool,
+    /// Return at once and leave the transfer to the daemon; `shoal transfers` shows it
+    #[arg(long, conflicts_with_all = ["listen", "external"])]
+    pub(crate) background: bool,
+    /// When it is done, run this program with the path of what was fetched and its CID as arguments
+    ///
+    /// No shell reads them. This command waits for the program, for 10 minutes at the most, and warns
+    /// when it does not end well. `shoal config set transfers.on_done /path/to/program` has the daemon
+    /// run one for every transfer.
+    #[arg(long, value_name = "PROGRAM", conflicts_with = "background")]
+    pub(crate) on_done: Option<PathBuf>,
     /// Return only when everything is flushed to disk
     #[arg(long)]
     pub(crate) sync: bool,
@@ -321,63 +338,11 @@ pub(crate) struct FetchArgs {
     pub(crate) deadlines: Deadlines,
 }
 
-/// How long to try to find somebody.
 #[derive(Debug, Args)]
-pub(crate) struct Timeout {
-    #[arg(
-        long,
-        value_name = "DURATION",
-        value_parser = duration,
-        help = format!(
-            "Give up when nothing has come for this long at the beginning [default: {}s]",
-            TIMEOUT_MS_DEFAULT / 1000
-        )
-    )]
-    timeout: Option<Duration>,
-}
-
-/// How long to go without bytes.
-#[derive(Debug, Args)]
-pub(crate) struct Deadlines {
-    #[command(flatten)]
-    pub(crate) timeout: Timeout,
-    #[arg(
-        long,
-        value_name = "DURATION",
-        value_parser = duration,
-        help = format!(
-            "Once it has begun, wait this long without a byte for a provider to come back [default: \
-             {}m]",
-            PATIENCE_MS_DEFAULT / 60_000
-        )
-    )]
-    patience: Option<Duration>,
-}
-
-impl Timeout {
-    /// In the API's unit.
-    pub(crate) fn millis(&self) -> u64 {
-        self.timeout.map_or(TIMEOUT_MS_DEFAULT, millis)
-    }
-}
-
-impl Deadlines {
-    /// The patience, in the API's unit.
-    pub(crate) fn patience_millis(&self) -> u64 {
-        self.patience.map_or(PATIENCE_MS_DEFAULT, millis)
-    }
-}
-
-fn millis(time: Duration) -> u64 {
-    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
-}
-
-fn duration(text: &str) -> Result<Duration, String> {
-    let duration = humantime::parse_duration(text).map_err(|error| error.to_string())?;
-    if duration.is_zero() {
-        return Err("has to be more than nothing".to_owned());
-    }
-    Ok(duration)
+pub(crate) struct StatusArgs {
+    /// Show it again every second, until Ctrl-C; with --json, one object a line
+    #[arg(long)]
+    pub(crate) watch: bool,
 }
 
 #[derive(Debug, Args)]
@@ -562,6 +527,17 @@ mod tests {
         check("shoal daemon --links-node 3", false);
         check("shoal transfers", true);
         check("shoal pause 7", true);
+        check("shoal pause 7 photos all", true);
+        check("shoal share a --once --expires 2h --keep", true);
+        check("shoal share a --until 3", true);
+        check("shoal share a --until 0", false);
+        check("shoal share a --until many", false);
+        check("shoal share a --once --until 3", false);
+        check("shoal share a --expires 0s", false);
+        check("shoal fetch bafy --background", true);
+        check("shoal fetch bafy --background --on-done x", false);
+        check("shoal fetch bafy --stdout --on-done x", false);
+        check("shoal status --watch --json", true);
         check("shoal cancel", false);
         check("shoal service install --print", true);
         check("shoal service uninstall", true);

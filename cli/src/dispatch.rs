@@ -8,10 +8,11 @@ use shoal_api::{ApiError, ErrorCode, types::AbsolutePath};
 use crate::{
     app::{App, absolute},
     args::{Cli, Command, DbCommand, Global},
-    commands,
+    commands::{self, transfers},
     interrupt::{self, Signals},
     limits, logging,
     output::Output,
+    reach::Tell,
 };
 
 /// Work on blocking threads that is still running when the command is over gets this long.
@@ -57,15 +58,15 @@ async fn dispatch(app: &App, global: Global, command: Command) -> Result<ExitCod
         Command::Verify(args) => return commands::verify::run(app, args).await,
         Command::Db(DbCommand::Check(args)) => return commands::db::check(app, &args).await,
         Command::Testnet(args) => return commands::testnet::run(app, args).await,
+        Command::Pause(args) => return transfers::tell(app, args, Tell::Pause).await,
+        Command::Resume(args) => return transfers::tell(app, args, Tell::Resume).await,
+        Command::Cancel(args) => return transfers::tell(app, args, Tell::Cancel).await,
         Command::Daemon(_) => Ok(()),
         Command::Stop(args) => commands::stop::run(app, &args).await,
-        Command::Status => commands::status::run(app).await,
+        Command::Status(args) => commands::status::run(app, &args).await,
         Command::Share(args) => commands::share::run(app, args).await,
         Command::Fetch(args) => commands::fetch::run(app, args).await,
-        Command::Transfers => commands::transfers::list(app).await,
-        Command::Pause(args) => commands::transfers::pause(app, args).await,
-        Command::Resume(args) => commands::transfers::resume(app, args).await,
-        Command::Cancel(args) => commands::transfers::cancel(app, args).await,
+        Command::Transfers => transfers::list(app).await,
         Command::Ls(args) => commands::ls::run(app, args).await,
         Command::Show(args) => commands::ls::show(app, args).await,
         Command::Link(args) => commands::link::run(app, args).await,

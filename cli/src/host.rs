@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use shoal_api::ApiError;
+use shoal_api::{ApiError, types::ProcessKind};
 use shoal_net::emulation::Emulation;
 #[cfg(feature = "scenarios")]
 use shoal_net::emulation::LinksFile;
@@ -14,7 +14,7 @@ use shoal_node::{Node, NodeHandle, config::Config};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use crate::limits;
+use crate::{limits, process::own_process};
 
 /// What giving up the home may take, where a disk hangs: one flush of the database.
 const RELEASE_DEADLINE: Duration = Duration::from_secs(5);
@@ -39,7 +39,17 @@ impl Host {
         emulation: Option<Emulation>,
     ) -> Result<Self, ApiError> {
         limits::check_node()?;
-        Self::with(Node::spawn_emulated(config, home, emulation).await?).await
+        let node = Node::spawn_emulated(config, home, emulation).await?;
+        Self::with(node, ProcessKind::Daemon).await
+    }
+
+    /// The same, for a node that ends with the command that shares.
+    ///
+    /// # Errors
+    /// As for [`Self::start`].
+    pub(crate) async fn start_for_share(home: &Path, config: Config) -> Result<Self, ApiError> {
+        limits::check_node()?;
+        Self::with(Node::spawn(config, home).await?, ProcessKind::Command).await
     }
 
     /// The same, for a node that ends with the fetch that it is started for.
@@ -48,10 +58,12 @@ impl Host {
     /// As for [`Self::start`].
     pub(crate) async fn start_for_fetch(home: &Path, config: Config) -> Result<Self, ApiError> {
         limits::check_node()?;
-        Self::with(Node::spawn_for_fetch(config, home).await?).await
+        let node = Node::spawn_for_fetch(config, home).await?;
+        Self::with(node, ProcessKind::Command).await
     }
 
-    async fn with(node: NodeHandle) -> Result<Self, ApiError> {
+    async fn with(node: NodeHandle, kind: ProcessKind) -> Result<Self, ApiError> {
+        node.runs_in(own_process(kind));
         let listener = match shoal_api::bind(node.home_lock()) {
             Ok(listener) => listener,
             Err(error) => {
@@ -71,11 +83,17 @@ impl Host {
     }
 
     /// Does what only a daemon lasts long enough for: goes on with what an earlier one on this home
-    /// did not finish, and re-hashes what is shared.
+    /// did not finish, re-hashes what is shared, and runs the program for what is done.
     pub(crate) fn start_upkeep(&self) {
         self.node.resume_transfers();
         self.node.start_scrub();
         self.node.start_check();
+        self.node.start_on_done();
+    }
+
+    /// Ends the shares that were to end with this command, which the caller has ended.
+    pub(crate) async fn end_over(&self) {
+        self.node.end_over().await;
     }
 
     /// What the person is to hear at the first start of a daemon on this home.

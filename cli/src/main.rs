@@ -15,8 +15,10 @@ mod interrupt;
 mod limits;
 mod logging;
 mod output;
+mod process;
 mod progress;
 mod qr;
+mod reach;
 mod session;
 
 use std::process::ExitCode;

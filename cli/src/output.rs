@@ -24,6 +24,13 @@ use crate::{
 
 /// Clears from the cursor to the end of the screen (ECMA-48, ED).
 const CLEAR_BELOW: &str = "\x1b[J";
+/// Clears from the cursor to the end of the line (ECMA-48, EL).
+const CLEAR_LINE: &str = "\x1b[K";
+/// Moves the cursor to the first column of the first line (ECMA-48, CUP).
+const TO_TOP: &str = "\x1b[H";
+/// Switches to the alternate screen and hides the cursor, and back (xterm, 1049 and 25).
+const SCREEN_ENTER: &str = "\x1b[?1049h\x1b[?25l";
+const SCREEN_LEAVE: &str = "\x1b[?25h\x1b[?1049l";
 /// Moves the cursor up one line (ECMA-48, CUU).
 const LINE_UP: &str = "\x1b[A";
 
@@ -59,6 +66,48 @@ impl Output {
         };
         text(&mut lines);
         print_text(&lines.buffer);
+    }
+
+    /// One of many results that take each other's place: with `--json` a line each; on a terminal as
+    /// many lines as fit, drawn over those before; elsewhere all lines, and an empty one.
+    pub(crate) fn frame<T: Serialize>(&self, document: &T, text: impl FnOnce(&mut Text)) {
+        if self.json {
+            print_json(document);
+            return;
+        }
+        let mut lines = Text {
+            buffer: String::new(),
+            color: self.stdout_color && self.terminal().is_none(),
+        };
+        text(&mut lines);
+        let Some((columns, rows)) = self.terminal() else {
+            lines.line("");
+            print_text(&lines.buffer);
+            return;
+        };
+        let all = lines.buffer.lines().count();
+        let shown = rows.saturating_sub(1).max(1);
+        let mut drawn = String::from(TO_TOP);
+        for line in lines.buffer.lines().take(shown) {
+            drawn.extend(line.chars().take(columns));
+            drawn += CLEAR_LINE;
+            drawn += "\n";
+        }
+        drawn += CLEAR_BELOW;
+        if all > shown {
+            let more = format!("{} more lines", all - shown);
+            drawn.extend(more.chars().take(columns));
+        }
+        print_text(&drawn);
+    }
+
+    /// A screen of its own for frames, if results go to a terminal; left when dropped.
+    pub(crate) fn screen(&self) -> Screen {
+        let is_there = self.terminal().is_some();
+        if is_there {
+            print_text(SCREEN_ENTER);
+        }
+        Screen { is_there }
     }
 
     /// More lines of a result for people; with `--json` the document has it all.
@@ -201,6 +250,19 @@ pub(crate) async fn bytes(bytes: Vec<u8>) -> io::Result<()> {
     writing
         .await
         .unwrap_or_else(|panic| Err(io::Error::other(panic)))
+}
+
+/// A screen of its own, see [`Output::screen`].
+pub(crate) struct Screen {
+    is_there: bool,
+}
+
+impl Drop for Screen {
+    fn drop(&mut self) {
+        if self.is_there {
+            print_text(SCREEN_LEAVE);
+        }
+    }
 }
 
 /// Lines for people.

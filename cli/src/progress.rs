@@ -8,8 +8,8 @@
 use std::{cell::Cell, io};
 
 use shoal_api::types::{
-    FetchPhase, FetchProgress, FindProgress, GcPhase, GcProgress, ListProgress, SharePhase,
-    ShareProgress, VerifyProgress,
+    Audience, FetchPhase, FetchProgress, FindProgress, GcPhase, GcProgress, ListProgress,
+    SharePhase, ShareProgress, VerifyProgress,
 };
 
 use crate::{human, output::Output};
@@ -94,6 +94,33 @@ impl Bar {
                 self.say(&facts.join(", "));
             }
         }
+    }
+
+    /// Who fetches what this node shares.
+    pub(crate) fn audience(&self, audience: &Audience) {
+        let fetching = match audience.fetching {
+            0 => String::new(),
+            fetching => format!(
+                "{} now at {}",
+                human::count(fetching, "peer"),
+                rate(audience.rate)
+            ),
+        };
+        let facts = [
+            fetching,
+            match audience.peers.iter().find(|peer| peer.fetching) {
+                Some(peer) if audience.fetching == 1 => format!("{}%", peer.percent),
+                _ => String::new(),
+            },
+            format!("{} sent", human::size(audience.sent_bytes)),
+            match audience.copies {
+                0 => String::new(),
+                1 => "1 has all of it".to_owned(),
+                copies => format!("{copies} have all of it"),
+            },
+        ];
+        let facts: Vec<_> = facts.into_iter().filter(|fact| !fact.is_empty()).collect();
+        self.say(&facts.join(", "));
     }
 
     pub(crate) fn verify(&self, progress: &VerifyProgress) {

@@ -105,7 +105,7 @@ fn failures_have_their_exit_codes_in_text_and_in_json() {
         "stop",
         "peers",
         "id",
-        "ls",
+        &format!("ls {CID}"),
         &format!("find {CID}"),
     ] {
         check(line, 4, "no_daemon");
@@ -238,7 +238,7 @@ fn a_daemon_that_is_killed_in_mid_command_is_noticed() {
 }
 
 #[test]
-fn without_a_daemon_share_serves_until_it_is_interrupted() {
+fn without_a_daemon_share_serves_until_it_is_interrupted_and_no_longer() {
     let home = tempfile::tempdir().unwrap();
     let file = home.path().with_extension("shared");
     std::fs::write(&file, b"content").unwrap();
@@ -265,6 +265,8 @@ fn without_a_daemon_share_serves_until_it_is_interrupted() {
     share.signal(Signal::INT);
     assert_eq!(share.wait(), 0);
     assert_eq!(run_json(home.path(), "status").0, 4);
+    let (status, listed) = run_json(home.path(), "ls");
+    assert_eq!((status, &listed["entries"]), (0, &Value::Array(Vec::new())));
     std::fs::remove_file(file).unwrap();
 }
 

@@ -182,7 +182,15 @@ fn without_a_daemon_it_looks_the_same() {
         let names = Names::of(&world);
         let lines = progress(&on_its_way);
         let shape: String = lines.chars().filter(|c| !c.is_numeric()).collect();
-        let shown = [shape, interrupted.screen, done.screen].map(|it| names.normalised(&it));
+        // Who serves it on is not the same, and each says so.
+        let serves_on = if daemon {
+            "The daemon serves it on"
+        } else {
+            "The next daemon serves it on"
+        };
+        assert!(done.screen.contains(serves_on), "{done:?}");
+        let done_screen = done.screen.replace(serves_on, "It is served on");
+        let shown = [shape, interrupted.screen, done_screen].map(|it| names.normalised(&it));
         (shown, interrupted.code, done.code)
     };
     assert_eq!(check(true), check(false));
@@ -233,7 +241,8 @@ fn what_is_not_a_terminal_gets_results_and_no_progress() {
     let output = world.ground.command(&args).output().unwrap();
     let stderr = String::from_utf8(output.stderr).unwrap();
     assert!(stderr.starts_with("Fetched 3 files"), "{stderr:?}");
-    assert_eq!(stderr.lines().count(), 1, "{stderr:?}");
+    assert!(stderr.contains("\nThe daemon serves it on"), "{stderr:?}");
+    assert_eq!(stderr.lines().count(), 2, "{stderr:?}");
     let stdout = String::from_utf8(output.stdout).unwrap();
     assert!(stdout.ends_with("/got/photos\n"), "{stdout:?}");
 }

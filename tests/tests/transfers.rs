@@ -399,16 +399,118 @@ fn a_full_disk_pauses_a_transfer_that_goes_on_when_there_is_room() {
 }
 
 #[test]
-fn commands_about_transfers_need_a_daemon() {
+fn where_there_is_no_home_there_are_no_transfers() {
     let dir = scratch();
-    for args in [
-        &["transfers"][..],
-        &["pause", "1"],
-        &["resume", "1"],
-        &["cancel", "1"],
-    ] {
-        run(&dir.path().join("home"), args).fails(4, "no_daemon");
+    let home = dir.path().join("home");
+    let listed = run(&home, &["transfers"]).ok();
+    assert_eq!(listed["transfers"].as_array().unwrap().len(), 0);
+    for what in ["pause", "resume", "cancel"] {
+        run(&home, &[what, "1"]).fails(1, "no_transfer");
+        let told = run(&home, &[what, "all"]).ok();
+        assert_eq!(told["transfers"].as_array().unwrap().len(), 0, "{what}");
     }
+    assert!(!home.exists(), "a look makes no home");
+}
+
+#[test]
+fn transfers_are_told_without_a_daemon_too() {
+    let setting = Setting::new("told alone");
+    let mut b = Daemon::start(&setting.home(), &[]);
+    let output = setting.got().join("file");
+    let fetch = setting.begin_and_wait(&b, &output);
+    let id = transfer_at(&b, &output).unwrap()["id"].to_string();
+    b.kill();
+    assert_eq!(ended(fetch).code, Some(1));
+    let home = setting.home();
+    let on_home = |args: &[&str]| run(&home, args);
+    let state = || {
+        let listed = on_home(&["transfers"]).ok();
+        listed["transfers"][0]["state"].clone()
+    };
+    assert_eq!(state(), "paused", "it rests, for a daemon to go on");
+    assert_eq!(on_home(&["pause", "file"]).ok()["state"], "paused");
+    let b = Daemon::start(&home, &[]);
+    assert_eq!(
+        transfer_at(&b, &output).unwrap()["state"],
+        "paused",
+        "a daemon leaves it"
+    );
+    b.run(&["stop"]).ok();
+    assert_eq!(on_home(&["resume", &id]).ok()["state"], "queued");
+    assert_eq!(state(), "paused", "nothing runs without a daemon");
+    on_home(&["cancel", "all"]).ok();
+    assert!(
+        left_over(&setting.got()).is_empty(),
+        "nothing of it is left"
+    );
+    assert_eq!(state(), Value::Null);
+}
+
+#[test]
+fn several_transfers_are_told_at_once_and_each_failure_is_named() {
+    let setting = Setting::new("told several");
+    let b = Daemon::start(&setting.home(), &[]);
+    let (one, other) = (setting.got().join("one"), setting.got().join("other"));
+    let (first, second) = (setting.begin(&one), setting.begin(&other));
+    for output in [&one, &other] {
+        wait_for("the transfer runs", || {
+            (transfer_at(&b, output)?["state"] == "running").then_some(())
+        });
+    }
+    let id = transfer_at(&b, &one).unwrap()["id"].to_string();
+    let told = b.run(&["pause", &id, "other", "nothing\n", "999"]);
+    assert_eq!(told.code, Some(1), "{told:?}");
+    assert_eq!(told.json["error"]["code"], "no_transfer");
+    assert_eq!(told.json["transfers"].as_array().unwrap().len(), 2);
+    let failed = told.json["failed"].as_array().unwrap();
+    assert_eq!(failed[0]["transfer"], "nothing\n");
+    assert_eq!(failed[1]["error"]["code"], "no_transfer");
+    assert!(told.stderr.contains("nothing\\n"), "{}", told.stderr);
+    assert_eq!(
+        (ended(first).code, ended(second).code),
+        (Some(130), Some(130))
+    );
+    // Both have one root, which names neither of them.
+    let ambiguous = b.run(&["resume", &setting.cid]);
+    ambiguous.fails(1, "no_transfer");
+    let hint = ambiguous.json["error"]["hint"].as_str().unwrap();
+    assert!(
+        hint.contains(text(&one)) && hint.contains(text(&other)),
+        "{hint}"
+    );
+    setting.peer.open();
+    let told = b.run(&["resume", "all"]).ok();
+    assert_eq!(told["transfers"].as_array().unwrap().len(), 2);
+    for output in [&one, &other] {
+        let id = transfer_at(&b, output).unwrap()["id"].clone();
+        wait_until(&b, &id, "done");
+        assert!(fs::read(output).unwrap() == content("told several", WHOLE));
+    }
+    assert_eq!(
+        b.run(&["pause", "all"]).ok()["transfers"]
+            .as_array()
+            .unwrap()
+            .len(),
+        0
+    );
+}
+
+#[test]
+fn a_fetch_in_the_background_returns_at_once_and_goes_on() {
+    let setting = Setting::new("background");
+    let output = setting.got().join("file");
+    let args = [&setting.fetch_args(&output)[..], &["--background"]].concat();
+    let refused = run(&setting.home(), &args);
+    refused.fails(4, "no_daemon");
+    let hint = refused.json["error"]["hint"].as_str().unwrap();
+    assert!(hint.contains("shoal daemon --detach"), "{hint}");
+
+    let b = Daemon::start(&setting.home(), &[]);
+    let transfer = b.run(&args).ok();
+    assert_eq!(transfer["path"], text(&output), "{transfer}");
+    setting.peer.open();
+    wait_until(&b, &transfer["id"], "done");
+    setting.assert_whole("background", &output);
 }
 
 #[test]

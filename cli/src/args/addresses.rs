@@ -31,6 +31,14 @@ pub(crate) struct WithoutDaemon {
 }
 
 impl WithoutDaemon {
+    /// Only a daemon may do the work.
+    pub(crate) fn never() -> Self {
+        Self {
+            daemon_only: true,
+            ..Self::default()
+        }
+    }
+
     /// Whether only a daemon may do the work.
     pub(crate) fn daemon_only(&self) -> bool {
         self.daemon_only

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use clap::Args;
 
-use super::duration;
+use super::times::duration;
 
 /// How long to wait for the end, and what to do then.
 #[derive(Debug, Args)]

@@ -2,11 +2,11 @@
 
 use clap::Args;
 
-/// Which transfer is meant.
+/// Which transfers are meant.
 #[derive(Debug, Args)]
-pub(crate) struct TransferArgs {
-    /// Its number in `shoal transfers`, or a CID (the beginning is enough) or link that only one
-    /// of them has
-    #[arg(value_name = "ID")]
-    pub(crate) transfer: String,
+pub(crate) struct TransfersArgs {
+    /// Transfers by number, name, CID (the beginning is enough) or link, as `shoal transfers` lists
+    /// them, or `all`
+    #[arg(value_name = "TRANSFER", required = true)]
+    pub(crate) transfers: Vec<String>,
 }

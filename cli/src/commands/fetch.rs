@@ -12,16 +12,20 @@ use shoal_api::{
     ApiError, ErrorCode,
     types::{Destination, FetchRequest, FetchResult},
 };
+use shoal_node::{
+    config::{Config, Overrides},
+    on_done::{self, Told},
+};
 use tokio::sync::watch;
 
-use super::{cat, given, interruptible, show_warnings};
+use super::{background, cat, given, interruptible, show_warnings};
 use crate::{
     app::{self, App},
     args::{FetchArgs, WithoutDaemon},
     human,
     output::Output,
     progress::{Bar, Waiting},
-    session::{Purpose, Session},
+    session::{Purpose, Session, environment},
 };
 
 /// What a command whose terminal was closed takes at most until it has left its transfer to the
@@ -38,14 +42,78 @@ pub(crate) async fn run(app: &App, args: FetchArgs) -> Result<(), ApiError> {
     if args.stdout {
         return cat::run(app, link, args).await;
     }
+    let (background, on_done) = (args.background, args.on_done.clone());
     let (request, without) = request(link, args)?;
-    let session = Session::open(app, Purpose::Fetching, &without).await?;
-    let result = fetch(app, &session, &request).await;
-    if let Ok(result) = &result {
-        show(&app.output, &request, result);
+    if background {
+        return background::run(app, &request).await;
     }
+    let mut session = Session::open(app, Purpose::Fetching, &without).await?;
+    let result = loop {
+        let result = fetch(app, &session, &request).await;
+        match &result {
+            Err(error) if session.is_lost(app, error).await => {
+                session = session.again(app, Purpose::Fetching, &without).await?;
+            }
+            _ => break result,
+        }
+    };
+    let result = match result {
+        Ok(mut result) => {
+            let failed = run_programs(app, &session, on_done, &result).await;
+            result.warnings.extend(failed);
+            show(&app.output, &request, &result);
+            let is_served = !request.no_serve && request.only.is_empty();
+            serves_on(&app.output, &session, is_served);
+            Ok(())
+        }
+        Err(error) => Err(error),
+    };
     session.close().await;
-    result.map(drop)
+    result
+}
+
+/// Says whether what was fetched is served on, and how not to.
+fn serves_on(output: &Output, session: &Session, is_served: bool) {
+    if !is_served {
+        return;
+    }
+    output.note(match session.is_daemon() {
+        true => "The daemon serves it on from there; --no-serve or `shoal unshare` prevents that.",
+        false => {
+            "The next daemon serves it on from there; --no-serve or `shoal unshare` prevents that."
+        }
+    });
+}
+
+/// Runs what is to be run when a fetch is done: what the command line says, and what the configuration
+/// says where no daemon does. The failures, one sentence each.
+async fn run_programs(
+    app: &App,
+    session: &Session,
+    given: Option<PathBuf>,
+    result: &FetchResult,
+) -> Vec<String> {
+    let mut failed = Vec::new();
+    let mut programs = Vec::new();
+    if !session.is_daemon() {
+        match Config::load(&app.home, environment(), Overrides::default()) {
+            Ok(config) => programs.extend(config.transfers.on_done.path().map(Path::to_owned)),
+            Err(error) => failed.push(format!("on_done: {error}")),
+        }
+    }
+    programs.extend(given);
+    for program in programs {
+        let running = on_done::run(program.as_os_str(), &result.path, &result.cid, Told::Stderr);
+        match app.interrupt.run_until_cancelled(running).await {
+            Some(Ok(())) => {}
+            Some(Err(why)) => failed.push(format!("on_done: {why}")),
+            None => failed.push(format!(
+                "on_done: {} was ended with this command",
+                human::path(&program)
+            )),
+        }
+    }
+    failed
 }
 
 async fn fetch(

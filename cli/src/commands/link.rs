@@ -97,7 +97,7 @@ fn ambiguous(shares: &[&LinkedShare], target: &str) -> ApiError {
 mod tests {
     #![allow(clippy::unwrap_used)]
 
-    use shoal_api::types::{ShareInfo, ShareState};
+    use shoal_api::types::{Audience, ShareInfo, ShareState};
 
     use super::*;
 
@@ -116,6 +116,10 @@ mod tests {
                 announce: true,
                 replicate: true,
                 state: ShareState::Ok,
+                audience: Audience::default(),
+                until: None,
+                expires: None,
+                processes: Vec::new(),
             },
             link: format!("shoal:{cid}"),
             link_long: format!("shoal:{cid}?name={name}"),

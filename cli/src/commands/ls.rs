@@ -7,13 +7,14 @@ use shoal_api::{
 };
 use shoal_node::config::Multiaddr;
 
-use super::{given, interruptible};
+use super::{audience, given, interruptible};
 use crate::{
     app::App,
     args::{LsArgs, ShowArgs, Timeout},
     daemon, human,
     output::Text,
     progress::Bar,
+    reach::Reach,
 };
 
 /// Sizes of up to `1023.9 GiB` line up.
@@ -33,11 +34,18 @@ pub(crate) async fn run(app: &App, args: LsArgs) -> Result<(), ApiError> {
 }
 
 async fn my_shares(app: &App) -> Result<(), ApiError> {
-    let client = daemon::connect(app).await?;
-    let entries = interruptible(app, client.shares()).await?.shares;
+    let reach = Reach::open(app).await?;
+    let entries = interruptible(app, reach.shares()).await;
+    let is_served = reach.is_served();
+    reach.close().await;
+    let entries = entries?;
     if entries.is_empty() {
         app.output
             .note("Nothing is shared yet: `shoal share PATH` shares something.");
+    } else if !is_served {
+        app.output.note(
+            "No daemon is running, so nobody gets these now: `shoal daemon --detach` serves them.",
+        );
     }
     let shares = MyShares { entries };
     app.output.result(&shares, |text| {
@@ -69,6 +77,7 @@ pub(super) fn share_lines(text: &mut Text, share: &ShareInfo, indent: &str) {
     text.line(format_args!("{indent}  {}", share.cid));
     let path = text.dim(human::path(&share.path));
     text.line(format_args!("{indent}  {path}"));
+    audience::lines(text, share, indent);
     match &share.state {
         ShareState::Ok => {}
         ShareState::Checking => text.line(format_args!(

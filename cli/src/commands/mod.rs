@@ -1,6 +1,8 @@
 //! One module per command, or per few that belong together: arguments to request, call, result to
 //! text.
 
+mod audience;
+mod background;
 mod cat;
 pub(crate) mod config;
 pub(crate) mod daemon;
@@ -15,6 +17,7 @@ pub(crate) mod ls;
 pub(crate) mod peers;
 pub(crate) mod replicas;
 pub(crate) mod service;
+mod serving;
 pub(crate) mod share;
 pub(crate) mod status;
 pub(crate) mod stop;

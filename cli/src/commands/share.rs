@@ -1,14 +1,14 @@
 //! `shoal share`: hashes files where they are and prints the link.
 
-use std::cell::Cell;
+use std::{cell::Cell, num::NonZeroU32};
 
 use serde::Serialize;
 use shoal_api::{
-    ApiError, ErrorCode,
+    ApiError, ErrorCode, RunningCommand,
     types::{Preserve, SharePhase, ShareRequest, ShareResult},
 };
 
-use super::{interruptible, show_warnings};
+use super::{interruptible, serving, show_warnings};
 use crate::{
     app::{self, App},
     args::{Attribute, ShareArgs, WithoutDaemon},
@@ -29,19 +29,76 @@ struct Shown<'a> {
 }
 
 pub(crate) async fn run(app: &App, args: ShareArgs) -> Result<(), ApiError> {
-    let with_qr = args.qr;
-    let (request, without) = request(args)?;
-    let session = Session::open(app, Purpose::Serving, &without).await?;
-    let result = share(app, &session, &request).await;
+    let (with_qr, keep) = (args.qr, args.terms.keep);
+    let (mut request, without) = request(args)?;
+    let mut session = Session::open(app, Purpose::Serving, &without).await?;
+    // A daemon keeps what it is told to share.
+    let command = match keep || session.is_daemon() {
+        true => None,
+        false => Some(begin(app)?),
+    };
+    request.command = command.as_ref().map(RunningCommand::id);
+    let result = loop {
+        let result = share(app, &session, &request).await;
+        match &result {
+            Err(error) if session.is_lost(app, error).await => {
+                session = session.again(app, Purpose::Serving, &without).await?;
+            }
+            _ => break result,
+        }
+    };
     if let Ok(result) = &result {
-        show(&app.output, result, with_qr, session.is_foreground());
+        let serves = command.is_some() || !session.is_daemon();
+        let lasts = Lasts {
+            until: request.until,
+            serves: serves.then_some(keep),
+        };
+        show(&app.output, result, with_qr, lasts);
         // Without its link, nobody could fetch what this process serves.
-        if app.output.written().is_ok() {
-            session.serve(app).await;
+        if serves && app.output.written().is_ok() {
+            let how = (&without, !with_qr);
+            session = serving::serve(app, session, &result.cid, how).await?;
         }
     }
+    drop(command);
+    session.end_over().await;
     session.close().await;
     result.map(drop)
+}
+
+/// Says to whoever serves the home that this command runs.
+fn begin(app: &App) -> Result<RunningCommand, ApiError> {
+    RunningCommand::begin(&app.home).map_err(|error| {
+        let home = human::path(&app.home);
+        ApiError::of_io(&error, format!("cannot take a lock in {home}"))
+            .hint("choose another home with --home, or share with --keep")
+    })
+}
+
+/// How long a share lasts, beside the time that its result says.
+#[derive(Clone, Copy)]
+struct Lasts {
+    /// So many copies.
+    until: Option<NonZeroU32>,
+    /// As long as this command; and whether it was asked for that it stays shared.
+    serves: Option<bool>,
+}
+
+/// Says how long it is served.
+fn until_when(output: &Output, result: &ShareResult, keep: bool) {
+    match (keep, result.keep) {
+        (false, false) => output.note(
+            "Serving until Ctrl-C, and no longer; `shoal daemon --detach` would serve on.",
+        ),
+        (false, true) => output.note(
+            "Serving until Ctrl-C. It was shared by this home before and stays so, for the next \
+             daemon; `shoal unshare` ends that.",
+        ),
+        (true, _) => output.note(
+            "Serving until Ctrl-C. It stays shared, and `shoal daemon --detach` goes on serving it; \
+             `shoal unshare` ends that.",
+        ),
+    }
 }
 
 async fn share(
@@ -100,11 +157,14 @@ fn request(args: ShareArgs) -> Result<(ShareRequest, WithoutDaemon), ApiError> {
         no_announce: args.no_announce,
         no_replicate: args.no_replicate,
         wait: args.wait,
+        until: args.terms.copies(),
+        expires_ms: args.terms.expires_ms(),
+        command: None,
     };
     Ok((request, args.without))
 }
 
-fn show(output: &Output, result: &ShareResult, with_qr: bool, foreground: bool) {
+fn show(output: &Output, result: &ShareResult, with_qr: bool, lasts: Lasts) {
     let skipped = result.skipped.iter().map(|skipped| {
         format!(
             "left out {}: {}",
@@ -133,8 +193,17 @@ fn show(output: &Output, result: &ShareResult, with_qr: bool, foreground: bool) 
         "Fetch it on another machine with: shoal fetch {}",
         human::shell_quote(&result.link)
     ));
-    if foreground {
-        output.note("Serving until Ctrl-C; `shoal daemon --detach` would serve in the background.");
+    match lasts.until.map(NonZeroU32::get) {
+        None => {}
+        Some(1) => output.note("It ends when one peer has all of it."),
+        Some(copies) => output.note(format_args!("It ends when {copies} peers have all of it.")),
+    }
+    if let Some(expires) = result.expires {
+        let time = expires.strftime("%Y-%m-%d %H:%M:%S UTC");
+        output.note(format_args!("It ends at {time}."));
+    }
+    if let Some(keep) = lasts.serves {
+        until_when(output, result, keep);
     }
     // Last, so that nothing below it moves its top off the screen.
     if let Some(code) = &shown.qr {

@@ -1,18 +1,57 @@
 //! `shoal status`: how the daemon is doing, and what needs a look.
 
+use std::time::Duration;
+
 use shoal_api::{
     ApiError,
+    client::Client,
     types::{Nearness, Scope, Scrub, ScrubState, Status},
 };
 
 use super::{interruptible, ls::share_lines, show_warnings, transfers::transfer_lines};
-use crate::{app::App, daemon, human, output::Text};
+use crate::{app::App, args::StatusArgs, daemon, human, output::Text};
 
-pub(crate) async fn run(app: &App) -> Result<(), ApiError> {
+/// Warnings that are shown with each look; `shoal status` shows more.
+const WARNINGS_WATCHED_MAX: usize = 5;
+
+/// Between two looks of `--watch`.
+const WATCH_INTERVAL: Duration = Duration::from_secs(1);
+
+pub(crate) async fn run(app: &App, args: &StatusArgs) -> Result<(), ApiError> {
     let client = daemon::connect(app).await?;
+    if args.watch {
+        return watch(app, &client).await;
+    }
     let status = interruptible(app, client.status()).await?;
     app.output.result(&status, |text| lines(text, &status));
     show_warnings(&app.output, status.warnings.iter().cloned());
+    Ok(())
+}
+
+/// Shows it again and again, until Ctrl-C or until nobody reads it any more; on a terminal in place of
+/// what was there, as much as fits.
+async fn watch(app: &App, client: &Client) -> Result<(), ApiError> {
+    let output = &app.output;
+    let _screen = output.screen();
+    while !app.interrupt.is_cancelled() && !output.is_closed() {
+        let status = tokio::select! {
+            biased;
+            () = app.interrupt.cancelled() => return Ok(()),
+            status = client.status() => status?,
+        };
+        output.frame(&status, |text| {
+            text.line(text.dim("every second, until Ctrl-C"));
+            lines(text, &status);
+            for warning in status.warnings.iter().take(WARNINGS_WATCHED_MAX) {
+                let warning = human::escape_message(warning);
+                text.line(text.alert(format_args!("warning: {warning}")));
+            }
+        });
+        tokio::select! {
+            () = app.interrupt.cancelled() => {}
+            () = tokio::time::sleep(WATCH_INTERVAL) => {}
+        }
+    }
     Ok(())
 }
 

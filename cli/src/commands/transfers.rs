@@ -1,54 +1,50 @@
-//! `shoal transfers`, `pause`, `resume` and `cancel`: the daemon's fetches as things.
+//! `shoal transfers`, `pause`, `resume` and `cancel`: the fetches of a home as things.
 
+use std::{collections::BTreeSet, process::ExitCode};
+
+use serde::Serialize;
 use shoal_api::{
-    ApiError,
-    types::{FetchPhase, FetchProgress, Transfer, TransferChange, TransferState},
+    ApiError, ErrorCode,
+    types::{
+        FetchPhase, FetchProgress, OnDone, Transfer, TransferChange, TransferState, Transfers,
+    },
 };
 use shoal_ground::units::Rate;
 
 use super::interruptible;
 use crate::{
     app::App,
-    args::TransferArgs,
+    args::TransfersArgs,
     daemon, human,
     output::Text,
     progress::{percent, time_to_come, waits},
+    reach::{Reach, Tell},
 };
 
+/// The word for all transfers that can be told something.
+const ALL: &str = "all";
+/// Transfers that are named where a word may mean several.
+const CANDIDATES_SHOWN_MAX: usize = 10;
+
 pub(crate) async fn list(app: &App) -> Result<(), ApiError> {
-    let client = daemon::connect(app).await?;
-    let listed = interruptible(app, client.transfers()).await?;
+    let reach = Reach::open(app).await?;
+    let listed = interruptible(app, reach.transfers()).await;
+    let is_served = reach.is_served();
+    reach.close().await;
+    let listed = Transfers { transfers: listed? };
     if listed.transfers.is_empty() {
         app.output
             .note("There are no transfers: `shoal fetch LINK` begins one.");
+    } else if !is_served {
+        app.output.note(
+            "No daemon is running: a transfer goes on with `shoal daemon --detach`, or with the same \
+             fetch again.",
+        );
     }
     app.output.result(&listed, |text| {
         for transfer in &listed.transfers {
             transfer_lines(text, transfer);
         }
-    });
-    Ok(())
-}
-
-pub(crate) async fn pause(app: &App, args: TransferArgs) -> Result<(), ApiError> {
-    tell(app, &args, "pause").await?;
-    app.output
-        .note("Paused: `shoal resume` or the same fetch goes on.");
-    Ok(())
-}
-
-pub(crate) async fn resume(app: &App, args: TransferArgs) -> Result<(), ApiError> {
-    tell(app, &args, "resume").await?;
-    app.output
-        .note("It goes on: `shoal transfers` shows how far it is.");
-    Ok(())
-}
-
-pub(crate) async fn cancel(app: &App, args: TransferArgs) -> Result<(), ApiError> {
-    let transfer = tell(app, &args, "cancel").await?;
-    app.output.note(match transfer.state {
-        TransferState::Done => "Taken off the list: what has landed stays where it is.",
-        _ => "Cancelled: nothing of it is left.",
     });
     Ok(())
 }
@@ -63,13 +59,177 @@ pub(crate) async fn limit(app: &App, transfer: &str, limit: Rate) -> Result<(), 
     Ok(())
 }
 
-async fn tell(app: &App, args: &TransferArgs, what: &str) -> Result<Transfer, ApiError> {
-    let client = daemon::connect(app).await?;
-    let target = target(&args.transfer);
-    let transfer = interruptible(app, client.tell_transfer(&target, what)).await?;
-    app.output
-        .result(&transfer, |text| transfer_lines(text, &transfer));
-    Ok(transfer)
+/// What came of several transfers that were told something.
+#[derive(Serialize)]
+struct ToldAll {
+    /// Those that did as they were told.
+    transfers: Vec<Transfer>,
+    /// What went wrong.
+    failed: Vec<Failed>,
+}
+
+/// What went wrong with a word of the command line.
+#[derive(Serialize)]
+struct Failed {
+    /// The word, or the number of a transfer that it means.
+    transfer: String,
+    error: ApiError,
+}
+
+/// `shoal pause`, `resume` and `cancel`.
+pub(crate) async fn tell(app: &App, args: TransfersArgs, what: Tell) -> Result<ExitCode, ApiError> {
+    let reach = Reach::open(app).await?;
+    let told = tell_all(app, &reach, &args.transfers, what).await;
+    let is_served = reach.is_served();
+    reach.close().await;
+    let mut told = told?;
+    // One that is named alone is the result, or its failure is that of the command.
+    let is_one = args.transfers.len() == 1 && args.transfers.first().is_none_or(|it| it != ALL);
+    if is_one {
+        if let Some(failed) = told.failed.pop() {
+            return Err(failed.error);
+        }
+        if let Some(transfer) = told.transfers.first() {
+            app.output
+                .result(transfer, |text| transfer_lines(text, transfer));
+        }
+    }
+    let hint = done(&told.transfers, what, is_served);
+    if is_one {
+        app.output.note(hint);
+        return Ok(ExitCode::SUCCESS);
+    }
+    let lines = |text: &mut Text| {
+        for transfer in &told.transfers {
+            transfer_lines(text, transfer);
+        }
+    };
+    if told.failed.is_empty() {
+        if told.transfers.is_empty() {
+            let word = what.word();
+            app.output
+                .note(format_args!("There is no transfer to {word}."));
+        } else {
+            app.output.note(hint);
+        }
+        app.output.result(&told, lines);
+        return Ok(ExitCode::SUCCESS);
+    }
+    for failed in &told.failed {
+        let (transfer, error) = (human::escape(&failed.transfer), &failed.error);
+        let hint = error.hint.as_ref().map(|hint| format!(": {hint}"));
+        let hint = hint.unwrap_or_default();
+        app.output
+            .warning(&format!("{transfer}: {}{hint}", error.message));
+    }
+    let all = told.failed.len() + told.transfers.len();
+    let message = format!(
+        "{} of {} could not be told to {}",
+        told.failed.len(),
+        human::count(all as u64, "transfer"),
+        what.word()
+    );
+    let error = ApiError::new(ErrorCode::NoTransfer, message)
+        .hint("`shoal transfers` lists them with their numbers");
+    Ok(app.output.failed_result(&told, &error, lines))
+}
+
+async fn tell_all(
+    app: &App,
+    reach: &Reach,
+    words: &[String],
+    what: Tell,
+) -> Result<ToldAll, ApiError> {
+    let known = interruptible(app, reach.transfers()).await?;
+    let (mut ids, mut failed) = (BTreeSet::new(), Vec::new());
+    for word in words {
+        match meant(&known, word, what) {
+            Ok(found) => ids.extend(found),
+            Err(error) => failed.push(Failed {
+                transfer: word.clone(),
+                error,
+            }),
+        }
+    }
+    let mut transfers = Vec::new();
+    for id in ids {
+        match interruptible(app, reach.tell(id, what)).await {
+            Ok(transfer) => transfers.push(transfer),
+            Err(error) if error.code == ErrorCode::Interrupted => return Err(error),
+            Err(error) => failed.push(Failed {
+                transfer: id.to_string(),
+                error,
+            }),
+        }
+    }
+    Ok(ToldAll { transfers, failed })
+}
+
+/// What a person hears when all went well.
+fn done(told: &[Transfer], what: Tell, is_served: bool) -> &'static str {
+    let has_landed = told.iter().all(|it| it.state == TransferState::Done);
+    match (what, is_served) {
+        (Tell::Pause, _) => "Paused: `shoal resume` or the same fetch goes on.",
+        (Tell::Resume, true) => "It goes on: `shoal transfers` shows how far it is.",
+        (Tell::Resume, false) => {
+            "It goes on with the next daemon: `shoal daemon --detach` starts one."
+        }
+        (Tell::Cancel, _) if has_landed => "Taken off the list: what has landed stays where it is.",
+        (Tell::Cancel, _) => "Cancelled: nothing of it is left.",
+    }
+}
+
+/// The numbers of the transfers that a word means: all that can be told `what`, a number, a name, or the
+/// beginning of a root. Those that are not over come first.
+fn meant(known: &[Transfer], word: &str, what: Tell) -> Result<Vec<u64>, ApiError> {
+    if word == ALL {
+        let told = known.iter().filter(|it| can_be_told(it, what));
+        return Ok(told.map(|it| it.id).collect());
+    }
+    let target = target(word);
+    let number = target.parse::<u64>().ok();
+    let ways: [&dyn Fn(&Transfer) -> bool; 3] =
+        [&|it| Some(it.id) == number, &|it| it.name == word, &|it| {
+            !target.is_empty() && it.cid.starts_with(&target)
+        }];
+    let is_over =
+        |it: &Transfer| matches!(it.state, TransferState::Done | TransferState::Failed { .. });
+    for is_meant in ways {
+        for over in [false, true] {
+            let found = known
+                .iter()
+                .filter(|it| is_meant(it) && is_over(it) == over);
+            match found.collect::<Vec<_>>().as_slice() {
+                [] => {}
+                [one] => return Ok(vec![one.id]),
+                several => return Err(ambiguous(several, word)),
+            }
+        }
+    }
+    let message = format!("there is no transfer `{}`", human::escape(word));
+    Err(ApiError::new(ErrorCode::NoTransfer, message)
+        .hint("`shoal transfers` lists them with their numbers"))
+}
+
+fn can_be_told(transfer: &Transfer, what: Tell) -> bool {
+    match &transfer.state {
+        TransferState::Done => false,
+        TransferState::Failed { .. } | TransferState::Paused { .. } => what != Tell::Pause,
+        TransferState::Queued | TransferState::Running => what != Tell::Resume,
+    }
+}
+
+fn ambiguous(several: &[&Transfer], word: &str) -> ApiError {
+    let count = human::count(several.len() as u64, "transfer");
+    let message = format!("`{}` may be any of {count}", human::escape(word));
+    let shown = several.iter().take(CANDIDATES_SHOWN_MAX);
+    let each = shown.map(|it| format!("{} is {}", it.id, human::path(&it.path)));
+    let mut each: Vec<_> = each.collect();
+    if several.len() > CANDIDATES_SHOWN_MAX {
+        each.push("and others".to_owned());
+    }
+    ApiError::new(ErrorCode::NoTransfer, message)
+        .hint(format!("name one by its number: {}", each.join(", ")))
 }
 
 /// What the daemon knows transfers by: a number, or (the beginning of) a root as it prints it.
@@ -97,6 +257,18 @@ pub(super) fn transfer_lines(text: &mut Text, transfer: &Transfer) {
                 "waits for the disk at {disk}, which does not answer"
             ))
         ));
+    }
+    match &transfer.on_done {
+        None | Some(OnDone::Done) => {}
+        Some(OnDone::Waiting) => text.line("  its program (on_done) waits for its turn"),
+        Some(OnDone::Running) => text.line("  its program (on_done) runs"),
+        Some(OnDone::Failed { reason }) => {
+            let reason = human::escape_message(reason);
+            text.line(format_args!(
+                "  {}",
+                text.alert(format_args!("on_done: {reason}"))
+            ));
+        }
     }
     let (TransferState::Paused { reason } | TransferState::Failed { reason }) = &transfer.state
     else {
@@ -154,7 +326,87 @@ fn amount(progress: &FetchProgress) -> String {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
+
     use super::*;
+
+    fn transfer(id: u64, name: &str, cid: &str, state: TransferState) -> Transfer {
+        Transfer {
+            id,
+            cid: cid.to_owned(),
+            name: name.to_owned(),
+            path: format!("/{id}/{name}").into(),
+            created: "1970-01-01T00:00:00Z".parse().unwrap(),
+            state,
+            progress: FetchProgress {
+                phase: FetchPhase::Fetching,
+                bytes: 0,
+                verified_bytes: 0,
+                bytes_total: None,
+                files: 0,
+                files_total: None,
+                rate: 0,
+                eta_ms: None,
+                sources: 0,
+                asked: 0,
+                waiting_ms: None,
+            },
+            limit: Rate::OFF,
+            waits_for: None,
+            on_done: None,
+        }
+    }
+
+    #[test]
+    fn a_word_means_a_number_a_name_a_root_or_all() {
+        let rests = || TransferState::Paused {
+            reason: "asked".to_owned(),
+        };
+        let failed = || TransferState::Failed {
+            reason: "not found".to_owned(),
+        };
+        let known = [
+            transfer(1, "a", "bafya", TransferState::Done),
+            transfer(2, "a", "bafyb", TransferState::Running),
+            transfer(3, "2", "bafyc", rests()),
+            transfer(4, "same\n", "bafkd", rests()),
+            transfer(5, "same\n", "bafke", TransferState::Queued),
+            transfer(6, "b", "bafyg", failed()),
+            transfer(7, "c", "bafyf", failed()),
+            transfer(8, "c", "bafyf", TransferState::Running),
+        ];
+        let check = |word: &str, what, expected: &[u64]| {
+            let found = meant(&known, word, what).unwrap();
+            assert_eq!(found, expected, "{word}");
+        };
+        check("1", Tell::Cancel, &[1]);
+        check("a", Tell::Pause, &[2]);
+        check("2", Tell::Pause, &[2]);
+        check("bafya", Tell::Cancel, &[1]);
+        check("bafkd", Tell::Cancel, &[4]);
+        // One that is not over comes first.
+        check("bafyf", Tell::Cancel, &[8]);
+        check("c", Tell::Cancel, &[8]);
+        check("b", Tell::Resume, &[6]);
+        check("all", Tell::Pause, &[2, 5, 8]);
+        check("all", Tell::Resume, &[3, 4, 6, 7]);
+        check("all", Tell::Cancel, &[2, 3, 4, 5, 6, 7, 8]);
+        let error = |word: &str| meant(&known, word, Tell::Pause).unwrap_err();
+        for word in ["9", "d", "", "bafx"] {
+            assert_eq!(error(word).code, ErrorCode::NoTransfer, "{word}");
+        }
+        let several = error("same\n");
+        assert!(
+            several.message.contains("`same\\n` may be any of 2"),
+            "{several:?}"
+        );
+        let hint = several.hint.unwrap();
+        assert!(
+            hint.contains("4 is /4/same\\n") && hint.contains("5 is"),
+            "{hint}"
+        );
+        assert!(error("bafk").hint.unwrap().contains("4 is"));
+    }
 
     #[test]
     fn a_transfer_is_named_by_number_root_or_link() {

@@ -8,13 +8,16 @@ use super::interruptible;
 use crate::{
     app::{self, App},
     args::UnshareArgs,
-    daemon, human,
+    human,
+    reach::Reach,
 };
 
 pub(crate) async fn run(app: &App, args: UnshareArgs) -> Result<(), ApiError> {
     let request = request(&args.target)?;
-    let client = daemon::connect(app).await?;
-    let unshared = interruptible(app, client.unshare(&request)).await?;
+    let reach = Reach::open(app).await?;
+    let unshared = interruptible(app, reach.unshare(&request)).await;
+    reach.close().await;
+    let unshared = unshared?;
     app.output.result(&unshared, |text| {
         for share in &unshared.removed {
             text.line(format_args!(

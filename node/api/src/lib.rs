@@ -38,6 +38,7 @@
 
 mod body;
 pub mod client;
+mod command;
 mod error;
 pub mod events;
 mod frames;
@@ -55,6 +56,7 @@ mod table;
 mod tests;
 pub mod types;
 
+pub use command::{CommandId, RunningCommand};
 pub use error::{ApiError, ErrorBody, ErrorCode};
 pub use frames::{FRAME_HEAD_BYTES, FRAMES_TYPE, FrameKind, read_head};
 pub use home::{HomeError, HomeLock, socket_path};

@@ -27,6 +27,7 @@ use shoal_transfer::fetch::{
     Deadlines, Estimate, Fetched, FoundProvider, Snapshot, Streamed, TransferInfo, TransferState,
     Unkept,
 };
+use shoal_transfer::serve::AudienceOf;
 
 /// Symlinks named in the warning that a file system has none.
 const UNMADE_NAMED_MAX: usize = 5;
@@ -50,18 +51,60 @@ pub(super) fn share_info(share: &ShareRecord, in_doubt: bool) -> api::ShareInfo 
             _ if in_doubt => api::ShareState::Checking,
             _ => api::ShareState::Ok,
         },
+        audience: api::Audience::default(),
+        until: share.terms.until.map(|copies| api::Until {
+            copies: copies.get(),
+            made: 0,
+        }),
+        expires: expires(share),
+        processes: Vec::new(),
+    }
+}
+
+/// When a share ends, if a time was set.
+fn expires(share: &ShareRecord) -> Option<Timestamp> {
+    let at_ms = i64::try_from(share.terms.expires?.at_ms).ok()?;
+    Timestamp::from_millisecond(at_ms).ok()
+}
+
+/// Who has got what of a share of so many bytes.
+pub(super) fn audience(of: &AudienceOf, size: u64) -> api::Audience {
+    let peers = of.peers.iter().map(|peer| api::Recipient {
+        peer_id: peer.peer,
+        fetching: peer.fetching,
+        complete: peer.complete,
+        sent_bytes: peer.sent,
+        percent: match (
+            peer.complete,
+            peer.current.saturating_mul(100).checked_div(size),
+        ) {
+            (true, _) => 100,
+            (false, percent) => u8::try_from(percent.unwrap_or(0).min(99)).unwrap_or(99),
+        },
+        rate: peer.rate,
+        last: i64::try_from(peer.last_ms)
+            .ok()
+            .and_then(|ms| Timestamp::from_millisecond(ms).ok())
+            .unwrap_or(Timestamp::UNIX_EPOCH),
+    });
+    api::Audience {
+        sent_bytes: of.sent,
+        copies: of.copies,
+        fetching: of.fetching,
+        rate: of.rate,
+        peers: peers.collect(),
     }
 }
 
 /// A share with the links to it, for a node that is at `addresses`.
 pub(super) fn linked_share(
     share: &ShareRecord,
-    in_doubt: bool,
+    info: api::ShareInfo,
     addresses: &[Multiaddr],
 ) -> api::LinkedShare {
     let link = link(share, addresses);
     api::LinkedShare {
-        share: share_info(share, in_doubt),
+        share: info,
         link: link.passed_on(),
         link_long: link.to_string(),
     }
@@ -139,6 +182,8 @@ pub(super) fn shared(shared: &Shared, link: &Link, elapsed_ms: u64) -> api::Shar
         files: shared.record.files,
         chunks: shared.record.chunks,
         elapsed_ms,
+        keep: shared.record.terms.commands.is_empty(),
+        expires: expires(&shared.record),
         skipped: skipped.collect(),
         warnings,
     }
@@ -292,6 +337,7 @@ pub(super) fn transfer(info: &TransferInfo) -> api::Transfer {
         progress: progress(&info.progress, info.estimate),
         limit: info.limit,
         waits_for: info.waits_for.clone(),
+        on_done: None,
     }
 }
 

@@ -15,9 +15,13 @@ mod integrity;
 mod measure;
 mod observe;
 mod offers;
+pub mod on_done;
+mod opened;
 mod scrub;
 mod service;
+mod sharing;
 mod tables;
+mod terms;
 mod upkeep;
 mod warnings;
 mod watch;
@@ -25,27 +29,25 @@ mod watch;
 use std::{
     path::{Path, PathBuf},
     sync::{
-        Arc, Once,
+        Arc, Once, OnceLock,
         atomic::{AtomicBool, Ordering::Relaxed},
     },
-    time::{Duration, Instant, SystemTime},
+    time::{Duration, Instant},
 };
 
 use futures::future::BoxFuture;
-use libp2p::{PeerId, identity::Keypair};
+use libp2p::PeerId;
 use shoal_api::{
     ApiListener, HomeError, HomeLock,
     events::{Event, Events},
+    types::NodeProcess,
 };
-use shoal_ground::wall_clock;
-use shoal_net::{
-    DhtConfig, Incoming, Journal, Net, NetConfig, NetDeps, NetError, emulation::Emulation,
-};
-use shoal_store::{Library, SharedStore, Store, StoreError, TableName};
+use shoal_net::{Journal, Net, NetError, emulation::Emulation};
+use shoal_store::{Library, SharedStore, StoreError};
 use shoal_transfer::{
-    fetch::{self, FetchEvent, Fetcher, Transfers},
-    limits::{Flags, Kept, Limiter},
-    replicate::{ReplicasConfig, Replicator},
+    fetch::{self, Fetcher},
+    limits::Limiter,
+    replicate::Replicator,
     serve::{self, ServeStats, Server, Withdrawn},
     swarm::Swarms,
 };
@@ -56,7 +58,9 @@ pub use self::integrity::{HomeChecked, check_home};
 use self::{
     observe::{Observer, Told},
     offers::{Announces, Offers},
-    tables::TableLog,
+    on_done::OnDone,
+    opened::{Opened, SharedPlace, net_config, open_home, start_net},
+    terms::Terms,
 };
 use crate::config::Config;
 
@@ -119,6 +123,10 @@ struct NodeInner {
     replicator: Replicator,
     limits: Limiter,
     served: Arc<ServeStats>,
+    terms: Arc<Terms>,
+    on_done: Arc<OnDone>,
+    /// The process that it runs in, once somebody has said so.
+    process: OnceLock<NodeProcess>,
     rates: watch::Rates,
     recheck: watch::Recheck,
     scrub: scrub::Scrub,
@@ -166,6 +174,16 @@ impl Node {
         ))
     }
 
+    /// The same, for a node that nobody outside of this process talks to: it neither listens nor
+    /// dials, serves nobody, and begins no transfer. What changes of shares and transfers is there for
+    /// the next node.
+    ///
+    /// # Errors
+    /// As for [`Node::spawn`].
+    pub fn spawn_alone(config: Config, home: &Path) -> Spawning<'_> {
+        Box::pin(Self::start(config, home, Announces::Nothing, None, None))
+    }
+
     /// The same, with links that are emulated: a node of a test network.
     ///
     /// # Errors
@@ -211,9 +229,6 @@ impl Node {
         emulation: Option<Emulation>,
         place: Option<SharedPlace>,
     ) -> Result<NodeHandle, NodeError> {
-        if let Some(clock) = wall_clock::wrong(SystemTime::now()) {
-            tracing::warn!("{clock}");
-        }
         let lock = HomeLock::acquire(home)?;
         let home = lock.home().to_owned();
         let offers = Arc::new(Offers::new(announces));
@@ -229,13 +244,10 @@ impl Node {
             keypair,
             kept,
             helping,
+            terms,
         } = open_home(&home, place.clone(), &config, opening).await?;
-        let mut net_config = net_config(&config, announces, emulation.clone());
-        let journal = place.map(|SharedPlace { shared, .. }| {
-            (net_config.limits.neighbours_max, net_config.idle_timeout) = shared.idle;
-            shared.journal
-        });
-        let (net, incoming) = start_net(net_config, &keypair, &library, &offers, journal).await?;
+        let net_config = net_config(&config, announces, emulation.clone());
+        let (net, incoming) = start_net(net_config, &keypair, &library, &offers, place).await?;
 
         let tasks = TaskTracker::new();
         let limits = Limiter::new(config.limits.clone(), kept, net.traffic());
@@ -256,10 +268,12 @@ impl Node {
             swarms: Arc::clone(&swarms),
             withdrawn: Arc::clone(&withdrawn),
             replicator: replicator.clone(),
+            audience: Arc::clone(terms.audience()),
             shutdown: shutdown.clone(),
         };
         let server = Server::new(sources, Arc::clone(&served), limits.clone());
         tasks.spawn(server.run(incoming.exchange));
+        terms.start(&tasks, &shutdown);
         let following = Arc::clone(&offers);
         let (followed, known) = (library.clone(), Arc::clone(&swarms));
         tasks.spawn(following.follow(followed, net.clone(), known, withdrawn, shutdown.clone()));
@@ -269,6 +283,7 @@ impl Node {
             net: net.clone(),
             limits: limits.clone(),
             strict: config.replicas.strict,
+            holds: announces == Announces::Nothing,
             swarms,
             replicator: replicator.clone(),
             transfers,
@@ -282,6 +297,7 @@ impl Node {
         let inner = NodeInner {
             home,
             lock,
+            on_done: OnDone::new(&config.transfers.on_done),
             config,
             emulation,
             started: Instant::now(),
@@ -292,6 +308,8 @@ impl Node {
             replicator,
             limits,
             served,
+            terms,
+            process: OnceLock::new(),
             rates,
             recheck,
             scrub,
@@ -341,6 +359,25 @@ impl NodeHandle {
     /// command does not.
     pub fn resume_transfers(&self) {
         self.inner.fetcher.resume_stopped();
+    }
+
+    /// Runs the configured program for each transfer that is done from now on: a daemon does, where a
+    /// command that fetches does it itself.
+    pub fn start_on_done(&self) {
+        let inner = &self.inner;
+        if let Some(done) = inner.on_done.start(&inner.tasks, &inner.shutdown) {
+            inner.observed.tell_of_done(done);
+        }
+    }
+
+    /// Says which process this is, to those who ask; the first word counts.
+    pub fn runs_in(&self, process: NodeProcess) {
+        self.inner.process.get_or_init(|| process);
+    }
+
+    /// Ends the shares that were to end with this command, which the caller has ended.
+    pub fn end_over(&self) -> BoxFuture<'_, ()> {
+        Box::pin(self.inner.terms.look_now())
     }
 
     /// Re-hashes what is shared in the background, as configured: another thing for a daemon alone.
@@ -458,105 +495,4 @@ impl NodeInner {
             self.observed.tell(Told::Node(stopping));
         });
     }
-}
-
-/// Where a node is among those of its process.
-#[derive(Clone)]
-struct SharedPlace {
-    shared: Shared,
-    number: u16,
-}
-
-/// What lies on disk.
-struct Opened {
-    library: Library,
-    transfers: Transfers,
-    keypair: Keypair,
-    kept: Kept,
-    helping: helping::Kept,
-}
-
-/// Opens what lies on disk.
-async fn open_home(
-    home: &Path,
-    place: Option<SharedPlace>,
-    config: &Config,
-    (observed, shutdown): (Arc<Observer>, CancellationToken),
-) -> Result<Opened, NodeError> {
-    let (home, flags) = (home.to_owned(), config.limits.flags);
-    let replicas = config.replicas.clone();
-    let opened = tokio::task::spawn_blocking(move || {
-        let store = match place {
-            Some(SharedPlace { shared, number }) => shared.store.store(number, &home)?,
-            None => Store::open(&home)?,
-        };
-        open(store, observed, (flags, &replicas), shutdown)
-    });
-    let opened = opened.await;
-    opened.map_err(|it| NodeError::Identity(it.to_string()))?
-}
-
-/// Opens what lies on disk. Blocking.
-fn open(
-    store: Store,
-    observed: Arc<Observer>,
-    (flags, replicas): (Flags, &ReplicasConfig),
-    shutdown: CancellationToken,
-) -> Result<Opened, NodeError> {
-    let home = store.home().to_owned();
-    let kept = Kept::open(store.table(TableName::Node), flags)?;
-    let helping = helping::Kept::open(&store, replicas, Arc::clone(&observed))?;
-    let on_fetch = Arc::clone(&observed);
-    let on_fetch = move |event: FetchEvent<'_>| on_fetch.tell(Told::Transfer(&event));
-    let transfers = Transfers::load(&store, on_fetch, shutdown)?;
-    let library = Library::open(store, move |event| observed.tell(Told::Library(&event)))?;
-    for share in transfers.unserved() {
-        library.set_served(share, false);
-    }
-    let keypair = shoal_net::identity::load_or_create(&home)
-        .map_err(|error| NodeError::Identity(error.to_string()))?;
-    Ok(Opened {
-        library,
-        transfers,
-        keypair,
-        kept,
-        helping,
-    })
-}
-
-fn net_config(config: &Config, announces: Announces, emulation: Option<Emulation>) -> NetConfig {
-    let dht = DhtConfig {
-        serves: announces == Announces::Everything,
-        ..DhtConfig::default()
-    };
-    NetConfig {
-        dht,
-        network: config.network.name.to_string(),
-        listen: config.network.listen.clone(),
-        external: config.network.external.clone(),
-        port_fallback: config.network.port_fallback,
-        bootstrap: config.network.bootstrap.clone(),
-        mdns: config.network.mdns,
-        near: config.replicas.nearness(),
-        emulation,
-        ..NetConfig::default()
-    }
-}
-
-async fn start_net(
-    config: NetConfig,
-    keypair: &Keypair,
-    library: &Library,
-    offers: &Offers,
-    journal: Option<Journal>,
-) -> Result<(Net, Incoming), NodeError> {
-    let keys = offers.keys(&library.shares());
-    let deps = NetDeps {
-        providers: Arc::new(TableLog::new(library.store().table(TableName::Providers))),
-        peers: Arc::new(TableLog::new(library.store().table(TableName::Peers))),
-        journal,
-    };
-    let (net, incoming) = Net::spawn(config, keypair, deps).await?;
-    net.announce_all(keys).await;
-    Ok((net, incoming))
 }

@@ -32,6 +32,7 @@ impl NodeHandle {
         inner.observed.measure(&mut numbers);
         self.measure_shares(&mut numbers);
         inner.served.measure(&mut numbers);
+        inner.terms.audience().measure(&mut numbers);
         inner.replicator.measure(&mut numbers);
         inner.events.measure(&mut numbers);
         measure_process(&mut numbers);

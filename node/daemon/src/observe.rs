@@ -24,7 +24,9 @@ use shoal_transfer::{
 use tokio::sync::broadcast::error::RecvError;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use super::{answers, errors::IntoApi as _, offers::Offers, watch::DoubtSignal};
+use super::{
+    answers, errors::IntoApi as _, offers::Offers, on_done::DoneQueue, watch::DoubtSignal,
+};
 
 /// Between two looks at the progress of transfers.
 const PROGRESS_INTERVAL: Duration = Duration::from_secs(1);
@@ -54,6 +56,8 @@ pub(super) struct Observer {
     doubts: Arc<DoubtSignal>,
     /// Where it is told what has changed of what near peers may have from here, once somebody listens.
     copies: OnceLock<Changes>,
+    /// Where it is told which transfers are done, once somebody listens.
+    done: OnceLock<DoneQueue>,
     /// How runs of fetches ended: finished, or the code of the failure.
     ended: Mutex<BTreeMap<String, u64>>,
 }
@@ -65,6 +69,7 @@ impl Observer {
             offers,
             doubts,
             copies: OnceLock::new(),
+            done: OnceLock::new(),
             ended: Mutex::default(),
         }
     }
@@ -72,6 +77,11 @@ impl Observer {
     /// From now on tells `copies` what has changed of copies for others; the first one stays.
     pub(super) fn tell_of_copies(&self, copies: Changes) {
         self.copies.get_or_init(|| copies);
+    }
+
+    /// From now on tells `done` which transfers are done; the first one stays.
+    pub(super) fn tell_of_done(&self, done: DoneQueue) {
+        self.done.get_or_init(|| done);
     }
 
     /// Takes note of what happened. Never waits.
@@ -175,6 +185,9 @@ impl Observer {
         *self.lock().entry(outcome).or_default() += 1;
         if let Ok(fetched) = result {
             let result = answers::fetched(fetched);
+            if let Some(done) = self.done.get() {
+                done.note(id, &fetched.path, &result.cid);
+            }
             self.events.publish(Event::TransferFinished { id, result });
         }
     }

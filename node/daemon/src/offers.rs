@@ -32,6 +32,8 @@ pub(super) enum Announces {
     /// What is shared through it, and nothing else: it ends with its fetch, and the DHT has no
     /// withdrawal. Who asks is served all the same.
     OnlyNewShares,
+    /// Nothing: it has no network.
+    Nothing,
 }
 
 /// The roots that are to be looked at.
@@ -51,6 +53,11 @@ impl Offers {
             untold: Mutex::default(),
             changed: Notify::new(),
         }
+    }
+
+    /// Whether nothing is ever announced.
+    pub(super) fn are_nothing(&self) -> bool {
+        self.announces == Announces::Nothing
     }
 
     /// Notes what the library tells. Never waits.
@@ -73,7 +80,7 @@ impl Offers {
 
     /// The keys of all `shares` that are to be found in the DHT.
     pub(super) fn keys(&self, shares: &[Arc<ShareRecord>]) -> Vec<Key> {
-        if self.announces == Announces::OnlyNewShares {
+        if self.announces != Announces::Everything {
             return Vec::new();
         }
         let mut untold = self.untold();
@@ -128,6 +135,7 @@ impl Offers {
         let lasts = match self.announces {
             Announces::Everything => true,
             Announces::OnlyNewShares => share.origin != Origin::Fetched,
+            Announces::Nothing => false,
         };
         let announce = lasts && share.announce && share.state == ShareState::Live;
         share

@@ -1,37 +1,31 @@
 //! What people can ask of a node: the API's operations on the parts.
 
 use std::{
-    cell::Cell,
-    path::PathBuf,
     sync::{
         Arc,
         atomic::{AtomicU32, Ordering::Relaxed},
     },
-    time::{Duration, Instant, SystemTime},
+    time::{Duration, SystemTime},
 };
 
 use shoal_api::{ApiError, ErrorCode, Progress, Service, events::EventReader, types as api};
-use shoal_ground::{meter::Meter, metrics::Numbers, wall_clock};
-use shoal_net::{NetEvent, Scope};
+use shoal_ground::{metrics::Numbers, wall_clock};
+use shoal_net::Scope;
 use shoal_protocol::{address::Cid, link::Link};
-use shoal_store::{
-    ShareRecord, ShareState, UnshareTarget,
-    disks::{SILENT_AFTER, SLOW_AFTER},
-    share,
-};
+use shoal_store::{ShareRecord, ShareState, disks::SLOW_AFTER};
 use shoal_transfer::fetch::{self, FetchError};
 use tokio::{sync::mpsc, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
 
-use super::{NodeHandle, answers, errors::IntoApi, integrity, warnings};
+use super::{NodeHandle, answers, errors::IntoApi, warnings};
 
 /// How long a status waits for the look at shared files that it asks for; less where a disk does not
 /// answer.
 const RECHECK_PATIENCE: Duration = Duration::from_secs(2);
 /// Between two reports of a fetch's progress.
 const PROGRESS_INTERVAL: Duration = Duration::from_millis(200);
-/// How long `share --wait` waits for somebody to take the announcement.
-const ANNOUNCE_PATIENCE: Duration = Duration::from_secs(60);
+/// Peers of a share that a status names; one share alone is told with all of them.
+const STATUS_PEERS_MAX: usize = 16;
 
 impl Service for NodeHandle {
     async fn id(&self) -> Result<api::Identity, ApiError> {
@@ -40,6 +34,7 @@ impl Service for NodeHandle {
             addresses: self.inner.net.dial_addresses(),
             home: self.inner.home.clone(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
+            process: self.process(),
         })
     }
 
@@ -79,14 +74,14 @@ impl Service for NodeHandle {
             peers,
             shares: shares
                 .iter()
-                .map(|share| answers::share_info(share, inner.library.is_in_doubt(share.id)))
+                .map(|share| self.share_info(share, STATUS_PEERS_MAX))
                 .collect(),
             transfers: inner
                 .fetcher
                 .transfers()
                 .iter()
                 .filter(|transfer| !transfer.over)
-                .map(answers::transfer)
+                .map(|transfer| self.transfer_info(transfer))
                 .collect(),
             replicas: api::Replicas::default(),
             uploaded_bytes: inner.served.uploaded_bytes(),
@@ -120,31 +115,11 @@ impl Service for NodeHandle {
     }
 
     async fn shares(&self) -> Result<api::Shares, ApiError> {
-        let library = &self.inner.library;
-        let shares = library.shares();
-        let addresses = self.inner.net.dial_addresses();
-        let linked = shares.iter().map(|share| {
-            let in_doubt = library.is_in_doubt(share.id);
-            answers::linked_share(share, in_doubt, &addresses)
-        });
-        Ok(api::Shares {
-            shares: linked.collect(),
-        })
+        Ok(self.all_shares())
     }
 
     async fn shared(&self, target: String) -> Result<api::LinkedShare, ApiError> {
-        let root = target.parse::<Link>()?.root;
-        let library = &self.inner.library;
-        let shares = library.shares_of(&root);
-        let share = shares.first().ok_or_else(|| {
-            ApiError::new(ErrorCode::NotShared, format!("{root} is not shared"))
-                .hint("`shoal ls` lists what is shared")
-        })?;
-        Ok(answers::linked_share(
-            share,
-            library.is_in_doubt(share.id),
-            &self.inner.net.dial_addresses(),
-        ))
+        self.one_share(&target)
     }
 
     async fn limits(&self) -> Result<api::Limits, ApiError> {
@@ -201,85 +176,11 @@ impl Service for NodeHandle {
         progress: Progress<api::ShareProgress>,
         cancel: CancellationToken,
     ) -> Result<api::ShareResult, ApiError> {
-        let started = Instant::now();
-        let library = self.inner.library.clone();
-        for path in &request.paths {
-            let answering = library.disks().resolve(path.as_path(), SILENT_AFTER);
-            let answering = cancel.run_until_cancelled(answering).await;
-            answering
-                .ok_or_else(interrupted)?
-                .map_err(IntoApi::into_api)?;
-        }
-        let wanted = share::ShareRequest {
-            recipe: answers::recipe(&request),
-            paths: request
-                .paths
-                .into_iter()
-                .map(api::AbsolutePath::into_path_buf)
-                .collect(),
-            name: request.name,
-            copy: request.copy,
-            announce: !request.no_announce,
-            replicate: !request.no_replicate,
-        };
-        let (report, stop) = (progress.clone(), cancel.clone());
-        let sharing = tokio::task::spawn_blocking(move || {
-            let meter = Cell::new(Meter::default());
-            let on_progress = |at: share::Progress| {
-                let mut measured = meter.take();
-                let rate = measured.rate(at.bytes, Instant::now());
-                meter.set(measured);
-                report.report(answers::sharing(&at, rate));
-            };
-            share::share(&library, &wanted, &on_progress, &stop)
-        });
-        let shared = self
-            .unless_stuck(&cancel, sharing)
-            .await?
-            .map_err(IntoApi::into_api)?;
-        let elapsed_ms = answers::millis(started.elapsed());
-        let link = answers::link(&shared.record, &self.inner.net.link_addresses());
-        let mut result = answers::shared(&shared, &link, elapsed_ms);
-        if request.wait && shared.record.announce {
-            progress.report(answers::announcing(&shared.record));
-            let announced = self.announced(&shared.record.root);
-            if cancel
-                .run_until_cancelled(announced)
-                .await
-                .ok_or_else(interrupted)?
-                .is_err()
-            {
-                result
-                    .warnings
-                    .push("no peer has taken the announcement yet".to_owned());
-            }
-        }
-        Ok(result)
+        self.share_paths(request, progress, cancel).await
     }
 
     async fn unshare(&self, request: api::UnshareRequest) -> Result<api::Unshared, ApiError> {
-        let target = match request {
-            api::UnshareRequest::Cid(text) => UnshareTarget::Root(text.parse::<Link>()?.root),
-            api::UnshareRequest::Path(path) => self.unshared_place(path.into_path_buf()).await,
-        };
-        let library = self.inner.library.clone();
-        let unsharing = tokio::task::spawn_blocking(move || library.unshare(&target));
-        let removed = unsharing
-            .await
-            .map_err(|panic| internal(&panic))?
-            .map_err(IntoApi::into_api)?;
-        Ok(api::Unshared {
-            removed: removed
-                .shares
-                .iter()
-                .map(|it| answers::share_info(it, false))
-                .collect(),
-            forgotten: removed
-                .forgotten
-                .iter()
-                .map(integrity::lost_share)
-                .collect(),
-        })
+        self.end_shares(request).await
     }
 
     async fn fetch(
@@ -360,8 +261,9 @@ impl Service for NodeHandle {
 
     async fn transfers(&self) -> Result<api::Transfers, ApiError> {
         let transfers = self.inner.fetcher.transfers();
+        let transfers = transfers.iter().map(|it| self.transfer_info(it));
         Ok(api::Transfers {
-            transfers: transfers.iter().map(answers::transfer).collect(),
+            transfers: transfers.collect(),
         })
     }
 
@@ -372,7 +274,7 @@ impl Service for NodeHandle {
             .pause(&target)
             .await
             .map_err(IntoApi::into_api)?;
-        Ok(answers::transfer(&paused))
+        Ok(self.transfer_info(&paused))
     }
 
     async fn change_transfer(
@@ -386,18 +288,17 @@ impl Service for NodeHandle {
             .limit(&target, change.limit)
             .await
             .map_err(IntoApi::into_api)?;
-        Ok(answers::transfer(&changed))
+        Ok(self.transfer_info(&changed))
     }
 
     async fn resume(&self, target: String) -> Result<api::Transfer, ApiError> {
-        Ok(answers::transfer(
-            &self
-                .inner
-                .fetcher
-                .resume(&target)
-                .await
-                .map_err(IntoApi::into_api)?,
-        ))
+        let resumed = self
+            .inner
+            .fetcher
+            .resume(&target)
+            .await
+            .map_err(IntoApi::into_api)?;
+        Ok(self.transfer_info(&resumed))
     }
 
     async fn cancel(&self, target: String) -> Result<api::Transfer, ApiError> {
@@ -407,7 +308,7 @@ impl Service for NodeHandle {
             .cancel(&target)
             .await
             .map_err(IntoApi::into_api)?;
-        Ok(answers::transfer(&cancelled))
+        Ok(self.transfer_info(&cancelled))
     }
 
     async fn list(
@@ -492,14 +393,6 @@ impl NodeHandle {
         asked.unwrap_or(api::Disk { free: 0, total: 0 })
     }
 
-    /// What a path to unshare means: as it is written, and where it leads. A disk that does not
-    /// answer leaves the path as it is.
-    async fn unshared_place(&self, written: PathBuf) -> UnshareTarget {
-        let resolved = self.inner.library.disks().resolve(&written, SLOW_AFTER);
-        let real = resolved.await.map_or_else(|_| written.clone(), |it| it.0);
-        UnshareTarget::Path { written, real }
-    }
-
     /// Waits for work on a blocking thread; once it is cancelled, not for a disk that does not
     /// answer.
     pub(super) async fn unless_stuck<T>(
@@ -551,25 +444,12 @@ impl NodeHandle {
         peers
     }
 
-    /// Waits until somebody was told of a root.
-    async fn announced(&self, root: &Cid) -> Result<(), ApiError> {
-        let Some(key) = root
-            .digest()
-            .map(|digest| shoal_protocol::dht::key(&digest))
-        else {
-            return Ok(());
-        };
-        let mut events = self.inner.net.events();
-        let waiting = async {
-            while !matches!(
-                self.inner.net.announced(key).await,
-                shoal_net::AnnounceState::Announced { .. }
-            ) {
-                while !matches!(events.recv().await, Ok(NetEvent::Announced { .. }) | Err(_)) {}
-            }
-        };
-        let waited = tokio::time::timeout(ANNOUNCE_PATIENCE, waiting).await;
-        waited.map_err(|_| ApiError::new(ErrorCode::NotFound, "nobody took the announcement"))
+    /// A transfer as people and programs are told of it.
+    fn transfer_info(&self, transfer: &fetch::TransferInfo) -> api::Transfer {
+        api::Transfer {
+            on_done: self.inner.on_done.of(transfer.id),
+            ..answers::transfer(transfer)
+        }
     }
 }
 

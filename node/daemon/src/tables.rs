@@ -51,6 +51,19 @@ impl KvLog for TableLog {
     }
 }
 
+/// The rows of a node that is alone: it remembers nobody, and nothing of it is kept.
+pub(super) struct NoLog;
+
+impl KvLog for NoLog {
+    fn load(&self, _visit: &mut dyn FnMut(&[u8], &[u8])) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn write(&self, _changes: &[Change]) -> io::Result<()> {
+        Ok(())
+    }
+}
+
 fn to_io(error: StoreError) -> io::Error {
     io::Error::other(error)
 }

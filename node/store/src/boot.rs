@@ -20,6 +20,14 @@ impl BootId {
     }
 }
 
+#[cfg(test)]
+impl BootId {
+    /// One that no machine has, for tests of what follows from another boot.
+    pub(super) fn of(number: u8) -> Self {
+        Self([number; 16])
+    }
+}
+
 /// Reads the UUID that Linux draws at every boot.
 fn from_kernel() -> Option<[u8; 16]> {
     let text = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;

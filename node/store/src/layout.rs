@@ -10,7 +10,7 @@ use super::prefix::PREFIX_BYTES;
 
 /// The schema that this build reads and writes. A change of any key or row needs the next number
 /// and a migration from the one before, of which [`SCHEMA_OLDEST`] is the first.
-pub(super) const SCHEMA: u32 = 3;
+pub(super) const SCHEMA: u32 = 4;
 pub(super) const SCHEMA_OLDEST: u32 = 1;
 
 const MIB: usize = 1 << 20;

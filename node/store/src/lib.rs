@@ -39,6 +39,7 @@ mod scan;
 pub mod share;
 mod shared;
 mod table;
+mod terms;
 #[cfg(test)]
 mod tests;
 mod threads;
@@ -69,6 +70,7 @@ pub use rows::{
 };
 pub use shared::SharedStore;
 pub use table::{Table, TableChange, TableName, TableRow};
+pub use terms::{COMMANDS_MAX, Expiry, Moment, Terms};
 pub use totals::ShareTotals;
 
 use ids::Ids;

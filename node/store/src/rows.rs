@@ -14,7 +14,7 @@ use shoal_protocol::address::{Cid, Digest, HashFn};
 use shoal_protocol::chunker::Chunker;
 use shoal_protocol::link::Marks;
 
-use super::{BootId, StoreError};
+use super::{BootId, StoreError, Terms};
 
 /// A struct that a row holds.
 pub(super) trait Row: Serialize + DeserializeOwned {
@@ -25,9 +25,11 @@ pub(super) trait Row: Serialize + DeserializeOwned {
 }
 
 impl Row for ShareRecord {
-    const VERSION: u8 = 3;
-    // Without `written` and `replicate`, and without `replicate`: nobody had asked for that.
-    const EARLIER: &'static [(u8, &'static [u8])] = &[(1, b"\0\x01"), (2, b"\x01")];
+    const VERSION: u8 = 4;
+    // Without `written`, `replicate` and `terms`, then without the last two, then without the last:
+    // nobody had asked for that.
+    const EARLIER: &'static [(u8, &'static [u8])] =
+        &[(1, b"\0\x01\0\0\0"), (2, b"\x01\0\0\0"), (3, b"\0\0\0")];
 }
 
 impl Row for FileRow {
@@ -101,6 +103,8 @@ pub struct ShareRecord {
     pub written: Option<PathBuf>,
     /// Whether others may keep copies of it for others.
     pub replicate: bool,
+    /// Until when it is offered.
+    pub terms: Terms,
 }
 
 impl ShareRecord {

@@ -78,6 +78,16 @@ pub enum Request {
     },
 }
 
+impl Request {
+    /// Says that the client has all of the root, checked and written: it takes back every want that it
+    /// could ever have. To a server that does not know what that means, it is a [`Cancel`](Self::Cancel)
+    /// of nothing.
+    pub const HAS_ALL: Self = Self::Cancel {
+        id: 0,
+        count: u32::MAX,
+    };
+}
+
 /// What a server says.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Response {

@@ -27,6 +27,9 @@ pub(super) fn share(path: &Path) -> Result<ShareRequest, ApiError> {
         no_announce: false,
         no_replicate: false,
         wait: true,
+        until: None,
+        expires_ms: None,
+        command: None,
     })
 }
 

@@ -27,9 +27,7 @@ fn commands_that_need_a_daemon_say_how_to_start_one() {
         "stop",
         "peers",
         "id",
-        "ls",
         "connect /ip4/127.0.0.1/tcp/1",
-        "unshare photos",
         &format!("find {CID}"),
         &format!("ls {CID}"),
     ] {

@@ -129,8 +129,8 @@ fn cases_of_shares() -> [Case; 6] {
         case(
             "ls",
             "MyShares",
-            |it| it.node("ls"),
             |it| it.nobody("ls"),
+            |it| it.nobody(format!("ls {ABSENT}")),
             NO_DAEMON,
         ),
         case(
@@ -150,7 +150,7 @@ fn cases_of_shares() -> [Case; 6] {
     ]
 }
 
-fn cases_of_fetches() -> [Case; 7] {
+fn cases_of_fetches() -> [Case; 9] {
     [
         case(
             "fetch",
@@ -158,6 +158,16 @@ fn cases_of_fetches() -> [Case; 7] {
             |it| it.node(format!("fetch {} -o {}/", it.link, it.path("into"))),
             |it| it.node(format!("fetch {ABSENT} --timeout 200ms")),
             NOT_FOUND,
+        ),
+        case(
+            "fetch",
+            "Transfer",
+            |it| {
+                let (link, into) = (&it.link, it.path("later"));
+                it.node(format!("fetch {link} -o {into} --background"))
+            },
+            |it| it.nobody(format!("fetch {ABSENT} --background")),
+            NO_DAEMON,
         ),
         case(
             "pause",
@@ -170,8 +180,8 @@ fn cases_of_fetches() -> [Case; 7] {
             "transfers",
             "Transfers",
             |it| it.node("transfers"),
-            |it| it.nobody("transfers"),
-            NO_DAEMON,
+            |it| it.on("broken", "transfers now"),
+            USAGE,
         ),
         case(
             "limits",
@@ -197,6 +207,13 @@ fn cases_of_fetches() -> [Case; 7] {
             "Transfer",
             |it| it.node(format!("cancel {ABSENT}")),
             |it| it.node("cancel"),
+            USAGE,
+        ),
+        case(
+            "resume",
+            "ToldAll",
+            |it| it.node("resume all"),
+            |it| it.node("resume"),
             USAGE,
         ),
         case(

@@ -5,7 +5,7 @@
 use serde_json::Value;
 
 use super::*;
-use crate::types::{Damage, FetchPhase, FetchResult, Unkept};
+use crate::types::{Audience, Damage, FetchPhase, FetchResult, Unkept};
 
 fn warning(number: usize) -> Event {
     Event::Warning {
@@ -94,6 +94,10 @@ fn share() -> ShareInfo {
         state: ShareState::Changed {
             changed: "it is gone".to_owned(),
         },
+        audience: Audience::default(),
+        until: None,
+        expires: None,
+        processes: Vec::new(),
     }
 }
 
@@ -120,6 +124,7 @@ fn transfer(state: TransferState) -> Transfer {
         },
         limit: shoal_ground::units::Rate::OFF,
         waits_for: None,
+        on_done: None,
     }
 }
 

@@ -50,6 +50,7 @@ impl Service for Scripted {
             addresses: vec!["/ip4/127.0.0.1/tcp/1".parse().unwrap()],
             home: "/home".into(),
             version: "1".into(),
+            process: crate::types::NodeProcess::default(),
         })
     }
 
@@ -167,6 +168,8 @@ impl Service for Scripted {
             files: request.paths.len() as u64,
             chunks: 0,
             elapsed_ms: 0,
+            keep: request.command.is_none(),
+            expires: None,
             skipped: Vec::new(),
             warnings: Vec::new(),
         })
@@ -354,5 +357,6 @@ fn transfer(state: TransferState) -> Transfer {
         },
         limit: Rate::OFF,
         waits_for: None,
+        on_done: None,
     }
 }

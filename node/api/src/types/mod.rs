@@ -3,11 +3,13 @@
 //! Sizes are bytes, durations milliseconds, times RFC 3339; CIDs, peer ids and addresses are
 //! strings as IPFS and libp2p print them. Requests refuse unknown fields, results may gain some.
 
+mod audience;
 mod event;
 mod fetch;
 mod limits;
 mod near;
 mod node;
+mod process;
 mod replicas;
 mod schema;
 mod scrub;
@@ -22,6 +24,7 @@ use utoipa::ToSchema;
 
 use super::ApiError;
 
+pub use audience::{Audience, Recipient};
 pub use event::{Event, Occurrence};
 pub use fetch::{
     CatRequest, CatResult, Destination, EntryKind, FetchPhase, FetchProgress, FetchRequest,
@@ -35,6 +38,7 @@ pub use node::{
     ConnectRequest, Connected, Database, DatabaseState, Direction, Disk, EmulatedLine, Identity,
     Peer, Peers, Rates, Replicas, Scope, Status, Stopping,
 };
+pub use process::{NodeProcess, ProcessKind};
 pub use replicas::{
     AskedBy, Replica, ReplicaDrop, ReplicaList, ReplicaStats, ReplicaSwitch, ReplicasDropped,
     ReplicasPaused,
@@ -42,9 +46,9 @@ pub use replicas::{
 pub use scrub::{Damage, Scrub, ScrubState};
 pub use share::{
     Chunker, Hash, LinkedShare, LostShare, Preserve, ShareInfo, SharePhase, ShareProgress,
-    ShareRequest, ShareResult, ShareState, Shares, Skipped, UnshareRequest, Unshared,
+    ShareRequest, ShareResult, ShareState, Shares, Skipped, UnshareRequest, Unshared, Until,
 };
-pub use transfer::{Transfer, TransferChange, TransferState, Transfers};
+pub use transfer::{OnDone, Transfer, TransferChange, TransferState, Transfers};
 pub use upkeep::{
     Collected, FileVerdict, GcPhase, GcProgress, GcRequest, Verified, VerifiedFile, VerifiedShare,
     VerifyProgress, VerifyRequest,

@@ -7,7 +7,9 @@ use serde::{Deserialize, Serialize};
 use shoal_ground::units::Rate;
 use utoipa::ToSchema;
 
-use super::{Limits, LostShare, Nearness, Scrub, ShareInfo, Transfer, schema::Address};
+use super::{
+    Limits, LostShare, Nearness, NodeProcess, Scrub, ShareInfo, Transfer, schema::Address,
+};
 
 /// Whom to connect to.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -84,6 +86,9 @@ pub struct Identity {
     pub home: PathBuf,
     /// The program's version.
     pub version: String,
+    /// The process that it runs in.
+    #[serde(default)]
+    pub process: NodeProcess,
 }
 
 /// How the node is doing.

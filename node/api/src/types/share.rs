@@ -1,12 +1,13 @@
 //! Sharing, unsharing, and what is shared.
 
-use std::path::PathBuf;
+use std::{num::NonZeroU32, path::PathBuf};
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::AbsolutePath;
+use super::{AbsolutePath, Audience};
+use crate::CommandId;
 
 /// What to share and how.
 #[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
@@ -42,6 +43,19 @@ pub struct ShareRequest {
     /// Answer only when the root is announced, not when it is merely served.
     #[serde(default)]
     pub wait: bool,
+    /// End it when so many peers have all of it.
+    #[serde(default)]
+    #[schema(value_type = Option<u32>, minimum = 1)]
+    pub until: Option<NonZeroU32>,
+    /// End it after this time, in milliseconds.
+    #[serde(default)]
+    #[schema(minimum = 1)]
+    pub expires_ms: Option<u64>,
+    /// End it with this command, which holds the lock of this name in the home; without one it is a
+    /// share of the home.
+    #[serde(default)]
+    #[schema(value_type = Option<String>, pattern = "^[0-9a-fA-F]{16}$")]
+    pub command: Option<CommandId>,
 }
 
 /// How file bytes are cut into chunks.
@@ -131,6 +145,13 @@ pub struct ShareResult {
     pub chunks: u64,
     /// Time from request to answer.
     pub elapsed_ms: u64,
+    /// Whether it stays shared when the command that asked for it has ended.
+    #[serde(default)]
+    pub keep: bool,
+    /// When it ends, if a time was set.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>, format = DateTime)]
+    pub expires: Option<Timestamp>,
     /// What was left out, and why.
     pub skipped: Vec<Skipped>,
     /// What the person should know, one sentence each.
@@ -209,6 +230,28 @@ pub struct ShareInfo {
     /// Whether it is served.
     #[serde(flatten)]
     pub state: ShareState,
+    /// Who has got how much of it; not told with events.
+    #[serde(default)]
+    pub audience: Audience,
+    /// After how many copies it ends, if that was asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub until: Option<Until>,
+    /// When it ends, if a time was set.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>, format = DateTime)]
+    pub expires: Option<Timestamp>,
+    /// The processes of the commands that it ends with; none for a share of the home.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub processes: Vec<u32>,
+}
+
+/// After how many copies a share ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Until {
+    /// How many peers are to have all of it.
+    pub copies: u32,
+    /// How many of these there are since it was asked for.
+    pub made: u64,
 }
 
 /// Whether a share is served: the field `state`, and `changed` with what is no longer as it was.

@@ -44,6 +44,26 @@ pub struct Transfer {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>)]
     pub waits_for: Option<PathBuf>,
+    /// What became of the program that the configuration has run when a transfer is done.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub on_done: Option<OnDone>,
+}
+
+/// What became of the program that is run when a transfer is done: its field `state`, and `reason`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(tag = "state", rename_all = "lowercase")]
+pub enum OnDone {
+    /// Others run, and it waits for them.
+    Waiting,
+    /// It runs.
+    Running,
+    /// It has ended well.
+    Done,
+    /// It could not be run, did not end in time, or did not end well.
+    Failed {
+        /// Why.
+        reason: String,
+    },
 }
 
 /// A change of what one transfer may receive.

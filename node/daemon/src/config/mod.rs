@@ -11,7 +11,12 @@ mod layers;
 mod reference;
 mod settings;
 
-use std::{fmt, str::FromStr, time::Duration};
+use std::{
+    fmt,
+    path::{Path, PathBuf},
+    str::FromStr,
+    time::Duration,
+};
 
 use libp2p::multiaddr::Protocol;
 use serde::{Deserialize, Serialize};
@@ -37,6 +42,8 @@ pub struct Config {
     pub replicas: ReplicasConfig,
     /// How it re-hashes what it shares.
     pub scrub: ScrubConfig,
+    /// What it does with transfers.
+    pub transfers: TransfersConfig,
     /// What it writes about itself.
     pub log: LogConfig,
 }
@@ -92,6 +99,50 @@ impl NetworkConfig {
         } else {
             self
         }
+    }
+
+    /// The same for a node that has no network.
+    #[must_use]
+    pub fn alone(mut self) -> Self {
+        self.listen.clear();
+        self.external.clear();
+        self.bootstrap.clear();
+        self.mdns = false;
+        self
+    }
+
+    /// The same, and where any free port would do, that of an address of the same kind among `had`:
+    /// links with the addresses of a node that has ended lead to the one that takes its place.
+    #[must_use]
+    pub fn on_ports_of(mut self, had: &[Multiaddr]) -> Self {
+        let kind = |address: &Multiaddr| {
+            let mut parts = address.iter();
+            let is_v6 = matches!(parts.next()?, Protocol::Ip6(_));
+            match parts.next()? {
+                Protocol::Tcp(port) => Some((is_v6, true, port)),
+                Protocol::Udp(port) => Some((is_v6, false, port)),
+                _ => None,
+            }
+        };
+        for address in &mut self.listen {
+            let Some((is_v6, is_tcp, 0)) = kind(address) else {
+                continue;
+            };
+            let ports = had.iter().filter_map(kind);
+            let mut same = ports.filter(|it| (it.0, it.1) == (is_v6, is_tcp));
+            let Some((_, _, port)) = same.next() else {
+                continue;
+            };
+            *address = address
+                .iter()
+                .map(|part| match part {
+                    Protocol::Tcp(_) => Protocol::Tcp(port),
+                    Protocol::Udp(_) => Protocol::Udp(port),
+                    other => other,
+                })
+                .collect();
+        }
+        self
     }
 
     /// The same with any free port instead of fixed ones.
@@ -185,6 +236,54 @@ impl Default for ScrubConfig {
     }
 }
 
+/// `[transfers]`: what a node does with transfers.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct TransfersConfig {
+    /// The program that is run when a transfer is done, with the path of what was fetched and its CID
+    /// as arguments, like `/usr/local/bin/sort-it`; `off` is none. No shell reads it.
+    #[schema(value_type = String)]
+    pub on_done: Program,
+}
+
+/// A program by its absolute path, or none.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Program(Option<PathBuf>);
+
+impl Program {
+    /// Where it is; none when there is none.
+    #[must_use]
+    pub fn path(&self) -> Option<&Path> {
+        self.0.as_deref()
+    }
+}
+
+impl TryFrom<String> for Program {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        match text.as_str() {
+            off if off.eq_ignore_ascii_case("off") => Ok(Self(None)),
+            path if Path::new(path).is_absolute() && !path.contains('\0') => {
+                Ok(Self(Some(path.into())))
+            }
+            _ => Err(format!(
+                "`{text}` is no absolute path of a program; `off` is none"
+            )),
+        }
+    }
+}
+
+impl From<Program> for String {
+    fn from(program: Program) -> Self {
+        match program.0 {
+            Some(path) => path.to_string_lossy().into_owned(),
+            None => "off".to_owned(),
+        }
+    }
+}
+
 /// `[log]`: what a node writes about itself.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields, default)]
@@ -232,6 +331,42 @@ mod tests {
         let config = chosen.clone().for_one_command();
         assert_eq!(config.listen, chosen.listen);
         assert!(config.port_fallback && !chosen.port_fallback);
+    }
+
+    #[test]
+    fn who_takes_over_listens_where_the_other_did() {
+        let config = NetworkConfig::default().for_one_command();
+        let had = [
+            "/ip4/192.168.1.5/tcp/4711/p2p/12D3KooWLTEQ8qS7nDSQCCiSVjDPEHsHfFtdHQuXBoz2bjn3yQdV",
+            "/ip4/192.168.1.5/udp/4712/quic-v1",
+            "/dns/example.org/tcp/1",
+        ];
+        let had = had.map(|it| it.parse().unwrap());
+        let config = config.on_ports_of(&had);
+        let listen: Vec<_> = config.listen.iter().map(Multiaddr::to_string).collect();
+        assert_eq!(
+            listen,
+            [
+                "/ip4/0.0.0.0/tcp/4711",
+                "/ip4/0.0.0.0/udp/4712/quic-v1",
+                "/ip6/::/tcp/0",
+                "/ip6/::/udp/0/quic-v1"
+            ]
+        );
+    }
+
+    #[test]
+    fn a_program_is_a_path_from_the_root_or_none() {
+        let check = |text: &str, expected: Option<&str>| {
+            let program = Program::try_from(text.to_owned()).unwrap();
+            assert_eq!(program.path(), expected.map(Path::new), "{text}");
+        };
+        check("off", None);
+        check("/bin/true", Some("/bin/true"));
+        check("/opt/my tools/x", Some("/opt/my tools/x"));
+        for bad in ["", "true", "./x", "bin/x; rm", "/a\0b"] {
+            Program::try_from(bad.to_owned()).unwrap_err();
+        }
     }
 
     #[test]

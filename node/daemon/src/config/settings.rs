@@ -12,7 +12,7 @@ use toml::Value;
 use utoipa::PartialSchema;
 
 use super::{
-    Config, ConfigError, LogConfig, NetworkConfig, Origin, ScrubConfig,
+    Config, ConfigError, LogConfig, NetworkConfig, Origin, ScrubConfig, TransfersConfig,
     layers::{self, Layered},
 };
 
@@ -110,6 +110,7 @@ fn docs() -> BTreeMap<String, String> {
     docs.extend(descriptions::<LimitsConfig>("limits"));
     docs.extend(descriptions::<ReplicasConfig>("replicas"));
     docs.extend(descriptions::<ScrubConfig>("scrub"));
+    docs.extend(descriptions::<TransfersConfig>("transfers"));
     docs.extend(descriptions::<LogConfig>("log"));
     docs
 }

@@ -19,6 +19,7 @@ mod lost;
 mod read;
 mod scrub;
 mod sweep;
+mod terms;
 #[cfg(test)]
 mod tests;
 mod unreadable;
@@ -255,7 +256,7 @@ impl Library {
     /// was fetched is itself still to be flushed.
     ///
     /// A live share takes the place of earlier ones of the same source and selection, in the same
-    /// commit.
+    /// commit, and lasts no shorter than these: a share of the home does not end with a command.
     pub fn publish(
         &self,
         mut batch: Batch,
@@ -273,6 +274,11 @@ impl Library {
         for share in &replaced {
             batch.put_share(&removing(share))?;
         }
+        let others = replaced.iter().map(|share| &share.terms);
+        let record = ShareRecord {
+            terms: record.terms.clone().in_place_of(others),
+            ..record
+        };
         batch.put_share(&record)?;
         batch.commit(!waits_for_flush(&record))?;
 

@@ -27,6 +27,7 @@ fn share(id: u64, source: &str, content: &str) -> ShareRecord {
         state: ShareState::Live,
         written: None,
         replicate: true,
+        terms: crate::Terms::default(),
     }
 }
 

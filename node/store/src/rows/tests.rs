@@ -22,6 +22,7 @@ fn rows_of_earlier_layouts_are_read() {
         state: ShareState::Live,
         written: None,
         replicate: true,
+        terms: Terms::default(),
     };
     let now = encode(&record).unwrap();
     assert_eq!(decode::<ShareRecord>(&now).unwrap(), record);

@@ -28,7 +28,7 @@ use shoal_protocol::address::{Cid, Digest};
 use shoal_protocol::name::SafeName;
 use tokio_util::sync::CancellationToken;
 
-use crate::{Library, Origin, Recipe, ShareId, ShareRecord, ShareState};
+use crate::{Library, Origin, Recipe, ShareId, ShareRecord, ShareState, Terms};
 use build::Target;
 use meter::Meter;
 use place::SharePlace;
@@ -53,6 +53,8 @@ pub struct ShareRequest {
     pub announce: bool,
     /// Whether others may keep copies of it for others.
     pub replicate: bool,
+    /// Until when it is offered.
+    pub terms: Terms,
     /// The choices that decide the address.
     pub recipe: Recipe,
 }
@@ -205,6 +207,7 @@ impl<'a> Staged<'a> {
             state: ShareState::Staging,
             written: source.written.clone(),
             replicate: request.replicate,
+            terms: request.terms.clone(),
         };
         let mut batch = store.batch();
         batch.put_share(&record)?;

@@ -14,7 +14,7 @@ use shoal_protocol::{
     replicate::Shape,
     walk::{PathStep, PathWalk},
 };
-use shoal_store::{BootId, Origin, Recipe, ShareRecord, ShareState, Store, StoreError};
+use shoal_store::{BootId, Origin, Recipe, ShareRecord, ShareState, Store, StoreError, Terms};
 use tokio::{sync::mpsc, task::JoinHandle};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
@@ -295,6 +295,7 @@ impl Job {
             state: ShareState::Landing,
             written: None,
             replicate: !marks.no_replicate,
+            terms: Terms::default(),
         };
         // First, so that no share is left that no transfer knows.
         let place = LandingPlace {
@@ -456,6 +457,9 @@ impl Job {
             shape.tell(Shape { leaves, size });
         }
         self.progress.phase(Phase::Landing);
+        if request.is_whole() {
+            span::spawn(&self.tasks, transfer.tell_has_all());
+        }
         let from = transfer
             .received()
             .iter()

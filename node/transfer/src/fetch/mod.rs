@@ -233,6 +233,8 @@ pub struct Deps {
     pub limits: Limiter,
     /// Whether a dearer provider is never asked for what a cheaper one has.
     pub strict: bool,
+    /// Whether no run begins: what is queued goes on with the next node.
+    pub holds: bool,
     /// What serving knows of the same roots.
     pub swarms: Arc<Swarms>,
     /// What near peers keep for each other.
@@ -266,6 +268,9 @@ impl Fetcher {
             stopping: deps.stopping,
             shutdown: deps.shutdown,
         });
+        if deps.holds {
+            inner.transfers.hold();
+        }
         for (id, place) in inner.transfers.half_removed() {
             let inner = Arc::clone(&inner);
             inner

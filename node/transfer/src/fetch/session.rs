@@ -128,6 +128,7 @@ pub(super) struct Session {
 enum Command {
     Want(Vec<Ask>),
     Cancel(WantId),
+    HasAll,
 }
 
 impl Session {
@@ -177,6 +178,11 @@ impl Session {
     /// Asks for blocks. False when the session cannot take more now or is over.
     pub(super) fn want(&self, asks: Vec<Ask>) -> bool {
         self.commands.try_send(Command::Want(asks)).is_ok()
+    }
+
+    /// Says that all of the root is here; best effort.
+    pub(super) fn has_all(&self) {
+        let _ = self.commands.try_send(Command::HasAll);
     }
 
     /// Says that a block is no longer needed; best effort.
@@ -279,6 +285,7 @@ impl Worker {
         match command {
             Command::Want(asks) => asked.ask(asks),
             Command::Cancel(want) => asked.take_back(want),
+            Command::HasAll => vec![Request::HAS_ALL],
         }
     }
 

@@ -117,7 +117,7 @@ mod tests {
 
     use super::*;
     use crate::fetch::place::Destination;
-    use shoal_store::{BootId, Origin, Recipe};
+    use shoal_store::{BootId, Origin, Recipe, Terms};
 
     /// A fetch that is done, whose part has its hidden name; its share is as `share` says.
     struct Case {
@@ -152,6 +152,7 @@ mod tests {
                 state: ShareState::Live,
                 written: None,
                 replicate: true,
+                terms: Terms::default(),
             };
             if let Some(record) = share(record) {
                 let mut batch = store.batch();

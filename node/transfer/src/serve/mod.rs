@@ -8,6 +8,7 @@
 //! hears who else deals with its root, and one stream too many is told when to come back. It never
 //! touches the swarm, and a slow or silent peer meets a deadline.
 
+mod audience;
 mod budget;
 mod busy;
 mod line;
@@ -48,6 +49,8 @@ use self::{
     slots::{Slot, Slots},
 };
 use crate::{limits::Limiter, replicate::Replicator, swarm::Swarms};
+
+pub use self::audience::{Audience, AudienceOf, PEERS_MAX, PeerOf, WRITE_INTERVAL};
 
 /// Streams beyond these that are told so at a time, each for [`busy::TIMEOUT`] at the most; more
 /// are reset.
@@ -146,6 +149,8 @@ pub struct Deps {
     pub withdrawn: Arc<Withdrawn>,
     /// What is kept for others.
     pub replicator: Replicator,
+    /// The books of who gets what.
+    pub audience: Arc<Audience>,
     /// Ends the serving.
     pub shutdown: CancellationToken,
 }
@@ -172,6 +177,7 @@ impl Server {
             swarms,
             withdrawn,
             replicator,
+            audience,
             shutdown,
         } = deps;
         let sources = Sources {
@@ -180,6 +186,7 @@ impl Server {
             swarms,
             net,
             replicator,
+            audience,
         };
         let line = stats.line.get_or_init(|| Line::new(limits.clone())).clone();
         Self {

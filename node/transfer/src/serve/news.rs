@@ -17,7 +17,7 @@ use shoal_protocol::{
 use shoal_store::Library;
 use tokio::{sync::watch, time::Instant};
 
-use super::Withdrawn;
+use super::{Withdrawn, audience::Audience};
 use crate::{
     replicate::{Reader, Replicator},
     swarm::{Growing, Guest, Swarms},
@@ -39,6 +39,7 @@ pub(super) struct Sources {
     pub(super) swarms: Arc<Swarms>,
     pub(super) net: Net,
     pub(super) replicator: Replicator,
+    pub(super) audience: Arc<Audience>,
 }
 
 /// What one stream's peer was told, and is to be told next.

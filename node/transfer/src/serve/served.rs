@@ -1,8 +1,8 @@
 //! What one stream is about, and for whom: a root, where its blocks are, and the peer that reads
 //! them.
 //!
-//! It counts what the peer reads of replicas, run by run; the last run counts when it is dropped. It
-//! reads and sends nothing.
+//! It counts what the peer gets, and what it reads of replicas, run by run; the last run counts when
+//! it is dropped. It reads and sends nothing.
 
 use std::net::IpAddr;
 
@@ -10,9 +10,10 @@ use libp2p::PeerId;
 use parking_lot::Mutex;
 use shoal_net::ExchangeStream;
 use shoal_protocol::address::Cid;
-use shoal_store::Held;
+use shoal_store::{BlockKind, Held};
 
 use super::{
+    audience::Visit,
     news::Sources,
     parts::{Owner, Part, Source},
 };
@@ -41,10 +42,14 @@ pub(super) struct Served {
     client: Client,
     /// What the client reads of replicas, once it has read some.
     readings: Mutex<Option<Readings>>,
+    /// Its place in the books; none for what is kept for others alone.
+    visit: Option<Visit>,
 }
 
 impl Served {
     pub(super) fn new(sources: &Sources, root: Cid, client: Client) -> Self {
+        let is_own = sources.library.held(&root) != Held::Absent;
+        let visit = is_own.then(|| sources.audience.visit(&root, client.peer));
         let source = Source {
             library: sources.library.clone(),
             replicas: (sources.replicator).reader_for(&root, (client.peer, client.ip)),
@@ -54,6 +59,7 @@ impl Served {
             source,
             client,
             readings: Mutex::default(),
+            visit,
         }
     }
 
@@ -63,8 +69,18 @@ impl Served {
         held.is_some() && self.source.library.held(&self.source.root) == Held::Absent
     }
 
+    /// The client has said that it has all of the root.
+    pub(super) fn has_all(&self) {
+        if let Some(visit) = &self.visit {
+            visit.has_all();
+        }
+    }
+
     /// So many bytes of a part were sent.
     pub(super) fn sent(&self, part: &Part, bytes: usize) {
+        if let (Owner::Own, BlockKind::Chunk, Some(visit)) = (part.owner, part.kind, &self.visit) {
+            visit.sent(bytes as u64);
+        }
         let (Owner::Others { run }, Some(replicas)) = (part.owner, &self.source.replicas) else {
             return;
         };

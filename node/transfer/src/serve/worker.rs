@@ -196,7 +196,7 @@ impl Worker {
             biased;
             () = self.shutdown.cancelled() => Ended::ShuttingDown,
             () = self.slot.must_give_way() => Ended::GaveWay,
-            ended = self.read(reader) => ended,
+            ended = self.read(reader, &served) => ended,
             ended = self.answer(&served, news, writer) => ended,
         }
     }
@@ -218,7 +218,7 @@ impl Worker {
 
     /// Takes requests into the queue. Ends only on an error: after the client's end marker it waits
     /// for the answering half to finish.
-    async fn read(&self, reader: &mut Reader) -> Ended {
+    async fn read(&self, reader: &mut Reader, served: &Served) -> Ended {
         loop {
             let request = match self.next_request(reader).await {
                 Ok(Some(request)) => request,
@@ -226,6 +226,9 @@ impl Worker {
                 Err(ended) => return ended,
             };
             self.slot.moved();
+            if request == Request::HAS_ALL {
+                served.has_all();
+            }
             let pushed = match request {
                 Request::Open { .. } => return Ended::Protocol("opened twice".into()),
                 Request::Want { id, blocks } => self.lock_queue().push(id, &blocks),

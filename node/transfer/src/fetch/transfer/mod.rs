@@ -53,7 +53,7 @@ use super::{
     landing::{LandError, Landing, Target},
     progress::Progress,
     reputation::Reputation,
-    session::{Received, Session, SourceEvent},
+    session::{Received, Session, SessionEvent, SourceEvent},
     supply::Need,
     verdict::Deadlines,
 };
@@ -82,6 +82,9 @@ const GATHER_TIME: Duration = Duration::from_millis(5);
 const MEET_TIME: Duration = Duration::from_millis(250);
 /// The longest sleep of a transfer; whether it goes on and the rates are looked at this often.
 const TICK_MAX: Duration = Duration::from_millis(500);
+/// How long the sessions of a transfer that is done are kept until their providers were told so: a word
+/// has its place in the muxer's buffer at once, unless a line is stuck.
+const FAREWELL_TIME: Duration = Duration::from_millis(300);
 /// How often it is looked who is near: a new peer is measured a round trip after it is connected.
 const DISTANCES_INTERVAL: Duration = Duration::from_millis(100);
 
@@ -310,6 +313,29 @@ impl Transfer {
             self.setup.contacts.return_to(Instant::now());
             self.act();
             self.check_wait()?;
+        }
+    }
+
+    /// Tells the providers that all of the root is here, and ends their sessions. What it returns is
+    /// done when they have been told, or soon; nobody has to wait for that but who ends the node.
+    pub(super) fn tell_has_all(&mut self) -> impl Future<Output = ()> + Send + 'static {
+        let mut open = self.sessions.len();
+        for (_, session) in self.sessions.drain() {
+            session.has_all();
+        }
+        // Sessions whose events nobody takes end without a word.
+        let (_, none) = mpsc::channel(1);
+        let mut events = std::mem::replace(&mut self.events, none);
+        let told = async move {
+            while open > 0 {
+                let event = events.recv().await;
+                let is_end = matches!(event, None | Some((_, SessionEvent::Ended(_))));
+                open -= usize::from(is_end);
+            }
+        };
+        async {
+            // A provider that does not take a word is none that one waits for.
+            let _ = tokio::time::timeout(FAREWELL_TIME, told).await;
         }
     }
 

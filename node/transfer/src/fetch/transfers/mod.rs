@@ -211,7 +211,7 @@ impl Transfers {
     /// The next run to be carried out, if there is one and room for it.
     pub(super) fn start_next(&self) -> Option<Started> {
         let mut table = self.lock();
-        if table.closed || table.running() >= TRANSFERS_MAX {
+        if table.closed || table.held || table.running() >= TRANSFERS_MAX {
             return None;
         }
         let id = table.find(|entry| matches!(entry.state, State::Queued(_)))?;
@@ -539,6 +539,11 @@ impl Transfers {
 
     pub(super) fn info(&self, id: u64) -> Option<TransferInfo> {
         self.lock().entries.get(&id)?.info(id)
+    }
+
+    /// Lets nothing that is queued begin.
+    pub(super) fn hold(&self) {
+        self.lock().held = true;
     }
 
     /// Lets nothing begin any more. What is queued goes on at the next start.

@@ -33,6 +33,8 @@ pub(super) struct Table {
     pub(super) tell: Tell,
     /// No run begins any more.
     pub(super) closed: bool,
+    /// What is queued does not begin.
+    pub(super) held: bool,
 }
 
 /// One transfer.
@@ -94,6 +96,7 @@ impl Table {
             refused: 0,
             tell,
             closed: false,
+            held: false,
         }
     }
 

@@ -1,0 +1,133 @@
+//! The books over a real database.
+
+#![allow(clippy::unwrap_used)]
+
+use shoal_protocol::address::{Digest, HashFn};
+use shoal_store::{Store, TableName};
+
+use super::*;
+
+fn root(name: &str) -> Cid {
+    Cid::raw(Digest::of(HashFn::Blake3, name.as_bytes()))
+}
+
+fn open(home: &tempfile::TempDir) -> Arc<Audience> {
+    let store = Store::open(home.path()).unwrap();
+    Audience::load(store.table(TableName::Node)).unwrap()
+}
+
+#[tokio::test]
+async fn what_was_sent_to_whom_survives_the_process() {
+    let home = tempfile::tempdir().unwrap();
+    let (one, other) = (PeerId::random(), PeerId::random());
+    let audience = open(&home);
+    let mut completed = audience.completed();
+    let (visit, second) = (
+        audience.visit(&root("a"), one),
+        audience.visit(&root("a"), other),
+    );
+    assert_eq!(
+        audience.of(&root("a"), 9),
+        AudienceOf::default(),
+        "nothing was sent"
+    );
+    visit.sent(10);
+    second.sent(5);
+    visit.has_all();
+    completed.changed().await.unwrap();
+    let of = audience.of(&root("a"), 9);
+    assert_eq!((of.sent, of.copies, of.counted, of.fetching), (15, 1, 1, 1));
+    let first = of.peers.first().unwrap();
+    assert_eq!(
+        (first.peer, first.sent),
+        (other, 5),
+        "who fetches comes first"
+    );
+    drop((visit, second));
+    drop(audience);
+
+    let audience = open(&home);
+    let of = audience.of(&root("a"), 9);
+    assert_eq!((of.sent, of.copies, of.fetching), (15, 1, 0));
+    let complete = of.peers.iter().find(|it| it.peer == one).unwrap();
+    assert!(complete.complete && complete.sent == 10);
+    // The same peer again is no second copy, also where it is counted anew.
+    let again = audience.visit(&root("a"), one);
+    again.sent(3);
+    assert!(!audience.of(&root("a"), 9).peers[0].complete);
+    assert_eq!(audience.of(&root("a"), 9).peers[0].current, 3);
+    again.has_all();
+    assert_eq!(
+        (
+            audience.of(&root("a"), 1).copies,
+            audience.counted(&root("a"))
+        ),
+        (1, 1)
+    );
+    audience.count_anew(&root("a"));
+    assert_eq!(audience.counted(&root("a")), 0);
+    again.has_all();
+    assert_eq!(
+        (
+            audience.of(&root("a"), 1).copies,
+            audience.counted(&root("a"))
+        ),
+        (1, 1)
+    );
+    // Nothing is left of what is not shared any more.
+    audience.forget(|_| false);
+    audience.write();
+    assert!(
+        audience
+            .table
+            .scan(PREFIX.as_bytes(), &[], 9)
+            .unwrap()
+            .is_empty()
+    );
+}
+
+#[test]
+fn thousands_of_peers_leave_the_last_ones_and_the_sum() {
+    let home = tempfile::tempdir().unwrap();
+    let audience = open(&home);
+    let stays = audience.visit(&root("a"), PeerId::random());
+    stays.sent(1);
+    for _ in 0..3000 {
+        audience.visit(&root("a"), PeerId::random()).sent(1);
+    }
+    let of = audience.of(&root("a"), usize::MAX);
+    assert_eq!((of.sent, of.peers.len()), (3001, PEERS_MAX));
+    assert_eq!(of.peers[0].peer, stays.peer, "who fetches is not forgotten");
+    audience.write();
+    let rows = audience.table.scan(PREFIX.as_bytes(), &[], 9000).unwrap();
+    assert_eq!(rows.len(), PEERS_MAX + 1);
+    // When all fetch, one more is only summed up.
+    let visits: Vec<_> = (0..PEERS_MAX + 9)
+        .map(|_| audience.visit(&root("b"), PeerId::random()))
+        .collect();
+    visits.iter().for_each(|visit| visit.sent(1));
+    let of = audience.of(&root("b"), usize::MAX);
+    assert_eq!(
+        (of.sent, of.fetching),
+        (PEERS_MAX as u64 + 9, PEERS_MAX as u64)
+    );
+}
+
+#[test]
+fn rows_that_make_no_sense_are_no_end() {
+    let home = tempfile::tempdir().unwrap();
+    let store = Store::open(home.path()).unwrap();
+    let table = store.table(TableName::Node);
+    let cid = root("a").to_string();
+    for key in [
+        "sent.",
+        "sent.x",
+        "sent./",
+        &format!("sent.{cid}/x"),
+        &format!("sent.{cid}"),
+    ] {
+        table.put(key.as_bytes(), b"\xff{").unwrap();
+    }
+    let audience = Audience::load(table).unwrap();
+    assert_eq!(audience.of(&root("a"), 9), AudienceOf::default());
+}
