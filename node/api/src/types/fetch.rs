@@ -79,7 +79,7 @@ fn wait_ms<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> 
 }
 
 /// A whole number, which JSON may write as `1000`, `1000.0` and `1e3`.
-fn whole<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {
+pub(super) fn whole<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {
     let number = serde_json::Number::deserialize(deserializer)?;
     #[allow(
         clippy::cast_possible_truncation,

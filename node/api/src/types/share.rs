@@ -3,10 +3,13 @@
 use std::{num::NonZeroU32, path::PathBuf};
 
 use jiff::Timestamp;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, de};
 use utoipa::ToSchema;
 
-use super::{AbsolutePath, Audience};
+use super::{
+    AbsolutePath, Audience,
+    fetch::{WAIT_MS_MAX, whole},
+};
 use crate::CommandId;
 
 /// What to share and how.
@@ -44,18 +47,51 @@ pub struct ShareRequest {
     #[serde(default)]
     pub wait: bool,
     /// End it when so many peers have all of it.
-    #[serde(default)]
-    #[schema(value_type = Option<u32>, minimum = 1)]
+    #[serde(default, deserialize_with = "copies")]
+    #[schema(value_type = Option<u32>, minimum = 1, maximum = 2_147_483_647)]
     pub until: Option<NonZeroU32>,
     /// End it after this time, in milliseconds.
-    #[serde(default)]
-    #[schema(minimum = 1)]
+    #[serde(default, deserialize_with = "expires_ms")]
+    #[schema(minimum = 1, maximum = 3_162_240_000_000_u64)]
     pub expires_ms: Option<u64>,
     /// End it with this command, which holds the lock of this name in the home; without one it is a
     /// share of the home.
     #[serde(default)]
     #[schema(value_type = Option<String>, pattern = "^[0-9a-fA-F]{16}$")]
     pub command: Option<CommandId>,
+}
+
+/// The most copies after which a share may end: the largest number of 32 bits that every program knows.
+const COPIES_MAX: u64 = i32::MAX as u64;
+
+/// The longest time after which a share may end: a hundred leap years.
+const EXPIRES_MS_MAX: u64 = 100 * WAIT_MS_MAX;
+
+/// A whole number, as [`whole`] reads it.
+#[derive(Deserialize)]
+struct Whole(#[serde(deserialize_with = "whole")] u64);
+
+fn copies<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<NonZeroU32>, D::Error> {
+    let Some(Whole(copies)) = Option::deserialize(deserializer)? else {
+        return Ok(None);
+    };
+    let fitting = u32::try_from(copies).ok().and_then(NonZeroU32::new);
+    match fitting.filter(|_| copies <= COPIES_MAX) {
+        Some(fitting) => Ok(Some(fitting)),
+        None => Err(de::Error::custom(format_args!(
+            "a share cannot end after {copies} copies: it has to be 1 to {COPIES_MAX}"
+        ))),
+    }
+}
+
+fn expires_ms<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u64>, D::Error> {
+    match Option::deserialize(deserializer)? {
+        None => Ok(None),
+        Some(Whole(ms)) if (1..=EXPIRES_MS_MAX).contains(&ms) => Ok(Some(ms)),
+        Some(Whole(ms)) => Err(de::Error::custom(format_args!(
+            "a share cannot end after {ms} ms: it has to be 1 to {EXPIRES_MS_MAX}"
+        ))),
+    }
 }
 
 /// How file bytes are cut into chunks.
