@@ -49,7 +49,12 @@ impl Planner {
         let Some(wait) = self.wait_for_cheaper(tier, want) else {
             return true;
         };
-        let sooner = provider.time_to_get(want.charge, &self.config);
+        self.is_worth_asking(provider.time_to_get(want.charge, &self.config), wait, want)
+    }
+
+    /// Whether a provider that brings a want in `sooner` is to be asked for it, where cheaper ones that have
+    /// it bring it in `wait`.
+    fn is_worth_asking(&self, sooner: Duration, wait: Duration, want: &Want) -> bool {
         !self.config.strict && wait > sooner.saturating_mul(self.factor(want))
     }
 
@@ -86,7 +91,7 @@ impl Planner {
         let Some((soonest, _)) = self.cheaper(helper.tier(), want) else {
             return true;
         };
-        !self.config.strict && soonest.min(wait) > sooner.saturating_mul(self.factor(want))
+        self.is_worth_asking(sooner, soonest.min(wait), want)
     }
 
     /// Whether an idle near provider is to take over what a dearer one was asked for and is expected
