@@ -29,7 +29,7 @@ use serde::{Deserialize, Serialize};
 use shoal_ground::{meter::Meter, metrics::Numbers};
 use shoal_protocol::address::Cid;
 use shoal_store::{StoreError, Table, TableChange};
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
 /// Peers that are known of one root: about 300 bytes each, so 75 KiB.
@@ -51,7 +51,9 @@ pub struct Audience {
     books: Mutex<Books>,
     /// Held while rows are written, so that they are written in the order in which they changed.
     writing: Mutex<()>,
-    /// Counts the times that a peer said that it has all of a root.
+    /// A peer has said that it has all of a root, and [`Audience::run`] has not written that yet.
+    said: Notify,
+    /// Counts how often such words were written down.
     completed: watch::Sender<u64>,
 }
 
@@ -172,6 +174,7 @@ impl Audience {
             table,
             books: Mutex::new(books),
             writing: Mutex::default(),
+            said: Notify::new(),
             completed: watch::Sender::default(),
         }))
     }
@@ -185,18 +188,28 @@ impl Audience {
     ) {
         let mut ticks = tokio::time::interval(MEASURE_INTERVAL);
         let mut written = Instant::now();
-        while shutdown.run_until_cancelled(ticks.tick()).await.is_some() {
-            self.measure_rates(Instant::now());
-            if written.elapsed() >= WRITE_INTERVAL {
-                written = Instant::now();
-                self.forget(&known);
-                self.write_later().await;
+        loop {
+            tokio::select! {
+                biased;
+                () = shutdown.cancelled() => break,
+                () = self.said.notified() => {
+                    self.write_beside().await;
+                    self.completed.send_modify(|count| *count += 1);
+                }
+                _ = ticks.tick() => {
+                    self.measure_rates(Instant::now());
+                    if written.elapsed() >= WRITE_INTERVAL {
+                        written = Instant::now();
+                        self.forget(&known);
+                        self.write_beside().await;
+                    }
+                }
             }
         }
-        self.write_later().await;
+        self.write_beside().await;
     }
 
-    /// Changes each time that a peer has said that it has all of a root.
+    /// Changes after peers have said that they have all of a root, once that is written down.
     pub fn completed(&self) -> watch::Receiver<u64> {
         self.completed.subscribe()
     }
@@ -244,7 +257,7 @@ impl Audience {
     }
 
     /// Writes what is new. Blocking.
-    pub fn write(&self) {
+    fn write(&self) {
         let _writing = self.writing.lock();
         let changes = self.books.lock().changes();
         if changes.is_empty() {
@@ -282,7 +295,9 @@ impl Audience {
         );
     }
 
-    async fn write_later(self: &Arc<Self>) {
+    /// Writes what is new on a thread that may block, and waits for it, so that nothing holds the
+    /// database once [`Audience::run`] has ended.
+    async fn write_beside(self: &Arc<Self>) {
         let audience = Arc::clone(self);
         let writing = tokio::task::spawn_blocking(move || audience.write());
         if let Err(panic) = writing.await {
@@ -398,11 +413,7 @@ impl Visit {
             entry.row.was_complete = true;
             entry.row.counted = true;
         });
-        let audience = Arc::clone(&self.audience);
-        tokio::task::spawn_blocking(move || {
-            audience.write();
-            audience.completed.send_modify(|count| *count += 1);
-        });
+        self.audience.said.notify_one();
     }
 }
 
