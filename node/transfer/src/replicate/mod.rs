@@ -211,6 +211,7 @@ impl Replicator {
             () = inner.shutdown.cancelled() => {}
             () = accepting => {}
             () = tending => {}
+            () = inner.watch_meter() => {}
         }
         inner.tasks.close();
         inner.tasks.wait().await;

@@ -36,8 +36,8 @@ const FLOOR_TICKS: u64 = 10;
 const EXPIRE_TICKS: u64 = 3600;
 const KEEP_TICKS: u64 = 600;
 
-/// Ticks after which the system is asked again whether the line is metered.
-const METER_TICKS: u64 = 60;
+/// The time after which the system is asked again whether the line is metered.
+const METER_INTERVAL: Duration = Duration::from_secs(60);
 
 /// Ticks after which one piece of what is held is read and compared with its digest: the usual 2 GiB, in
 /// pieces of 4 MiB, once in four days.
@@ -61,14 +61,10 @@ impl ReplicatorInner {
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let (mut tick, mut greet_at, mut is_greeting_due) = (0_u64, 0_u64, false);
         let mut scrubbed = None;
-        let mut meter = Meter::default();
         loop {
             tokio::select! {
                 _ = ticks.tick() => {
                     tick = tick.wrapping_add(1);
-                    if tick % METER_TICKS == 1 {
-                        self.is_metered.store(meter.is_metered().await, Relaxed);
-                    }
                     is_greeting_due |= self.look_whether_it_helps();
                     if is_greeting_due && tick >= greet_at && self.greet_again().await {
                         (greet_at, is_greeting_due) = (tick.saturating_add(GREET_TICKS), false);
@@ -86,6 +82,16 @@ impl ReplicatorInner {
                 self.try_named().await;
                 self.tell_homes();
             }
+        }
+    }
+
+    /// Asks again and again whether the line is metered, until it is dropped. Beside [`Self::tend`]: a
+    /// system bus that hangs holds up an answer for seconds.
+    pub(super) async fn watch_meter(&self) {
+        let mut meter = Meter::default();
+        loop {
+            self.is_metered.store(meter.is_metered().await, Relaxed);
+            tokio::time::sleep(METER_INTERVAL).await;
         }
     }
 
