@@ -147,7 +147,9 @@ impl Planner {
 
     /// Whether a far holder of which nothing is known yet is to be tried with a want that near ones are
     /// expected to bring late only, behind others: if it is fast, it is worth its price from then on. One
-    /// is tried at a time.
+    /// is tried at a time. The want moves there: asked for twice, it would take the fetcher's own line from
+    /// what comes in. In virtual time (`tests/crowd.rs`, 40 seeds) a second request made the p95 of a crowd 5% longer than
+    /// no trial does, and a move 2% shorter; where readers of a region begin in pairs, 14% and 21% shorter.
     pub(super) fn is_worth_trying(
         &self,
         helper: &Provider,
@@ -161,7 +163,6 @@ impl Planner {
         let is_late = want.tier == Tier::Near
             && holder.tier() == Tier::Near
             && holder.is_known(&self.config)
-            && wait.is_single()
             && !holder.has_begun(wait.want)
             && wait.time >= self.config.try_far_after;
         let mut others = self.providers.values();

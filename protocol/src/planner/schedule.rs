@@ -325,32 +325,24 @@ impl Planner {
         if !is_as_it_was || !can_help {
             return;
         }
-        let may_double = wait.is_single() && !holder.has_begun(wait.want);
-        let charge = want.charge;
         if wait.is_single() && self.takes_over(provider, holder, wait.time, want) {
             self.recall(wait.want, wait.slowest);
             self.taken_over(wait.want);
-        } else if wait.is_single() && self.is_waiting_for_nothing(provider, holder, wait, want) {
+        } else if wait.is_single()
+            && (self.is_waiting_for_nothing(provider, holder, wait, want)
+                || self.is_worth_trying(provider, holder, wait, want))
+        {
+            // It has not begun to come in: nothing is lost, and nobody is to blame.
             self.recall(wait.want, wait.slowest);
-        } else if self.is_worth_trying(provider, holder, wait, want) {
-            if !self.doubles(charge) {
-                return;
-            }
         } else if !self.is_worth_relief(provider, holder, wait, want) {
             return;
-        } else if !may_double || !self.doubles(charge) {
+        } else if wait.is_single() && !holder.has_begun(wait.want) && self.budget_takes(want.charge)
+        {
+            self.totals.doubled = self.totals.doubled.saturating_add(1);
+        } else {
             self.take_away(wait.want, wait.slowest);
         }
         self.launch(wait.want, helper);
-    }
-
-    /// Counts a second request for a want, if the budget has room for it.
-    fn doubles(&mut self, charge: u32) -> bool {
-        let has_room = self.budget_takes(charge);
-        if has_room {
-            self.totals.doubled = self.totals.doubled.saturating_add(1);
-        }
-        has_room
     }
 
     /// The wants in flight with the time they are expected to take yet, longest first; of each

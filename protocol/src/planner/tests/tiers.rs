@@ -162,29 +162,43 @@ fn a_near_holder_that_comes_late_takes_over_from_the_owner() {
     check_poll(&mut planner, 500, &[]);
 }
 
+/// A, near, carries so many bytes a second; what waits behind its first chunk comes in twice its time. B and C
+/// are far.
+fn near_one_is_late(rate: u32, strict: bool) -> Planner {
+    let mut planner = Planner::new(PlannerConfig {
+        strict,
+        ..PlannerConfig::default()
+    });
+    for id in [A, B, C] {
+        planner.add_provider(id, ms(0)).unwrap();
+        planner.classify(id, Class::Holder);
+        planner.set_near(id, id == A);
+    }
+    want(&mut planner, 0..2, MIB);
+    check_poll(&mut planner, 0, &["1?[0,1]"]);
+    for tenth in 1..=5 {
+        planner.progress(A, WantId(0), rate / 10, ms(100 * tenth));
+    }
+    planner
+}
+
 #[test]
 fn a_far_holder_is_tried_where_near_ones_are_late() {
-    // A, near, carries so many bytes a second; what waits behind its first chunk comes in twice its time.
     let check = |rate: u32, strict: bool, expected: &[&str]| {
-        let mut planner = Planner::new(PlannerConfig {
-            strict,
-            ..PlannerConfig::default()
-        });
-        for id in [A, B, C] {
-            planner.add_provider(id, ms(0)).unwrap();
-            planner.classify(id, Class::Holder);
-            planner.set_near(id, id == A);
-        }
-        want(&mut planner, 0..2, MIB);
-        check_poll(&mut planner, 0, &["1?[0,1]"]);
-        for tenth in 1..=5 {
-            planner.progress(A, WantId(0), rate / 10, ms(100 * tenth));
-        }
-        check_poll(&mut planner, 500, expected);
+        check_poll(&mut near_one_is_late(rate, strict), 500, expected);
     };
-    check(600_000, false, &["2?[1]"]);
+    check(600_000, false, &["1-1", "2?[1]"]);
     check(600_000, true, &[]);
-    check(1_000_000, false, &[]); // 1.6 s
+    check(1_200_000, false, &[]); // 1.3 s
+}
+
+#[test]
+fn a_far_holder_that_is_tried_in_vain_keeps_nothing_from_coming() {
+    let mut planner = near_one_is_late(600_000, false);
+    check_poll(&mut planner, 500, &["1-1", "2?[1]"]);
+    receive(&mut planner, A, 0, MIB, 1_750);
+    check_poll(&mut planner, 1_750, &["2-1", "1?[1]"]);
+    assert_eq!(planner.status().totals.doubled, 0);
 }
 
 #[test]
