@@ -175,6 +175,14 @@ impl Output {
         eprint_line(&format_args!("{label} {}", human::escape_message(warning)));
     }
 
+    /// The same, while progress may be shown: that is drawn anew below it.
+    pub(crate) fn warning_beside_progress(&self, warning: &str) {
+        if self.shows_progress() {
+            self.clear_progress();
+        }
+        self.warning(warning);
+    }
+
     /// Reports the failure that ends the command.
     pub(crate) fn error(&self, error: &ApiError) -> ExitCode {
         if self.json && FAILED.get().is_none() {

@@ -1,5 +1,6 @@
 //! Who gets what of a share, and until when it is offered, as lines for people.
 
+use jiff::Timestamp;
 use shoal_api::types::{Recipient, ShareInfo};
 
 use crate::{human, output::Text};
@@ -44,8 +45,12 @@ fn line(peer: &Recipient) -> String {
         (true, _) => "has all of it".to_owned(),
         (false, true) => format!("{}%, {}/s", peer.percent, human::size(peer.rate)),
         (false, false) => {
-            let last = peer.last.strftime("%Y-%m-%d %H:%M UTC");
-            format!("stopped at {}%, {last}", peer.percent)
+            let when = match peer.last == Timestamp::UNIX_EPOCH {
+                // Nobody has written it down.
+                true => String::new(),
+                false => format!(", {}", peer.last.strftime("%Y-%m-%d %H:%M UTC")),
+            };
+            format!("stopped at {}%{when}", peer.percent)
         }
     };
     format!("{}  {how}, sent {sent}", peer.peer_id)

@@ -347,6 +347,10 @@ fn nobody(error: &FetchError) -> &'static str {
             "check the link, name a node to ask with --peer, or connect to one with `shoal connect \
              MULTIADDR`"
         }
+        FetchError::NotFound { asked, .. } if asked.is_empty() => {
+            "did you quote the link? An `&` without quotes cuts it. Otherwise ask its sharer whether it \
+             is still shared, or name a peer with --peer"
+        }
         FetchError::NotFound { asked, .. }
             if !asked.is_empty() && asked.iter().all(|(_, it)| it.is_unreachable()) =>
         {

@@ -296,7 +296,8 @@ impl Audience {
             .roots
             .values_mut()
             .flat_map(|it| it.peers.values_mut());
-        for entry in peers.filter(|entry| entry.streams > 0) {
+        // A peer that opens its next stream a moment after the last one goes on at its rate.
+        for entry in peers.filter(|entry| entry.streams > 0 || entry.rate > 0) {
             entry.rate = entry.meter.rate(entry.row.sent, now);
         }
     }
@@ -415,9 +416,6 @@ impl Drop for Visit {
         let book = books.roots.get_mut(&self.root);
         if let Some(entry) = book.and_then(|book| book.peers.get_mut(&self.peer)) {
             entry.streams = entry.streams.saturating_sub(1);
-            if entry.streams == 0 {
-                (entry.rate, entry.meter) = (0, Meter::default());
-            }
         }
     }
 }
@@ -511,9 +509,9 @@ impl Entry {
             complete: self.row.complete,
             sent: self.row.sent,
             current: self.row.current,
-            rate: match self.row.complete {
-                true => 0,
-                false => self.rate,
+            rate: match self.streams > 0 && !self.row.complete {
+                true => self.rate,
+                false => 0,
             },
             last_ms: self.row.last_ms,
         }
