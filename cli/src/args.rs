@@ -74,7 +74,7 @@ pub(crate) struct Global {
         hide_env_values = true
     )]
     pub(crate) home: Option<PathBuf>,
-    /// Print one JSON document on stdout, and nothing else there
+    /// Print the result as one JSON document, and nothing else on stdout
     #[arg(long, global = true)]
     pub(crate) json: bool,
     /// Log more; twice for debugging
@@ -248,10 +248,10 @@ pub(crate) struct ShareArgs {
     /// The share's name [default: that of the path]
     #[arg(long)]
     pub(crate) name: Option<String>,
-    /// Serve from a copy in the home, so that the files may change
+    /// Share a copy, so that the files themselves may change
     #[arg(long)]
     pub(crate) copy: bool,
-    /// How files are cut into chunks; cdc suits files whose versions share content
+    /// How files are cut into chunks; cdc suits files of which others hold older versions
     #[arg(long, default_value = "fixed")]
     pub(crate) chunker: ChunkerArg,
     /// The hash function of the addresses
@@ -263,13 +263,13 @@ pub(crate) struct ShareArgs {
     /// Leave out what matches, may be given several times
     #[arg(long, value_name = "GLOB")]
     pub(crate) exclude: Vec<String>,
-    /// Keep it out of the DHT: only those with the link can find it
+    /// Keep it out of the DHT: only people who have the link can find it
     #[arg(long)]
     pub(crate) no_announce: bool,
-    /// Ask those who have it not to keep copies of it for others
+    /// Ask peers that have it not to keep copies for others
     #[arg(long)]
     pub(crate) no_replicate: bool,
-    /// Return only when it can be found through the DHT
+    /// Return only when others can find it through the DHT
     #[arg(long, conflicts_with = "no_announce")]
     pub(crate) wait: bool,
     #[command(flatten)]
@@ -320,7 +320,7 @@ pub(crate) enum Attribute {
 
 #[derive(Debug, Args)]
 pub(crate) struct FetchArgs {
-    /// A link or a CID; the pieces of one that was wrapped are put together
+    /// A link or a CID; a link that was broken over several lines works too
     #[arg(required = true, value_name = "LINK")]
     pub(crate) link: Vec<String>,
     /// Where to put it: an existing folder, or ending in /, means into it [default: here, under its
@@ -382,7 +382,7 @@ pub(crate) struct StatusArgs {
 
 #[derive(Debug, Args)]
 pub(crate) struct LsArgs {
-    /// A link or a CID; the pieces of one that was wrapped are put together
+    /// A link, a CID or the name of a share; a link that was broken over several lines works too
     #[arg(value_name = "LINK")]
     pub(crate) link: Vec<String>,
     /// Ask this peer first, may be given several times
@@ -394,7 +394,7 @@ pub(crate) struct LsArgs {
 
 #[derive(Debug, Args)]
 pub(crate) struct FindArgs {
-    /// A link or a CID; the pieces of one that was wrapped are put together
+    /// A link or a CID; a link that was broken over several lines works too
     #[arg(required = true, value_name = "LINK")]
     pub(crate) link: Vec<String>,
     #[command(flatten)]
@@ -410,7 +410,7 @@ pub(crate) struct ConnectArgs {
 
 #[derive(Debug, Args)]
 pub(crate) struct GcArgs {
-    /// Only say what would be taken out
+    /// Only show what would be deleted
     #[arg(long)]
     pub(crate) dry_run: bool,
 }
@@ -419,13 +419,13 @@ pub(crate) struct GcArgs {
 pub(crate) enum ReplicasCommand {
     /// List the copies that are kept for others
     Ls,
-    /// Show how much is kept, and what came in and went out since the start
+    /// Show how much is kept, and how much was received and sent since the start
     Stats,
-    /// Drop a copy, or all; the space is free then
+    /// Delete one copy, or all of them
     Drop(ReplicasDropArgs),
     /// Keep copies for peers nearby, also after a restart
     On,
-    /// Drop all copies and keep none, also after a restart
+    /// Delete all copies and keep none, also after a restart
     Off,
 }
 
@@ -438,16 +438,15 @@ pub(crate) struct ReplicasDropArgs {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum DbCommand {
-    /// Read the whole database and say whether it is sound
+    /// Read the whole database and check it
     ///
-    /// Ends with exit code 5 when something of it cannot be read, or when a share that was
-    /// acknowledged is not in it.
+    /// Ends with exit code 5 when a part of it cannot be read, or when a share is missing from it.
     Check(DbCheckArgs),
 }
 
 #[derive(Debug, Args)]
 pub(crate) struct DbCheckArgs {
-    /// Make a new database of what can be read; the damaged one is kept beside it
+    /// Make a new database from what can be read; the damaged one is kept beside it
     #[arg(long)]
     pub(crate) repair: bool,
 }

@@ -13,7 +13,10 @@ use std::{
     sync::OnceLock,
 };
 
-use clap::builder::styling::{AnsiColor, Style};
+use clap::{
+    builder::styling::{AnsiColor, Style},
+    error::{ContextKind, ContextValue},
+};
 use serde::Serialize;
 use shoal_api::{ApiError, ErrorBody, ErrorCode};
 
@@ -328,7 +331,7 @@ pub(crate) fn usage_error(error: &clap::Error) -> ExitCode {
         let message = lines.collect::<Vec<_>>().join(" ");
         print_json(&ErrorBody {
             error: ApiError::new(ErrorCode::Usage, message.trim_start_matches("error: "))
-                .hint("see `shoal help`"),
+                .hint(usage_hint(error)),
         });
     } else if let Err(failed) = error.print().and_then(|()| io::stdout().flush())
         && let Err(unwritten) = unwritten(&failed)
@@ -339,6 +342,22 @@ pub(crate) fn usage_error(error: &clap::Error) -> ExitCode {
         return ExitCode::from(unwritten.code.exit());
     }
     ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(ErrorCode::Usage.exit()))
+}
+
+/// What was probably meant by a command line that does not parse.
+fn usage_hint(error: &clap::Error) -> String {
+    let suggested = |kind| match error.get(kind) {
+        Some(ContextValue::String(word)) => Some(word.clone()),
+        Some(ContextValue::Strings(words)) => words.first().cloned(),
+        _ => None,
+    };
+    if let Some(command) = suggested(ContextKind::SuggestedSubcommand) {
+        return format!("did you mean `shoal {command}`? `shoal help` lists all commands");
+    }
+    match suggested(ContextKind::SuggestedArg) {
+        Some(option) => format!("did you mean `{option}`? `shoal help` lists all commands"),
+        None => "see `shoal help`".to_owned(),
+    }
 }
 
 fn paint(color: bool, style: Style, text: impl Display) -> String {

@@ -33,7 +33,7 @@ pub(crate) async fn run(app: &App) -> Result<(), ApiError> {
     let line = interruptible(app, async {
         ready
             .await
-            .map_err(|_| not_ready(app, "it was not ready in time"))?
+            .map_err(|_| not_ready(app, "it was not ready within a minute"))?
     })
     .await;
     let ready = line.and_then(|line| parse(app, &line));

@@ -220,7 +220,7 @@ fn show(output: &Output, request: &FetchRequest, result: &FetchResult) {
     }
     if let Some(more @ 1..) = result.renamed.len().checked_sub(RENAMED_SHOWN_MAX) {
         let more = human::count(more as u64, "more name");
-        output.note(format_args!("and {more}: --json tells them"));
+        output.note(format_args!("and {more}: --json lists them"));
     }
     let mut summary = format!(
         "Fetched {}, {} in {}",

@@ -277,7 +277,7 @@ impl IntoApi for ControlError {
                 "what has landed is shared from there, unless it was fetched with --no-serve; \
                  `shoal unshare` ends that"
             }
-            ControlError::Failed(_) => "`shoal resume` tries again, `shoal cancel` clears it away",
+            ControlError::Failed(_) => "`shoal resume` tries again, `shoal cancel` deletes it",
             ControlError::Removal(error) => return error.as_ref().into_api(),
             ControlError::Store(error) => return error.into_api(),
         };
