@@ -251,7 +251,7 @@ pub(crate) struct ShareArgs {
     /// Share a copy, so that the files themselves may change
     #[arg(long)]
     pub(crate) copy: bool,
-    /// How files are cut into chunks; cdc suits files of which others hold older versions
+    /// How files are cut into chunks; with cdc, versions of a file have chunks in common
     #[arg(long, default_value = "fixed")]
     pub(crate) chunker: ChunkerArg,
     /// The hash function of the addresses

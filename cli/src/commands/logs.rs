@@ -147,13 +147,20 @@ async fn journal(
     while let Some(next) = app.interrupt.run_until_cancelled(lines.next_line()).await {
         match next.map_err(|error| failed(&error))? {
             Some(line) => print(&line),
-            None => return Ok(()),
+            None => break,
         }
         if app.output.is_closed() {
             break;
         }
     }
-    Ok(())
+    if app.interrupt.is_cancelled() || app.output.is_closed() {
+        return Ok(());
+    }
+    let ended = child.wait().await.map_err(|error| failed(&error))?;
+    match ended.success() {
+        true => Ok(()),
+        false => Err(failed(&io::Error::other(format!("it ended with {ended}")))),
+    }
 }
 
 /// Where the log of the daemon on a home is.

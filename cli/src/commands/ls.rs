@@ -32,12 +32,16 @@ struct MyShares {
 pub(crate) async fn run(app: &App, args: LsArgs) -> Result<(), ApiError> {
     match args.link.as_slice() {
         [] => my_shares(app).await,
-        words => tree(app, target(app, words).await?, args.peer, &args.timeout).await,
+        words => {
+            let link = target(app, words, false).await?;
+            tree(app, link, args.peer, &args.timeout).await
+        }
     }
 }
 
-/// The link in the words of a command, or that to the share that a single word means.
-async fn target(app: &App, words: &[String]) -> Result<String, ApiError> {
+/// The link in the words of a command, or the root of the share that a single word means. Whether a share
+/// has to be meant decides which of two errors is told.
+async fn target(app: &App, words: &[String], is_share: bool) -> Result<String, ApiError> {
     let error = match given::link(app, words) {
         Ok(link) => return Ok(link),
         Err(error) => error,
@@ -55,7 +59,7 @@ async fn target(app: &App, words: &[String]) -> Result<String, ApiError> {
     match named::root(&shares, word) {
         Ok(root) => Ok(root.to_owned()),
         Err(several) if several.code == ErrorCode::Usage => Err(several),
-        // What it is not, as a link, says most where it looks like one.
+        Err(none) if is_share => Err(none),
         Err(_) => Err(error),
     }
 }
@@ -85,7 +89,7 @@ async fn my_shares(app: &App) -> Result<(), ApiError> {
 
 /// `shoal show`: one share, and what to pass on.
 pub(crate) async fn show(app: &App, args: ShowArgs) -> Result<(), ApiError> {
-    let target = target(app, &args.share).await?;
+    let target = target(app, &args.share, true).await?;
     let client = daemon::connect(app).await?;
     let shown = interruptible(app, client.shared(&target)).await?;
     app.output.result(&shown, |text| {

@@ -11,10 +11,7 @@ use shoal_api::{
 };
 use shoal_ground::suggest::closest;
 
-use crate::{
-    app::{self},
-    human,
-};
+use crate::{app, human};
 
 /// Letters that the beginning of a CID needs to have: `bafkr4i` and the like say only what kind of CID
 /// it is, and four more letters are not met by chance.

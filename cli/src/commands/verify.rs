@@ -32,7 +32,9 @@ pub(crate) async fn run(app: &App, args: VerifyArgs) -> Result<ExitCode, ApiErro
 /// Verifies what the words mean, one root after the other; all shares, where there is no word.
 async fn verify(app: &App, client: &Client, words: &[String]) -> Result<Verified, ApiError> {
     let mut roots = Vec::new();
-    if !words.is_empty() {
+    if words.is_empty() {
+        roots.push(None);
+    } else {
         let shares = client.shares().await?.shares;
         for word in words {
             let root = Some(named::root(&shares, word)?.to_owned());
@@ -40,8 +42,6 @@ async fn verify(app: &App, client: &Client, words: &[String]) -> Result<Verified
                 roots.push(root);
             }
         }
-    } else {
-        roots.push(None);
     }
     let mut all: Option<Verified> = None;
     for link in roots {

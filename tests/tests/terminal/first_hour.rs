@@ -55,7 +55,8 @@ impl Session {
     /// The same, recorded; its screen has to show these words.
     fn records(
         &self,
-        (record, title): (&mut Record, &str),
+        record: &mut Record,
+        title: &str,
         who: &Ground,
         args: &[&str],
         words: &[&str],
@@ -123,16 +124,18 @@ fn sharing_and_fetching(session: &Session, record: &mut Record) -> String {
     write_content(&ann.dir.join("notes/week/monday"), "monday", 1000);
     write_content(&ann.dir.join("clip.mp4"), "clip", 40 * MIB);
     let ready = ["ready: 12D3KooW", "`shoal logs` shows it"];
-    session.records((record, "A daemon"), ann, &["daemon", "--detach"], &ready);
+    session.records(record, "A daemon", ann, &["daemon", "--detach"], &ready);
     let shared = session.records(
-        (record, "Share a folder"),
+        record,
+        "Share a folder",
         ann,
         &["share", "notes"],
         &["Shared notes: 2 files", "shoal fetch shoal:S"],
     );
     session.run(bob, &["daemon", "--detach"]);
     session.records(
-        (record, "Fetch it by the pasted link"),
+        record,
+        "Fetch it by the pasted link",
         bob,
         &["fetch", &link(&shared)],
         &["Fetched 2 files", "/notes"],
@@ -145,7 +148,8 @@ fn watching_pausing_resuming(session: &Session, record: &mut Record, clip: &str)
     let Session { ann, bob, .. } = session;
     let fetch = ["fetch", clip, "-o", "holiday.mp4"];
     session.records(
-        (record, "Limit downloads"),
+        record,
+        "Limit downloads",
         bob,
         &["limits", "--down", SLOWLY],
         &[SLOWLY],
@@ -166,23 +170,19 @@ fn watching_pausing_resuming(session: &Session, record: &mut Record, clip: &str)
     assert_eq!(watching.end().code, Some(0));
 
     let pause = ["pause", "holiday.mp4"];
-    session.records(
-        (record, "Pause"),
-        bob,
-        &pause,
-        &["paused at", "shoal resume"],
-    );
+    session.records(record, "Pause", bob, &pause, &["paused at", "shoal resume"]);
     let paused = fetching.end();
     assert_eq!(paused.code, Some(130), "{paused:?}");
     let resume = ["resume", "holiday.mp4"];
-    session.records((record, "Resume"), bob, &resume, &["holiday.mp4"]);
+    session.records(record, "Resume", bob, &resume, &["holiday.mp4"]);
 
     // The same fetch again waits for the transfer; then its terminal is closed.
     let mut again = session.start(bob, &fetch);
     again.wait_for(&["%", "/40.0 MiB"]);
     again.hang_up();
     session.records(
-        (record, "Close the terminal: the daemon goes on"),
+        record,
+        "Close the terminal: the daemon goes on",
         bob,
         &["transfers"],
         &["holiday.mp4", "from 1 source"],
@@ -195,7 +195,8 @@ fn watching_pausing_resuming(session: &Session, record: &mut Record, clip: &str)
     });
     assert!(bob.dir.join("holiday.mp4").exists());
     session.records(
-        (record, "Where did it land?"),
+        record,
+        "Where did it land?",
         bob,
         &["ls"],
         &["holiday.mp4  40.0 MiB", "notes  3.0 MiB"],
@@ -209,16 +210,12 @@ fn names_and_the_end(session: &Session, record: &mut Record) {
         (shown["audience"]["copies"] == 1).then_some(())
     });
     let show = ["show", "clip.mp4"];
-    session.records(
-        (record, "Who has it?"),
-        ann,
-        &show,
-        &["1 peer has all of it"],
-    );
+    session.records(record, "Who has it?", ann, &show, &["1 peer has all of it"]);
     let found = ["link", "notes"];
-    session.records((record, "Find the link again"), ann, &found, &["/notes"]);
+    session.records(record, "Find the link again", ann, &found, &["/notes"]);
     session.records(
-        (record, "Give it another name"),
+        record,
+        "Give it another name",
         ann,
         &["rename", "clip.mp4", "Summer 2026.mp4"],
         &[
@@ -227,7 +224,8 @@ fn names_and_the_end(session: &Session, record: &mut Record) {
         ],
     );
     session.records(
-        (record, "Stop sharing"),
+        record,
+        "Stop sharing",
         ann,
         &["unshare", "notes", "Summer 2026.mp4"],
         &[
@@ -236,11 +234,12 @@ fn names_and_the_end(session: &Session, record: &mut Record) {
         ],
     );
     session.records(
-        (record, "Nothing is shared"),
+        record,
+        "Nothing is shared",
         ann,
         &["ls"],
         &["Nothing is shared"],
     );
     assert!(ann.dir.join("clip.mp4").exists());
-    session.records((record, "Stop the daemon"), ann, &["stop"], &["stopped"]);
+    session.records(record, "Stop the daemon", ann, &["stop"], &["stopped"]);
 }

@@ -66,7 +66,7 @@ const EXPIRES_MS_MAX: u64 = 100 * WAIT_MS_MAX;
 
 fn copies<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<NonZeroU32>, D::Error> {
     let copies = Option::<Whole>::deserialize(deserializer)?;
-    let copies = copies.map(|it| it.within(&(1..=COPIES_MAX), "the number of copies"));
+    let copies = copies.map(|it| it.within::<D::Error>(&(1..=COPIES_MAX), "the number of copies"));
     let copies = copies.transpose()?;
     Ok(copies.and_then(|it| u32::try_from(it).ok().and_then(NonZeroU32::new)))
 }
