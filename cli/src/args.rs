@@ -52,7 +52,8 @@ pub(crate) use self::transfers::TransfersArgs;
     name = "shoal",
     version,
     propagate_version = true,
-    infer_subcommands = false
+    infer_subcommands = false,
+    after_help = examples::SHOAL
 )]
 pub(crate) struct Cli {
     #[command(flatten)]

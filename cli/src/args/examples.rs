@@ -2,6 +2,19 @@
 //!
 //! Each is a whole command line, and below it what it does.
 
+pub(super) const SHOAL: &str = "\
+Examples:
+  shoal share photos
+      Share a folder and print its link
+  shoal fetch shoal:S…
+      Download what a link names
+  shoal status --watch
+      Watch who downloads from me
+  shoal unshare photos
+      Stop sharing
+  shoal daemon --detach
+      Keep sharing when the terminal is closed";
+
 pub(super) const DAEMON: &str = "\
 Examples:
   shoal daemon --detach
