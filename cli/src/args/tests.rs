@@ -140,3 +140,42 @@ fn a_typo_finds_the_nearest_command() {
     check("log", "logs");
     check("renam", "rename");
 }
+
+#[test]
+fn every_example_in_the_help_is_a_command_line() {
+    let command = Cli::command();
+    let mut helps = vec![("shoal", command.get_after_help())];
+    let visible = command.get_subcommands().filter(|it| !it.is_hide_set());
+    helps.extend(visible.map(|it| (it.get_name(), it.get_after_help())));
+    for (name, help) in helps {
+        if ["completions", "man"].contains(&name) {
+            continue;
+        }
+        let help = help.unwrap_or_else(|| panic!("{name} has no examples"));
+        let help = help.to_string();
+        let lines: Vec<_> = help
+            .lines()
+            .filter(|it| it.starts_with("  shoal"))
+            .collect();
+        assert!(!lines.is_empty(), "{name}: {help}");
+        for line in lines {
+            // What a shell does with it.
+            let line = line.split(" | ").next().unwrap_or_default();
+            let peer = "12D3KooWSHj3RRbBjD15g6wekV8y3mm57Pobmps2g2WJm6F67Lay";
+            let line = line.trim().replace("12D3Koo…", peer);
+            let mut words = Vec::new();
+            for (index, part) in line.split('\'').enumerate() {
+                match index % 2 {
+                    0 => words.extend(part.split_whitespace().map(str::to_owned)),
+                    _ => words.push(part.to_owned()),
+                }
+            }
+            let parsed = Cli::try_parse_from(&words);
+            assert!(parsed.is_ok(), "{name}: {line}: {parsed:?}");
+            assert!(
+                name == "shoal" || words.iter().any(|it| it == name),
+                "{name}: {line}"
+            );
+        }
+    }
+}
