@@ -3,7 +3,10 @@
 //!
 //! A word that may mean several is refused, and they are named: nothing is done then.
 
-use std::{fs, path::Path};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
 
 use shoal_api::{
     ApiError, ErrorCode,
@@ -33,7 +36,7 @@ pub(super) fn meant<'a>(
         app::absolute(Path::new(word))
             .map(|path| path.into_path_buf())
             .ok(),
-        fs::canonicalize(word).ok(),
+        real_path(word),
     ];
     let is_path = |other: &Path| paths.iter().flatten().any(|path| path == other);
     let is_beginning = |cid: &str| word.len() >= CID_BEGINNING_MIN && cid.starts_with(word);
@@ -103,6 +106,12 @@ pub(super) fn is_link(word: &str) -> bool {
         let head = word.get(..scheme.len());
         head.is_some_and(|head| head.eq_ignore_ascii_case(scheme))
     })
+}
+
+/// Where a path leads; the daemon, which can wait for a disk, looks by itself.
+fn real_path(word: &str) -> Option<PathBuf> {
+    let path = PathBuf::from(word);
+    app::looked(move || fs::canonicalize(path)).and_then(Result::ok)
 }
 
 fn not_shared(shares: &[LinkedShare], word: &str) -> ApiError {
@@ -257,7 +266,7 @@ mod tests {
             assert_eq!(to_unshare(&shares, &found), [expected], "{word}");
         };
         let path = |path: &str| {
-            let path = std::path::PathBuf::from(path);
+            let path = PathBuf::from(path);
             UnshareRequest::Path(path.try_into().unwrap())
         };
         check("one", path("/one"));
