@@ -30,7 +30,7 @@ const FILTER_VARIABLE: &str = "SHOAL_LOG";
 const LOG_BYTES_MAX: u64 = 8 << 20;
 
 /// What is logged where nothing else is asked for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug)]
 enum Level {
     Failures,
     Warnings,
@@ -82,6 +82,7 @@ pub(crate) fn for_daemon(global: &Global, format: LogFormat, file: Option<LogFil
 
 fn filter(global: &Global, least: Level) -> EnvFilter {
     let level = match (global.verbose, least) {
+        _ if global.quiet => Level::Failures,
         (0, least) => least,
         // More than nothing begins with what is done.
         (1, Level::Failures | Level::Warnings) => Level::Work,
@@ -89,7 +90,6 @@ fn filter(global: &Global, least: Level) -> EnvFilter {
         _ => Level::All,
     };
     let (own, others) = match level {
-        _ if global.quiet => ("error", "error"),
         Level::Failures => ("error", "error"),
         Level::Warnings => ("warn", "error"),
         Level::Work => ("info", "warn"),
@@ -107,7 +107,11 @@ fn filter(global: &Global, least: Level) -> EnvFilter {
     EnvFilter::try_from_env(FILTER_VARIABLE).unwrap_or_else(|_| EnvFilter::new(default))
 }
 
-fn to_stderr<S>(global: &Global, format: LogFormat, least: Level) -> impl Layer<S>
+fn to_stderr<S>(
+    global: &Global,
+    format: LogFormat,
+    least: Level,
+) -> impl Layer<S> + Send + Sync + use<S>
 where
     S: Subscriber + for<'a> LookupSpan<'a>,
 {

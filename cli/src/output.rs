@@ -19,6 +19,7 @@ use clap::{
 };
 use serde::Serialize;
 use shoal_api::{ApiError, ErrorBody, ErrorCode};
+use shoal_ground::suggest::closest;
 
 use crate::{
     args::{Color, Global},
@@ -319,7 +320,9 @@ pub(crate) fn use_color(global: &Global, stream: &impl IsTerminal) -> bool {
 }
 
 /// Reports a command line that does not parse, or prints the help that was asked for.
-pub(crate) fn usage_error(error: &clap::Error) -> ExitCode {
+pub(crate) fn usage_error(mut error: clap::Error) -> ExitCode {
+    name_nearest(&mut error);
+    let error = &error;
     let json = std::env::args_os().any(|argument| argument == "--json");
     if json && error.use_stderr() {
         let text = error.render().to_string();
@@ -344,11 +347,25 @@ pub(crate) fn usage_error(error: &clap::Error) -> ExitCode {
     ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(ErrorCode::Usage.exit()))
 }
 
+/// Of the commands that are like a mistyped one, leaves the nearest.
+fn name_nearest(error: &mut clap::Error) {
+    let typed = error.get(ContextKind::InvalidSubcommand);
+    let like = error.get(ContextKind::SuggestedSubcommand);
+    if let (Some(ContextValue::String(typed)), Some(ContextValue::Strings(like))) = (typed, like) {
+        let nearest = closest(typed, like.iter().map(String::as_str));
+        // The last one is the likeliest by another measure, which counts common letters.
+        if let Some(nearest) = nearest.or(like.last().map(String::as_str)) {
+            let nearest = ContextValue::String(nearest.to_owned());
+            error.insert(ContextKind::SuggestedSubcommand, nearest);
+        }
+    }
+}
+
 /// What was probably meant by a command line that does not parse.
 fn usage_hint(error: &clap::Error) -> String {
     let suggested = |kind| match error.get(kind) {
         Some(ContextValue::String(word)) => Some(word.clone()),
-        Some(ContextValue::Strings(words)) => words.first().cloned(),
+        Some(ContextValue::Strings(words)) => words.last().cloned(),
         _ => None,
     };
     if let Some(command) = suggested(ContextKind::SuggestedSubcommand) {
