@@ -113,6 +113,24 @@ fn a_slow_peer_has_a_steady_rate_also_from_one_stream_to_the_next() {
 }
 
 #[test]
+fn what_buffers_take_at_once_is_no_rate() {
+    let home = tempfile::tempdir().unwrap();
+    let audience = open(&home);
+    let visit = audience.visit(&root("a"), PeerId::random());
+    visit.sent(1_000_000);
+    let start = Instant::now();
+    let mut after = |millis| {
+        audience.measure_rates(start + Duration::from_millis(millis));
+        audience.of(&root("a"), 1).rate
+    };
+    // Nobody saw when the first bytes went.
+    assert_eq!(after(100), 0);
+    visit.sent(1_000_000);
+    let rate = after(1000);
+    assert!((1_500_000..=2_000_000).contains(&rate), "{rate}");
+}
+
+#[test]
 fn thousands_of_peers_leave_the_last_ones_and_the_sum() {
     let home = tempfile::tempdir().unwrap();
     let audience = open(&home);
