@@ -161,13 +161,16 @@ fn the_log_of_a_service_is_in_the_journal() {
         .to_str()
         .unwrap()
         .trim_matches(|c: char| !c.is_ascii_digit());
-    let mut daemon = command(&home, &[&["daemon"], &ALONE[..]].concat());
-    let mut daemon = daemon
-        .env("JOURNAL_STREAM", format!("9:{inode}"))
-        .stdout(Stdio::piped())
-        .stderr(OwnedFd::from(theirs))
-        .spawn()
-        .unwrap();
+    // The command that has started it would keep the socket open.
+    let mut daemon = {
+        let mut command = command(&home, &[&["daemon"], &ALONE[..]].concat());
+        command
+            .env("JOURNAL_STREAM", format!("9:{inode}"))
+            .stdout(Stdio::piped())
+            .stderr(OwnedFd::from(theirs))
+            .spawn()
+            .unwrap()
+    };
     // What the journal would read.
     let journal = thread::spawn(move || BufReader::new(ours).lines().map_while(Result::ok).count());
     let mut line = String::new();

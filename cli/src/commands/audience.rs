@@ -38,7 +38,7 @@ pub(super) fn lines(text: &mut Text, share: &ShareInfo, indent: &str) {
     }
 }
 
-/// `12D3KooW…  45%, 3.2 MiB/s, sent 12.0 MiB`
+/// `45%, 3.2 MiB/s, sent 12.0 MiB  12D3KooW…`: a narrow terminal cuts the end off.
 fn line(peer: &Recipient) -> String {
     let sent = human::size(peer.sent_bytes);
     let how = match (peer.complete, peer.fetching) {
@@ -53,7 +53,7 @@ fn line(peer: &Recipient) -> String {
             format!("stopped at {}%{when}", peer.percent)
         }
     };
-    format!("{}  {how}, sent {sent}", peer.peer_id)
+    format!("{how}, sent {sent}  {}", peer.peer_id)
 }
 
 /// Until when it is offered, if not for good.
