@@ -155,7 +155,7 @@ fn watching_pausing_resuming(session: &Session, record: &mut Record, clip: &str)
         &[SLOWLY],
     );
     let mut fetching = session.start(bob, &fetch);
-    let screen = fetching.wait_for(&["[", "s left", "/s", ".0/40.0 MiB"]);
+    let screen = fetching.wait_for(&["[", "s left", "/s", "/40.0 MiB"]);
     record.add("Fetch a large file", "bob", &fetch, &screen);
 
     let mut watching = session.start(ann, &["status", "--watch"]);
