@@ -1,6 +1,11 @@
 //! The surroundings that every command gets.
 
-use std::path::{Path, PathBuf};
+use std::{
+    path::{Path, PathBuf},
+    sync::mpsc,
+    thread,
+    time::Duration,
+};
 
 use shoal_api::{ApiError, ErrorCode, types::AbsolutePath};
 use tokio_util::sync::CancellationToken;
@@ -17,6 +22,20 @@ pub(crate) struct App {
     pub(crate) interrupt: CancellationToken,
     /// Fires when the terminal closes, before `interrupt` does.
     pub(crate) hangup: CancellationToken,
+}
+
+/// How long a disk may take to say what is there.
+const LOOK_PATIENCE: Duration = Duration::from_secs(1);
+
+/// What a look at a disk finds; nothing, where the disk does not answer.
+pub(crate) fn looked<T: Send + 'static>(look: impl FnOnce() -> T + Send + 'static) -> Option<T> {
+    let (tell, told) = mpsc::sync_channel(1);
+    let looking = thread::Builder::new().spawn(move || {
+        // Nobody may be left to hear of it.
+        let _ = tell.send(look());
+    });
+    looking.ok()?;
+    told.recv_timeout(LOOK_PATIENCE).ok()
 }
 
 /// A path that means the same in the daemon's working directory.

@@ -2,16 +2,21 @@
 
 mod addresses;
 mod config;
+mod examples;
 #[cfg(test)]
 mod guide;
 mod limits;
 #[cfg(feature = "scenarios")]
 mod links;
+mod logs;
+mod names;
 mod service;
 mod shell;
 mod stop;
 mod terms;
 mod testnet;
+#[cfg(test)]
+mod tests;
 mod times;
 mod transfers;
 
@@ -26,6 +31,8 @@ pub(crate) use self::config::{ConfigArgs, ConfigCommand};
 pub(crate) use self::limits::{LimitsArgs, RateFlags};
 #[cfg(feature = "scenarios")]
 pub(crate) use self::links::{DegradeArgs, HealArgs, PartitionArgs};
+pub(crate) use self::logs::DaemonLogsArgs;
+pub(crate) use self::names::{LinkArgs, RenameArgs, ShowArgs, UnshareArgs, VerifyArgs};
 pub(crate) use self::service::{InstallArgs, ServiceCommand};
 pub(crate) use self::shell::{CompletionsArgs, ManArgs};
 pub(crate) use self::stop::StopArgs;
@@ -45,7 +52,8 @@ pub(crate) use self::transfers::TransfersArgs;
     name = "shoal",
     version,
     propagate_version = true,
-    infer_subcommands = false
+    infer_subcommands = false,
+    after_help = examples::SHOAL
 )]
 pub(crate) struct Cli {
     #[command(flatten)]
@@ -67,7 +75,7 @@ pub(crate) struct Global {
         hide_env_values = true
     )]
     pub(crate) home: Option<PathBuf>,
-    /// Print one JSON document on stdout, and nothing else there
+    /// Print the result as one JSON document, and nothing else on stdout
     #[arg(long, global = true)]
     pub(crate) json: bool,
     /// Log more; twice for debugging
@@ -111,63 +119,91 @@ impl From<LogFormatArg> for LogFormat {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// Run the node; ends with Ctrl-C or `shoal stop`
+    #[command(after_help = examples::DAEMON)]
     Daemon(DaemonArgs),
     /// Stop the daemon and wait until it is gone
+    #[command(after_help = examples::STOP)]
     Stop(StopArgs),
-    /// Peers, shares and who fetches them, transfers, disk and what needs a look
+    /// Show peers, shares and who downloads them, transfers, disk, and what needs attention
+    #[command(after_help = examples::STATUS)]
     Status(StatusArgs),
+    /// Show the daemon's log
+    #[command(after_help = examples::LOGS)]
+    Logs(DaemonLogsArgs),
     /// Share files or folders where they are, and print the link
     ///
     /// Without a daemon this command serves them until Ctrl-C, and then no longer; with `--keep` they
     /// stay shared, and the next daemon serves them.
+    #[command(visible_alias = "send", after_help = examples::SHARE)]
     Share(ShareArgs),
-    /// Fetch what a link names, verified; run it again to resume
+    /// Download what a link names, and verify it; run it again to resume
+    #[command(visible_alias = "get", after_help = examples::FETCH)]
     Fetch(FetchArgs),
-    /// List the fetches that are not over, and the last that are
+    /// List current and recent downloads
+    #[command(after_help = examples::TRANSFERS)]
     Transfers,
-    /// Pause transfers; they keep their progress, also when the daemon restarts
+    /// Pause a transfer, several, or all; progress is kept, also over a restart
+    #[command(after_help = examples::PAUSE)]
     Pause(TransfersArgs),
-    /// Have transfers that are paused or have failed go on
+    /// Continue transfers that are paused or have failed
+    #[command(after_help = examples::RESUME)]
     Resume(TransfersArgs),
-    /// End transfers and take away what they left; what has landed stays
+    /// Cancel transfers and delete their partial files; finished downloads stay
+    #[command(after_help = examples::CANCEL)]
     Cancel(TransfersArgs),
-    /// List my shares, or the tree behind a link without fetching it
+    /// List my shares, or the files behind a link without downloading them
+    #[command(after_help = examples::LS)]
     Ls(LsArgs),
-    /// Show one share: its name, size, address and place, and the link to pass on
+    /// Show one share: name, size, address, place, who downloads it, and its link
+    #[command(after_help = examples::SHOW)]
     Show(ShowArgs),
     /// Print the link of a share again
+    #[command(after_help = examples::LINK)]
     Link(LinkArgs),
-    /// Stop serving a share; the files stay where they are
+    /// Change the name of a share; files and links that were passed on stay as they are
+    #[command(after_help = examples::RENAME)]
+    Rename(RenameArgs),
+    /// Stop sharing; the files stay where they are
+    #[command(visible_alias = "rm", after_help = examples::UNSHARE)]
     Unshare(UnshareArgs),
-    /// Show who provides a link
+    /// Show which peers have what a link names
+    #[command(after_help = examples::FIND)]
     Find(FindArgs),
-    /// Show the peers that the daemon is connected to
+    /// Show the connected peers
+    #[command(after_help = examples::PEERS)]
     Peers,
     /// Connect the daemon to a peer
+    #[command(after_help = examples::CONNECT)]
     Connect(ConnectArgs),
-    /// Show what the daemon may use of the line, and change it while it runs
+    /// Show or set bandwidth limits
+    #[command(after_help = examples::LIMITS)]
     Limits(LimitsArgs),
-    /// Show what the daemon keeps for others, drop it, switch it on or off
-    #[command(subcommand)]
+    /// Show the copies that this node keeps for others, delete them, switch them on or off
+    #[command(subcommand, after_help = examples::REPLICAS)]
     Replicas(ReplicasCommand),
     /// Show the daemon's peer id and addresses
+    #[command(after_help = examples::ID)]
     Id,
-    /// A network of nodes on this machine, to try things and to test
+    /// Run a network of nodes on this machine, to try things and to test
+    #[command(after_help = examples::TESTNET)]
     Testnet(TestnetArgs),
-    /// Have systemd run the daemon, from login on
-    #[command(subcommand)]
+    /// Have systemd start the daemon at every login
+    #[command(subcommand, after_help = examples::SERVICE)]
     Service(ServiceCommand),
-    /// Read everything that is shared and compare it with its addresses
+    /// Read shared files and check that they are as they were shared
     ///
-    /// What changed is not served any more. Ends with exit code 5 when something is not as it was
-    /// shared.
+    /// A file that changed is not served any more. Ends with exit code 5 when something is not as it
+    /// was shared.
+    #[command(after_help = examples::VERIFY)]
     Verify(VerifyArgs),
-    /// Take out what nothing needs, and give its space back
+    /// Delete unused index data
+    #[command(after_help = examples::GC)]
     Gc(GcArgs),
-    /// Look after the database of a home that no daemon runs on
-    #[command(subcommand)]
+    /// Check or repair the database while no daemon runs
+    #[command(subcommand, after_help = examples::DB)]
     Db(DbCommand),
-    /// Show the configuration and where it comes from, change it, check it
+    /// Show, change or check the configuration
+    #[command(after_help = examples::CONFIG)]
     Config(ConfigArgs),
     /// Print what makes a shell complete these commands
     ///
@@ -213,10 +249,10 @@ pub(crate) struct ShareArgs {
     /// The share's name [default: that of the path]
     #[arg(long)]
     pub(crate) name: Option<String>,
-    /// Serve from a copy in the home, so that the files may change
+    /// Share a copy, so that the files themselves may change
     #[arg(long)]
     pub(crate) copy: bool,
-    /// How files are cut into chunks; cdc suits files whose versions share content
+    /// How files are cut into chunks; with cdc, versions of a file have chunks in common
     #[arg(long, default_value = "fixed")]
     pub(crate) chunker: ChunkerArg,
     /// The hash function of the addresses
@@ -228,13 +264,13 @@ pub(crate) struct ShareArgs {
     /// Leave out what matches, may be given several times
     #[arg(long, value_name = "GLOB")]
     pub(crate) exclude: Vec<String>,
-    /// Keep it out of the DHT: only those with the link can find it
+    /// Keep it out of the DHT: only people who have the link can find it
     #[arg(long)]
     pub(crate) no_announce: bool,
-    /// Ask those who have it not to keep copies of it for others
+    /// Ask peers that have it not to keep copies for others
     #[arg(long)]
     pub(crate) no_replicate: bool,
-    /// Return only when it can be found through the DHT
+    /// Return only when others can find it through the DHT
     #[arg(long, conflicts_with = "no_announce")]
     pub(crate) wait: bool,
     #[command(flatten)]
@@ -285,7 +321,7 @@ pub(crate) enum Attribute {
 
 #[derive(Debug, Args)]
 pub(crate) struct FetchArgs {
-    /// A link or a CID; the pieces of one that was wrapped are put together
+    /// A link or a CID; a link that was broken over several lines works too
     #[arg(required = true, value_name = "LINK")]
     pub(crate) link: Vec<String>,
     /// Where to put it: an existing folder, or ending in /, means into it [default: here, under its
@@ -347,7 +383,7 @@ pub(crate) struct StatusArgs {
 
 #[derive(Debug, Args)]
 pub(crate) struct LsArgs {
-    /// A link or a CID; the pieces of one that was wrapped are put together
+    /// A link, a CID or the name of a share; a link that was broken over several lines works too
     #[arg(value_name = "LINK")]
     pub(crate) link: Vec<String>,
     /// Ask this peer first, may be given several times
@@ -358,35 +394,8 @@ pub(crate) struct LsArgs {
 }
 
 #[derive(Debug, Args)]
-pub(crate) struct ShowArgs {
-    /// The CID of a share, or a link to it
-    #[arg(value_name = "LINK", required = true)]
-    pub(crate) link: Vec<String>,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct LinkArgs {
-    /// The name of a share, its CID or link, or the path that was shared; `shoal ls` shows them
-    #[arg(value_name = "NAME|CID|PATH")]
-    pub(crate) target: String,
-    /// Print the long form, which can be read and written by hand
-    #[arg(long)]
-    pub(crate) long: bool,
-    /// Print the link as a QR code too
-    #[arg(long)]
-    pub(crate) qr: bool,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct UnshareArgs {
-    /// The CID or link of a share, or the path that was shared
-    #[arg(value_name = "CID|PATH")]
-    pub(crate) target: String,
-}
-
-#[derive(Debug, Args)]
 pub(crate) struct FindArgs {
-    /// A link or a CID; the pieces of one that was wrapped are put together
+    /// A link or a CID; a link that was broken over several lines works too
     #[arg(required = true, value_name = "LINK")]
     pub(crate) link: Vec<String>,
     #[command(flatten)]
@@ -401,15 +410,8 @@ pub(crate) struct ConnectArgs {
 }
 
 #[derive(Debug, Args)]
-pub(crate) struct VerifyArgs {
-    /// Only the shares of this CID or link
-    #[arg(value_name = "CID")]
-    pub(crate) link: Option<String>,
-}
-
-#[derive(Debug, Args)]
 pub(crate) struct GcArgs {
-    /// Only say what would be taken out
+    /// Only show what would be deleted
     #[arg(long)]
     pub(crate) dry_run: bool,
 }
@@ -418,13 +420,13 @@ pub(crate) struct GcArgs {
 pub(crate) enum ReplicasCommand {
     /// List the copies that are kept for others
     Ls,
-    /// Show how much is kept, and what came in and went out since the start
+    /// Show how much is kept, and how much was received and sent since the start
     Stats,
-    /// Drop a copy, or all; the space is free then
+    /// Delete one copy, or all of them
     Drop(ReplicasDropArgs),
     /// Keep copies for peers nearby, also after a restart
     On,
-    /// Drop all copies and keep none, also after a restart
+    /// Delete all copies and keep none, also after a restart
     Off,
 }
 
@@ -437,133 +439,15 @@ pub(crate) struct ReplicasDropArgs {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum DbCommand {
-    /// Read the whole database and say whether it is sound
+    /// Read the whole database and check it
     ///
-    /// Ends with exit code 5 when something of it cannot be read, or when a share that was
-    /// acknowledged is not in it.
+    /// Ends with exit code 5 when a part of it cannot be read, or when a share is missing from it.
     Check(DbCheckArgs),
 }
 
 #[derive(Debug, Args)]
 pub(crate) struct DbCheckArgs {
-    /// Make a new database of what can be read; the damaged one is kept beside it
+    /// Make a new database from what can be read; the damaged one is kept beside it
     #[arg(long)]
     pub(crate) repair: bool,
-}
-
-#[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used)]
-
-    use clap::CommandFactory as _;
-
-    use super::*;
-
-    #[test]
-    fn the_definition_holds_together() {
-        Cli::command().debug_assert();
-    }
-
-    fn check(line: &str, good: bool) {
-        let parsed = Cli::try_parse_from(line.split(' '));
-        assert_eq!(parsed.is_ok(), good, "{line}: {parsed:?}");
-    }
-
-    #[test]
-    fn lines_that_parse_and_lines_that_do_not() {
-        check(
-            "shoal share a b --preserve mode,mtime --hash sha2-256 --json",
-            true,
-        );
-        check(
-            "shoal --json --home x share a --exclude *.o --exclude .git",
-            true,
-        );
-        check(
-            "shoal fetch bafy --no-serve --peer /ip4/127.0.0.1/tcp/1 -o dir/ --timeout 5s --patience 1h",
-            true,
-        );
-        check(
-            "shoal daemon --listen /ip4/127.0.0.1/tcp/0 --no-mdns --detach",
-            true,
-        );
-        check(
-            "shoal daemon --external /ip4/203.0.113.7/tcp/4101 --external /dns/a.example/tcp/1",
-            true,
-        );
-        check("shoal share a --listen /ip4/0.0.0.0/tcp/4101", true);
-        check("shoal fetch bafy --listen /ip4/0.0.0.0/tcp/0", true);
-        check("shoal share a --external router:4101", false);
-        check("shoal daemon --up 20mbit --down off", true);
-        check("shoal limits --up off --down 5MB/s --monthly 500GB", true);
-        check("shoal limits --up 5", false);
-        check("shoal limits --reset --up off", false);
-        check("shoal ls", true);
-        check("shoal link photos --long --qr", true);
-        check("shoal link", false);
-        check("shoal fetch shoal:S00AY 4T9Q7 -o dir", true);
-        check("shoal config", true);
-        check("shoal config set network.mdns off", true);
-        check("shoal config set network.mdns", false);
-        check("shoal completions zsh", true);
-        check("shoal completions sh", false);
-        check("shoal testnet up --nodes 4 --dir d --json", true);
-        check("shoal testnet --dir d kill node-03", true);
-        check("shoal testnet up --link home --up 20mbit --seed 7", true);
-        check("shoal testnet up --up 20mbit", false);
-        check("shoal testnet up --link dsl", false);
-        check("shoal testnet partition 0-4 node-05,7 --one-way", true);
-        check("shoal testnet partition 0-4", false);
-        check("shoal testnet heal", true);
-        check("shoal testnet heal 0 1", true);
-        check("shoal testnet heal 0", false);
-        check(
-            "shoal testnet degrade 1-3 --latency 0s --stall off --loss 1%",
-            true,
-        );
-        check("shoal testnet degrade all --profile slow --up 2mbit", true);
-        check("shoal testnet degrade all", false);
-        check("shoal testnet degrade 3 --stall 2s", false);
-        check("shoal daemon --links-node 3", false);
-        check("shoal transfers", true);
-        check("shoal pause 7", true);
-        check("shoal pause 7 photos all", true);
-        check("shoal share a --once --expires 2h --keep", true);
-        check("shoal share a --until 3", true);
-        check("shoal share a --until 0", false);
-        check("shoal share a --until many", false);
-        check("shoal share a --once --until 3", false);
-        check("shoal share a --expires 0s", false);
-        check("shoal fetch bafy --background", true);
-        check("shoal fetch bafy --background --on-done x", false);
-        check("shoal fetch bafy --stdout --on-done x", false);
-        check("shoal status --watch --json", true);
-        check("shoal cancel", false);
-        check("shoal service install --print", true);
-        check("shoal service uninstall", true);
-        check("shoal testnet demo", true);
-        check("shoal testnet demo --json --keep --nodes 3 photos", true);
-        check("shoal", false);
-        check("shoal share", false);
-        check("shoal share a --hash md5", false);
-        check("shoal share a --wait --no-announce", false);
-        check("shoal fetch bafy --peer localhost:1", false);
-        check("shoal fetch bafy --stdout", true);
-        check("shoal fetch bafy --only a/* --only **/*.md --stdout", true);
-        check("shoal fetch bafy --rename-unsafe --only a", true);
-        check("shoal fetch bafy --stdout --rename-unsafe", false);
-        check("shoal fetch bafy --stdout -o x", false);
-        check("shoal fetch bafy --stdout --json", false);
-        check("shoal fetch bafy --timeout 0s", false);
-        check("shoal fetch bafy --timeout soon", false);
-        check("shoal fetch bafy --patience 0s", false);
-        check("shoal find bafy --patience 1h", false);
-        check("shoal status -q -v", false);
-        check("shoal service", false);
-        check("shoal testnet", false);
-        check("shoal testnet kill", false);
-        check("shoal testnet demo --nodes 2", false);
-        check("shoal testnet start three", false);
-        check("shoal frobnicate", false);
-    }
 }

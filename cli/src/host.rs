@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use shoal_api::{ApiError, types::ProcessKind};
+use shoal_api::{ApiError, Service as _, events::Event, types::ProcessKind};
 use shoal_net::emulation::Emulation;
 #[cfg(feature = "scenarios")]
 use shoal_net::emulation::LinksFile;
@@ -108,6 +108,18 @@ impl Host {
     #[cfg(feature = "scenarios")]
     pub(crate) fn follow_links(&self, file: LinksFile) {
         self.node.follow_links(file);
+    }
+
+    /// Has `tell` hear what a person should look after, until the node ends.
+    pub(crate) fn on_warning(&self, tell: impl Fn(&str) + Send + 'static) {
+        let (mut events, ended) = (self.node.events(None), self.node.shutdown_token());
+        tokio::spawn(async move {
+            while let Some(next) = ended.run_until_cancelled(events.next()).await {
+                if let Event::Warning { message } = &next.event {
+                    tell(message);
+                }
+            }
+        });
     }
 
     /// Where its API is.

@@ -1,8 +1,10 @@
-//! Where log lines go: stderr, or a bounded file for a daemon in the background.
+//! Where log lines go. A command says by itself what a person needs to know, and logs only failures. A
+//! daemon logs to stderr, which may be the journal; in the background to a bounded file in its home; and
+//! in a terminal to both, where the terminal gets only warnings.
 
 use std::{
     fs::{self, DirBuilder, File, OpenOptions},
-    io::{self, Write},
+    io::{self, IsTerminal as _, Write},
     os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _},
     path::{Path, PathBuf},
     sync,
@@ -10,7 +12,14 @@ use std::{
 
 use shoal_api::ApiError;
 use shoal_node::config::LogFormat;
-use tracing_subscriber::{EnvFilter, fmt::MakeWriter};
+use tracing::Subscriber;
+use tracing_subscriber::{
+    EnvFilter, Layer,
+    fmt::{self, MakeWriter},
+    layer::SubscriberExt as _,
+    registry::LookupSpan,
+    util::SubscriberInitExt as _,
+};
 
 use crate::{args::Global, human, output};
 
@@ -20,33 +29,50 @@ const FILTER_VARIABLE: &str = "SHOAL_LOG";
 /// One month of a node at level info; with the one before it, twice this on disk.
 const LOG_BYTES_MAX: u64 = 8 << 20;
 
-/// Logs of a command: what went wrong, unless more is asked for.
-pub(crate) fn for_command(global: &Global) {
-    let format = global.log_format.map_or(LogFormat::Text, LogFormat::from);
-    init(
-        filter(global, 0),
-        format,
-        output::use_color(global, &io::stderr()),
-        io::stderr,
-    );
+/// What is logged where nothing else is asked for.
+#[derive(Clone, Copy, Debug)]
+enum Level {
+    Failures,
+    Warnings,
+    Work,
+    Debug,
+    All,
 }
 
-/// Logs of a daemon: what it does; into `file` when there is one.
+/// Logs of a command: failures, unless more is asked for. Warnings of a node in this process are told by
+/// [`crate::session::Session`].
+pub(crate) fn for_command(global: &Global) {
+    let format = global.log_format.map_or(LogFormat::Text, LogFormat::from);
+    tracing_subscriber::registry()
+        .with(to_stderr(global, format, Level::Failures))
+        .init();
+}
+
+/// Whether a daemon that is not in the background logs to the file of its home, too: nobody keeps what a
+/// terminal shows.
+pub(crate) fn is_terminal() -> bool {
+    io::stderr().is_terminal()
+}
+
+/// Logs of a daemon: what it does; into `file` when there is one, and then warnings to a terminal.
 pub(crate) fn for_daemon(global: &Global, format: LogFormat, file: Option<LogFile>) {
-    let filter = filter(global, 1);
-    match file {
-        Some(file) => {
-            #[expect(clippy::disallowed_types, reason = "the one that tracing writes by")]
-            let file = sync::Mutex::new(file);
-            init(filter, format, false, file);
-        }
-        None => init(
-            filter,
-            format,
-            output::use_color(global, &io::stderr()),
-            io::stderr,
-        ),
-    }
+    let least = match (&file, is_terminal()) {
+        (None, _) => Some(Level::Work),
+        (Some(_), true) => Some(Level::Warnings),
+        // It is the file itself.
+        (Some(_), false) => None,
+    };
+    let file = file.map(|file| {
+        #[expect(clippy::disallowed_types, reason = "the one that tracing writes by")]
+        let file = sync::Mutex::new(file);
+        layer(format, false, file).with_filter(filter(global, Level::Work))
+    });
+    // The file first: what a layer has made of a span's fields is what the next one shows, and colours
+    // do not belong into a file.
+    tracing_subscriber::registry()
+        .with(file)
+        .with(least.map(|least| to_stderr(global, format, least)))
+        .init();
     let default = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |info| {
         tracing::error!(panic = %info, "a task panicked");
@@ -54,13 +80,21 @@ pub(crate) fn for_daemon(global: &Global, format: LogFormat, file: Option<LogFil
     }));
 }
 
-fn filter(global: &Global, base: u8) -> EnvFilter {
-    let (own, others) = match (global.quiet, base + global.verbose) {
-        (true, _) => ("error", "error"),
-        (_, 0) => ("warn", "error"),
-        (_, 1) => ("info", "warn"),
-        (_, 2) => ("debug", "info"),
-        _ => ("trace", "debug"),
+fn filter(global: &Global, least: Level) -> EnvFilter {
+    let level = match (global.verbose, least) {
+        _ if global.quiet => Level::Failures,
+        (0, least) => least,
+        // More than nothing begins with what is done.
+        (1, Level::Failures | Level::Warnings) => Level::Work,
+        (1, _) | (2, Level::Failures | Level::Warnings) => Level::Debug,
+        _ => Level::All,
+    };
+    let (own, others) = match level {
+        Level::Failures => ("error", "error"),
+        Level::Warnings => ("warn", "error"),
+        Level::Work => ("info", "warn"),
+        Level::Debug => ("debug", "info"),
+        Level::All => ("trace", "debug"),
     };
     // It calls an interface without multicast, a tunnel for one, an error.
     let mdns = if matches!(others, "error" | "warn") {
@@ -73,17 +107,29 @@ fn filter(global: &Global, base: u8) -> EnvFilter {
     EnvFilter::try_from_env(FILTER_VARIABLE).unwrap_or_else(|_| EnvFilter::new(default))
 }
 
-fn init<W>(filter: EnvFilter, format: LogFormat, ansi: bool, writer: W)
+fn to_stderr<S>(
+    global: &Global,
+    format: LogFormat,
+    least: Level,
+) -> impl Layer<S> + Send + Sync + use<S>
 where
+    S: Subscriber + for<'a> LookupSpan<'a>,
+{
+    let ansi = output::use_color(global, &io::stderr());
+    layer(format, ansi, io::stderr).with_filter(filter(global, least))
+}
+
+fn layer<S, W>(format: LogFormat, ansi: bool, writer: W) -> Box<dyn Layer<S> + Send + Sync>
+where
+    S: Subscriber + for<'a> LookupSpan<'a>,
     W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
 {
-    let builder = tracing_subscriber::fmt()
-        .with_env_filter(filter)
+    let layer = fmt::layer()
         .with_ansi(ansi && format == LogFormat::Text)
         .with_writer(writer);
     match format {
-        LogFormat::Text => builder.init(),
-        LogFormat::Json => builder.json().init(),
+        LogFormat::Text => layer.boxed(),
+        LogFormat::Json => layer.json().boxed(),
     }
 }
 

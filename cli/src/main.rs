@@ -29,6 +29,6 @@ fn main() -> ExitCode {
     limits::set_up();
     match args::Cli::try_parse() {
         Ok(cli) => dispatch::run(cli),
-        Err(error) => output::usage_error(&error),
+        Err(error) => output::usage_error(error),
     }
 }

@@ -13,9 +13,13 @@ use std::{
     sync::OnceLock,
 };
 
-use clap::builder::styling::{AnsiColor, Style};
+use clap::{
+    builder::styling::{AnsiColor, Style},
+    error::{ContextKind, ContextValue},
+};
 use serde::Serialize;
 use shoal_api::{ApiError, ErrorBody, ErrorCode};
+use shoal_ground::suggest::closest;
 
 use crate::{
     args::{Color, Global},
@@ -175,6 +179,14 @@ impl Output {
         eprint_line(&format_args!("{label} {}", human::escape_message(warning)));
     }
 
+    /// The same, while progress may be shown: that is drawn anew below it.
+    pub(crate) fn warning_beside_progress(&self, warning: &str) {
+        if self.shows_progress() {
+            self.clear_progress();
+        }
+        self.warning(warning);
+    }
+
     /// Reports the failure that ends the command.
     pub(crate) fn error(&self, error: &ApiError) -> ExitCode {
         if self.json && FAILED.get().is_none() {
@@ -308,7 +320,9 @@ pub(crate) fn use_color(global: &Global, stream: &impl IsTerminal) -> bool {
 }
 
 /// Reports a command line that does not parse, or prints the help that was asked for.
-pub(crate) fn usage_error(error: &clap::Error) -> ExitCode {
+pub(crate) fn usage_error(mut error: clap::Error) -> ExitCode {
+    name_nearest(&mut error);
+    let error = &error;
     let json = std::env::args_os().any(|argument| argument == "--json");
     if json && error.use_stderr() {
         let text = error.render().to_string();
@@ -320,7 +334,7 @@ pub(crate) fn usage_error(error: &clap::Error) -> ExitCode {
         let message = lines.collect::<Vec<_>>().join(" ");
         print_json(&ErrorBody {
             error: ApiError::new(ErrorCode::Usage, message.trim_start_matches("error: "))
-                .hint("see `shoal help`"),
+                .hint(usage_hint(error)),
         });
     } else if let Err(failed) = error.print().and_then(|()| io::stdout().flush())
         && let Err(unwritten) = unwritten(&failed)
@@ -331,6 +345,36 @@ pub(crate) fn usage_error(error: &clap::Error) -> ExitCode {
         return ExitCode::from(unwritten.code.exit());
     }
     ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(ErrorCode::Usage.exit()))
+}
+
+/// Of the commands that are like a mistyped one, leaves the nearest.
+fn name_nearest(error: &mut clap::Error) {
+    let typed = error.get(ContextKind::InvalidSubcommand);
+    let like = error.get(ContextKind::SuggestedSubcommand);
+    if let (Some(ContextValue::String(typed)), Some(ContextValue::Strings(like))) = (typed, like) {
+        let nearest = closest(typed, like.iter().map(String::as_str));
+        // The last one is the likeliest by another measure, which counts common letters.
+        if let Some(nearest) = nearest.or(like.last().map(String::as_str)) {
+            let nearest = ContextValue::String(nearest.to_owned());
+            error.insert(ContextKind::SuggestedSubcommand, nearest);
+        }
+    }
+}
+
+/// What was probably meant by a command line that does not parse.
+fn usage_hint(error: &clap::Error) -> String {
+    let suggested = |kind| match error.get(kind) {
+        Some(ContextValue::String(word)) => Some(word.clone()),
+        Some(ContextValue::Strings(words)) => words.last().cloned(),
+        _ => None,
+    };
+    if let Some(command) = suggested(ContextKind::SuggestedSubcommand) {
+        return format!("did you mean `shoal {command}`? `shoal help` lists all commands");
+    }
+    match suggested(ContextKind::SuggestedArg) {
+        Some(option) => format!("did you mean `{option}`? `shoal help` lists all commands"),
+        None => "see `shoal help`".to_owned(),
+    }
 }
 
 fn paint(color: bool, style: Style, text: impl Display) -> String {

@@ -10,7 +10,7 @@ use std::time::Duration;
 use shoal_api::{
     ApiError, ErrorCode, Service as _,
     client::Client,
-    types::{LinkedShare, Transfer, UnshareRequest, Unshared},
+    types::{LinkedShare, ShareChange, Shares, Transfer, UnshareRequest, Unshared},
 };
 use shoal_node::{
     Node, NodeHandle,
@@ -88,16 +88,23 @@ impl Reach {
         match self {
             Self::Node(client) => client.unshare(request).await,
             Self::Home(node) => node.unshare(request.clone()).await,
-            Self::Nothing => {
-                let named = match request {
-                    UnshareRequest::Cid(cid) => cid.clone(),
-                    UnshareRequest::Path(path) => human::path(path.as_path()),
-                };
-                Err(
-                    ApiError::new(ErrorCode::NotShared, format!("{named} is not shared"))
-                        .hint("`shoal ls` lists what is shared"),
-                )
-            }
+            Self::Nothing => Err(not_shared(&match request {
+                UnshareRequest::Cid(cid) => cid.clone(),
+                UnshareRequest::Path(path) => human::path(path.as_path()),
+            })),
+        }
+    }
+
+    /// Changes the shares of a root, or the one at a path.
+    pub(crate) async fn change_share(
+        &self,
+        cid: &str,
+        change: &ShareChange,
+    ) -> Result<Shares, ApiError> {
+        match self {
+            Self::Node(client) => client.change_share(cid, change).await,
+            Self::Home(node) => node.change_share(cid.to_owned(), change.clone()).await,
+            Self::Nothing => Err(not_shared(cid)),
         }
     }
 
@@ -135,6 +142,11 @@ impl Reach {
             let _ = released.await;
         }
     }
+}
+
+fn not_shared(named: &str) -> ApiError {
+    ApiError::new(ErrorCode::NotShared, format!("{named} is not shared"))
+        .hint("`shoal ls` lists what is shared")
 }
 
 /// What a transfer is told to do.

@@ -150,6 +150,8 @@ impl Session {
             Purpose::Serving => Host::start_for_share(&app.home, config).await?,
             Purpose::Fetching => Host::start_for_fetch(&app.home, config).await?,
         };
+        let output = app.output;
+        host.on_warning(move |message| output.warning_beside_progress(message));
         match Client::connect(&app.home).await {
             Ok(client) => Ok(Self {
                 client,

@@ -19,18 +19,35 @@ pub struct LogLines {
 }
 
 impl LogLines {
-    /// Opens the log of the node in `home`.
+    /// Opens the log of the node in `home`, at the one that was set aside, if there is one.
     ///
     /// # Errors
     /// When there is none, or it cannot be read.
     pub fn open(home: &Path) -> io::Result<Self> {
         let path = log_path(home);
-        let reader = BufReader::new(File::open(&path)?);
-        Ok(Self {
+        let oldest = path.with_extension("log.1");
+        let file = match File::open(&oldest) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => File::open(&path)?,
+            opened => opened?,
+        };
+        Ok(Self::of(path, file))
+    }
+
+    /// Opens a log that is any file.
+    ///
+    /// # Errors
+    /// When there is none, or it cannot be read.
+    pub fn of_file(path: &Path) -> io::Result<Self> {
+        Ok(Self::of(path.to_owned(), File::open(path)?))
+    }
+
+    fn of(path: PathBuf, file: File) -> Self {
+        let reader = BufReader::new(file);
+        Self {
             path,
             reader,
             unfinished: Vec::new(),
-        })
+        }
     }
 
     /// The next whole line, without its end; none when there is none yet.
@@ -95,5 +112,10 @@ mod tests {
         assert_eq!(next(), None, "the next log is not there yet");
         open_log(home.path()).unwrap().write_all(b"new\n").unwrap();
         assert_eq!(next().unwrap(), "new");
+        let mut all = LogLines::open(home.path()).unwrap();
+        let first = all.next_line().unwrap();
+        assert_eq!(first.unwrap(), "one", "what was set aside comes first");
+        let mut one = LogLines::of_file(&path).unwrap();
+        assert_eq!(one.next_line().unwrap().unwrap(), "new");
     }
 }

@@ -40,6 +40,8 @@ schemathesis.openapi.format(
         st.builds(lambda n, unit: f"{n}{unit}", numbers, st.sampled_from(["B", "kB", "MB", "GiB"])),
     ),
 )
+NAMES = ["a name", "ü.txt", "photos"]
+schemathesis.openapi.format("name", st.sampled_from(NAMES))
 schemathesis.openapi.format("link", st.sampled_from([LINK, CID, UNKNOWN]))
 schemathesis.openapi.format(
     "multiaddr",
@@ -68,6 +70,8 @@ def meant(key, value):
         return LINK
     if key == "address" and isinstance(value, str) and not value.startswith("/ip4/"):
         return ADDRESS
+    if key == "name" and isinstance(value, str) and value not in NAMES:
+        return NAMES[0]
     if key == "peers" and isinstance(value, list):
         return [meant("address", peer) for peer in value]
     if key in ("up", "down", "monthly", "limit") and isinstance(value, str) and not value[:1].isdigit():

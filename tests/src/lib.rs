@@ -25,6 +25,7 @@ pub mod terminal;
 pub mod thin;
 #[cfg(all(target_os = "linux", target_arch = "x86_64"))]
 pub mod trace;
+pub mod world;
 
 use std::{
     fs,

@@ -13,6 +13,7 @@ use pty_process::{
     Size,
     blocking::{Command, Pty, open},
 };
+use rustix::process::{Pid, Signal, kill_process};
 
 use crate::{DEADLINE, refused::Ground};
 
@@ -111,6 +112,16 @@ impl Terminal {
     /// Types.
     pub fn type_keys(&self, keys: &[u8]) {
         (&*self.pty).write_all(keys).expect("a terminal takes keys");
+    }
+
+    /// Closes the terminal: its programs are sent SIGHUP. Waits until the command has ended.
+    ///
+    /// # Panics
+    /// When it cannot be told, or does not end within [`DEADLINE`].
+    pub fn hang_up(self) -> Ended {
+        let pid = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw);
+        kill_process(pid.expect("a process id"), Signal::HUP).expect("the child is ours");
+        self.end()
     }
 
     /// Waits until the command has ended, and returns its exit code and the last screen.

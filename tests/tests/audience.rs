@@ -6,55 +6,20 @@
 use std::{
     fs,
     io::{BufRead as _, BufReader},
-    path::{Path, PathBuf},
+    path::Path,
     process::Stdio,
 };
 
 use serde_json::Value;
 use shoal_tests::{
-    Daemon, command, http::metric, run, scratch, shoal, text, wait_for, write_content,
+    Daemon, command, http::metric, run, scratch, shoal, text, wait_for, world::World, write_content,
 };
-use tempfile::TempDir;
 
 const MIB: usize = 1 << 20;
 
-struct World {
-    dir: TempDir,
-    sharer: Daemon,
-}
-
-impl World {
-    fn new() -> Self {
-        let dir = scratch();
-        let sharer = Daemon::start(&dir.path().join("sharer"), &[]);
-        Self { dir, sharer }
-    }
-
-    fn file(&self, name: &str, len: usize) -> PathBuf {
-        let path = self.dir.path().join("files").join(name);
-        write_content(&path, name, len);
-        path
-    }
-
-    fn daemon(&self, name: &str) -> Daemon {
-        Daemon::start(&self.dir.path().join(name), &[])
-    }
-
-    fn share(&self, file: &Path, args: &[&str]) -> Value {
-        let args = [&["share", text(file)], args].concat();
-        self.sharer.run(&args).ok()
-    }
-
-    fn output(&self, name: &str) -> PathBuf {
-        let folder = self.dir.path().join("got");
-        fs::create_dir_all(&folder).unwrap();
-        folder.join(name)
-    }
-
-    /// What the sharer says of a share.
-    fn shown(&self, share: &Value) -> Value {
-        shown(self.sharer.home(), share)
-    }
+/// What the sharer says of a share.
+fn shown_by(world: &World, share: &Value) -> Value {
+    shown(world.sharer.home(), share)
 }
 
 fn link(share: &Value) -> &str {
@@ -84,7 +49,7 @@ fn a_share_for_one_ends_when_one_peer_has_all_of_it() {
     b.run(&[&part[..], &[text(&world.output("part"))]].concat())
         .ok();
     b.run(&["ls", link(&whole)]).ok();
-    let shown = world.shown(&whole);
+    let shown = shown_by(&world, &whole);
     assert_eq!(
         shown["until"],
         serde_json::json!({ "copies": 2, "made": 0 }),
@@ -101,7 +66,7 @@ fn a_share_for_one_ends_when_one_peer_has_all_of_it() {
     let denied = c.run(&[&fetch[..], &[text(&world.output("late"))]].concat());
     assert_ne!(denied.code, Some(0), "only b may have it: {denied:?}");
     assert_eq!(
-        world.shown(&whole)["error"],
+        shown_by(&world, &whole)["error"],
         Value::Null,
         "the other goes on"
     );
@@ -150,7 +115,7 @@ fn copies_are_counted_by_peers_and_over_restarts() {
     // Killed, it has forgotten no copy.
     world.sharer = world.sharer.restart();
     made(2);
-    let after = world.shown(&share);
+    let after = shown_by(&world, &share);
     assert_eq!(after["audience"]["copies"], 2);
     assert_eq!(after["audience"]["peers"].as_array().unwrap().len(), 2);
     let again = after["link"].as_str().unwrap();
@@ -173,11 +138,11 @@ fn a_share_that_was_made_again_counts_from_the_start() {
     };
     fetch(&b, "b");
     wait_for("a copy is counted", || {
-        (world.shown(&share)["audience"]["copies"] == 1).then_some(())
+        (shown_by(&world, &share)["audience"]["copies"] == 1).then_some(())
     });
     let once = world.share(&file, &["--once"]);
     assert_eq!(once["cid"], share["cid"]);
-    assert_eq!(world.shown(&share)["until"]["made"], 0);
+    assert_eq!(shown_by(&world, &share)["until"]["made"], 0);
     fetch(&c, "c");
     wait_for("the share ends", || is_over(world.sharer.home(), &share));
 }
@@ -206,7 +171,7 @@ fn a_share_ends_at_its_time_with_and_without_a_daemon() {
     });
     world.sharer = world.sharer.restart();
     is_over(world.sharer.home(), &share).unwrap();
-    assert_eq!(world.shown(&long)["expires"], long["expires"]);
+    assert_eq!(shown_by(&world, &long)["expires"], long["expires"]);
 
     // A command without a daemon ends with its share.
     let home = world.dir.path().join("alone");

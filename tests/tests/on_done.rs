@@ -10,41 +10,23 @@ use std::{
 };
 
 use serde_json::{Value, json};
-use shoal_tests::{Daemon, Ran, command, http::ask, run, scratch, text, wait_for, write_content};
-use tempfile::TempDir;
+use shoal_tests::{Daemon, Ran, command, http::ask, run, text, wait_for, world::World};
 
-struct World {
-    dir: TempDir,
-    sharer: Daemon,
+/// Programs that are run when something is fetched.
+trait Programs {
+    /// Where they write what they were given.
+    fn told(&self) -> PathBuf;
+    /// A program that writes what it was given, and does `then`.
+    fn program(&self, name: &str, then: &str) -> PathBuf;
+    /// A daemon whose configuration has this program.
+    fn daemon_with(&self, name: &str, program: &Path) -> Daemon;
 }
 
-impl World {
-    fn new() -> Self {
-        let dir = scratch();
-        let sharer = Daemon::start(&dir.path().join("sharer"), &[]);
-        Self { dir, sharer }
-    }
-
-    fn link(&self, name: &str) -> String {
-        let file = self.dir.path().join("files").join(name);
-        write_content(&file, name, 1000);
-        self.sharer.share(&file)["link"]
-            .as_str()
-            .unwrap()
-            .to_owned()
-    }
-
-    fn output(&self, name: &str) -> PathBuf {
-        let folder = self.dir.path().join("got");
-        fs::create_dir_all(&folder).unwrap();
-        folder.join(name)
-    }
-
+impl Programs for World {
     fn told(&self) -> PathBuf {
         self.dir.path().join("told")
     }
 
-    /// A program that writes what it was given, and does `then`.
     fn program(&self, name: &str, then: &str) -> PathBuf {
         let (path, told) = (self.dir.path().join(name), self.told());
         let told = told.display();
@@ -58,8 +40,7 @@ impl World {
         path
     }
 
-    /// A daemon whose configuration has this program.
-    fn daemon(&self, name: &str, program: &Path) -> Daemon {
+    fn daemon_with(&self, name: &str, program: &Path) -> Daemon {
         let home = self.dir.path().join(name);
         run(
             &home,
@@ -82,7 +63,7 @@ fn on_done(daemon: &Daemon, state: &str) -> Value {
 #[test]
 fn a_daemon_runs_it_with_the_path_and_the_cid() {
     let world = World::new();
-    let b = world.daemon("b", &world.program("notes it", ""));
+    let b = world.daemon_with("b", &world.program("notes it", ""));
     let output = world.output("$(touch oops) 'x");
     let fetched = b.fetch(&world.link("a"), &output);
     on_done(&b, "done");
@@ -94,7 +75,7 @@ fn a_daemon_runs_it_with_the_path_and_the_cid() {
 #[test]
 fn one_that_fails_or_hangs_is_told_and_changes_nothing() {
     let world = World::new();
-    let b = world.daemon("b", &world.program("fails", "exit 7"));
+    let b = world.daemon_with("b", &world.program("fails", "exit 7"));
     b.fetch(&world.link("a"), &world.output("a"));
     let failed = on_done(&b, "failed");
     assert!(
@@ -102,7 +83,7 @@ fn one_that_fails_or_hangs_is_told_and_changes_nothing() {
         "{failed}"
     );
 
-    let c = world.daemon("c", &world.dir.path().join("missing"));
+    let c = world.daemon_with("c", &world.dir.path().join("missing"));
     c.fetch(&world.link("a"), &world.output("c"));
     let failed = on_done(&c, "failed");
     let reason = failed["reason"].as_str().unwrap();
@@ -117,7 +98,7 @@ fn one_that_fails_or_hangs_is_told_and_changes_nothing() {
         "echo $$ > '{0}.new' && mv '{0}.new' '{0}'\nsleep 1000",
         pid.display()
     );
-    let d = world.daemon("d", &world.program("hangs", &hangs));
+    let d = world.daemon_with("d", &world.program("hangs", &hangs));
     for name in ["1", "2", "3", "4", "5", "6"] {
         d.fetch(&world.link("a"), &world.output(&format!("d{name}")));
     }

@@ -35,10 +35,10 @@ pub(crate) struct LimitsArgs {
     /// Send and receive at most this much in a month, like 500GB
     #[arg(long, value_name = "SIZE|off")]
     pub(crate) monthly: Option<Size>,
-    /// Have --down be for this transfer alone, beside the limits of the daemon
+    /// Apply --down to this transfer only; the limits of the daemon hold too
     #[arg(long, value_name = "ID", requires = "down", conflicts_with_all = ["up", "monthly"])]
     pub(crate) transfer: Option<String>,
-    /// Forget what was set here before, and go by the configuration again
+    /// Go back to the limits of the configuration
     #[arg(long, conflicts_with_all = ["up", "down", "monthly", "transfer"])]
     pub(crate) reset: bool,
 }

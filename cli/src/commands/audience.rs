@@ -1,5 +1,6 @@
 //! Who gets what of a share, and until when it is offered, as lines for people.
 
+use jiff::Timestamp;
 use shoal_api::types::{Recipient, ShareInfo};
 
 use crate::{human, output::Text};
@@ -37,18 +38,22 @@ pub(super) fn lines(text: &mut Text, share: &ShareInfo, indent: &str) {
     }
 }
 
-/// `12D3KooW…  45%, 3.2 MiB/s, sent 12.0 MiB`
+/// `45%, 3.2 MiB/s, sent 12.0 MiB  12D3KooW…`: a narrow terminal cuts the end off.
 fn line(peer: &Recipient) -> String {
     let sent = human::size(peer.sent_bytes);
     let how = match (peer.complete, peer.fetching) {
         (true, _) => "has all of it".to_owned(),
         (false, true) => format!("{}%, {}/s", peer.percent, human::size(peer.rate)),
         (false, false) => {
-            let last = peer.last.strftime("%Y-%m-%d %H:%M UTC");
-            format!("stopped at {}%, {last}", peer.percent)
+            let when = match peer.last == Timestamp::UNIX_EPOCH {
+                // Nobody has written it down.
+                true => String::new(),
+                false => format!(", {}", peer.last.strftime("%Y-%m-%d %H:%M UTC")),
+            };
+            format!("stopped at {}%{when}", peer.percent)
         }
     };
-    format!("{}  {how}, sent {sent}", peer.peer_id)
+    format!("{how}, sent {sent}  {}", peer.peer_id)
 }
 
 /// Until when it is offered, if not for good.

@@ -41,7 +41,8 @@ pub(crate) async fn run(app: &App, global: &Global, args: DaemonArgs) -> Result<
         detach::leave_session()?;
     }
     let config = Config::load(&app.home, environment(), overrides(global, &args))?;
-    let file = args.detached.then(|| LogFile::open(&app.home)).transpose();
+    let to_file = args.detached || logging::is_terminal();
+    let file = to_file.then(|| LogFile::open(&app.home)).transpose();
     let file = file.map_err(|error| logging::unwritable(&LogFile::path(&app.home), &error))?;
     logging::for_daemon(global, config.log.format, file);
 

@@ -33,7 +33,7 @@ pub(crate) async fn run(app: &App) -> Result<(), ApiError> {
     let line = interruptible(app, async {
         ready
             .await
-            .map_err(|_| not_ready(app, "it was not ready in time"))?
+            .map_err(|_| not_ready(app, "it was not ready within a minute"))?
     })
     .await;
     let ready = line.and_then(|line| parse(app, &line));
@@ -54,7 +54,7 @@ pub(crate) async fn run(app: &App) -> Result<(), ApiError> {
         app.output.note(human::escape(note));
     }
     app.output.note(format_args!(
-        "The log is {}; `shoal stop` ends the daemon.",
+        "The log is {}, and `shoal logs` shows it; `shoal stop` ends the daemon.",
         human::path(&LogFile::path(&app.home))
     ));
     Ok(())

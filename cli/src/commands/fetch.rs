@@ -3,8 +3,6 @@
 use std::{
     path::{Path, PathBuf},
     pin::pin,
-    sync::mpsc,
-    thread,
     time::Duration,
 };
 
@@ -31,8 +29,6 @@ use crate::{
 /// What a command whose terminal was closed takes at most until it has left its transfer to the
 /// daemon.
 const HANGUP_GRACE: Duration = Duration::from_secs(5);
-/// How long the disk of the destination may take to say what is there.
-const LOOK_PATIENCE: Duration = Duration::from_secs(1);
 
 /// More than a screen of new names helps nobody; the JSON has them.
 const RENAMED_SHOWN_MAX: usize = 20;
@@ -197,16 +193,8 @@ fn destination(output: Option<PathBuf>) -> Result<Destination, ApiError> {
 /// Whether there is a folder; no, where its disk does not answer: the daemon, which can wait for that,
 /// looks again.
 fn is_dir(path: &Path) -> bool {
-    let (tell, told) = mpsc::sync_channel(1);
     let path = path.to_owned();
-    let looking = thread::Builder::new().spawn(move || {
-        // Nobody may be left to hear of it.
-        let _ = tell.send(path.is_dir());
-    });
-    if looking.is_err() {
-        return false;
-    }
-    told.recv_timeout(LOOK_PATIENCE).unwrap_or(false)
+    app::looked(move || path.is_dir()).unwrap_or(false)
 }
 
 fn show(output: &Output, request: &FetchRequest, result: &FetchResult) {
@@ -220,7 +208,7 @@ fn show(output: &Output, request: &FetchRequest, result: &FetchResult) {
     }
     if let Some(more @ 1..) = result.renamed.len().checked_sub(RENAMED_SHOWN_MAX) {
         let more = human::count(more as u64, "more name");
-        output.note(format_args!("and {more}: --json tells them"));
+        output.note(format_args!("and {more}: --json lists them"));
     }
     let mut summary = format!(
         "Fetched {}, {} in {}",

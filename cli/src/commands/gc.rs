@@ -24,8 +24,8 @@ pub(crate) async fn run(app: &App, args: GcArgs) -> Result<(), ApiError> {
 
 fn lines(text: &mut Text, collected: &Collected) {
     let verb = match collected.dry_run {
-        true => "would take out",
-        false => "took out",
+        true => "would delete",
+        false => "deleted",
     };
     let parts = [
         (collected.shares, "share", None),
@@ -42,11 +42,11 @@ fn lines(text: &mut Text, collected: &Collected) {
         }
     }
     if nothing {
-        text.line("nothing to take out: everything is needed");
+        text.line("nothing to delete: all index data is in use");
     }
     if !collected.dry_run {
         text.line(format_args!(
-            "freed {}; the database has {} now",
+            "freed {}; the database takes {} now",
             human::size(collected.freed_bytes),
             human::size(collected.database_bytes_after),
         ));

@@ -61,7 +61,10 @@ fn monthly_lines(text: &mut Text, limit: &MonthlyLimit) {
     let used = limit.up.saturating_add(limit.down);
     let left = match limit.bytes {
         Some(_) if limit.spent => {
-            format!(", {}", text.alert("used up: nothing is served or fetched"))
+            format!(
+                ", {}",
+                text.alert("used up: nothing is sent or received until it begins anew")
+            )
         }
         Some(cap) => format!(", {} left", human::size(cap.saturating_sub(used))),
         None => String::new(),

@@ -2,12 +2,12 @@
 
 use serde::Serialize;
 use shoal_api::{
-    ApiError,
+    ApiError, ErrorCode,
     types::{EntryKind, LinkedShare, ListEntry, ListRequest, ShareInfo, ShareState},
 };
 use shoal_node::config::Multiaddr;
 
-use super::{audience, given, interruptible};
+use super::{audience, given, interruptible, named};
 use crate::{
     app::App,
     args::{LsArgs, ShowArgs, Timeout},
@@ -20,6 +20,9 @@ use crate::{
 /// Sizes of up to `1023.9 GiB` line up.
 const SIZE_COLUMN: usize = 10;
 
+/// Paths of one share that are shown; the JSON has them all.
+const PATHS_SHOWN_MAX: usize = 8;
+
 /// The result of `shoal ls --json` without a link.
 #[derive(Serialize)]
 struct MyShares {
@@ -29,7 +32,35 @@ struct MyShares {
 pub(crate) async fn run(app: &App, args: LsArgs) -> Result<(), ApiError> {
     match args.link.as_slice() {
         [] => my_shares(app).await,
-        link => tree(app, given::link(app, link)?, args.peer, &args.timeout).await,
+        words => {
+            let link = target(app, words, false).await?;
+            tree(app, link, args.peer, &args.timeout).await
+        }
+    }
+}
+
+/// The link in the words of a command, or the root of the share that a single word means. Whether a share
+/// has to be meant decides which of two errors is told.
+async fn target(app: &App, words: &[String], is_share: bool) -> Result<String, ApiError> {
+    let error = match given::link(app, words) {
+        Ok(link) => return Ok(link),
+        Err(error) => error,
+    };
+    let [word] = words else {
+        return Err(error);
+    };
+    if named::is_link(word) || error.code == ErrorCode::UnsupportedHash {
+        return Err(error);
+    }
+    let shares = match daemon::connect(app).await {
+        Ok(client) => interruptible(app, client.shares()).await?.shares,
+        Err(_) => return Err(error),
+    };
+    match named::root(&shares, word) {
+        Ok(root) => Ok(root.to_owned()),
+        Err(several) if several.code == ErrorCode::Usage => Err(several),
+        Err(none) if is_share => Err(none),
+        Err(_) => Err(error),
     }
 }
 
@@ -58,7 +89,7 @@ async fn my_shares(app: &App) -> Result<(), ApiError> {
 
 /// `shoal show`: one share, and what to pass on.
 pub(crate) async fn show(app: &App, args: ShowArgs) -> Result<(), ApiError> {
-    let target = given::link(app, &args.link)?;
+    let target = target(app, &args.share, true).await?;
     let client = daemon::connect(app).await?;
     let shown = interruptible(app, client.shared(&target)).await?;
     app.output.result(&shown, |text| {
@@ -75,8 +106,18 @@ pub(super) fn share_lines(text: &mut Text, share: &ShareInfo, indent: &str) {
     let size = human::size(share.size);
     text.line(format_args!("{indent}{name}  {size}, {files}"));
     text.line(format_args!("{indent}  {}", share.cid));
-    let path = text.dim(human::path(&share.path));
-    text.line(format_args!("{indent}  {path}"));
+    let paths = match share.paths.as_slice() {
+        [] => std::slice::from_ref(&share.path),
+        several => several,
+    };
+    for path in paths.iter().take(PATHS_SHOWN_MAX) {
+        let path = text.dim(human::path(path));
+        text.line(format_args!("{indent}  {path}"));
+    }
+    if let Some(more @ 1..) = paths.len().checked_sub(PATHS_SHOWN_MAX) {
+        let more = human::count(more as u64, "more path");
+        text.line(format_args!("{indent}  and {more}"));
+    }
     audience::lines(text, share, indent);
     match &share.state {
         ShareState::Ok => {}
@@ -84,11 +125,14 @@ pub(super) fn share_lines(text: &mut Text, share: &ShareInfo, indent: &str) {
             "{indent}  its files are looked at again; what matches is served meanwhile"
         )),
         ShareState::Changed { changed } => {
-            let path = human::shell_quote(&share.path.to_string_lossy());
+            let paths = paths
+                .iter()
+                .map(|path| human::shell_quote(&path.to_string_lossy()));
+            let paths = paths.collect::<Vec<_>>().join(" ");
             text.line(format_args!(
                 "{indent}  {} {}",
                 text.alert(format_args!("not served: {}.", human::escape(changed))),
-                human::escape_message(&format!("Share it again with: shoal share {path}")),
+                human::escape_message(&format!("Share it again with: shoal share {paths}")),
             ));
         }
     }

@@ -56,7 +56,9 @@ async fn drop_some(app: &App, args: ReplicasDropArgs) -> Result<(), ApiError> {
     app.output.result(&dropped, |text| {
         let roots = human::count(dropped.roots, "root");
         let freed = human::size(dropped.freed_bytes);
-        text.line(format_args!("dropped {roots}, {freed} are free again"));
+        text.line(format_args!(
+            "deleted the copies of {roots}; {freed} are free again"
+        ));
     });
     Ok(())
 }
@@ -66,8 +68,8 @@ async fn switch(app: &App, on: bool) -> Result<(), ApiError> {
     let stats = interruptible(app, client.switch_replicas(&ReplicaSwitch { on })).await?;
     if on && !stats.on {
         app.output.warning(
-            "it keeps nothing as long as `replicas.quota` is off: take that out of the configuration, \
-             and start it again",
+            "this node keeps no copies while `replicas.quota` is off: `shoal config unset \
+             replicas.quota`, and restart the daemon",
         );
     }
     app.output.result(&stats, |text| stats_lines(text, &stats));
@@ -116,15 +118,15 @@ fn stats_lines(text: &mut Text, stats: &ReplicaStats) {
     ));
     let (bytes_in, bytes_out) = (human::size(stats.bytes_in), human::size(stats.bytes_out));
     text.line(format_args!(
-        "since the start: {bytes_in} came in, {bytes_out} were read by others"
+        "since the start: received {bytes_in}, sent {bytes_out} to others"
     ));
     let (asks, for_asks) = (human::count(stats.asks, "ask"), stats.pulls_for_asks);
     let for_offers = stats.pulls_for_offers;
     text.line(format_args!(
-        "  {asks}, {for_asks} roots pulled for them, {for_offers} for offers"
+        "  {asks}; fetched {for_asks} roots after these, {for_offers} after offers"
     ));
-    reasons(text, "turned down", &stats.declined);
-    reasons(text, "runs let go of", &stats.gone);
+    reasons(text, "declined", &stats.declined);
+    reasons(text, "runs deleted", &stats.gone);
 }
 
 fn paused(reason: ReplicasPaused) -> &'static str {

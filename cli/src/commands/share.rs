@@ -88,15 +88,15 @@ struct Lasts {
 fn until_when(output: &Output, result: &ShareResult, keep: bool) {
     match (keep, result.keep) {
         (false, false) => output.note(
-            "Serving until Ctrl-C, and no longer; `shoal daemon --detach` would serve on.",
+            "Serving until Ctrl-C, and no longer. `shoal daemon --detach` keeps sharing after that.",
         ),
         (false, true) => output.note(
-            "Serving until Ctrl-C. It was shared by this home before and stays so, for the next \
-             daemon; `shoal unshare` ends that.",
+            "Serving until Ctrl-C. It was shared before and stays shared: the next daemon serves it. \
+             `shoal unshare` ends that.",
         ),
         (true, _) => output.note(
-            "Serving until Ctrl-C. It stays shared, and `shoal daemon --detach` goes on serving it; \
-             `shoal unshare` ends that.",
+            "Serving until Ctrl-C. It stays shared, and `shoal daemon --detach` serves it after that. \
+             `shoal unshare` ends it.",
         ),
     }
 }
@@ -130,9 +130,9 @@ fn left_by_interrupt(phase: SharePhase, waits: bool) -> &'static str {
         SharePhase::Walking
         | SharePhase::Copying
         | SharePhase::Hashing
-        | SharePhase::Committing => "`shoal ls` says whether it is shared by now",
+        | SharePhase::Committing => "`shoal ls` shows whether it is shared",
         SharePhase::Announcing => {
-            "it is shared, though the DHT may not know it yet; `shoal unshare` ends that"
+            "it is shared, but the DHT may not know it yet; `shoal unshare` stops sharing it"
         }
     }
 }

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use jiff::Timestamp;
 use shoal_api::{
     ApiError,
     client::Client,
@@ -135,8 +136,11 @@ fn scrub(scrub: &Scrub) -> String {
             human::size(scrub.total_bytes)
         ),
         ScrubState::Waiting => match scrub.next {
-            Some(next) => format!("waits until {}", next.strftime("%Y-%m-%d %H:%M UTC")),
-            None => "waits".to_owned(),
+            Some(next) if next > Timestamp::now() => {
+                format!("waits until {}", next.strftime("%Y-%m-%d %H:%M UTC"))
+            }
+            Some(_) => "begins soon".to_owned(),
+            None => "has not begun yet".to_owned(),
         },
     };
     match scrub.damaged.len() {

@@ -34,11 +34,11 @@ pub(crate) async fn list(app: &App) -> Result<(), ApiError> {
     let listed = Transfers { transfers: listed? };
     if listed.transfers.is_empty() {
         app.output
-            .note("There are no transfers: `shoal fetch LINK` begins one.");
+            .note("There are no transfers: `shoal fetch LINK` starts one.");
     } else if !is_served {
         app.output.note(
-            "No daemon is running: a transfer goes on with `shoal daemon --detach`, or with the same \
-             fetch again.",
+            "No daemon is running. `shoal daemon --detach`, or the same fetch again, continues a \
+             transfer.",
         );
     }
     app.output.result(&listed, |text| {
@@ -169,13 +169,15 @@ async fn tell_all(
 fn done(told: &[Transfer], what: Tell, is_served: bool) -> &'static str {
     let has_landed = told.iter().all(|it| it.state == TransferState::Done);
     match (what, is_served) {
-        (Tell::Pause, _) => "Paused: `shoal resume` or the same fetch goes on.",
-        (Tell::Resume, true) => "It goes on: `shoal transfers` shows how far it is.",
+        (Tell::Pause, _) => "Paused. `shoal resume` or the same fetch continues it.",
+        (Tell::Resume, true) => "Resumed. `shoal transfers` shows how far it is.",
         (Tell::Resume, false) => {
-            "It goes on with the next daemon: `shoal daemon --detach` starts one."
+            "It continues with the next daemon: `shoal daemon --detach` starts one."
         }
-        (Tell::Cancel, _) if has_landed => "Taken off the list: what has landed stays where it is.",
-        (Tell::Cancel, _) => "Cancelled: nothing of it is left.",
+        (Tell::Cancel, _) if has_landed => {
+            "Removed from the list. The downloaded files stay where they are."
+        }
+        (Tell::Cancel, _) => "Cancelled. Its partial files are deleted.",
     }
 }
 
@@ -221,7 +223,7 @@ fn can_be_told(transfer: &Transfer, what: Tell) -> bool {
 
 fn ambiguous(several: &[&Transfer], word: &str) -> ApiError {
     let count = human::count(several.len() as u64, "transfer");
-    let message = format!("`{}` may be any of {count}", human::escape(word));
+    let message = format!("`{}` may mean any of {count}", human::escape(word));
     let shown = several.iter().take(CANDIDATES_SHOWN_MAX);
     let each = shown.map(|it| format!("{} is {}", it.id, human::path(&it.path)));
     let mut each: Vec<_> = each.collect();
@@ -260,8 +262,8 @@ pub(super) fn transfer_lines(text: &mut Text, transfer: &Transfer) {
     }
     match &transfer.on_done {
         None | Some(OnDone::Done) => {}
-        Some(OnDone::Waiting) => text.line("  its program (on_done) waits for its turn"),
-        Some(OnDone::Running) => text.line("  its program (on_done) runs"),
+        Some(OnDone::Waiting) => text.line("  its program (on_done) waits until others have ended"),
+        Some(OnDone::Running) => text.line("  its program (on_done) is running"),
         Some(OnDone::Failed { reason }) => {
             let reason = human::escape_message(reason);
             text.line(format_args!(
@@ -275,7 +277,7 @@ pub(super) fn transfer_lines(text: &mut Text, transfer: &Transfer) {
         return;
     };
     text.line(format_args!(
-        "  {} `shoal resume {id}` goes on, `shoal cancel {id}` clears it away.",
+        "  {} `shoal resume {id}` continues it, `shoal cancel {id}` deletes it.",
         text.alert(format_args!("{}.", human::escape(reason))),
     ));
 }
@@ -283,7 +285,7 @@ pub(super) fn transfer_lines(text: &mut Text, transfer: &Transfer) {
 fn what(transfer: &Transfer) -> String {
     let progress = &transfer.progress;
     match &transfer.state {
-        TransferState::Queued => "waits for its turn".to_owned(),
+        TransferState::Queued => "waits until others are done".to_owned(),
         TransferState::Running => running(progress),
         TransferState::Paused { .. } => format!("paused at {}", amount(progress)),
         TransferState::Failed { .. } => "failed".to_owned(),
@@ -397,7 +399,7 @@ mod tests {
         }
         let several = error("same\n");
         assert!(
-            several.message.contains("`same\\n` may be any of 2"),
+            several.message.contains("`same\\n` may mean any of 2"),
             "{several:?}"
         );
         let hint = several.hint.unwrap();

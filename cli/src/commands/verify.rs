@@ -4,25 +4,16 @@ use std::process::ExitCode;
 
 use shoal_api::{
     ApiError, ErrorCode,
+    client::Client,
     types::{FileVerdict, Verified, VerifiedFile, VerifiedShare, VerifyRequest},
 };
 
-use super::interruptible;
+use super::{interruptible, named};
 use crate::{app::App, args::VerifyArgs, daemon, human, output::Text, progress::Bar};
 
 pub(crate) async fn run(app: &App, args: VerifyArgs) -> Result<ExitCode, ApiError> {
-    if let Some(link) = &args.link {
-        ApiError::parse_link(link)?;
-    }
-    let request = VerifyRequest {
-        link: args.link,
-        list_intact: app.output.json,
-    };
     let client = daemon::connect(app).await?;
-    let bar = Bar::start(&app.output, "reading");
-    let verifying = client.verify(&request, |progress| bar.verify(&progress));
-    let verified = interruptible(app, verifying).await?;
-    drop(bar);
+    let verified = interruptible(app, verify(app, &client, &args.shares)).await?;
     if verified.shares.is_empty() {
         app.output
             .note("Nothing is shared yet: `shoal share PATH` shares something.");
@@ -35,6 +26,49 @@ pub(crate) async fn run(app: &App, args: VerifyArgs) -> Result<ExitCode, ApiErro
         Some(error) => Ok(app
             .output
             .failed_result(&verified, &error, |text| lines(text, &verified))),
+    }
+}
+
+/// Verifies what the words mean, one root after the other; all shares, where there is no word.
+async fn verify(app: &App, client: &Client, words: &[String]) -> Result<Verified, ApiError> {
+    let mut roots = Vec::new();
+    if words.is_empty() {
+        roots.push(None);
+    } else {
+        let shares = client.shares().await?.shares;
+        for word in words {
+            let root = Some(named::root(&shares, word)?.to_owned());
+            if !roots.contains(&root) {
+                roots.push(root);
+            }
+        }
+    }
+    let mut all: Option<Verified> = None;
+    for link in roots {
+        let request = VerifyRequest {
+            link,
+            list_intact: app.output.json,
+        };
+        let bar = Bar::start(&app.output, "reading");
+        let verifying = client.verify(&request, |progress| bar.verify(&progress));
+        let one = verifying.await?;
+        all = Some(match all {
+            Some(all) => together(all, one),
+            None => one,
+        });
+    }
+    all.ok_or_else(|| ApiError::new(ErrorCode::NotShared, "nothing is shared"))
+}
+
+/// What two verifications have found.
+fn together(one: Verified, other: Verified) -> Verified {
+    Verified {
+        intact: one.intact && other.intact,
+        shares: [one.shares, other.shares].concat(),
+        files: [one.files, other.files].concat(),
+        files_unlisted: one.files_unlisted.saturating_add(other.files_unlisted),
+        hashed_bytes: one.hashed_bytes.saturating_add(other.hashed_bytes),
+        elapsed_ms: one.elapsed_ms.saturating_add(other.elapsed_ms),
     }
 }
 

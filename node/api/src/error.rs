@@ -265,6 +265,10 @@ fn link_hint(error: &LinkError) -> &'static str {
             "use a newer version of shoal, or ask for the long form: `shoal link --long`"
         }
         LinkError::Several => "give one link at a time",
+        LinkError::Address(AddressError::Malformed(_)) => {
+            "copy the whole link; it looks like shoal:S00AY4T9… or shoal:<cid>?name=…, and a bare CID \
+             works too"
+        }
         _ => "a link looks like shoal:S00AY4T9… or shoal:<cid>?name=…; a bare CID works too",
     }
 }

@@ -19,6 +19,7 @@
 //! | `GET /api/v1/shares` | | [`types::Shares`] |
 //! | `POST /api/v1/shares` | [`types::ShareRequest`] | events, [`types::ShareResult`] |
 //! | `GET /api/v1/shares/{cid}` | | [`types::LinkedShare`] |
+//! | `PATCH /api/v1/shares/{cid}` | [`types::ShareChange`] | [`types::Shares`] |
 //! | `DELETE /api/v1/shares/{cid}`, `…/shares?path=` | | events, [`types::Unshared`] |
 //! | `POST /api/v1/fetches` | [`types::FetchRequest`] | events, [`types::FetchResult`] |
 //! | `POST /api/v1/cat` | [`types::CatRequest`] | bytes and events in frames, [`types::CatResult`] |

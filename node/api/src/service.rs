@@ -102,6 +102,13 @@ pub trait Service: Send + Sync + 'static {
         request: UnshareRequest,
     ) -> impl Future<Output = Result<Unshared, ApiError>> + Send;
 
+    /// Changes every share of a root, or the one at a path; `target` is the root, or a link to it.
+    fn change_share(
+        &self,
+        target: String,
+        change: ShareChange,
+    ) -> impl Future<Output = Result<Shares, ApiError>> + Send;
+
     /// Sends the bytes of one file to `out`, in order and verified; lands and keeps nothing. It ends
     /// soon when nobody takes them any more.
     fn cat(

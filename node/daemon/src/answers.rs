@@ -19,7 +19,7 @@ use shoal_protocol::{
     walk::{EntryKind as TreeEntry, Tree, joined},
 };
 use shoal_store::{
-    Recipe, ShareRecord, ShareState,
+    Recipe, SharePlace, ShareRecord, ShareState,
     replicas::Cause,
     share::{self, Shared},
 };
@@ -39,6 +39,10 @@ pub(super) fn share_info(share: &ShareRecord, in_doubt: bool) -> api::ShareInfo 
         cid: share.root.to_string(),
         name: share.name.clone(),
         path: share.source.clone(),
+        paths: match share.selection.is_empty() {
+            true => Vec::new(),
+            false => SharePlace::of(share).paths(),
+        },
         size: share.size,
         files: share.files,
         created: Timestamp::from_millisecond(created).unwrap_or(Timestamp::MAX),
@@ -117,10 +121,14 @@ pub(super) fn changed_warning(share: &ShareRecord) -> Option<String> {
     };
     let name = escaped(&share.name);
     let what = changed(&change.path, &change.kind);
-    let source = share.source.display().to_string();
-    let source = source.replace('\'', r"'\''");
+    let paths = SharePlace::of(share).paths();
+    let paths = paths.iter().map(|path| {
+        let path = path.display().to_string();
+        format!("'{}'", path.replace('\'', r"'\''"))
+    });
+    let paths = paths.collect::<Vec<_>>().join(" ");
     Some(format!(
-        "{name:?} is not served any more: {what}; share it again with: shoal share '{source}'",
+        "{name:?} is not served any more: {what}; share it again with: shoal share {paths}",
         name = name.to_string(),
     ))
 }

@@ -277,7 +277,7 @@ impl IntoApi for ControlError {
                 "what has landed is shared from there, unless it was fetched with --no-serve; \
                  `shoal unshare` ends that"
             }
-            ControlError::Failed(_) => "`shoal resume` tries again, `shoal cancel` clears it away",
+            ControlError::Failed(_) => "`shoal resume` tries again, `shoal cancel` deletes it",
             ControlError::Removal(error) => return error.as_ref().into_api(),
             ControlError::Store(error) => return error.into_api(),
         };
@@ -346,6 +346,10 @@ fn nobody(error: &FetchError) -> &'static str {
         } if asked.is_empty() => {
             "check the link, name a node to ask with --peer, or connect to one with `shoal connect \
              MULTIADDR`"
+        }
+        FetchError::NotFound { asked, .. } if asked.is_empty() => {
+            "did you quote the link? An `&` without quotes cuts it. Otherwise ask its sharer whether it \
+             is still shared, or name a peer with --peer"
         }
         FetchError::NotFound { asked, .. }
             if !asked.is_empty() && asked.iter().all(|(_, it)| it.is_unreachable()) =>

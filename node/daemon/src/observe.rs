@@ -7,7 +7,10 @@
 
 use std::{
     collections::{BTreeMap, HashMap},
-    sync::{Arc, OnceLock},
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
     time::Duration,
 };
 
@@ -58,6 +61,8 @@ pub(super) struct Observer {
     copies: OnceLock<Changes>,
     /// Where it is told which transfers are done, once somebody listens.
     done: OnceLock<DoneQueue>,
+    /// A peer was connected at some time.
+    met_peers: AtomicBool,
     /// How runs of fetches ended: finished, or the code of the failure.
     ended: Mutex<BTreeMap<String, u64>>,
 }
@@ -70,6 +75,7 @@ impl Observer {
             doubts,
             copies: OnceLock::new(),
             done: OnceLock::new(),
+            met_peers: AtomicBool::new(false),
             ended: Mutex::default(),
         }
     }
@@ -82,6 +88,11 @@ impl Observer {
     /// From now on tells `done` which transfers are done; the first one stays.
     pub(super) fn tell_of_done(&self, done: DoneQueue) {
         self.done.get_or_init(|| done);
+    }
+
+    /// Whether a peer was connected at some time since the start.
+    pub(super) fn has_met_peers(&self) -> bool {
+        self.met_peers.load(Relaxed)
     }
 
     /// Takes note of what happened. Never waits.
@@ -193,6 +204,9 @@ impl Observer {
     }
 
     fn network(&self, event: &NetEvent, net: &Net) {
+        if matches!(event, NetEvent::PeerConnected { .. }) {
+            self.met_peers.store(true, Relaxed);
+        }
         self.events.publish(match event {
             NetEvent::PeerConnected { peer } => Event::PeerConnected { peer_id: *peer },
             NetEvent::PeerDisconnected { peer } => Event::PeerDisconnected { peer_id: *peer },

@@ -17,6 +17,7 @@ use jiff::Timestamp;
 use parking_lot::{Mutex, MutexGuard};
 use serde::{Deserialize, Serialize};
 use shoal_api::{events::Event, types as api};
+use shoal_ground::wall_clock;
 use shoal_protocol::{address::Cid, name::escaped};
 use shoal_store::{
     Damage, Library, ScrubPosition, ShareState, ShareTotals, StoreError, Table, TableName,
@@ -155,7 +156,8 @@ impl Scrub {
         let damaged = record.damaged.iter().filter(|it| inner.is_current(it));
         let next_ms = match (&inner.schedule, record.under_way) {
             // A process that ends with its command has not begun to look after the home.
-            (Some(schedule), false) if record.begun_ms > 0 => {
+            // And no date follows from one of a clock that was plainly wrong.
+            (Some(schedule), false) if is_a_time(record.begun_ms) => {
                 Some(schedule.due_ms(record.begun_ms))
             }
             _ => None,
@@ -166,7 +168,10 @@ impl Scrub {
                 (Some(_), true) => api::ScrubState::Running,
                 (Some(_), false) => api::ScrubState::Waiting,
             },
-            last_finished: record.finished_ms.and_then(timestamp),
+            last_finished: record
+                .finished_ms
+                .filter(|it| is_a_time(*it))
+                .and_then(timestamp),
             next: next_ms.and_then(timestamp),
             position: record
                 .position
@@ -329,6 +334,12 @@ fn finding(damage: &Damage) -> api::Damage {
         reason: damage.reason.clone(),
         unreadable: damage.unreadable,
     }
+}
+
+/// Whether it can be a time at which a scrub began or ended: none was kept, or the clock was plainly
+/// wrong then, where it is not.
+fn is_a_time(ms: u64) -> bool {
+    wall_clock::wrong(UNIX_EPOCH + Duration::from_millis(ms)).is_none()
 }
 
 fn timestamp(ms: u64) -> Option<Timestamp> {

@@ -51,7 +51,7 @@ impl Service for NodeHandle {
         let foreign = inner.net.foreign().await;
         let warnings = warnings::of(&warnings::Facts {
             shares: &shares,
-            peers: peers.len(),
+            lonely: self.is_lonely(peers.len()),
             limits: &limits,
             scrub: &scrubbing,
             foreign: &foreign,
@@ -181,6 +181,14 @@ impl Service for NodeHandle {
 
     async fn unshare(&self, request: api::UnshareRequest) -> Result<api::Unshared, ApiError> {
         self.end_shares(request).await
+    }
+
+    async fn change_share(
+        &self,
+        target: String,
+        change: api::ShareChange,
+    ) -> Result<api::Shares, ApiError> {
+        self.rename_shares(&target, change).await
     }
 
     async fn fetch(

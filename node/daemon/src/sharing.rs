@@ -9,7 +9,11 @@ use std::{
 use shoal_api::{ApiError, CommandId, ErrorCode, Progress, types as api};
 use shoal_ground::{meter::Meter, wall_clock};
 use shoal_net::NetEvent;
-use shoal_protocol::{address::Cid, link::Link};
+use shoal_protocol::{
+    address::Cid,
+    link::Link,
+    name::{SafeName, escaped},
+};
 use shoal_store::{
     Expiry, Moment, ShareRecord, Terms, UnshareTarget,
     disks::{SILENT_AFTER, SLOW_AFTER},
@@ -128,6 +132,32 @@ impl NodeHandle {
         })
     }
 
+    /// Gives the shares that are meant another name.
+    pub(super) async fn rename_shares(
+        &self,
+        root: &str,
+        change: api::ShareChange,
+    ) -> Result<api::Shares, ApiError> {
+        let root = root.parse::<Link>()?.root;
+        let name = SafeName::parse(&change.name).map_err(|reason| {
+            let message = format!("`{}` cannot be a name: {reason}", escaped(&change.name));
+            ApiError::new(ErrorCode::BadName, message).hint("choose a name that a file may have")
+        })?;
+        let target = match change.path {
+            None => UnshareTarget::Root(root.clone()),
+            Some(path) => self.unshared_place(path.into_path_buf()).await,
+        };
+        let library = self.inner.library.clone();
+        let renaming = tokio::task::spawn_blocking(move || library.rename(&target, &root, &name));
+        let renamed = renaming
+            .await
+            .map_err(|panic| internal(&panic))?
+            .map_err(IntoApi::into_api)?;
+        Ok(api::Shares {
+            shares: self.linked(&renamed, STATUS_PEERS_MAX),
+        })
+    }
+
     /// What was asked for, as a share's record keeps it.
     fn terms(&self, request: &api::ShareRequest) -> Result<Terms, ApiError> {
         let usage = |message: &str| ApiError::new(ErrorCode::Usage, message);
@@ -217,7 +247,7 @@ impl NodeHandle {
         })
     }
 
-    /// What a path to unshare means: as it is written, and where it leads. A disk that does not
+    /// What the path of a share means: as it is written, and where it leads. A disk that does not
     /// answer leaves the path as it is.
     async fn unshared_place(&self, written: PathBuf) -> UnshareTarget {
         let resolved = self.inner.library.disks().resolve(&written, SLOW_AFTER);

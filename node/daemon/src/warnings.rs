@@ -58,8 +58,8 @@ enum About {
 /// What warnings are made of.
 pub(super) struct Facts<'a> {
     pub(super) shares: &'a [Arc<ShareRecord>],
-    /// How many peers are connected.
-    pub(super) peers: usize,
+    /// Nobody is connected, and somebody should be.
+    pub(super) lonely: bool,
     pub(super) limits: &'a api::Limits,
     pub(super) scrub: &'a api::Scrub,
     /// Peers that this node does not understand.
@@ -90,9 +90,9 @@ pub(super) fn of(facts: &Facts<'_>) -> Vec<Warning> {
     });
     let clock = facts.clock.clone();
     let clock = clock.map(|message| warning(About::Clock, message));
-    let no_peers = (facts.peers == 0).then(|| {
-        let message = "no peer is connected: add one with `shoal connect` or --bootstrap, or fetch \
-             a link that names peers";
+    let no_peers = facts.lonely.then(|| {
+        let message = "no peer is connected any more, or none could be reached: check the network of \
+             this machine; `shoal connect` adds a peer";
         warning(About::NoPeers, message.to_owned())
     });
     let spent = facts.limits.monthly.spent;
@@ -177,13 +177,22 @@ async fn look_again(node: Weak<NodeInner>) {
 }
 
 impl NodeHandle {
+    /// Whether having so many peers needs somebody. A new node that was told of no peer has none,
+    /// and a command that shares is fetched from by those who have its link.
+    pub(super) fn is_lonely(&self, peers: usize) -> bool {
+        let inner = &self.inner;
+        let is_daemon = self.process().kind == api::ProcessKind::Daemon;
+        let bootstrap = &inner.config.network.bootstrap;
+        peers == 0 && is_daemon && (inner.observed.has_met_peers() || !bootstrap.is_empty())
+    }
+
     async fn warnings(&self) -> Vec<Warning> {
         let inner = &self.inner;
         let disks = inner.library.disks();
         let disks = disks.unanswering(SLOW_AFTER.max(LOOK_INTERVAL));
         of(&Facts {
             shares: &inner.library.shares(),
-            peers: inner.net.peers().await.len(),
+            lonely: self.is_lonely(inner.net.peers().await.len()),
             limits: &self.limits_now(),
             scrub: &inner.scrub.status(),
             foreign: &inner.net.foreign().await,

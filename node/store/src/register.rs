@@ -133,7 +133,7 @@ impl Registered {
         }
     }
 
-    /// Whether `share` is what was acknowledged.
+    /// Whether `share` is what was acknowledged, whatever it is called.
     fn is(&self, share: &ShareRecord) -> bool {
         self.root == share.root.to_string() && self.place == SharePlace::of(share)
     }
@@ -211,7 +211,7 @@ impl Register {
         let mut lines = Vec::new();
         for share in listed {
             match book.words.get(&SharePlace::of(share)) {
-                Some(Word::Shared(known)) if known.is(share) => {}
+                Some(Word::Shared(known)) if *known == Registered::of(share) => {}
                 Some(Word::Unshared(_)) => found.unshared.push(share.id),
                 None if waits_for_flush(share) => {}
                 Some(Word::Shared(_)) | None => lines.push(Line::Shared(Registered::of(share))),
@@ -246,8 +246,9 @@ impl Register {
         let mut book = self.lock();
         let mut lines = book.unshares(instead);
         let place = SharePlace::of(share);
-        if !matches!(book.words.get(&place), Some(Word::Shared(known)) if known.is(share)) {
-            lines.push(Line::Shared(Registered::of(share)));
+        let acknowledged = Registered::of(share);
+        if !matches!(book.words.get(&place), Some(Word::Shared(known)) if *known == acknowledged) {
+            lines.push(Line::Shared(acknowledged));
         }
         self.write(&mut book, lines)
     }

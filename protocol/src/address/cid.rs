@@ -248,9 +248,7 @@ impl FromStr for Cid {
         match decoded {
             Some(bytes) => Cid::from_bytes(&bytes),
             None if is_cut_text(&text) => Err(AddressError::Cut),
-            None => Err(AddressError::Malformed(
-                "its letters are not a known encoding",
-            )),
+            None => Err(AddressError::Malformed("it is incomplete or mistyped")),
         }
     }
 }

@@ -99,7 +99,7 @@ pub(crate) fn cases() -> Vec<Case> {
     cases
 }
 
-fn cases_of_shares() -> [Case; 5] {
+fn cases_of_shares() -> [Case; 6] {
     [
         case!(
             "POST /api/v1/shares",
@@ -123,6 +123,22 @@ fn cases_of_shares() -> [Case; 5] {
             },
             |_| Call::get(format!("/api/v1/shares/{ABSENT}")),
             "not_shared"
+        ),
+        case!(
+            "PATCH /api/v1/shares/{cid}",
+            |it| {
+                let shares = ask(it.node.home(), "GET", "/api/v1/shares", None).json();
+                let cid = shares["shares"][0]["cid"].as_str().unwrap();
+                Call::with(
+                    &format!("/api/v1/shares/{cid}"),
+                    json!({ "name": "another" }),
+                )
+            },
+            |_| Call::with(
+                &format!("/api/v1/shares/{ABSENT}"),
+                json!({ "name": "a/b" })
+            ),
+            "bad_name"
         ),
         case!(
             "DELETE /api/v1/shares",

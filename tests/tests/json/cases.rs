@@ -57,6 +57,13 @@ pub(crate) fn cases() -> Vec<Case> {
             CONFIG,
         ),
         case(
+            "logs",
+            "LogLine",
+            |it| it.node("logs"),
+            |it| it.nobody("logs"),
+            NO_PATH,
+        ),
+        case(
             "stop",
             "Stopped",
             |it| it.on("detached", "stop"),
@@ -103,7 +110,7 @@ pub(crate) fn cases() -> Vec<Case> {
     cases
 }
 
-fn cases_of_shares() -> [Case; 6] {
+fn cases_of_shares() -> [Case; 8] {
     [
         case(
             "share",
@@ -125,6 +132,20 @@ fn cases_of_shares() -> [Case; 6] {
             |it| it.node("link file --qr"),
             |it| it.node("link nothing"),
             (1, "not_shared"),
+        ),
+        case(
+            "link",
+            "Links",
+            |it| it.node(format!("link file {}", it.path("file"))),
+            |it| it.node("link file nothing"),
+            (1, "not_shared"),
+        ),
+        case(
+            "rename",
+            "Renamed",
+            |it| it.node("rename file file"),
+            |it| it.node("rename file a/b"),
+            (1, "bad_name"),
         ),
         case(
             "ls",
@@ -240,7 +261,7 @@ fn cases_of_upkeep() -> [Case; 4] {
             "Verified",
             |it| it.node("verify"),
             |it| it.node("verify bafy"),
-            USAGE,
+            (1, "not_shared"),
         ),
         case(
             "unshare",

@@ -1,16 +1,12 @@
 //! `shoal testnet logs`: what a node has logged, and with `--follow` what it logs.
 
-use std::{path::Path, time::Duration};
+use std::path::Path;
 
 use serde::Serialize;
 use shoal_api::ApiError;
 use shoal_testnet::{Error, LogLines, NodeEntry};
-use tokio::time::sleep;
 
-use crate::{app::App, args::LogsArgs, human};
-
-/// As often as a person can read on.
-const FOLLOW_POLL: Duration = Duration::from_millis(200);
+use crate::{app::App, args::LogsArgs, commands::logs::show, human};
 
 /// A line of `shoal testnet logs --json`.
 #[derive(Serialize)]
@@ -26,27 +22,16 @@ pub(super) async fn run(app: &App, dir: &Path, args: &LogsArgs) -> Result<(), Ap
         nodes: nodes.len(),
     })?;
     let mut lines = LogLines::open(&node.home).map_err(|error| failed(node, &error))?;
-    loop {
-        while let Some(line) = lines.next_line().map_err(|error| failed(node, &error))? {
-            let document = Line {
-                node: &node.name,
-                line: &line,
-            };
-            app.output
-                .result(&document, |text| text.line(human::escape_message(&line)));
-            if app.interrupt.is_cancelled() || app.output.is_closed() {
-                return Ok(());
-            }
-        }
-        if !args.follow {
-            return Ok(());
-        }
-        // Ctrl-C is how following ends; nothing is left undone.
-        tokio::select! {
-            () = app.interrupt.cancelled() => return Ok(()),
-            () = sleep(FOLLOW_POLL) => {}
-        }
-    }
+    let print = |line: &str| {
+        let document = Line {
+            node: &node.name,
+            line,
+        };
+        app.output
+            .result(&document, |text| text.line(human::escape_message(line)));
+    };
+    let shown = show(app, &mut lines, args.follow, print).await;
+    shown.map_err(|error| failed(node, &error))
 }
 
 fn failed(node: &NodeEntry, error: &std::io::Error) -> ApiError {

@@ -240,6 +240,12 @@ impl Client {
             .await
     }
 
+    /// Changes every share of a root, or the one at a path.
+    pub async fn change_share(&self, cid: &str, change: &ShareChange) -> Result<Shares, ApiError> {
+        let url = self.url(&["shares", cid]);
+        self.patience.unary(self.http.patch(url).json(change)).await
+    }
+
     /// The bytes of a file as they come.
     pub async fn cat(
         &self,

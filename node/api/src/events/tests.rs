@@ -86,6 +86,7 @@ fn share() -> ShareInfo {
         cid: "bafk".to_owned(),
         name: "n".to_owned(),
         path: "/n".into(),
+        paths: Vec::new(),
         size: u64::MAX,
         files: 1,
         created: Timestamp::UNIX_EPOCH,

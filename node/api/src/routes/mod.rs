@@ -78,7 +78,7 @@ fn routes<S: Service>() -> OpenApiRouter<Api<S>> {
         .routes(routes!(node::connect))
         .routes(routes!(node::stop))
         .routes(routes!(share::share, share::unshare_path))
-        .routes(routes!(share::unshare_cid))
+        .routes(routes!(share::unshare_cid, share::change))
         .routes(routes!(fetch::cat))
         .routes(routes!(transfer::change))
         .routes(routes!(transfer::pause))

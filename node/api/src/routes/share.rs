@@ -4,19 +4,19 @@ use std::sync::Arc;
 
 use axum::{
     extract::{Query, State, rejection::QueryRejection},
-    response::Response,
+    response::{IntoResponse, Response},
 };
 use serde::Deserialize;
 use utoipa::IntoParams;
 
-use super::{Api, Quiet, Target};
+use super::{Answer, Api, Quiet, Target};
 use crate::{
     ApiError, ErrorBody, ErrorCode, Service,
     body::JsonBody,
     stream,
     types::{
-        AbsolutePath, NoProgress, ShareProgress, ShareRequest, ShareResult, StreamEvent,
-        UnshareRequest, Unshared,
+        AbsolutePath, NoProgress, ShareChange, ShareProgress, ShareRequest, ShareResult, Shares,
+        StreamEvent, UnshareRequest, Unshared,
     },
 };
 
@@ -40,6 +40,27 @@ pub(super) async fn share<S: Service>(
     stream::respond(&api.operations, |progress, cancel| async move {
         api.service.share(request, progress, cancel).await
     })
+}
+
+/// Gives every share of a root, or the one at a path, another name.
+///
+/// Links to it that were passed on before stay good: they name it by its root.
+#[utoipa::path(
+    patch,
+    path = "/shares/{cid}",
+    params(("cid" = String, Path, format = "link", description = "The root, or a link to it")),
+    request_body = ShareChange,
+    responses(
+        (status = 200, description = "The shares as they are now", body = Shares),
+        (status = "default", description = "The failure", body = ErrorBody),
+    ),
+)]
+pub(super) async fn change<S: Service>(
+    State(api): State<Api<S>>,
+    Target(cid): Target,
+    JsonBody(change): JsonBody<ShareChange>,
+) -> impl IntoResponse {
+    Answer(api.service.change_share(cid, change).await)
 }
 
 /// Stops serving every share of a root; the files stay.

@@ -190,6 +190,11 @@ impl Service for Scripted {
         }
     }
 
+    async fn change_share(&self, target: String, change: ShareChange) -> Result<Shares, ApiError> {
+        let not_named = format!("{target} is not called {}", change.name);
+        Err(ApiError::new(ErrorCode::NotShared, not_named))
+    }
+
     async fn fetch(
         &self,
         request: FetchRequest,

@@ -3,7 +3,7 @@
 use std::{borrow::Cow, fmt, path::PathBuf};
 
 use libp2p::{Multiaddr, PeerId};
-use serde::{Deserialize, Deserializer, Serialize, de};
+use serde::{Deserialize, Deserializer, Serialize};
 use utoipa::{
     PartialSchema, ToSchema,
     openapi::{
@@ -15,6 +15,7 @@ use utoipa::{
 use super::{
     AbsolutePath, Nearness,
     schema::{Address, LinkText},
+    whole::Whole,
 };
 
 /// What to fetch and where to.
@@ -69,36 +70,9 @@ pub const WAIT_MS_MAX: u64 = 366 * 86_400_000;
 
 /// A time to wait, of 1 ms to [`WAIT_MS_MAX`].
 fn wait_ms<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {
-    let ms = whole(deserializer)?;
-    match (1..=WAIT_MS_MAX).contains(&ms) {
-        true => Ok(ms),
-        false => Err(de::Error::custom(format_args!(
-            "{ms} ms are no time to wait: it has to be 1 to {WAIT_MS_MAX}"
-        ))),
-    }
+    let ms = Whole::deserialize(deserializer)?;
+    ms.within(&(1..=WAIT_MS_MAX), "a time to wait, in milliseconds,")
 }
-
-/// A whole number, which JSON may write as `1000`, `1000.0` and `1e3`.
-pub(super) fn whole<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {
-    let number = serde_json::Number::deserialize(deserializer)?;
-    #[allow(
-        clippy::cast_possible_truncation,
-        clippy::cast_sign_loss,
-        reason = "whole and in range"
-    )]
-    let of_float = |float: f64| {
-        let fits = float.fract() == 0.0 && (0.0..=MAX_SAFE_INTEGER).contains(&float);
-        fits.then_some(float as u64)
-    };
-    let whole = number
-        .as_u64()
-        .or_else(|| number.as_f64().and_then(of_float));
-    whole
-        .ok_or_else(|| de::Error::custom(format_args!("{number} is no whole number of at least 0")))
-}
-
-/// 2^53 - 1: up to here a float of 64 bits is the whole number that was meant (RFC 8259, 6).
-const MAX_SAFE_INTEGER: f64 = 9_007_199_254_740_991.0;
 
 fn timeout_ms_default() -> u64 {
     TIMEOUT_MS_DEFAULT

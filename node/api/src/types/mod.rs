@@ -16,6 +16,7 @@ mod scrub;
 mod share;
 mod transfer;
 mod upkeep;
+mod whole;
 
 use std::path::{Path, PathBuf};
 
@@ -45,8 +46,9 @@ pub use replicas::{
 };
 pub use scrub::{Damage, Scrub, ScrubState};
 pub use share::{
-    Chunker, Hash, LinkedShare, LostShare, Preserve, ShareInfo, SharePhase, ShareProgress,
-    ShareRequest, ShareResult, ShareState, Shares, Skipped, UnshareRequest, Unshared, Until,
+    Chunker, Hash, LinkedShare, LostShare, Preserve, ShareChange, ShareInfo, SharePhase,
+    ShareProgress, ShareRequest, ShareResult, ShareState, Shares, Skipped, UnshareRequest,
+    Unshared, Until,
 };
 pub use transfer::{OnDone, Transfer, TransferChange, TransferState, Transfers};
 pub use upkeep::{

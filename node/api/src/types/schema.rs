@@ -53,6 +53,7 @@ macro_rules! formats {
 
 formats! {
     LinkText, "link", "A link, or the address of a root: `shoal:S…`, `bafy…`";
+    NameText, "name", "A name as a file may have one: at most 255 bytes of UTF-8, without `/` and control characters";
     Address, "multiaddr", "An address as libp2p writes it: `/ip4/192.0.2.7/tcp/4101/p2p/12D3Koo…`";
     RateText, "rate", "Bytes or bits per second as people write them: `20mbit`, `5MB/s`, `off`; at least `8kB/s`";
     SizeText, "size", "Bytes as people write them: `500GB`, `off`";

@@ -3,13 +3,10 @@
 use std::{num::NonZeroU32, path::PathBuf};
 
 use jiff::Timestamp;
-use serde::{Deserialize, Deserializer, Serialize, de};
+use serde::{Deserialize, Deserializer, Serialize};
 use utoipa::ToSchema;
 
-use super::{
-    AbsolutePath, Audience,
-    fetch::{WAIT_MS_MAX, whole},
-};
+use super::{AbsolutePath, Audience, fetch::WAIT_MS_MAX, whole::Whole};
 use crate::CommandId;
 
 /// What to share and how.
@@ -67,31 +64,18 @@ const COPIES_MAX: u64 = i32::MAX as u64;
 /// The longest time after which a share may end: a hundred leap years.
 const EXPIRES_MS_MAX: u64 = 100 * WAIT_MS_MAX;
 
-/// A whole number, as [`whole`] reads it.
-#[derive(Deserialize)]
-struct Whole(#[serde(deserialize_with = "whole")] u64);
-
 fn copies<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<NonZeroU32>, D::Error> {
-    let Some(Whole(copies)) = Option::deserialize(deserializer)? else {
-        return Ok(None);
-    };
-    let fitting = u32::try_from(copies).ok().and_then(NonZeroU32::new);
-    match fitting.filter(|_| copies <= COPIES_MAX) {
-        Some(fitting) => Ok(Some(fitting)),
-        None => Err(de::Error::custom(format_args!(
-            "a share cannot end after {copies} copies: it has to be 1 to {COPIES_MAX}"
-        ))),
-    }
+    let copies = Option::<Whole>::deserialize(deserializer)?;
+    let copies = copies.map(|it| it.within::<D::Error>(&(1..=COPIES_MAX), "the number of copies"));
+    let copies = copies.transpose()?;
+    Ok(copies.and_then(|it| u32::try_from(it).ok().and_then(NonZeroU32::new)))
 }
 
 fn expires_ms<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u64>, D::Error> {
-    match Option::deserialize(deserializer)? {
-        None => Ok(None),
-        Some(Whole(ms)) if (1..=EXPIRES_MS_MAX).contains(&ms) => Ok(Some(ms)),
-        Some(Whole(ms)) => Err(de::Error::custom(format_args!(
-            "a share cannot end after {ms} ms: it has to be 1 to {EXPIRES_MS_MAX}"
-        ))),
-    }
+    let ms = Option::<Whole>::deserialize(deserializer)?;
+    let range = 1..=EXPIRES_MS_MAX;
+    ms.map(|it| it.within(&range, "the time that a share lasts, in milliseconds,"))
+        .transpose()
 }
 
 /// How file bytes are cut into chunks.
@@ -213,6 +197,18 @@ pub enum UnshareRequest {
     Path(AbsolutePath),
 }
 
+/// How a share is to be changed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ShareChange {
+    /// Its new name, which may be the name of a file: at most 255 bytes and without `/`.
+    #[schema(value_type = super::schema::NameText)]
+    pub name: String,
+    /// Change only the share at this path; without one, all shares of the root.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub path: Option<AbsolutePath>,
+}
+
 /// The shares that are no longer served.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Unshared {
@@ -249,9 +245,13 @@ pub struct ShareInfo {
     pub cid: String,
     /// The share's name.
     pub name: String,
-    /// Where its bytes are.
+    /// Where its bytes are; of a share of several paths, the folder that holds them all.
     #[schema(value_type = String)]
     pub path: PathBuf,
+    /// The paths that a share of several is made of; none, where `path` is all of it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schema(value_type = Vec<String>)]
+    pub paths: Vec<PathBuf>,
     /// Bytes of all files.
     pub size: u64,
     /// Files.

@@ -78,6 +78,12 @@ impl FromStr for Rate {
             return Ok(Self::OFF);
         }
         let amount = text.strip_suffix("/s").unwrap_or(text).trim_end();
+        if amount.ends_with('b') {
+            return Err(format!(
+                "`{text}` is not a rate: `b` may mean bits or bytes: write `MB/s` for bytes, `mbit` for \
+                 bits"
+            ));
+        }
         let bytes = match bits(amount) {
             Some(bits) => bits? / 8,
             None => {
@@ -142,7 +148,7 @@ fn bits(text: &str) -> Option<Result<u64, String>> {
 /// The bytes of `20MB`, or what to write instead.
 fn bytes(text: &str, examples: &str) -> Result<u64, String> {
     if text.ends_with('b') {
-        return Err("`b` may mean bits or bytes: write `MB` for bytes, `mbit` for bits".to_owned());
+        return Err("`b` may mean bits or bytes: write `GB` for bytes".to_owned());
     }
     text.parse::<ByteSize>()
         .map(|size| size.0)
@@ -271,6 +277,9 @@ mod tests {
             ("5MB/h", "is not a rate"),
         ] {
             check_error::<Rate>(text, part);
+            // Nobody who looks for a rate is helped by a size.
+            let error = text.parse::<Rate>().unwrap_err();
+            assert!(!error.contains("GB"), "{text}: {error}");
         }
         for (text, part) in [
             ("", "is not a size"),

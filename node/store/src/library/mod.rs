@@ -2,8 +2,8 @@
 //!
 //! The library is the only place that changes a share's state, in the database and in memory, and
 //! says so through its callback. It serves blocks ([`Library::read`]), compares files with what is
-//! recorded of them ([`Library::recheck`], [`Library::verify`], [`Library::scrub`]) and takes shares
-//! out ([`Library::unshare`]). It never writes or deletes a user's file; the copies that `share --copy`
+//! recorded of them ([`Library::recheck`], [`Library::verify`], [`Library::scrub`]), renames shares
+//! ([`Library::rename`]) and takes them out ([`Library::unshare`]). It never writes or deletes a user's file; the copies that `share --copy`
 //! took are its own.
 //!
 //! One listed share per place: publishing a share replaces an earlier one of the same selection and
@@ -17,6 +17,7 @@ mod doubt;
 mod files;
 mod lost;
 mod read;
+mod rename;
 mod scrub;
 mod sweep;
 mod terms;

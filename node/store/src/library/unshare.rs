@@ -8,7 +8,7 @@ use shoal_protocol::{address::Cid, name::escaped};
 use super::Library;
 use crate::{Registered, ShareRecord, StoreError};
 
-/// What to unshare.
+/// Which shares are meant: what to unshare, or to rename.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum UnshareTarget {
     /// Every share of a root.
@@ -65,7 +65,7 @@ pub enum UnshareError {
 }
 
 impl UnshareError {
-    fn not_shared(target: &str) -> Self {
+    pub(super) fn not_shared(target: &str) -> Self {
         Self::NotShared {
             target: escaped(target).to_string(),
         }
@@ -89,7 +89,11 @@ impl Library {
         Ok(Unshared { shares, forgotten })
     }
 
-    fn shares_named(&self, target: &UnshareTarget) -> Result<Vec<Arc<ShareRecord>>, UnshareError> {
+    /// The listed shares that `target` names, at least one.
+    pub(super) fn shares_named(
+        &self,
+        target: &UnshareTarget,
+    ) -> Result<Vec<Arc<ShareRecord>>, UnshareError> {
         let shares = match target {
             UnshareTarget::Root(root) => {
                 self.select(|share| share.is_listed() && share.root == *root)

@@ -241,7 +241,7 @@ fn time(time: Duration) -> impl fmt::Display {
 fn nobody(asked: &Asked, was_alone: bool) -> String {
     match (asked.is_empty(), was_alone) {
         (true, true) => "this node knows no other node that it could ask".to_owned(),
-        (true, false) => "neither the link nor the DHT knows a peer that has it".to_owned(),
+        (true, false) => "the link names no peer, and no connected node knows one".to_owned(),
         (false, _) => AskedText(asked).to_string(),
     }
 }
@@ -290,7 +290,7 @@ mod tests {
         check(not_found(Vec::new(), true), &[within, "no other node"]);
         check(
             not_found(Vec::new(), false),
-            &[within, "neither the link nor the DHT"],
+            &[within, "the link names no peer"],
         );
         let refused = Answer::Unreachable("unreachable: /ip4/1.2.3.4/tcp/5 (refused)".into());
         check(

@@ -11,6 +11,7 @@ use std::{sync::Arc, time::Instant};
 use libp2p::PeerId;
 use shoal_protocol::{
     address::Cid,
+    name::SafeName,
     replicate::Shape,
     walk::{PathStep, PathWalk},
 };
@@ -275,7 +276,12 @@ impl Job {
     fn new_record(&self, destination: &Destination) -> Result<ShareRecord, FetchError> {
         let id = self.store().new_share_id()?;
         let part = destination.part_name();
-        let name = super::destination_name(&self.request.link)?;
+        // What was fetched as another name is called so from here on, unless no link could carry it.
+        let landed = SafeName::from_bytes(destination.name.as_encoded_bytes());
+        let name = match landed {
+            Ok(name) => name,
+            Err(_) => super::destination_name(&self.request.link)?,
+        };
         let marks = self.heard.marks();
         let record = ShareRecord {
             id,

@@ -36,6 +36,9 @@ use tokio_util::sync::CancellationToken;
 pub const PEERS_MAX: usize = 256;
 /// Between two looks at how fast bytes go out.
 const MEASURE_INTERVAL: Duration = Duration::from_secs(1);
+/// A peer that begins is shown no more than it has got on average: what the buffers on the way take at
+/// once says nothing of its line.
+const BEGINNING: Duration = Duration::from_secs(8);
 /// The longest that what was sent is not written down.
 pub const WRITE_INTERVAL: Duration = Duration::from_secs(10);
 /// Rows that are to be taken out with the next write; of more, the next start takes care.
@@ -93,6 +96,8 @@ struct Entry {
     streams: usize,
     meter: Meter,
     rate: u64,
+    /// When it began to fetch, and what it had been sent before.
+    begun: Option<(Instant, u64)>,
 }
 
 /// What is kept of a peer.
@@ -311,8 +316,9 @@ impl Audience {
             .roots
             .values_mut()
             .flat_map(|it| it.peers.values_mut());
-        for entry in peers.filter(|entry| entry.streams > 0) {
-            entry.rate = entry.meter.rate(entry.row.sent, now);
+        // A peer that opens its next stream a moment after the last one goes on at its rate.
+        for entry in peers.filter(|entry| entry.streams > 0 || entry.rate > 0) {
+            entry.measure_rate(now);
         }
     }
 
@@ -388,6 +394,9 @@ impl Visit {
             row.sent = row.sent.saturating_add(bytes);
             let Some(entry) = entry else { return };
             if is_first {
+                if (entry.streams, entry.rate) == (0, 0) {
+                    entry.begun = Some((Instant::now(), entry.row.sent));
+                }
                 entry.streams += 1;
             }
             if std::mem::take(&mut entry.row.complete) {
@@ -426,9 +435,6 @@ impl Drop for Visit {
         let book = books.roots.get_mut(&self.root);
         if let Some(entry) = book.and_then(|book| book.peers.get_mut(&self.peer)) {
             entry.streams = entry.streams.saturating_sub(1);
-            if entry.streams == 0 {
-                (entry.rate, entry.meter) = (0, Meter::default());
-            }
         }
     }
 }
@@ -515,6 +521,22 @@ impl Book {
 }
 
 impl Entry {
+    fn measure_rate(&mut self, now: Instant) {
+        let measured = self.meter.rate(self.row.sent, now);
+        let Some((at, before)) = self.begun else {
+            self.rate = measured;
+            return;
+        };
+        let elapsed = now.saturating_duration_since(at);
+        if elapsed > BEGINNING {
+            self.begun = None;
+        }
+        let millis = elapsed.max(MEASURE_INTERVAL).as_millis();
+        let sent = u128::from(self.row.sent.saturating_sub(before));
+        let average = u64::try_from(sent * 1000 / millis).unwrap_or(u64::MAX);
+        self.rate = measured.min(average);
+    }
+
     fn told(&self, peer: PeerId) -> PeerOf {
         PeerOf {
             peer,
@@ -522,9 +544,9 @@ impl Entry {
             complete: self.row.complete,
             sent: self.row.sent,
             current: self.row.current,
-            rate: match self.row.complete {
-                true => 0,
-                false => self.rate,
+            rate: match self.streams > 0 && !self.row.complete {
+                true => self.rate,
+                false => 0,
             },
             last_ms: self.row.last_ms,
         }

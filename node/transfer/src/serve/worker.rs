@@ -406,9 +406,9 @@ impl Worker {
                 Ok(part) => {
                     let is_copy = matches!(part.owner, Owner::Others { .. });
                     self.sends_copy.store(is_copy, Relaxed);
-                    let sent = self.write_part(writer, &mut frames, want, part).await?;
+                    let to = (&mut *writer, served);
+                    let sent = self.write_part(to, &mut frames, want, part).await?;
                     self.stats.count(part.kind, sent.bytes);
-                    served.sent(part, sent.bytes);
                     sent.goes_on
                 }
                 Err(why) if !want.is_rest() => {
@@ -433,10 +433,11 @@ impl Worker {
     }
 
     /// Writes a part of a block behind `frames`, in pieces between which the block may be cancelled;
-    /// a small one stays in `frames`. Returns how much of it was sent.
+    /// a small one stays in `frames`. Each piece counts when it is out, so that on a slow line the
+    /// rate of the peer is steady. Returns how much of the part was sent.
     async fn write_part(
         &self,
-        writer: &mut Writer,
+        (writer, served): (&mut Writer, &Served),
         frames: &mut Vec<u8>,
         want: &Want,
         part: &Part,
@@ -465,6 +466,7 @@ impl Worker {
             rest = after;
             let is_last = rest.is_empty() && part.is_last(want);
             self.write_piece(writer, frames, piece, is_last).await?;
+            served.sent(part, piece.len());
         }
         if part.is_last(want) {
             self.end_turn(id, true);

@@ -92,6 +92,50 @@ async fn what_was_sent_to_whom_survives_the_process() {
 }
 
 #[test]
+fn a_slow_peer_has_a_steady_rate_also_from_one_stream_to_the_next() {
+    const STEP: Duration = Duration::from_millis(250);
+    const PIECE: u64 = 3000;
+    let home = tempfile::tempdir().unwrap();
+    let audience = open(&home);
+    let (peer, start) = (PeerId::random(), Instant::now());
+    let mut visit = audience.visit(&root("a"), peer);
+    let mut seen = Vec::new();
+    for step in 0..120_u32 {
+        if step % 20 == 19 {
+            drop(visit);
+            audience.measure_rates(start + STEP * step);
+            assert_eq!(audience.of(&root("a"), 1).rate, 0, "nobody fetches now");
+            visit = audience.visit(&root("a"), peer);
+        }
+        visit.sent(PIECE);
+        audience.measure_rates(start + STEP * step);
+        if step > 8 {
+            seen.push(audience.of(&root("a"), 1).rate);
+        }
+    }
+    let (least, most) = (seen.iter().min().unwrap(), seen.iter().max().unwrap());
+    assert!(*least > 11_000 && *most < 13_000, "{seen:?}");
+}
+
+#[test]
+fn what_buffers_take_at_once_is_no_rate() {
+    let home = tempfile::tempdir().unwrap();
+    let audience = open(&home);
+    let visit = audience.visit(&root("a"), PeerId::random());
+    visit.sent(1_000_000);
+    let start = Instant::now();
+    let mut after = |millis| {
+        audience.measure_rates(start + Duration::from_millis(millis));
+        audience.of(&root("a"), 1).rate
+    };
+    // Nobody saw when the first bytes went.
+    assert_eq!(after(100), 0);
+    visit.sent(1_000_000);
+    let rate = after(1000);
+    assert!((1_500_000..=2_000_000).contains(&rate), "{rate}");
+}
+
+#[test]
 fn thousands_of_peers_leave_the_last_ones_and_the_sum() {
     let home = tempfile::tempdir().unwrap();
     let audience = open(&home);

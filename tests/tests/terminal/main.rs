@@ -1,11 +1,12 @@
 //! What a person sees in a terminal: progress at any width, how to go on, colours only where they
 //! are wanted, and nothing that a stranger wrote and a terminal would obey.
 //!
-//! With `SHOAL_RECORD` in the environment the session is written to `docs/terminal.md`.
+//! `first_hour.rs` is a whole session of two people, of which `docs/terminal.md` is the record.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use std::{fmt::Write as _, fs, path::Path};
+mod first_hour;
+mod record;
 
 use shoal_tests::{
     Daemon,
@@ -17,6 +18,8 @@ use shoal_tests::{
     write_content,
 };
 use tempfile::TempDir;
+
+use self::record::Names;
 
 const MIB: usize = 1 << 20;
 
@@ -75,8 +78,7 @@ const FACTS: [&str; 6] = ["[==", "%", " left", "MiB/s", "1 source", "/3 files"];
 #[test]
 fn a_session_shows_progress_says_how_to_go_on_and_goes_on() {
     let world = World::new();
-    let mut record = Record::of(&world);
-    share(&world, &mut record);
+    share(&world);
     let _daemon = Daemon::start(&world.ground.home, &[]);
     let (provider, link) = photos();
     let args = ["fetch", &link, "-o", "got/"];
@@ -88,7 +90,6 @@ fn a_session_shows_progress_says_how_to_go_on_and_goes_on() {
     for fact in FACTS {
         assert!(lines.contains(fact), "{fact}: {screen}");
     }
-    record.add("A fetch, on its way", &args, &screen);
     fetch.type_keys(b"\x03");
     let ended = fetch.end();
     assert_eq!(ended.code, Some(130), "{ended:?}");
@@ -102,7 +103,6 @@ fn a_session_shows_progress_says_how_to_go_on_and_goes_on() {
         !ended.screen.contains('%'),
         "the progress is gone: {ended:?}"
     );
-    record.add("Ctrl-C", &args, &ended.screen);
 
     provider.open();
     let ended = world.run(80, &args);
@@ -116,17 +116,10 @@ fn a_session_shows_progress_says_how_to_go_on_and_goes_on() {
         !ended.screen.contains('%'),
         "the progress is gone: {ended:?}"
     );
-    record.add("The same again", &args, &ended.screen);
-    for command in ["ls", "status", "peers", "id"] {
-        let ended = world.run(80, &[command]);
-        assert_eq!(ended.code, Some(0), "{ended:?}");
-        record.add(&format!("`shoal {command}`"), &[command], &ended.screen);
-    }
-    narrow(&mut record);
-    record.keep();
+    narrow();
 }
 
-fn share(world: &World, record: &mut Record) {
+fn share(world: &World) {
     let folder = world.ground.dir.join("notes");
     write_content(&folder.join("plan"), "plan", 3 * MIB);
     write_content(&folder.join("week/monday"), "monday", 1000);
@@ -139,12 +132,11 @@ fn share(world: &World, record: &mut Record) {
     ] {
         assert!(ended.screen.contains(words), "{ended:?}");
     }
-    record.add("Sharing", &["share", "notes"], &ended.screen);
     daemon.kill();
 }
 
 /// Forty columns: all facts are still there, over two lines.
-fn narrow(record: &mut Record) {
+fn narrow() {
     let world = World::new();
     let _daemon = Daemon::start(&world.ground.home, &[]);
     let (provider, link) = photos();
@@ -156,7 +148,6 @@ fn narrow(record: &mut Record) {
     for fact in FACTS {
         assert!(lines.contains(fact), "{fact}: {screen}");
     }
-    record.add("Forty columns", &args, &screen);
     provider.open();
     let ended = fetch.end();
     assert_eq!(ended.code, Some(0), "{ended:?}");
@@ -179,7 +170,7 @@ fn without_a_daemon_it_looks_the_same() {
         let interrupted = fetch.end();
         provider.open();
         let done = world.run(80, &args);
-        let names = Names::of(&world);
+        let names = Names::of(world.root.path());
         let lines = progress(&on_its_way);
         let shape: String = lines.chars().filter(|c| !c.is_numeric()).collect();
         // Who serves it on is not the same, and each says so.
@@ -278,124 +269,4 @@ fn nothing_that_a_stranger_wrote_steers_the_terminal() {
         &["the link link leads outside"],
     );
     check(&["fetch", &bad, "-o", "bad"], &["\\u{1b}[2Jclear"]);
-}
-
-/// Letters of the token of a link with a name and one address of IPv4.
-const TOKEN_LETTERS: usize = 123;
-
-/// What differs from run to run, and what stands for it.
-struct Names {
-    root: String,
-}
-
-impl Names {
-    fn of(world: &World) -> Self {
-        let root = world.root.path().to_str().unwrap().to_owned();
-        Self { root }
-    }
-
-    fn normalised(&self, screen: &str) -> String {
-        let mut text = screen.replace(&self.root, "/home/ann");
-        text = shortened(&text, "SG", TOKEN_LETTERS, "SGKAY4T9…");
-        for (start, len, instead) in [
-            ("bafy", 59, "bafyb4i…"),
-            ("bafk", 59, "bafkr4i…"),
-            ("12D3KooW", 52, "12D3KooW…"),
-        ] {
-            text = shortened(&text, start, len, instead);
-        }
-        for prefix in ["/tcp/", "/udp/"] {
-            text = without_digits(&text, prefix);
-        }
-        let lines: Vec<_> = text.trim_end().lines().map(without_measures).collect();
-        lines.join("\n")
-    }
-}
-
-fn shortened(text: &str, start: &str, len: usize, instead: &str) -> String {
-    let mut out = String::new();
-    let mut rest = text;
-    while let Some(at) = rest.find(start) {
-        out += &rest[..at];
-        let word = &rest[at..];
-        let end = word.find(|c: char| !c.is_ascii_alphanumeric());
-        let end = end.unwrap_or(word.len());
-        out += if end == len { instead } else { &word[..end] };
-        rest = &word[end..];
-    }
-    out + rest
-}
-
-fn without_digits(text: &str, prefix: &str) -> String {
-    let mut parts = text.split(prefix);
-    let first = parts.next().unwrap_or_default().to_owned();
-    parts.fold(first, |text, part| {
-        let rest = part.trim_start_matches(|c: char| c.is_ascii_digit());
-        format!("{text}{prefix}4101{rest}")
-    })
-}
-
-/// Numbers that a clock made.
-fn without_measures(line: &str) -> String {
-    let words: Vec<&str> = line.split(' ').collect();
-    let measured = |index: usize| {
-        let word = |offset: usize| words.get(index + offset).copied().unwrap_or_default();
-        let before = index.checked_sub(1).map_or("", |it| words[it]);
-        let number = word(0).starts_with(|c: char| c.is_ascii_digit());
-        let time = matches!(word(1), "s" | "s," | "s." | "ms")
-            && (["in", "up", "for"].contains(&before)
-                || word(1) == "ms"
-                || word(2).starts_with("left"));
-        number && (time || word(1).contains("B/s") || word(1).starts_with("GiB"))
-    };
-    let shown = (0..words.len()).map(|index| match measured(index) {
-        true => "1.0",
-        false => words[index],
-    });
-    shown.collect::<Vec<_>>().join(" ")
-}
-
-/// The session as a document.
-struct Record {
-    names: Names,
-    text: String,
-}
-
-impl Record {
-    fn of(world: &World) -> Self {
-        let text = "# In a terminal\n\nRecorded from real runs by `tests/tests/terminal.rs`; \
-                    addresses are shortened, and\nmeasured numbers stand at 1.0.\n";
-        Self {
-            names: Names::of(world),
-            text: text.to_owned(),
-        }
-    }
-
-    fn add(&mut self, title: &str, args: &[&str], screen: &str) {
-        let args: Vec<String> = args.iter().map(|word| quoted(word)).collect();
-        let command = self.names.normalised(&args.join(" "));
-        let screen = self.names.normalised(screen);
-        let section = format!("\n## {title}\n\n```\n$ shoal {command}\n{screen}\n```\n");
-        self.text.write_str(&section).unwrap();
-    }
-
-    fn keep(&self) {
-        let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/terminal.md");
-        if std::env::var_os("SHOAL_RECORD").is_some() {
-            fs::write(&file, &self.text).unwrap();
-        }
-        let kept = fs::read_to_string(file).unwrap();
-        let titles = |text: &str| {
-            let titles = text.lines().filter(|line| line.starts_with("## "));
-            titles.map(str::to_owned).collect::<Vec<_>>()
-        };
-        assert_eq!(titles(&kept), titles(&self.text), "record it again");
-    }
-}
-
-fn quoted(word: &str) -> String {
-    match word.contains(['&', '?']) {
-        true => format!("'{word}'"),
-        false => word.to_owned(),
-    }
 }
