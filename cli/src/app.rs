@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use etcetera::BaseStrategy as _;
 use shoal_api::{ApiError, ErrorCode, types::AbsolutePath};
 use tokio_util::sync::CancellationToken;
 
@@ -17,6 +18,19 @@ pub(crate) struct App {
     pub(crate) interrupt: CancellationToken,
     /// Fires when the terminal closes, before `interrupt` does.
     pub(crate) hangup: CancellationToken,
+}
+
+/// The home that was asked for, or the platform's place for it.
+pub(crate) fn home(asked: Option<&Path>) -> Result<PathBuf, ApiError> {
+    match asked {
+        Some(home) => absolute(home).map(AbsolutePath::into_path_buf),
+        None => etcetera::choose_base_strategy()
+            .map(|dirs| dirs.data_dir().join("shoal"))
+            .map_err(|_| {
+                ApiError::new(ErrorCode::Usage, "there is no home directory for this user")
+                    .hint("choose a folder with --home or SHOAL_HOME")
+            }),
+    }
 }
 
 /// A path that means the same in the daemon's working directory.

@@ -169,7 +169,7 @@ pub(crate) enum Command {
     Db(DbCommand),
     /// Show the configuration and where it comes from, change it, check it
     Config(ConfigArgs),
-    /// Print what makes a shell complete these commands
+    /// Print the script that makes a shell complete these commands, and names of shares and transfers
     ///
     /// For bash: shoal completions bash > ~/.local/share/bash-completion/completions/shoal
     Completions(CompletionsArgs),
