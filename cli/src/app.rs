@@ -7,6 +7,7 @@ use std::{
     time::Duration,
 };
 
+use etcetera::BaseStrategy as _;
 use shoal_api::{ApiError, ErrorCode, types::AbsolutePath};
 use tokio_util::sync::CancellationToken;
 
@@ -36,6 +37,19 @@ pub(crate) fn looked<T: Send + 'static>(look: impl FnOnce() -> T + Send + 'stati
     });
     looking.ok()?;
     told.recv_timeout(LOOK_PATIENCE).ok()
+}
+
+/// The home that was asked for, or the platform's place for it.
+pub(crate) fn home(asked: Option<&Path>) -> Result<PathBuf, ApiError> {
+    match asked {
+        Some(home) => absolute(home).map(AbsolutePath::into_path_buf),
+        None => etcetera::choose_base_strategy()
+            .map(|dirs| dirs.data_dir().join("shoal"))
+            .map_err(|_| {
+                ApiError::new(ErrorCode::Usage, "there is no home directory for this user")
+                    .hint("choose a folder with --home or SHOAL_HOME")
+            }),
+    }
 }
 
 /// A path that means the same in the daemon's working directory.

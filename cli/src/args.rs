@@ -205,7 +205,7 @@ pub(crate) enum Command {
     /// Show, change or check the configuration
     #[command(after_help = examples::CONFIG)]
     Config(ConfigArgs),
-    /// Print what makes a shell complete these commands
+    /// Print the script that makes a shell complete these commands, and names of shares and transfers
     ///
     /// For bash: shoal completions bash > ~/.local/share/bash-completion/completions/shoal
     Completions(CompletionsArgs),

@@ -1,12 +1,11 @@
 //! From parsed arguments to an exit code: which command runs.
 
-use std::{path::PathBuf, process::ExitCode, time::Duration};
+use std::{process::ExitCode, time::Duration};
 
-use etcetera::BaseStrategy as _;
-use shoal_api::{ApiError, ErrorCode, types::AbsolutePath};
+use shoal_api::ApiError;
 
 use crate::{
-    app::{App, absolute},
+    app::{self, App},
     args::{Cli, Command, DbCommand, Global},
     commands::{self, transfers},
     interrupt::{self, Signals},
@@ -28,7 +27,7 @@ pub(crate) fn run(cli: Cli) -> ExitCode {
 }
 
 fn run_command(cli: Cli, output: Output) -> Result<ExitCode, ApiError> {
-    let home = home(&cli.global)?;
+    let home = app::home(cli.global.home.as_deref())?;
     limits::check_command()?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
@@ -86,17 +85,4 @@ async fn dispatch(app: &App, global: Global, command: Command) -> Result<ExitCod
         Command::Man(args) => commands::definition::man(app, &args),
     }?;
     Ok(ExitCode::SUCCESS)
-}
-
-/// The home that was asked for, or the platform's place for it.
-fn home(global: &Global) -> Result<PathBuf, ApiError> {
-    match &global.home {
-        Some(home) => absolute(home).map(AbsolutePath::into_path_buf),
-        None => etcetera::choose_base_strategy()
-            .map(|dirs| dirs.data_dir().join("shoal"))
-            .map_err(|_| {
-                ApiError::new(ErrorCode::Usage, "there is no home directory for this user")
-                    .hint("choose a folder with --home or SHOAL_HOME")
-            }),
-    }
 }

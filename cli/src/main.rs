@@ -6,6 +6,7 @@
 mod app;
 mod args;
 mod commands;
+mod completion;
 mod daemon;
 mod dispatch;
 mod holder;
@@ -14,6 +15,7 @@ mod human;
 mod interrupt;
 mod limits;
 mod logging;
+mod manual;
 mod output;
 mod process;
 mod progress;
@@ -26,6 +28,9 @@ use std::process::ExitCode;
 use clap::Parser as _;
 
 fn main() -> ExitCode {
+    if let Some(shell) = completion::asked() {
+        return completion::answer(&shell);
+    }
     limits::set_up();
     match args::Cli::try_parse() {
         Ok(cli) => dispatch::run(cli),

@@ -417,6 +417,11 @@ fn print_text(text: &str) {
     }
 }
 
+/// What a shell asked for; a shell that does not listen any more needs nothing.
+pub(crate) fn to_shell(text: &str) {
+    print_text(text);
+}
+
 /// The failure of a command whose result cannot be written. A reader that has seen enough (`| head`)
 /// is none.
 fn unwritten(error: &io::Error) -> Result<(), ApiError> {

@@ -8,18 +8,15 @@ use std::{
 };
 
 use clap::{Command, CommandFactory as _};
-use clap_mangen::Man;
 use serde::Serialize;
 use shoal_api::{ApiError, ErrorCode};
 
 use crate::{
     app::{self, App},
     args::{Cli, CompletionsArgs, ManArgs},
-    human,
+    completion, human,
+    manual::Manual,
 };
-
-/// The command's name, for which a shell completes.
-const NAME: &str = "shoal";
 
 /// The result of `shoal completions --json`.
 #[derive(Serialize)]
@@ -42,11 +39,11 @@ struct Pages {
 }
 
 pub(crate) fn completions(app: &App, args: &CompletionsArgs) -> Result<(), ApiError> {
-    let mut script = Vec::new();
-    clap_complete::generate(args.shell, &mut Cli::command(), NAME, &mut script);
+    let script = completion::script(args.shell)
+        .map_err(|error| ApiError::of_io(&error, "cannot make the script"))?;
     let completions = Completions {
         shell: args.shell.to_string(),
-        script: text(script)?,
+        script,
     };
     app.output.result(&completions, |text| {
         text.line(completions.script.trim_end());
@@ -76,22 +73,25 @@ pub(crate) fn man(app: &App, args: &ManArgs) -> Result<(), ApiError> {
 }
 
 fn main_page() -> Result<String, ApiError> {
-    let mut page = Vec::new();
-    Man::new(Cli::command())
-        .render(&mut page)
-        .map_err(|error| ApiError::of_io(&error, "cannot make the page"))?;
-    text(page)
+    let page = Manual::new(whole()).render();
+    let page = page.map_err(|error| ApiError::of_io(&error, "cannot make the page"))?;
+    String::from_utf8(page).map_err(|error| ApiError::new(ErrorCode::Internal, error.to_string()))
 }
 
 fn write_pages(dir: &Path) -> io::Result<Vec<PathBuf>> {
     fs::create_dir_all(dir)?;
     let mut files = Vec::new();
+    write_page(whole(), dir, &mut files)?;
+    Ok(files)
+}
+
+/// The definition of all commands, each with the flags that all of them take, and the names of those
+/// above it.
+fn whole() -> Command {
     // What pages say of `help` is what they are for themselves.
     let mut command = Cli::command().disable_help_subcommand(true);
-    // Gives commands the flags that all of them take, and the names of those above them.
     command.build();
-    write_page(command, dir, &mut files)?;
-    Ok(files)
+    command
 }
 
 /// Writes the page of a command after those of the commands under it.
@@ -99,10 +99,9 @@ fn write_page(command: Command, dir: &Path, files: &mut Vec<PathBuf>) -> io::Res
     for under in command.get_subcommands().filter(|it| !it.is_hide_set()) {
         write_page(under.clone(), dir, files)?;
     }
-    files.push(Man::new(command).generate_to(dir)?);
+    let manual = Manual::new(command);
+    let file = dir.join(manual.file_name());
+    fs::write(&file, manual.render()?)?;
+    files.push(file);
     Ok(())
-}
-
-fn text(bytes: Vec<u8>) -> Result<String, ApiError> {
-    String::from_utf8(bytes).map_err(|error| ApiError::new(ErrorCode::Internal, error.to_string()))
 }
