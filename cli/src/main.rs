@@ -8,6 +8,7 @@ mod args;
 mod commands;
 mod daemon;
 mod dispatch;
+mod groups;
 mod holder;
 mod host;
 mod human;
