@@ -11,6 +11,9 @@ use bytesize::ByteSize;
 use parking_lot::Mutex;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use shoal_api::{ApiError, ErrorCode};
+use shoal_ground::memory;
+
+use crate::groups;
 
 /// Descriptors without which no node starts: some 50 for the database, the runtime, the API and what it
 /// listens on, the rest for a few peers and files at a time.
@@ -40,7 +43,7 @@ pub(crate) fn set_up() {
     keep_memory_small();
     survive_large_files();
     raise_descriptors();
-    if memory_limit().is_some() {
+    if memory::limit().is_some() {
         explain_aborts();
     }
 }
@@ -60,10 +63,11 @@ pub(crate) fn check_command() -> Result<(), ApiError> {
 /// As for [`check_command`].
 pub(crate) fn check_node() -> Result<(), ApiError> {
     check_descriptors("a node", NODE_DESCRIPTORS_MIN)?;
-    if let Some((limit, name)) = memory_limit().filter(|(limit, _)| *limit < NODE_MEMORY_MIN) {
+    if let Some(limit) = memory::limit().filter(|limit| limit.bytes < NODE_MEMORY_MIN) {
         return Err(too_low(format!(
-            "this process may use {} of memory (`{name}`), and a node needs {}",
-            ByteSize(limit).display().iec(),
+            "this process may use {} of memory (`{}`), and a node needs {}",
+            ByteSize(limit.bytes).display().iec(),
+            limit.shown_by,
             ByteSize(NODE_MEMORY_MIN).display().iec(),
         )));
     }
@@ -107,37 +111,28 @@ fn check_threads(wanted: usize) -> Result<(), ApiError> {
 
 /// The system only says that it has no thread, and not why: what could be the reason is named.
 fn too_few_threads(started: usize, wanted: usize) -> String {
-    let of_user = getrlimit(Resource::Nproc).current;
-    let of_user =
-        of_user.map(|limit| format!("`ulimit -u` is {limit} for all that this user runs"));
-    let memory = memory_limit().map(|(limit, name)| {
-        let limit = ByteSize(limit).display().iec();
-        format!("`{name}` is {limit}")
-    });
-    let group = group_limit().map(|limit| format!("the control group has {limit} (`pids.max`)"));
-    let limits: Vec<_> = of_user.into_iter().chain(memory).chain(group).collect();
-    let limits = match limits.is_empty() {
-        true => "all of the machine's are taken".to_owned(),
-        false => limits.join(", "),
+    let group = groups::limit().filter(|limit| limit.has_less_than(wanted));
+    let limits = match group {
+        Some(limit) => limit.to_string(),
+        None => other_limits(),
     };
     format!("shoal needs {wanted} threads, and the system gives it {started}: {limits}")
 }
 
-/// How many processes and threads the control group of this process may have, where that is limited.
-fn group_limit() -> Option<u64> {
-    let groups = std::fs::read_to_string("/proc/self/cgroup").ok()?;
-    let own = groups.lines().find_map(|line| line.strip_prefix("0::"))?;
-    let file = format!("/sys/fs/cgroup{own}/pids.max");
-    std::fs::read_to_string(file).ok()?.trim().parse().ok()
-}
-
-/// The lower of the limits on this process's memory, in bytes, and how a shell shows it.
-fn memory_limit() -> Option<(u64, &'static str)> {
-    let limits = [(Resource::As, "ulimit -v"), (Resource::Data, "ulimit -d")];
-    let limits = limits.into_iter();
-    limits
-        .filter_map(|(resource, name)| Some((getrlimit(resource).current?, name)))
-        .min()
+/// Limits on threads that nobody can say of whether they are reached.
+fn other_limits() -> String {
+    let of_user = getrlimit(Resource::Nproc).current;
+    let of_user =
+        of_user.map(|limit| format!("`ulimit -u` is {limit} for all that this user runs"));
+    let memory = memory::reached().map(|limit| {
+        let bytes = ByteSize(limit.bytes).display().iec();
+        format!("`{}` is {bytes}", limit.shown_by)
+    });
+    let limits: Vec<_> = of_user.into_iter().chain(memory).collect();
+    match limits.is_empty() {
+        true => "all of the machine's are taken".to_owned(),
+        false => limits.join(", "),
+    }
 }
 
 fn processors() -> usize {
@@ -168,11 +163,23 @@ fn survive_large_files() {
 
 /// Where memory is limited, its end is reached in the middle of some allocation, in our code or in
 /// RocksDB's, and both abort the process. Then the process says so and ends with the code of a limit
-/// that is too low.
+/// that is too low. An abort while there is memory left has another reason, and stays one.
 fn explain_aborts() {
-    extern "C" fn explain(_: libc::c_int) {
+    extern "C" fn explain(signal: libc::c_int) {
         const WORDS: &[u8] =
             b"error: the process ends, for the system gives it no more memory: raise `ulimit -v`\n";
+        if memory::reached().is_none() {
+            // SAFETY: both may be called in a handler; the signal comes once this one has ended.
+            #[expect(
+                unsafe_code,
+                reason = "there is no safe way to abort as if nothing was"
+            )]
+            unsafe {
+                libc::signal(signal, libc::SIG_DFL);
+                libc::raise(signal);
+            }
+            return;
+        }
         // SAFETY: both may be called in a handler, and the bytes outlive the call.
         #[expect(unsafe_code, reason = "a handler may call nothing else")]
         unsafe {

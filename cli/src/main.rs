@@ -9,6 +9,7 @@ mod commands;
 mod completion;
 mod daemon;
 mod dispatch;
+mod groups;
 mod holder;
 mod host;
 mod human;

@@ -25,6 +25,8 @@ pub mod terminal;
 pub mod thin;
 #[cfg(all(target_os = "linux", target_arch = "x86_64"))]
 pub mod trace;
+#[cfg(target_os = "linux")]
+pub mod uml;
 pub mod world;
 
 use std::{

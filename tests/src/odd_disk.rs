@@ -29,8 +29,8 @@ const TTL: Duration = Duration::ZERO;
 /// What a disk does not take.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Refusals {
-    /// Symbolic links.
-    pub symlinks: bool,
+    /// Symbolic links, with this error.
+    pub symlinks: Option<rustix::io::Errno>,
     /// Permissions of a file that is there.
     pub modes: bool,
     /// Times.
@@ -366,7 +366,8 @@ impl Filesystem for PassThrough {
         reply: ReplyEntry,
     ) {
         let made = self.child(parent, name).and_then(|path| {
-            refuse(self.refusals.symlinks, rustix::io::Errno::PERM)?;
+            let refused = self.refusals.symlinks;
+            refused.map_or(Ok(()), |error| Err(io::Error::from(error)))?;
             std::os::unix::fs::symlink(target, &path)?;
             self.attr(&path)
         });

@@ -8,7 +8,7 @@ use std::{fmt, io};
 
 use axum::http::StatusCode;
 use serde::{Deserialize, Serialize};
-use shoal_ground::said::{is_limit, said};
+use shoal_ground::said::{is_limit, is_of_inodes, said};
 use shoal_protocol::{
     address::AddressError,
     link::{Link, LinkError},
@@ -200,6 +200,10 @@ impl ApiError {
             io::ErrorKind::ReadOnlyFilesystem => (
                 ErrorCode::NoPermission,
                 "mount the disk so that it can be written, or choose another",
+            ),
+            _ if is_of_inodes(error) => (
+                ErrorCode::NoSpace,
+                "remove files from its disk that are not needed, or choose another",
             ),
             io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => (
                 ErrorCode::NoSpace,

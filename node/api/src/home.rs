@@ -17,7 +17,7 @@ use std::{
     time::Duration,
 };
 
-use shoal_ground::said::said;
+use shoal_ground::said::{of_disk, said};
 
 use super::{ApiError, ErrorCode};
 
@@ -203,10 +203,13 @@ fn listed(tried: &[(PathBuf, io::Error)]) -> String {
 impl HomeError {
     pub(super) fn io(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
         let path = path.to_owned();
-        move |source| Self::Io {
-            action,
-            path,
-            source,
+        move |source| {
+            let source = of_disk(&path, &source);
+            Self::Io {
+                action,
+                path,
+                source,
+            }
         }
     }
 }

@@ -8,7 +8,7 @@ use std::{
 use jiff::Timestamp;
 use libp2p::{Multiaddr, PeerId};
 use shoal_api::types as api;
-use shoal_ground::space::Space;
+use shoal_ground::{said::and_more, space::Space};
 use shoal_net::{PeerInfo, emulation::Emulation};
 use shoal_protocol::{
     chunker::Chunker,
@@ -271,10 +271,7 @@ fn unkept(fetched: &Fetched) -> impl Iterator<Item = String> {
     let named: Vec<_> = named
         .map(|path| escaped(&path.to_string_lossy()).to_string())
         .collect();
-    let more = match unmade.total.saturating_sub(named.len() as u64) {
-        0 => String::new(),
-        more => format!(" and {more} more"),
-    };
+    let more = and_more(unmade.total, named.len());
     let links = format!(
         "the file system there has no symbolic links; not made: {}{more}",
         named.join(", ")

@@ -55,7 +55,7 @@ impl IntoApi for &StoreError {
                 .hint("run `shoal db check --repair`: it keeps what can be read, puts the damaged database \
                        aside and says what has to be shared again"),
             StoreError::NoSpace { .. } => ApiError::new(ErrorCode::NoSpace, message)
-                .hint("free some space on the disk of the home"),
+                .hint("free some space on the disk of the home, or remove files"),
             StoreError::NoPermission { .. } => ApiError::new(ErrorCode::NoPermission, message)
                 .hint("make the home writable for this user"),
             StoreError::Limit { .. } => ApiError::new(ErrorCode::SystemLimit, message)
@@ -136,8 +136,8 @@ impl IntoApi for ShareError {
                 ApiError::new(ErrorCode::ChangedWhileSharing, message)
                     .hint("share again when it is at rest, or use --copy")
             }
-            ShareError::NoSpace(_) => ApiError::new(ErrorCode::NoSpace, message)
-                .hint("free some space, or share without --copy"),
+            ShareError::NoSpace { .. } => ApiError::new(ErrorCode::NoSpace, message)
+                .hint("free some space, or remove files, or share without --copy"),
             ShareError::Copy { ref cause, .. } => ApiError::from_io(cause, message)
                 .hint("check the home and its disk, or share without --copy"),
             ShareError::Cancelled => ApiError::new(ErrorCode::Interrupted, message),
@@ -199,6 +199,9 @@ impl IntoApi for &FetchError {
                 if cause.kind() == ErrorKind::InvalidFilename =>
             {
                 ApiError::new(ErrorCode::BadName, message).hint("choose a shorter name with -o")
+            }
+            FetchError::NoDestination { cause, .. } if cause.kind() == ErrorKind::StorageFull => {
+                ApiError::from_io(cause, message)
             }
             FetchError::NoDestination { cause, .. } => ApiError::from_io(cause, message)
                 .hint("choose a folder that exists and is yours with -o"),

@@ -17,7 +17,7 @@ use jiff::Timestamp;
 use parking_lot::{Mutex, MutexGuard};
 use serde::{Deserialize, Serialize};
 use shoal_api::{events::Event, types as api};
-use shoal_ground::wall_clock;
+use shoal_ground::{said::and_more, wall_clock};
 use shoal_protocol::{address::Cid, name::escaped};
 use shoal_store::{
     Damage, Library, ScrubPosition, ShareState, ShareTotals, StoreError, Table, TableName,
@@ -313,17 +313,14 @@ impl ScrubberInner {
 pub(super) fn warning(scrub: &api::Scrub) -> Option<String> {
     let first = scrub.damaged.first()?;
     let path = first.path.to_string_lossy();
-    let more = match scrub.damaged.len() {
-        1 => String::new(),
-        findings => format!(" (and {} more)", findings - 1),
-    };
+    let more = and_more(scrub.damaged.len() as u64, 1);
     let todo = match first.unreadable {
         true => "check its permissions and the disk, then run `shoal verify`",
         false => "check the disk, bring it back from another copy, then run `shoal verify`",
     };
     let (path, reason) = (escaped(&path), &first.reason);
     Some(format!(
-        "the scrub found damage: {path}: {reason}{more}; {todo}"
+        "the scrub found damage: {path}{more}: {reason}; {todo}"
     ))
 }
 

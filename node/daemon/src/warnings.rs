@@ -9,7 +9,7 @@ use std::{
 
 use libp2p::PeerId;
 use shoal_api::{events::Event, types as api};
-use shoal_ground::wall_clock;
+use shoal_ground::{said::and_more, wall_clock};
 use shoal_net::Foreign;
 use shoal_protocol::name::escaped;
 use shoal_store::{
@@ -133,10 +133,7 @@ fn unreadable_files(files: &UnreadableFiles) -> String {
         path => files.share.base.join(path),
     };
     let first = first.to_string_lossy();
-    let more = match files.total.saturating_sub(1) {
-        0 => String::new(),
-        more => format!(" and {more} more"),
-    };
+    let more = and_more(files.total, 1);
     format!(
         "{name:?} is not served whole: {first}{more} cannot be read ({reason}); make what is shared, and \
          the folders above it, accessible for the user that runs the daemon",

@@ -1,7 +1,9 @@
-//! How much space a file system has, as it says.
+//! How much space a file system has, as it says; and having it written to its disk.
 
 use std::{io, os::fd::AsFd, path::Path};
 
+#[cfg(target_os = "linux")]
+use rustix::fs::{Mode, OFlags, openat, syncfs};
 use rustix::fs::{StatVfs, fstatvfs, statvfs};
 
 /// The space of a file system, in bytes.
@@ -40,6 +42,35 @@ impl Space {
     }
 }
 
+/// Whether the disk where `path` is, or is to be, takes no more files although it has free bytes.
+pub fn has_no_inodes(path: &Path) -> bool {
+    let stat = path.ancestors().find_map(|there| statvfs(there).ok());
+    // Those that make them as they are needed say that they have none at all.
+    stat.is_some_and(|stat| stat.f_files > 0 && stat.f_favail == 0 && stat.f_bavail > 0)
+}
+
+/// Waits until everything that was written on a file system is on its disk. It is the one that any of
+/// `names` below `folder` is on, by the first that may be read; `folder` may be a handle that cannot be
+/// read. Where none may be, all file systems are flushed. One call for all files: a flush of each
+/// would take minutes for a large tree.
+///
+/// # Errors
+/// Those of the disk.
+pub fn flush(folder: impl AsFd, names: &[&Path]) -> io::Result<()> {
+    #[cfg(target_os = "linux")]
+    {
+        let read = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let open = |name: &&Path| openat(&folder, *name, read, Mode::empty()).ok();
+        if let Some(readable) = names.iter().find_map(open) {
+            return Ok(syncfs(readable)?);
+        }
+    }
+    #[cfg(not(target_os = "linux"))]
+    let _ = (folder, names);
+    rustix::fs::sync();
+    Ok(())
+}
+
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
@@ -56,5 +87,15 @@ mod tests {
         assert_eq!(Space::at(Path::new("/proc")).unwrap(), None);
         let missing = Space::at(&dir.join("there is no such thing"));
         assert_eq!(missing.unwrap_err().kind(), io::ErrorKind::NotFound);
+    }
+
+    #[test]
+    fn a_disk_is_flushed_by_what_may_be_read_of_it() {
+        let dir = std::env::temp_dir();
+        let (there, missing) = (dir.as_path(), dir.join("there is no such thing"));
+        for names in [&[][..], &[there], &[&missing, there], &[&missing]] {
+            flush(rustix::fs::CWD, names).unwrap();
+        }
+        assert!(!has_no_inodes(Path::new("/proc/none")) && !has_no_inodes(&missing));
     }
 }

@@ -3,7 +3,10 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use shoal_ground::said::said;
+use rustix::process::{Resource, getrlimit};
+use shoal_ground::memory;
+use shoal_ground::said::{NO_INODES, about, said};
+use shoal_ground::space::has_no_inodes;
 
 /// Why the store could not be opened, read or written.
 #[derive(Debug, thiserror::Error)]
@@ -32,7 +35,7 @@ pub enum StoreError {
         detail: String,
     },
     /// The disk under the home is full.
-    #[error("no space is left on the disk that holds the database: {detail}")]
+    #[error("there is no room on the disk that holds the database: {detail}")]
     NoSpace {
         /// Which file, as far as that is known.
         detail: String,
@@ -79,7 +82,7 @@ impl StoreError {
         let path = path.to_owned();
         match source.kind() {
             io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Self::NoSpace {
-                detail: path.display().to_string(),
+                detail: about(&path, &source).to_string(),
             },
             io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
                 Self::NoPermission {
@@ -91,21 +94,31 @@ impl StoreError {
     }
 }
 
-/// What the system says when a limit is reached, and which one that is.
-const LIMITS: [(&str, &str); 3] = [
-    (
-        "Too many open files",
-        "the limit on open files (`ulimit -n`)",
-    ),
-    (
-        "File too large",
-        "the limit on the size of files (`ulimit -f`)",
-    ),
-    (
-        "Cannot allocate memory",
-        "the limit on memory (`ulimit -v`)",
-    ),
-];
+/// The limit that RocksDB has met, by what the system said to it; none where no limit is behind that.
+fn limit_in(detail: &str) -> Option<&'static str> {
+    if detail.contains("Too many open files in system") {
+        return Some("the limit of the machine on open files");
+    }
+    if detail.contains("Too many open files") {
+        return Some("the limit on open files (`ulimit -n`)");
+    }
+    // No file of a database is longer than what any file system takes.
+    if detail.contains("File too large") && getrlimit(Resource::Fsize).current.is_some() {
+        return Some("the limit on the size of files (`ulimit -f`)");
+    }
+    let is_memory = detail.contains("Cannot allocate memory") && memory::reached().is_some();
+    is_memory.then_some("the limit on memory (`ulimit -v`)")
+}
+
+/// RocksDB's words on a full disk, with what else is known of it: it may be full of files.
+fn no_room(detail: String) -> String {
+    let words = detail.split_whitespace().map(|it| it.trim_end_matches(':'));
+    let mut paths = words.filter(|it| it.starts_with('/'));
+    match paths.next().filter(|path| has_no_inodes(Path::new(path))) {
+        Some(_) => format!("{NO_INODES}: {detail}"),
+        None => detail,
+    }
+}
 
 impl From<rocksdb::Error> for StoreError {
     /// RocksDB hands over its status as text only, so the text decides.
@@ -115,10 +128,12 @@ impl From<rocksdb::Error> for StoreError {
         if kind == rocksdb::ErrorKind::Corruption {
             Self::Damaged { detail }
         } else if detail.contains("No space left on device") || detail.contains("quota exceeded") {
-            Self::NoSpace { detail }
+            Self::NoSpace {
+                detail: no_room(detail),
+            }
         } else if detail.contains("Permission denied") || detail.contains("Read-only file system") {
             Self::NoPermission { detail }
-        } else if let Some((_, limit)) = LIMITS.iter().find(|(words, _)| detail.contains(words)) {
+        } else if let Some(limit) = limit_in(&detail) {
             Self::Limit { limit, detail }
         } else {
             Self::Database { detail }

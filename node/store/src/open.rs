@@ -5,6 +5,8 @@ use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
 
 use rocksdb::{DB, ErrorKind, Options};
+use rustix::fs::CWD;
+use shoal_ground::space::flush;
 
 use super::layout::{self, Family, Layout, SCHEMA, SCHEMA_OLDEST};
 use super::prefix::Prefix;
@@ -121,23 +123,10 @@ pub(super) fn sync_folder(path: &Path) -> Result<(), StoreError> {
 fn sync_around(home: &Path) -> Result<(), StoreError> {
     match home.parent().map_or(Ok(()), sync_folder) {
         Err(StoreError::NoPermission { .. }) => {
-            sync_disk(home).map_err(|error| StoreError::io(home, error))
+            flush(CWD, &[home]).map_err(|error| StoreError::io(home, error))
         }
         other => other,
     }
-}
-
-/// Waits until what was written on the file system of `path` is on disk. One call for all files: a
-/// flush of each would take minutes for a large tree.
-pub(super) fn sync_disk(path: &Path) -> std::io::Result<()> {
-    #[cfg(target_os = "linux")]
-    rustix::fs::syncfs(File::open(path)?)?;
-    #[cfg(not(target_os = "linux"))]
-    {
-        let _ = path;
-        rustix::fs::sync();
-    }
-    Ok(())
 }
 
 /// The end of the ids that may be in use.

@@ -15,7 +15,8 @@
 //!   at [`TurnsConfig::rate_per_block`]. A reader that takes less than half of its share does not
 //!   count, so it takes the turn from nobody.
 //!
-//! Nothing is held back from a reader that was given nothing for [`TurnsConfig::starving`].
+//! A reader that was given nothing for [`TurnsConfig::starving`] comes before all others, the one that
+//! has waited longest first, and nothing is held back from it.
 //!
 //! Holding back spares the line of the owner. A block of a [copy](Turns::serves_copy) is held back only
 //! while it is sent, so that each member passes on what it has as fast as it can.
@@ -324,7 +325,7 @@ impl Turns {
 
     /// Who is the next to begin, and with what.
     fn next(&self) -> Option<(ReaderId, Digest)> {
-        let mut best: Option<((u32, Duration, ReaderId), Digest)> = None;
+        let mut best: Option<((bool, u32, Duration, ReaderId), Digest)> = None;
         for (id, reader) in &self.readers {
             let State::Waiting(wants) = &reader.state else {
                 continue;
@@ -340,7 +341,10 @@ impl Turns {
             else {
                 continue;
             };
-            let place = (copies, reader.fed, *id);
+            let place = match starves {
+                true => (false, 0, reader.fed, *id),
+                false => (true, copies, reader.fed, *id),
+            };
             if best.as_ref().is_none_or(|(other, _)| place < *other) {
                 best = Some((place, want));
             }

@@ -125,6 +125,23 @@ fn a_reader_that_was_left_without_for_long_gets_what_it_wants() {
 }
 
 #[test]
+fn a_starving_reader_comes_before_those_whose_blocks_were_sent_less_often() {
+    let wants: [&[u8]; 3] = [&[0], &[0], &[]];
+    let mut turns = turns(Some(100_000), &wants);
+    assert_eq!(begun(&mut turns, secs(0)), [(0, block(0))]);
+    turns.done(ReaderId(0), secs(1));
+    // From then on, somebody always wants what nobody has had.
+    for at in 1..90 {
+        turns.wait(ReaderId(2), blocks(&[at]), secs(at.into()));
+        let began = begun(&mut turns, secs(at.into()));
+        assert_eq!(began, [(2, block(at))]);
+        turns.done(ReaderId(2), secs(at.into()));
+    }
+    turns.wait(ReaderId(2), blocks(&[90]), secs(90));
+    assert_eq!(begun(&mut turns, secs(90)), [(1, block(0))]);
+}
+
+#[test]
 fn what_ends_without_a_block_counts_for_nothing() {
     let wants: [&[u8]; 2] = [&[0], &[0]];
     let mut turns = turns(Some(100_000), &wants);

@@ -21,14 +21,16 @@
 mod kill;
 mod world;
 
-use std::{collections::BTreeMap, path::Path, time::Instant};
+use std::{
+    collections::BTreeMap, fs, os::unix::fs::PermissionsExt as _, path::Path, time::Instant,
+};
 
 use shoal_tests::{
     dice,
     nobody::{self, NOBODY},
     remove_all, scratch,
     small_disk::{DiskKind, SmallDisk},
-    text, wait_for,
+    text, uml, wait_for,
 };
 
 use kill::{KillPoint, mib};
@@ -66,7 +68,11 @@ fn so_does_what_is_read_only_where_a_user_without_privileges_fetches_to_fat() {
     if std::env::var_os(LANDED).is_some() {
         return run(Kind::ReadOnlyToFat);
     }
+    if uml::has_run(name) {
+        return;
+    }
     let dir = scratch();
+    fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).unwrap();
     let options = format!("uid={NOBODY},gid={NOBODY}");
     if let Some(disk) = SmallDisk::mount(DiskKind::Fat, FAT_BYTES, dir.path(), &options) {
         assert!(nobody::has_run(name, &[(LANDED, &disk.at)], None));

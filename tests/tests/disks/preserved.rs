@@ -6,11 +6,16 @@ use std::{
     os::unix::fs::{PermissionsExt as _, symlink},
     path::Path,
     process::Command,
+    thread,
+    time::Instant,
 };
 
+use rustix::process::Signal;
+#[cfg(target_os = "linux")]
+use shoal_tests::odd_disk::OddDisk;
 use shoal_tests::{
-    assert_same_attributes, assert_same_tree, make_writable, nobody, remove_all, text, wait_for,
-    write_content,
+    DEADLINE, assert_same_attributes, assert_same_tree, make_writable, nobody, remove_all, text,
+    wait_for, write_content,
 };
 
 use super::{Running, World};
@@ -210,4 +215,52 @@ fn a_file_that_nobody_may_read_lands_like_that() {
     let found = got.join("secret").metadata().unwrap();
     assert_eq!(found.permissions().mode() & 0o777, 0o000);
     assert_eq!(found.len(), 70_000);
+}
+
+/// Killed in the middle of a merge, which makes a folder of the user's writable as long as it takes.
+#[test]
+#[cfg(target_os = "linux")]
+fn a_merge_that_is_killed_gives_a_folder_its_mode_back_with_the_next_run() {
+    const FILES: usize = 1000;
+    let mut world = World::new();
+    let Some(disk) = OddDisk::mount(&world.path("disk")) else {
+        return;
+    };
+    let tree = world.path("tree");
+    for number in 0..FILES {
+        write_content(&tree.join("sub").join(number.to_string()), "x", 10);
+    }
+    let link = world.share(&tree);
+    let (got, behind) = (disk.at.join("tree"), disk.behind.join("tree/sub"));
+    fs::create_dir_all(&behind).unwrap();
+    fs::write(behind.join("mine"), "mine").unwrap();
+    set_mode(&behind, 0o550);
+    let mode = || behind.metadata().unwrap().permissions().mode() & 0o7777;
+    let args = ["fetch", &link, "--overwrite", "-o", text(&got)];
+    let running = Running::start(world.fetcher.home(), &args);
+    let since = Instant::now();
+    while mode() == 0o550 {
+        assert!(since.elapsed() < DEADLINE, "nothing is merged");
+        thread::yield_now();
+    }
+    // Nothing is done from here on, until the daemon has its signal.
+    disk.hang();
+    world.fetcher.signal(Signal::KILL);
+    disk.wake();
+    world.fetcher.kill();
+    running.end();
+    assert_eq!(mode(), 0o750, "it has ended before");
+
+    world.fetcher = world.fetcher.restart();
+    wait_for("the fetch goes on by itself", || {
+        let listed = world.fetcher.run(&["transfers"]).ok();
+        (listed["transfers"][0]["state"] == "done").then_some(())
+    });
+    assert_eq!(mode(), 0o550);
+    assert_eq!(fs::read_dir(&behind).unwrap().count(), FILES + 1);
+    assert_eq!(
+        fs::read_dir(&disk.behind).unwrap().count(),
+        1,
+        "a part is left"
+    );
 }

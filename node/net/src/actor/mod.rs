@@ -8,6 +8,7 @@
 mod addresses;
 mod connections;
 mod dials;
+mod listeners;
 mod queries;
 mod start;
 mod upgrades;
@@ -25,6 +26,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 
 use self::dials::{Dials, Waiter};
+use self::listeners::Listeners;
 use self::upgrades::Upgrades;
 use self::waking::Waking;
 use super::announce::{AnnounceState, Announcer};
@@ -172,6 +174,7 @@ pub(super) struct Actor {
     /// Ends what carries bytes over emulated links.
     links_end: DropGuard,
     journal: Journal,
+    listeners: Listeners,
     ticks: u64,
 }
 
@@ -295,6 +298,7 @@ impl Actor {
     fn handle_tick(&mut self) {
         self.ticks += 1;
         self.look_for_gap();
+        self.listen_later();
         self.dial_seeds(Instant::now());
         self.dial_unattended();
         for query in self.lookups.abandoned() {

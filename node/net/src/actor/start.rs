@@ -1,16 +1,12 @@
 //! How the network comes up: identity, transport and store, then listeners, then the task.
 
 use std::io;
-use std::net::{IpAddr, Ipv6Addr, SocketAddr, TcpListener, UdpSocket};
 use std::num::NonZeroU8;
 use std::sync::Arc;
-use std::time::Duration;
 
-use futures::StreamExt;
-use libp2p::core::transport::ListenerId;
 use libp2p::identity::Keypair;
 use libp2p::multiaddr::Protocol;
-use libp2p::swarm::{Swarm, SwarmEvent};
+use libp2p::swarm::Swarm;
 use libp2p::{Multiaddr, PeerId, core::upgrade::Version, swarm};
 use shoal_ground::clock_gap::ClockGaps;
 use tokio::sync::{broadcast, mpsc, watch};
@@ -18,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::connections::DIAL_ADDRESSES_MAX;
-use super::dials::root_cause;
+use super::listeners::Listeners;
 use super::{Actor, Command, Dials, Foreigners, Upgrades, Waking};
 use crate::announce::Announcer;
 use crate::behaviour::Behaviour;
@@ -34,7 +30,7 @@ use crate::meter::Traffic;
 use crate::nearby::Nearby;
 use crate::peers::Peers;
 use crate::records::{Announced, Records, unix_now};
-use crate::scope::{Kind, Scope, Socket, without_peer};
+use crate::scope::{Scope, without_peer};
 use crate::seeds::Seeds;
 use crate::transport::{self, Links};
 use crate::{NetConfig, NetError, OwnAddresses};
@@ -43,16 +39,6 @@ use crate::{NetConfig, NetError, OwnAddresses};
 /// each of them starts.
 const ATTEMPTS_AT_ONCE: NonZeroU8 = NonZeroU8::new(32).unwrap();
 const _: () = assert!(ATTEMPTS_AT_ONCE.get() as usize == DIAL_ADDRESSES_MAX);
-
-/// How long listeners may take to report where they listen.
-const LISTEN_TIMEOUT: Duration = Duration::from_secs(5);
-
-/// How long after the last report a wildcard may still report further interfaces.
-const SETTLE: Duration = Duration::from_millis(20);
-
-/// Events after which waiting for further interfaces ends on a node that is busy from the first
-/// moment.
-const SETTLE_EVENTS_MAX: usize = 256;
 
 /// What the network needs of the rest of the node.
 pub struct NetDeps {
@@ -152,9 +138,10 @@ pub(crate) async fn start(
         tasks,
         links_end,
         journal,
+        listeners: Listeners::new(&config),
         ticks: 0,
     };
-    actor.listen(&config).await?;
+    actor.listen(&config.listen).await?;
     Ok((actor, incoming))
 }
 
@@ -245,118 +232,4 @@ async fn remembered(
     };
     let loaded = tokio::task::spawn_blocking(load).await;
     loaded.unwrap_or_else(|error| Err(NetError::Panicked(error.to_string())))
-}
-
-impl Actor {
-    /// Listens everywhere it should, and waits until every listener has said where that is.
-    async fn listen(&mut self, config: &NetConfig) -> Result<(), NetError> {
-        let mut silent: Vec<ListenerId> = Vec::new();
-        let mut refused = None;
-        for address in &config.listen {
-            match self.listen_on(address, config) {
-                Ok(listener) => silent.push(listener),
-                Err(error @ NetError::PortInUse { .. }) => return Err(error),
-                // A machine without IPv6, for instance, still listens by IPv4.
-                Err(error) => {
-                    tracing::warn!(%error, "not listening there");
-                    refused = Some(error);
-                }
-            }
-        }
-        if silent.is_empty()
-            && let Some(error) = refused
-        {
-            return Err(error);
-        }
-        let reported = tokio::time::timeout(LISTEN_TIMEOUT, async {
-            while !silent.is_empty() {
-                let event = self.swarm.select_next_some().await;
-                match &event {
-                    SwarmEvent::NewListenAddr { listener_id, .. }
-                    | SwarmEvent::ListenerClosed { listener_id, .. } => {
-                        silent.retain(|listener| listener != listener_id);
-                    }
-                    _ => {}
-                }
-                self.handle_event(event);
-            }
-            for _ in 0..SETTLE_EVENTS_MAX {
-                let Ok(event) = tokio::time::timeout(SETTLE, self.swarm.select_next_some()).await
-                else {
-                    break;
-                };
-                self.handle_event(event);
-            }
-        });
-        if reported.await.is_err() {
-            tracing::warn!("a listener has not said where it listens");
-        }
-        self.publish_addresses();
-        Ok(())
-    }
-
-    fn listen_on(
-        &mut self,
-        address: &Multiaddr,
-        config: &NetConfig,
-    ) -> Result<ListenerId, NetError> {
-        let failed = |why: String| NetError::Listen {
-            addr: address.clone(),
-            why,
-        };
-        // The ports of this machine are nothing to a node that has no sockets.
-        let in_memory = config.emulation.as_ref();
-        let in_memory = in_memory.is_some_and(Emulation::is_in_memory);
-        let taken = |socket| !in_memory && is_taken(socket);
-        let address = match Socket::parse(address).map(taken) {
-            Some(true) if config.port_fallback => {
-                let free = with_any_port(address);
-                tracing::warn!(%address, %free, "port in use, taking a free one");
-                free
-            }
-            Some(true) => {
-                return Err(NetError::PortInUse {
-                    addr: address.clone(),
-                });
-            }
-            Some(false) => address.clone(),
-            None => {
-                return Err(failed(
-                    "only IP addresses with tcp or udp/quic-v1 work".to_owned(),
-                ));
-            }
-        };
-        self.swarm
-            .listen_on(address)
-            .map_err(|error| failed(root_cause(&error)))
-    }
-}
-
-/// Whether another program has this port.
-///
-/// Tried out, for the transport shares ports on purpose (`SO_REUSEPORT`, to dial from the port it
-/// listens on) and would share with a second daemon of the same user without a word.
-fn is_taken(socket: Socket) -> bool {
-    // The wildcard of IPv6 would cover IPv4 here; the transport's does not.
-    let ip = if socket.ip == IpAddr::V6(Ipv6Addr::UNSPECIFIED) {
-        IpAddr::V6(Ipv6Addr::LOCALHOST)
-    } else {
-        socket.ip
-    };
-    let tried = match socket.kind {
-        Kind::Tcp => TcpListener::bind(SocketAddr::new(ip, socket.port)).map(drop),
-        Kind::Quic => UdpSocket::bind(SocketAddr::new(ip, socket.port)).map(drop),
-    };
-    socket.port != 0 && tried.is_err_and(|error| error.kind() == io::ErrorKind::AddrInUse)
-}
-
-fn with_any_port(address: &Multiaddr) -> Multiaddr {
-    address
-        .iter()
-        .map(|part| match part {
-            Protocol::Tcp(_) => Protocol::Tcp(0),
-            Protocol::Udp(_) => Protocol::Udp(0),
-            other => other,
-        })
-        .collect()
 }

@@ -4,7 +4,8 @@
 //! start [`STEP`] apart, in the order in which the dial has them, so that an address that swallows
 //! packets costs no more than that. QUIC needs fewer round trips to be there and then carries less
 //! than TCP with TLS, so it gives TCP a head start; where there is only QUIC, nothing waits. An
-//! attempt that reaches somebody else than the peer that is meant fails, and the others go on.
+//! attempt that reaches somebody else than the peer that is meant fails, and the others go on. While
+//! the clock of this machine is before all certificates of QUIC, none is made by QUIC.
 //!
 //! Owns the attempts that run, by peer, for as long as they live, and how many sockets they may
 //! have. It is above the resolver, which opens a socket only when its attempt is polled.
@@ -14,7 +15,7 @@ use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use futures::future::{BoxFuture, FutureExt};
 use libp2p::core::muxing::StreamMuxerBox;
@@ -23,6 +24,7 @@ use libp2p::core::transport::{
 };
 use libp2p::{Multiaddr, PeerId};
 use parking_lot::{Mutex, MutexGuard};
+use shoal_ground::wall_clock;
 use thiserror::Error;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::time::{Instant, sleep, sleep_until, timeout_at};
@@ -59,6 +61,11 @@ pub(crate) struct WrongPeer {
     /// The peer that has answered.
     pub(crate) obtained: PeerId,
 }
+
+/// No certificate that a peer shows over QUIC is valid yet.
+#[derive(Debug, Clone, Copy, Error)]
+#[error("QUIC does not work before 1975, which the clock of this machine says it is")]
+struct EarlyClock;
 
 /// A transport whose attempts to reach a peer start one after the other, TCP first.
 pub(super) struct Paced {
@@ -280,6 +287,9 @@ impl Transport for Paced {
         mut opts: DialOpts,
     ) -> Result<Self::Dial, TransportError<io::Error>> {
         let (peer, kind) = (peer_of(&address), kind_of(&address));
+        if kind == Kind::Quic && !wall_clock::allows_quic(SystemTime::now()) {
+            return Err(TransportError::Other(io::Error::other(EarlyClock)));
+        }
         // Whoever is listener in a dial keeps to the moment that was agreed on.
         let is_dialler = opts.role.is_dialer();
         if is_dialler && kind == Kind::Tcp {

@@ -339,12 +339,11 @@ impl Library {
         Ok(())
     }
 
-    /// Whether what is here of the root, if it is whole, was fetched from others and is no user's own.
+    /// Whether what is here of the root was fetched from others and is no user's own, whole or changed.
     #[must_use]
     pub fn is_copy(&self, root: &Cid) -> bool {
         let shares = self.shares_of(root);
-        let mut whole = shares.iter().filter(|it| it.state == ShareState::Live);
-        whole.all(|share| share.origin == Origin::Fetched)
+        shares.iter().all(|share| share.origin == Origin::Fetched)
     }
 
     /// Whether there is something of the root, and it is not to be announced: no share of it is.

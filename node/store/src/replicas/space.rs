@@ -30,6 +30,25 @@ impl Replicas {
     /// # Errors
     /// Those of the disk and the database.
     pub fn make_room(&self, at: &Path, bytes: u64) -> Result<u64, StoreError> {
+        match self.is_on_disk_of(at)? {
+            true => self.inner.make_room(bytes),
+            false => Ok(0),
+        }
+    }
+
+    /// How many bytes [`make_room`](Self::make_room) frees at a place at the most: all that is held.
+    ///
+    /// # Errors
+    /// Those of the disk.
+    pub fn yielding(&self, at: &Path) -> Result<u64, StoreError> {
+        match self.is_on_disk_of(at)? {
+            true => Ok(self.inner.helper().cache().used()),
+            false => Ok(0),
+        }
+    }
+
+    /// Whether what is held lies on the file system where `at` is, or is to be.
+    fn is_on_disk_of(&self, at: &Path) -> Result<bool, StoreError> {
         let folder = self.folder();
         let device = |path: &Path| path.metadata().map(|it| it.dev());
         let there = at.ancestors().map(device).find(|found| {
@@ -37,10 +56,7 @@ impl Replicas {
             !found.as_ref().is_err_and(missing)
         });
         let here = device(folder).map_err(|error| StoreError::io(folder, error))?;
-        match there {
-            Some(Ok(there)) if there == here => self.inner.make_room(bytes),
-            _ => Ok(0),
-        }
+        Ok(matches!(there, Some(Ok(there)) if there == here))
     }
 }
 

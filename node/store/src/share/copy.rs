@@ -10,13 +10,13 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{AtFlags, CWD, Timespec, Timestamps, utimensat};
+use shoal_ground::space::flush;
 use tokio_util::sync::CancellationToken;
 
 use super::place::{SharePlace, last_name};
 use super::walk::{Walk, WalkStep};
 use super::{Meter, ShareError};
 use crate::FileStat;
-use crate::open::sync_disk;
 
 /// Folders of a copy while it is taken, so that it can be written whatever the originals' bits are.
 const FOLDER_MODE: u32 = 0o700;
@@ -44,7 +44,7 @@ pub(super) fn take(
             meter.file();
         }
     }
-    sync_disk(to).map_err(|error| ShareError::copying(to, error))?;
+    flush(CWD, &[to]).map_err(|error| ShareError::copying(to, error))?;
     let base = to
         .canonicalize()
         .map_err(|error| ShareError::copying(to, error))?

@@ -3,7 +3,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use shoal_ground::said::said;
+use shoal_ground::said::{and_more, of_disk, said};
 use shoal_protocol::name::{NameError, escaped};
 use shoal_protocol::unixfs::BuildError;
 
@@ -96,8 +96,13 @@ pub enum ShareError {
         cause: BuildError,
     },
     /// No space for the copy.
-    #[error("no space is left on the disk for the copy {}", .0.display())]
-    NoSpace(PathBuf),
+    #[error("there is no room for the copy {}: {}", .path.display(), said(cause))]
+    NoSpace {
+        /// The copy.
+        path: PathBuf,
+        /// What the system says of the disk.
+        cause: io::Error,
+    },
     /// A copy cannot be written.
     #[error("cannot write the copy {}: {}", .path.display(), said(cause))]
     Copy {
@@ -142,11 +147,9 @@ fn missing_text(paths: &[PathBuf]) -> String {
     let listed = paths.iter().take(PATHS_LISTED_MAX);
     let listed: Vec<_> = listed.map(|path| path.display().to_string()).collect();
     let listed = listed.join(", ");
-    match paths.len().saturating_sub(PATHS_LISTED_MAX) {
-        0 if paths.len() == 1 => format!("{listed} does not exist"),
-        0 => format!("{listed} do not exist"),
-        more => format!("{listed} and {more} more do not exist"),
-    }
+    let more = and_more(paths.len() as u64, PATHS_LISTED_MAX);
+    let verb = if paths.len() == 1 { "does" } else { "do" };
+    format!("{listed}{more} {verb} not exist")
 }
 
 fn names_text(names: &[String], total: u64) -> String {
@@ -160,10 +163,7 @@ fn names_text(names: &[String], total: u64) -> String {
 /// Those that are listed, and how many more there are.
 fn unreadable_text(found: &Unreadable) -> String {
     let Unreadable { listed, total, .. } = found;
-    let more = match total.saturating_sub(listed.len() as u64) {
-        0 => String::new(),
-        more => format!(", and {more} more"),
-    };
+    let more = and_more(*total, listed.len());
     format!("{total} files and folders: {}{more}", listed.join(", "))
 }
 
@@ -189,7 +189,10 @@ impl ShareError {
     pub(super) fn copying(path: &Path, cause: io::Error) -> Self {
         let path = path.to_owned();
         match cause.kind() {
-            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Self::NoSpace(path),
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+                let cause = of_disk(&path, &cause);
+                Self::NoSpace { path, cause }
+            }
             _ => Self::Copy { path, cause },
         }
     }

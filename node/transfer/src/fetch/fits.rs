@@ -11,6 +11,7 @@ use rustix::{
     io::Errno,
     process::{Resource, getrlimit},
 };
+use shoal_ground::said;
 use shoal_protocol::{
     address::BLOCK_BYTES_MAX,
     name::escaped,
@@ -60,7 +61,10 @@ pub(super) fn check_sizes(tree: &Tree, part: &Part, destination: &Path) -> Resul
         {
             // What the system would say, without the signal that it sends with that.
             let path = below.map_or_else(|| destination.to_owned(), |it| destination.join(it));
-            return Err(FetchError::at(&path)(Errno::FBIG.into()));
+            return Err(FetchError::at(&path)(said::of_length(
+                Errno::FBIG.into(),
+                size,
+            )));
         }
         let is_taken = part.takes_file_of(size);
         if is_taken.map_err(FetchError::at(destination))? {

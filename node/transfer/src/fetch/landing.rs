@@ -18,6 +18,7 @@ use std::{
 };
 
 use parking_lot::{Mutex, MutexGuard};
+use shoal_ground::said;
 use shoal_protocol::{
     address::Digest,
     unixfs::{Attributes, DagError},
@@ -112,7 +113,13 @@ pub(super) struct Landing {
 }
 
 impl Landing {
-    pub(super) fn new(part: Part, journal: Arc<LandingJournal>, progress: Arc<Progress>) -> Self {
+    /// The writing side of a part, on a file system that may have no symlinks.
+    pub(super) fn new(
+        part: Part,
+        journal: Arc<LandingJournal>,
+        progress: Arc<Progress>,
+        symlinks: bool,
+    ) -> Self {
         Self {
             part,
             journal,
@@ -120,13 +127,8 @@ impl Landing {
             handles: Mutex::default(),
             leaf_bytes: AtomicU64::new(0),
             unkept: Mutex::default(),
-            symlinks: true,
+            symlinks,
         }
-    }
-
-    /// The same on a file system that may have no symlinks.
-    pub(super) fn with_symlinks(self, symlinks: bool) -> Self {
-        Self { symlinks, ..self }
     }
 
     /// Whether the file system has symlinks.
@@ -182,15 +184,17 @@ impl Landing {
         digest: Digest,
         len: u32,
     ) -> Result<(), LandError> {
-        self.write_with(target, |file| {
-            write_zeros(file, target.offset, u64::from(len))
+        let len_bytes = u64::from(len);
+        self.write_with(target, len_bytes, |file| {
+            write_zeros(file, target.offset, len_bytes)
         })?;
         self.landed(target, digest, len)
     }
 
     fn write(&self, target: &Target, bytes: &[u8]) -> io::Result<()> {
-        self.write_with(target, |file| match is_zeros(bytes) {
-            true => write_zeros(file, target.offset, bytes.len() as u64),
+        let len = bytes.len() as u64;
+        self.write_with(target, len, |file| match is_zeros(bytes) {
+            true => write_zeros(file, target.offset, len),
             false => file.write_all_at(bytes, target.offset),
         })
     }
@@ -198,12 +202,15 @@ impl Landing {
     fn write_with(
         &self,
         target: &Target,
+        len: u64,
         write: impl FnOnce(&File) -> io::Result<()>,
     ) -> io::Result<()> {
         let _touch = self.progress.disk.touch();
         let handle = self.handle(&target.file)?;
         let _turn = lock(&target.file.writing);
-        write(&handle).map_err(|error| self.part.about(&target.file.path, &error))
+        let end = target.offset.saturating_add(len);
+        let written = write(&handle).map_err(|error| said::of_length(error, end));
+        written.map_err(|error| self.part.about(&target.file.path, &error))
     }
 
     /// Records a chunk whose verified bytes are in place already.
@@ -236,6 +243,7 @@ impl Landing {
             let written = handle
                 .set_len(0)
                 .and_then(|()| handle.write_all_at(bytes, 0));
+            let written = written.map_err(|error| said::of_length(error, bytes.len() as u64));
             written.map_err(|error| self.part.about(&file.path, &error))?;
         }
         let row = self.complete(file, bytes.len() as u64)?;
@@ -248,6 +256,7 @@ impl Landing {
         let handle = self.handle(file)?;
         if let Some(size) = file.size {
             let set = handle.set_len(size);
+            let set = set.map_err(|error| said::of_length(error, size));
             set.map_err(|error| self.part.about(&file.path, &error))?;
         }
         // Its inode tells a resumed fetch that the journal speaks of this very file.

@@ -23,14 +23,14 @@ use rustix::{
     io::Errno,
 };
 use serde::{Deserialize, Serialize};
-use shoal_ground::said;
+use shoal_ground::{said, space};
 use shoal_protocol::{name::SafeName, unixfs::Attributes};
 use shoal_store::own as ours;
 
 pub use self::attributes::Unkept;
 pub(crate) use self::attributes::{Folder, Found, give};
 
-use self::merge::Merge;
+use self::{merge::Merge, noted::NotedModes};
 
 /// Directory handles kept open while landing a tree; a file tree is landed directory by directory,
 /// so a few dozen would do. 128 stays far below the usual limit of 1024 descriptors.
@@ -325,7 +325,8 @@ impl Part {
         }
         // Anew, as it has been sealed.
         let part = own::open_own_directory(parent, &self.name)?;
-        let merge = Merge::into(parent, target, &self.goes_to)?;
+        let noted = NotedModes::open(&part, self.notes_name())?;
+        let merge = Merge::into(parent, target, &self.goes_to, noted)?;
         let unkept = merge.take(&part, folders)?;
         rustix::fs::unlinkat(parent, &self.name, AtFlags::REMOVEDIR)?;
         Ok(Some(unkept))
@@ -340,7 +341,12 @@ impl Part {
                 other => Ok(other?),
             },
             Some(_) => {
-                merge::empty(&own::open_own_directory(&self.parent, &self.name)?)?;
+                let part = own::open_own_directory(&self.parent, &self.name)?;
+                if let Some(target) = self.goes_to.file_name() {
+                    let noted = NotedModes::open(&part, self.notes_name())?;
+                    merge::give_back(&self.parent, target, noted)?;
+                }
+                merge::empty(&part)?;
                 Ok(rustix::fs::unlinkat(
                     &self.parent,
                     &self.name,
@@ -361,6 +367,11 @@ impl Part {
         let stem = Path::new(&self.name).file_stem().unwrap_or(&self.name);
         let id = Path::new(stem).extension().unwrap_or(stem);
         id.to_string_lossy().into_owned()
+    }
+
+    /// The file in which a merge notes the modes of the folders that it makes writable.
+    fn notes_name(&self) -> String {
+        format!(".modes-{}", self.id())
     }
 
     /// The directory that `path` is in, and its name there.
@@ -393,21 +404,9 @@ fn rename_new(parent: &OwnedFd, from: &OsStr, to: &OsStr) -> Result<(), Errno> {
     }
 }
 
-/// Flushes the file system that `name` in `parent` is on, by whichever of the two may be read; all of
-/// them where neither may.
+/// Flushes the file system that `name` in `parent` is on.
 fn flush(parent: &OwnedFd, name: &OsStr) -> io::Result<()> {
-    #[cfg(target_os = "linux")]
-    {
-        let read = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let open = |name: &OsStr| rustix::fs::openat(parent, name, read, Mode::empty());
-        if let Ok(readable) = open(OsStr::new(".")).or_else(|_| open(name)) {
-            return Ok(rustix::fs::syncfs(readable)?);
-        }
-    }
-    #[cfg(not(target_os = "linux"))]
-    let _ = (parent, name);
-    rustix::fs::sync();
-    Ok(())
+    space::flush(parent, &[Path::new("."), Path::new(name)])
 }
 
 /// Opens the folder that a fetch lands in. Things are made in it and moved, and it is never listed: one
@@ -443,6 +442,7 @@ fn exists(parent: &OwnedFd, name: &OsStr) -> Result<bool, Errno> {
 
 mod attributes;
 mod merge;
+mod noted;
 mod own;
 mod room;
 mod rules;

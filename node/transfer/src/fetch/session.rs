@@ -324,7 +324,7 @@ impl Worker {
                 ask => SessionEvent::Missing(ask.want, why),
             },
             Response::Block { id, len } => {
-                let ask = self.asked.lock().get(id).cloned().ok_or_else(unasked)?;
+                let ask = self.asked.lock().begin(id).ok_or_else(unasked)?;
                 let event = self.receive(reader, ask, len).await?;
                 self.asked.lock().end(id);
                 event

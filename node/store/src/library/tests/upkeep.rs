@@ -60,3 +60,25 @@ fn a_damaged_index_that_is_whole_again_is_served_again() {
     }
     assert_eq!(world.told(), ["added", "changed", "added"]);
 }
+
+#[test]
+fn who_shares_its_own_is_no_copy_while_a_file_of_it_has_changed() {
+    let world = World::new();
+    let path = world.write("top/file", "content");
+    world.write("top/other", "other");
+    let share = world.share("top");
+    let library = world.library();
+    assert!(!library.is_copy(&share.root));
+    fs::write(path, "CONTENT").unwrap();
+    assert_eq!(world.recheck(&share).changed, 1);
+    assert_eq!(library.held(&share.root), Held::Changed);
+    assert!(!library.is_copy(&share.root));
+
+    let fetched = ShareRecord {
+        origin: Origin::Fetched,
+        ..library.share(share.id).unwrap().as_ref().clone()
+    };
+    library.publish(library.store().batch(), fetched).unwrap();
+    assert!(library.is_copy(&share.root));
+    assert!(library.is_copy(&Cid::raw(digest("nothing of it is here"))));
+}

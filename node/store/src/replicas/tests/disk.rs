@@ -44,6 +44,7 @@ fn replicas_yield_to_the_users_data_on_their_disk_only() {
         let far = 1 << 60;
         let elsewhere = Path::new("/proc/self/nothing");
         assert_eq!(kit.replicas.make_room(elsewhere, far).unwrap(), 0);
+        assert_eq!(kit.replicas.yielding(elsewhere).unwrap(), 0);
         let here = site.home().join("not/there/yet");
         assert_eq!(kit.replicas.make_room(&here, 1).unwrap(), 0, "it fits");
         let inner = &kit.replicas.inner;
@@ -51,7 +52,10 @@ fn replicas_yield_to_the_users_data_on_their_disk_only() {
         assert!((RUN_BYTES + 1..3 * RUN_BYTES).contains(&freed), "{freed}");
         assert!(kit.runs(&roots[0]).is_empty(), "the first ones go first");
         assert_eq!(kit.runs(&roots[1]), [0, 1]);
-        assert!(kit.replicas.make_room(&here, far).unwrap() > 0);
+        let yielding = kit.replicas.yielding(&here).unwrap();
+        assert!(yielding > 0);
+        assert!(kit.replicas.make_room(&here, far).unwrap() >= yielding);
+        assert_eq!(kit.replicas.yielding(&here).unwrap(), 0);
         assert!(kit.replicas.list().is_empty());
         kit.check_disk();
     });

@@ -7,6 +7,7 @@ use std::{
 };
 
 use libp2p::PeerId;
+use shoal_ground::said;
 use shoal_protocol::{
     address::Cid,
     walk::{EntryKind, Tree},
@@ -44,7 +45,7 @@ impl Job {
         let part = part.and_then(|part| part.probe(attributes).map(|()| part));
         let part = part.map_err(|cause| FetchError::NoDestination {
             path: path.clone(),
-            cause,
+            cause: said::of_disk(&path, &cause),
         })?;
         if matches!(tree.root, EntryKind::Dir { .. }) {
             let rules = part.name_rules().map_err(FetchError::at(&path))?;
@@ -56,7 +57,8 @@ impl Job {
         let mut short = None;
         if !begun.resume.resumed {
             fits::check_sizes(&tree, &part, &path)?;
-            short = shortage(&part, tree.bytes()).map_err(FetchError::at(&path))?;
+            let free = shortage(&part, tree.bytes()).map_err(FetchError::at(&path))?;
+            short = free.map(|free| free.saturating_add(self.yielding(begun)));
         }
         Ok(Opened {
             part,
@@ -88,9 +90,19 @@ impl Job {
             self.check_space(&part, needed)?;
         }
         let (journal, progress) = (Arc::clone(&begun.journal), Arc::clone(&self.progress));
-        let landing = Landing::new(part, journal, progress).with_symlinks(symlinks);
+        let landing = Landing::new(part, journal, progress, symlinks);
         let renamed = Renamed::of(&tree, symlinks);
         Ok((Arc::new(landing), tree, renamed))
+    }
+
+    /// Bytes of copies for others that would yield where it lands.
+    fn yielding(&self, begun: &Begun) -> u64 {
+        let replicas = self.inner.replicator.replicas();
+        let yielding = replicas.yielding(&begun.destination.parent);
+        yielding.unwrap_or_else(|error| {
+            tracing::warn!(%error, "it is not known what copies for others would yield");
+            0
+        })
     }
 
     /// Has copies for others yield where the disk has too little room beside them.
@@ -346,7 +358,8 @@ pub(super) struct Opened {
     pub(super) tree: Tree,
     /// Whether there are symlinks.
     pub(super) symlinks: bool,
-    /// The free bytes, where they are fewer than those of the tree and zeros take none.
+    /// The bytes that are free or are of copies that yield, where those that are free are fewer than those of
+    /// the tree and zeros take none.
     pub(super) short: Option<u64>,
     /// Bytes of the tree that take no room, as far as they were counted.
     pub(super) zeros: u64,

@@ -2,7 +2,7 @@
 //!
 //! What lies in the folder and not in the part is not touched. A folder that is merged into may be
 //! read-only, as one that was fetched with its mode: it is made writable for as long as the merge
-//! takes, and gets its mode back whatever comes of that.
+//! takes, and gets its mode back whatever comes of that; if the process ends before, from the next run.
 
 use std::{
     collections::BTreeMap,
@@ -22,7 +22,8 @@ use shoal_protocol::unixfs::Attributes;
 use super::{
     attributes::{self, Folder, Unkept},
     exists,
-    own::{open_own_below, open_own_directory},
+    noted::NotedModes,
+    own::{FOLDER_MODE, open_directory, open_own_below, open_own_directory},
 };
 
 /// A folder that a part moves into.
@@ -32,15 +33,31 @@ pub(super) struct Merge {
     at: PathBuf,
     /// The folders that were there, and how wide they were.
     was: BTreeMap<PathBuf, Mode>,
+    noted: NotedModes,
 }
 
 impl Merge {
     /// Opens the folder `name` to merge into it.
-    pub(super) fn into(parent: &OwnedFd, name: &OsStr, at: &Path) -> io::Result<Self> {
+    pub(super) fn into(
+        parent: &OwnedFd,
+        name: &OsStr,
+        at: &Path,
+        mut noted: NotedModes,
+    ) -> io::Result<Self> {
         let mut was = BTreeMap::new();
-        let into = open_there(parent, name, Path::new(""), &mut was)?;
+        let into = open_there(parent, name, Path::new(""), &mut was, &mut noted)?;
+        // What an earlier run has merged already is not in the part any more.
+        let there = noted
+            .all()
+            .filter(|(path, _)| open_own_below(&into, path).is_ok());
+        was.extend(there.map(|(path, mode)| (path.to_owned(), mode)));
         let at = at.to_owned();
-        Ok(Self { into, at, was })
+        Ok(Self {
+            into,
+            at,
+            was,
+            noted,
+        })
     }
 
     /// Moves what is in `part` over what is there, and gives the folders what they are to have. A merge
@@ -55,11 +72,22 @@ impl Merge {
             Err(_) => &[],
         };
         let finished = self.finish(folders);
+        if finished.is_ok() {
+            self.noted.forget()?;
+        }
         merged.and(finished)
     }
 
+    /// All of it but its end, as a process does that is killed.
+    #[cfg(test)]
+    pub(super) fn cut_off(&mut self, part: &OwnedFd) -> io::Result<()> {
+        let into = self.into.try_clone()?;
+        self.check(part, &into, Path::new(""))?;
+        self.merge(part, &into, Path::new(""))
+    }
+
     fn check(&mut self, from: &OwnedFd, into: &OwnedFd, path: &Path) -> io::Result<()> {
-        for (name, kind) in list(from)? {
+        for (name, kind) in self.list(from)? {
             let below = path.join(&name);
             let there = match rustix::fs::statat(into, &name, AtFlags::SYMLINK_NOFOLLOW) {
                 Ok(stat) => FileType::from_raw_mode(stat.st_mode),
@@ -81,7 +109,7 @@ impl Merge {
     }
 
     fn merge(&mut self, from: &OwnedFd, into: &OwnedFd, path: &Path) -> io::Result<()> {
-        for (name, kind) in list(from)? {
+        for (name, kind) in self.list(from)? {
             let below = path.join(&name);
             if kind != FileType::Directory || !exists(into, &name)? {
                 move_entry(from, into, &name).map_err(|error| self.about(&below, error))?;
@@ -96,7 +124,16 @@ impl Merge {
     }
 
     fn open(&mut self, into: &OwnedFd, name: &OsStr, path: &Path) -> io::Result<OwnedFd> {
-        open_there(into, name, path, &mut self.was).map_err(|error| self.about(path, error))
+        let (was, noted) = (&mut self.was, &mut self.noted);
+        open_there(into, name, path, was, noted)
+            .map_err(|error| said::about(&self.at.join(path), &error))
+    }
+
+    /// What is to be moved of a folder of the part: all but the notes.
+    fn list(&self, from: &OwnedFd) -> io::Result<Vec<(OsString, FileType)>> {
+        let mut found = list(from)?;
+        found.retain(|(name, _)| name != self.noted.name());
+        Ok(found)
     }
 
     /// Gives every folder its mode and its times, each after all that is in it.
@@ -143,17 +180,35 @@ impl Merge {
     }
 }
 
-/// Opens a folder that was there, and notes how wide it is.
+/// Opens a folder that was there, and notes how wide it is, or was before an earlier run.
 fn open_there(
     parent: &OwnedFd,
     name: &OsStr,
     path: &Path,
     was: &mut BTreeMap<PathBuf, Mode>,
-) -> Result<OwnedFd, Errno> {
+    noted: &mut NotedModes,
+) -> io::Result<OwnedFd> {
     let stat = rustix::fs::statat(parent, name, AtFlags::SYMLINK_NOFOLLOW)?;
-    let mode = Mode::from_raw_mode(stat.st_mode);
+    let is = Mode::from_raw_mode(stat.st_mode);
+    let mode = noted.of(path).unwrap_or(is);
     was.entry(path.to_owned()).or_insert(mode);
-    open_own_directory(parent, name)
+    if FileType::from_raw_mode(stat.st_mode) == FileType::Directory && !is.contains(FOLDER_MODE) {
+        noted.note(path, mode)?;
+    }
+    Ok(open_own_directory(parent, name)?)
+}
+
+/// Gives the folders below `name` their modes back that a merge has noted and not finished.
+pub(super) fn give_back(parent: &OwnedFd, name: &OsStr, noted: NotedModes) -> io::Result<()> {
+    for (path, mode) in noted.all().rev() {
+        let opened = open_directory(parent, name).map_err(io::Error::from);
+        // What is not there any more, or is no folder, has nothing to get.
+        let opened = opened.and_then(|root| open_own_below(&root, path));
+        if let Ok(opened) = opened {
+            attributes::unless_refused(rustix::fs::fchmod(&opened, mode))?;
+        }
+    }
+    noted.forget()
 }
 
 /// Moves an entry; a folder has to be writable for that, as it gets another parent.

@@ -63,8 +63,8 @@ impl Part {
     pub(crate) fn takes_file_of(&self, bytes: u64) -> io::Result<bool> {
         let scratch = self.scratch()?;
         // The system knows the largest file of its own file systems, FAT for instance.
-        if rustix::fs::seek(scratch.as_fd(), SeekFrom::Start(bytes)).is_err() {
-            return Ok(false);
+        if let Err(error) = rustix::fs::seek(scratch.as_fd(), SeekFrom::Start(bytes)) {
+            return refuses_length(error.into());
         }
         // What a server or another program takes shows only when it is asked. Where a longer file takes
         // room at once, that would write all of it: there, the system's word has to do.
@@ -73,8 +73,7 @@ impl Part {
             false => Ok(()),
         });
         scratch.set_len(0)?;
-        let refused = extended.map_err(|error| error.raw_os_error().map(Errno::from_raw_os_error));
-        Ok(!matches!(refused, Err(Some(Errno::FBIG | Errno::INVAL))))
+        extended.map_or_else(refuses_length, |()| Ok(true))
     }
 
     /// An empty file to try things with: the part itself where that is a file, else one in it.
@@ -97,11 +96,26 @@ impl Part {
     pub(super) fn forget_scratch(&self) -> io::Result<()> {
         // It is hardly ever there.
         let _ = rustix::fs::unlinkat(self.root()?, self.scratch_name(), AtFlags::empty());
+        // Of a merge too, where there is nothing to merge into any more.
+        if !self.goes_to.is_dir() {
+            let _ = rustix::fs::unlinkat(self.root()?, self.notes_name(), AtFlags::empty());
+        }
         Ok(())
     }
 
     fn scratch_name(&self) -> String {
         format!(".room-{}", self.id())
+    }
+}
+
+/// Whether a file of such a length is taken, by the error that the system had for it: no other error says
+/// so, and any other is passed on.
+fn refuses_length(error: io::Error) -> io::Result<bool> {
+    match error.raw_os_error().map(Errno::from_raw_os_error) {
+        Some(Errno::FBIG | Errno::INVAL | Errno::OVERFLOW) => Ok(false),
+        // It has no call for it.
+        Some(Errno::NOSYS | Errno::OPNOTSUPP | Errno::PERM) => Ok(true),
+        _ => Err(error),
     }
 }
 

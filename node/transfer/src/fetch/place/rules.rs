@@ -1,4 +1,5 @@
-//! What the file system of a part makes of names and symlinks, found out by trying.
+//! What the file system of a part makes of names and symlinks, found out by trying. Only an error that says
+//! that it does not take such a thing is an answer; any other is passed on.
 
 use std::{ffi::OsStr, io};
 
@@ -51,8 +52,8 @@ impl Part {
         let _ = rustix::fs::unlinkat(root, &name, AtFlags::empty());
         match rustix::fs::symlinkat(TARGET, root, &name) {
             Ok(()) => {}
-            Err(error) if is_trouble(error) => return Err(error.into()),
-            Err(_) => return Ok(false),
+            Err(error) if is_refusal(error) => return Ok(false),
+            Err(error) => return Err(error.into()),
         }
         rustix::fs::unlinkat(root, &name, AtFlags::empty())?;
         Ok(true)
@@ -87,8 +88,8 @@ impl Part {
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
         match rustix::fs::openat(root, name, flags, Mode::from(0o600)) {
             Ok(made) => drop(made),
-            Err(error) if is_trouble(error) => return Err(error.into()),
-            Err(_) => return Ok(None),
+            Err(error) if is_refusal(error) => return Ok(None),
+            Err(error) => return Err(error.into()),
         }
         let seen = look();
         rustix::fs::unlinkat(root, name, AtFlags::empty())?;
@@ -96,10 +97,50 @@ impl Part {
     }
 }
 
-/// Whether an error says nothing of what the file system takes.
-fn is_trouble(error: Errno) -> bool {
+/// Whether an error says that the file system does not take such a name or such an entry: no other error
+/// does. A name that it does not take is invalid, too long, in no text of its own, or nowhere to be found.
+fn is_refusal(error: Errno) -> bool {
     matches!(
         error,
-        Errno::NOSPC | Errno::DQUOT | Errno::IO | Errno::ROFS | Errno::MFILE
+        Errno::INVAL
+            | Errno::NAMETOOLONG
+            | Errno::ILSEQ
+            | Errno::NOENT
+            | Errno::EXIST
+            | Errno::PERM
+            | Errno::ACCESS
+            | Errno::NOSYS
+            | Errno::OPNOTSUPP
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_disk_in_trouble_says_nothing_of_what_it_keeps() {
+        for refusal in [
+            Errno::INVAL,
+            Errno::PERM,
+            Errno::NAMETOOLONG,
+            Errno::OPNOTSUPP,
+        ] {
+            assert!(is_refusal(refusal), "{refusal}");
+        }
+        for trouble in [
+            Errno::IO,
+            Errno::ROFS,
+            Errno::NOSPC,
+            Errno::DQUOT,
+            Errno::MFILE,
+            Errno::NFILE,
+            Errno::NOMEM,
+            Errno::STALE,
+            Errno::NODEV,
+            Errno::NOTCONN,
+        ] {
+            assert!(!is_refusal(trouble), "{trouble}");
+        }
+    }
 }

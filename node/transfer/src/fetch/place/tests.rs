@@ -382,6 +382,48 @@ fn a_merge_that_fails_gives_folders_their_modes_back() {
     assert_eq!(mode(root.join("tree/a")), 0o550);
 }
 
+/// A process that is killed in the middle of a merge.
+#[test]
+fn a_merge_that_does_not_end_is_made_good_by_the_next_run_or_by_removing_the_part() {
+    for goes_on in [true, false] {
+        let (_dir, root) = scratch();
+        let destination = at(&root.join("tree"));
+        let name = destination.part_name();
+        let refill = || {
+            let part = Part::tree(&destination, name.clone(), &PLAIN).unwrap();
+            part.make_directory(Path::new("a"), &PLAIN).unwrap();
+            write(&part, "a/x", "new x");
+            part
+        };
+        fs::create_dir_all(root.join("tree/a")).unwrap();
+        set_mode(root.join("tree/a"), 0o550);
+        set_mode(root.join("tree"), 0o511);
+        let cut_off = |part: &Part| {
+            let opened = own::open_own_directory(&part.parent, &part.name).unwrap();
+            let noted = NotedModes::open(&opened, part.notes_name()).unwrap();
+            let target = &destination.name;
+            let mut merge = Merge::into(&part.parent, target, &part.goes_to, noted).unwrap();
+            merge.cut_off(&opened).unwrap();
+        };
+        let modes = || (mode(root.join("tree")), mode(root.join("tree/a")));
+        cut_off(&refill());
+        assert_eq!(modes(), (0o711, 0o750), "nothing is tested");
+        // Twice: the second run finds what the first has left.
+        let part = refill();
+        cut_off(&part);
+        if goes_on {
+            part.publish(&destination, true, &[]).unwrap();
+            assert_eq!(read(root.join("tree/a/x")), "new x");
+        } else {
+            part.remove().unwrap();
+        }
+        assert_eq!(modes(), (0o511, 0o550));
+        set_mode(root.join("tree"), 0o711);
+        assert_eq!(names(&root), ["tree"]);
+        assert_eq!(names(&root.join("tree")), ["a"]);
+    }
+}
+
 #[test]
 fn this_disk_takes_symlinks_long_names_large_files_and_holes() {
     let (_dir, root) = scratch();

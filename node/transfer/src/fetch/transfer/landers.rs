@@ -223,7 +223,7 @@ mod tests {
         let destination = Destination::resolve(dir.path(), true, &name).unwrap();
         let part = Part::file(&destination, destination.part_name()).unwrap();
         let journal = Arc::new(LandingJournal::new(store, share));
-        let landing = Landing::new(part, journal, Arc::new(Progress::default()));
+        let landing = Landing::new(part, journal, Arc::new(Progress::default()), true);
         let sink = Sink {
             journal: None,
             landing: Some(Arc::new(landing)),
