@@ -6,7 +6,7 @@
 //!
 //! This module owns the messages ([`encode`], [`FrameDecoder`]) and the decisions: whom to ask
 //! ([`NearTable`], [`Walk`]), what a helper answers and pulls ([`helper::Helper`]), what it lets go
-//! ([`cache::Cache`]), whom a holder tells ([`Tellings`]) and how much one peer may say
+//! ([`cache::Cache`]), whom a provider with a crowd offers copies ([`offers::Offers`]), whom a holder tells ([`Tellings`]) and how much one peer may say
 //! ([`PeerLimits`]). It reads no clock, rolls no dice and moves no byte: time comes in as an
 //! argument, and answers go out as values.
 
@@ -19,6 +19,7 @@ pub mod helper;
 mod limits;
 mod message;
 mod near_table;
+pub mod offers;
 mod position;
 pub mod seal;
 mod sketch;

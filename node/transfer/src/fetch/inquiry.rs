@@ -89,6 +89,10 @@ impl Inquiry {
                 }
                 Some(lead) = leads.recv() => match lead {
                     Lead::Named(named) => self.name(named).await,
+                    Lead::Helper(peer) => {
+                        // Without a listener nobody needs it.
+                        let _ = self.found.send(Found::Helper(peer)).await;
+                    }
                     Lead::AllAsked => self.all_asked().await,
                 },
                 () = self.found.closed() => return,

@@ -14,7 +14,7 @@ use shoal_protocol::{
     address::Cid,
     exchange::{LeafRanges, List},
     near::Nearness,
-    replicate::{Answer, Candidate, Key, Offer, Peer, Reply, Shape, Walk},
+    replicate::{Answer, Candidate, Key, Offer, Peer, Reply, Shape, Walk, Why},
 };
 use tokio::sync::{mpsc, oneshot};
 
@@ -51,6 +51,8 @@ pub struct Named {
 pub enum Lead {
     /// Somebody who may have it.
     Named(Named),
+    /// A near helper was asked that has nothing of it, and may keep a copy.
+    Helper(PeerId),
     /// The homes were asked. Whoever comes later is a helper that was met since.
     AllAsked,
 }
@@ -241,6 +243,7 @@ impl Asker {
             Answer::Pulling => self.name(holder(peer)).await,
             Answer::Want => self.wanting.push(peer),
             Answer::Elsewhere { holders, closer } => {
+                self.found(peer).await;
                 for holder in holders.into_vec() {
                     if let Some(named) = named(holder, peer) {
                         self.name(named).await;
@@ -248,9 +251,17 @@ impl Asker {
                 }
                 return self.closer(closer.into_vec(), peer).await;
             }
+            Answer::No {
+                why: Why::Demand, ..
+            } => self.found(peer).await,
             Answer::No { .. } => {}
         }
         Vec::new()
+    }
+
+    /// Tells the fetch of a helper that may keep a copy.
+    async fn found(&self, helper: PeerId) {
+        let _ = self.leads.send(Lead::Helper(helper)).await;
     }
 
     /// Tells the fetch of a peer; one that has ended needs none.

@@ -12,6 +12,7 @@
 //! 3. A key that is denied is neither wanted, accepted nor named as held.
 
 mod admission;
+mod offerers;
 mod pulls;
 #[cfg(test)]
 mod tests;
@@ -20,6 +21,7 @@ mod types;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use self::offerers::Offerers;
 use self::pulls::Pulls;
 pub use self::types::{
     Accepted, Around, Ask, Counters, Declined, HelperConfig, Offered, PULLS_MAX, Said,
@@ -55,6 +57,7 @@ pub struct Helper {
     pulls: Pulls,
     /// Who may offer what: the answer was "want".
     invited: BTreeMap<(PeerKey, Key), Duration>,
+    offerers: Offerers,
     denied: BTreeSet<Key>,
     counters: Counters,
 }
@@ -72,6 +75,7 @@ impl Helper {
             shapes: BTreeMap::new(),
             pulls: Pulls::default(),
             invited: BTreeMap::new(),
+            offerers: Offerers::default(),
             denied: BTreeSet::new(),
             counters: Counters::default(),
         }
@@ -102,6 +106,7 @@ impl Helper {
         }
         self.counters.asks = self.counters.asks.saturating_add(1);
         let by = self.mark(&ask.by);
+        self.offerers.proved(key, by.group);
         if self.demand.ask(key, by, now) {
             self.counters.asks_distinct = self.counters.asks_distinct.saturating_add(1);
         }
@@ -235,6 +240,7 @@ impl Helper {
         };
         let is_new = self.demand.read(key, run, shape, by, now);
         if is_new {
+            self.offerers.proved(key, by.group);
             self.credit.earn(bytes, now);
             self.counters.bytes_served = self.counters.bytes_served.saturating_add(bytes);
         }

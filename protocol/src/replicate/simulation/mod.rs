@@ -3,6 +3,7 @@
 
 #![allow(clippy::unwrap_used, clippy::cast_possible_truncation)]
 
+mod crowd;
 mod misuse;
 mod zipf;
 
@@ -240,6 +241,7 @@ impl World {
             key: key(file),
             peer: peer(from),
             by,
+            is_near: self.region(from) == self.region(to),
             stays: false,
             shape: FILE,
             ranges: LeafRanges::from_sorted(0..1),
