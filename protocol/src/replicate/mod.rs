@@ -35,7 +35,7 @@ mod wire_format;
 
 pub use asker::{Asker, Mark, Origin, Salt};
 pub use credit::{Credit, CreditConfig};
-pub use demand::{Demand, DemandConfig, KEYS_MAX, PARTS, SAVED_MAX, Standing, ToldHolder};
+pub use demand::{Demand, DemandConfig, KEYS_MAX, SAVED_MAX, Standing, ToldHolder};
 pub use frame::{FRAME_BYTES_MAX, FRAME_HEAD_BYTES, FrameDecoder, FrameError, Message, encode};
 pub use limits::{Allowed, PeerLimits, Saying};
 pub use message::{
@@ -44,6 +44,6 @@ pub use message::{
 };
 pub use near_table::{BUCKET_MAX, NearTable, Neighbour, Placed, TABLE_MAX};
 pub use position::{Distance, Key, PeerKey, Position};
-pub use stripes::{Neighbourhood, RUN_LEAVES, Shape, copies};
+pub use stripes::{Neighbourhood, PARTS, RUN_LEAVES, Shape, copies};
 pub use telling::{Telling, Tellings};
 pub use walk::{Candidate, HOMES, STEPS_MAX, Walk};

@@ -60,7 +60,7 @@ use crate::limits::Limiter;
 
 pub(crate) use self::reader::Readings;
 pub use self::{
-    ask::{Asking, Lead, Named, Terms},
+    ask::{Asking, Lead, Named, ReadSoFar, Terms},
     clock::Clock,
     config::{Diversity, Floor, ReplicasConfig, Scope},
     counters::{declined_reason, gone_reason},

@@ -183,7 +183,7 @@ impl Crowds {
         let mut books = self.lock();
         let has_crowd = books.offers.has_crowd();
         books.offers.set_line(has_crowd && is_full, now);
-        let deeds = books.offers.poll(rand::random, now);
+        let deeds = books.offers.poll(rand::random::<u64>, now);
         if books.offers.is_empty() {
             (books.roots, books.named) = (HashMap::new(), HashMap::new());
         }

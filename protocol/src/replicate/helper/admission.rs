@@ -8,10 +8,10 @@ use super::super::asker::Mark;
 use super::super::cache::RunId;
 use super::super::message::{RANGES_MAX, Why};
 use super::super::position::Key;
-use super::super::stripes::{Neighbourhood, RUN_LEAVES, Shape, copies};
+use super::super::stripes::{Neighbourhood, RUN_LEAVES, Shape, copies, has_part};
 use super::super::walk::HOMES;
 use super::pulls::Pull;
-use super::{Accepted, Around, Declined, Helper, Offered, RETRY};
+use super::{Accepted, Around, Declined, Helper, Offered, RETRY, RUNS_MAX};
 use crate::address::BLOCK_BYTES_MAX;
 use crate::exchange::LEAF_END_MAX;
 
@@ -98,11 +98,18 @@ impl Helper {
             (vec![by], 0)
         };
         let place = u64::try_from(rank).unwrap_or(u64::MAX);
-        let is_mine = |run: &u64| !is_invited || shape.is_kept_at(*run, place);
-        let runs = offer
-            .ranges
-            .iter()
-            .flat_map(|range| whole_runs(&range, shape));
+        if is_invited {
+            self.demand.want(key, shape.parts_of(&offer.ranges));
+        }
+        // Of what nobody asked for, the sender says what is wanted.
+        let parts = self.demand.wanted(key);
+        let is_mine = |run: &u64| {
+            let is_wanted = || has_part(parts, shape.part_of(*run));
+            !is_invited || shape.is_kept_at(*run, place) && is_wanted()
+        };
+        let ranges = offer.ranges.iter();
+        let runs = ranges.flat_map(|range| whole_runs(&range, shape));
+        let runs = runs.take(RUNS_MAX);
         let missing = runs.filter(|run| is_mine(run) && !self.holds(key, *run));
         let runs: Vec<u64> = missing.take(RANGES_MAX).collect();
         let offerer = causes.first().filter(|_| asks == 0).map(|it| it.group);

@@ -32,7 +32,7 @@ use super::credit::Credit;
 use super::demand::Demand;
 use super::message::{CLOSER_MAX, RANGES_MAX, Why};
 use super::position::{Key, PeerKey};
-use super::stripes::Shape;
+use super::stripes::{Shape, has_part};
 use super::walk::HOMES;
 use crate::exchange::LeafRanges;
 
@@ -41,6 +41,9 @@ const INVITED_MAX: usize = 1024;
 
 /// For how long an invitation holds: an asker answers it within a round trip.
 const INVITED_TIME: Duration = Duration::from_mins(1);
+
+/// Runs that are looked at for one pull: those of 4 TiB in leaves of 1 MiB.
+const RUNS_MAX: usize = 1 << 20;
 
 /// When it is of use to ask again, where nothing better is known.
 const RETRY: Duration = Duration::from_mins(1);
@@ -235,10 +238,10 @@ impl Helper {
     /// `true` for the first time that this reader read this part of the root, within a day or two.
     pub fn served(&mut self, key: Key, run: u64, bytes: u64, by: Mark, now: Duration) -> bool {
         self.cache.read(RunId { key, run }, by, now);
-        let Some(shape) = self.shapes.get(&key).copied() else {
+        if !self.shapes.contains_key(&key) {
             return false;
-        };
-        let is_new = self.demand.read(key, run, shape, by, now);
+        }
+        let is_new = self.demand.read(key, run, by, now);
         if is_new {
             self.offerers.proved(key, by.group);
             self.credit.earn(bytes, now);
@@ -275,9 +278,12 @@ impl Helper {
             return None;
         }
         let wanted = u64::from(self.copies(key, around, now)).saturating_mul(shape.stripes());
+        let parts = self.demand.wanted(key);
         let others = around.table.closest(key, None);
         for (place, helper) in (1_u64..wanted).zip(others).skip(HOMES.saturating_sub(1)) {
-            let runs: Vec<u64> = shape.runs_at(place).take(RANGES_MAX).collect();
+            let is_wanted = |run: &u64| has_part(parts, shape.part_of(*run));
+            let runs = shape.runs_at(place).take(RUNS_MAX).filter(is_wanted);
+            let runs: Vec<u64> = runs.take(RANGES_MAX).collect();
             let place = u32::try_from(place).unwrap_or(u32::MAX);
             if !runs.is_empty() && self.demand.offer_once(key, place, now) {
                 let ranges = shape.ranges(runs.iter().copied());

@@ -3,7 +3,6 @@
 
 #![allow(clippy::unwrap_used, clippy::cast_possible_truncation)]
 
-mod crowd;
 mod misuse;
 mod zipf;
 

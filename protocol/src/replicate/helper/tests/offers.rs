@@ -88,3 +88,55 @@ fn who_offers_what_nobody_asks_for_is_believed_less() {
         "it is forgiven"
     );
 }
+
+#[test]
+fn only_what_many_read_of_a_root_is_pulled() {
+    // A node that is the first home, and has credit for all of it.
+    let mut it = helper();
+    let shape = Shape {
+        leaves: 1024,
+        size: 1024 * 1000,
+    };
+    let mut next = 1;
+    let mut pull = |it: &mut Driver, ranges: LeafRanges| -> Result<Vec<u64>, Why> {
+        let asks = (next..).take(10).find(|n| {
+            let said = it.ask(*n, key(1), true);
+            said == Said::Want || matches!(said, Said::Have { wants: true, .. })
+        });
+        let asker = asks.expect("two askers are enough");
+        next = asker + 1;
+        let offer = Offered {
+            key: key(1),
+            peer: PeerKey(asker),
+            by: elsewhere(asker),
+            is_near: true,
+            stays: true,
+            shape,
+            ranges,
+            asked: 1,
+        };
+        let around = Around {
+            table: &it.table,
+            is_lan: false,
+        };
+        let accepted = it.helper.offered(&offer, around, NOW).map_err(|it| it.0)?;
+        it.pull(key(1), &accepted, shape);
+        Ok(accepted.runs)
+    };
+    // Its stripe of two is every second run.
+    let tenth: Vec<u64> = (0..32).step_by(2).collect();
+    assert_eq!(pull(&mut it, shape.begun(102)), Ok(tenth));
+    for _ in 0..8 {
+        assert_eq!(
+            pull(&mut it, shape.begun(102)),
+            Err(Why::Place),
+            "it is here"
+        );
+    }
+    let whole = LeafRanges::from_sorted(0..1024);
+    assert_eq!(pull(&mut it, whole.clone()), Err(Why::Place), "one of ten");
+    let rest: Vec<u64> = (32..256).step_by(2).collect();
+    let pulls = (0..8).map(|_| pull(&mut it, whole.clone()));
+    let first = pulls.filter_map(Result::ok).next();
+    assert_eq!(first, Some(rest), "once enough read on");
+}
