@@ -157,7 +157,7 @@ async fn serve(state: Arc<State>, mut stream: ExchangeStream) -> io::Result<()> 
             Request::Rest { id, block, offset } => {
                 answer(&state, &mut stream, id, (&block, offset.get() as usize)).await?;
             }
-            Request::Open { .. } | Request::Cancel { .. } => {}
+            Request::Open { .. } | Request::Cancel { .. } | Request::Nearby { .. } => {}
             Request::Close => return Ok(()),
         }
     }

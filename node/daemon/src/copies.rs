@@ -89,6 +89,7 @@ impl NodeHandle {
             floor: kept.floor,
             disk_free: kept.disk_free,
             asks: counted.asks,
+            asks_distinct: counted.asks_distinct,
             pulls_for_asks: counted.pulls_for_asks,
             pulls_for_offers: counted.offers_accepted,
             declined: words(&counted.declined, declined_reason),

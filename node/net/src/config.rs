@@ -105,7 +105,7 @@ impl NetConfig {
         };
         Ok(Protocols {
             kad: protocol("kad/1")?,
-            exchange: protocol("exchange/4")?,
+            exchange: protocol("exchange/5")?,
             replicate: protocol("replicate/1")?,
             id: format!("/shoal/{name}/id/1"),
         })
@@ -262,7 +262,7 @@ mod tests {
         };
         let protocols = named("main").protocols().unwrap();
         assert_eq!(protocols.kad.as_ref(), "/shoal/main/kad/1");
-        assert_eq!(protocols.exchange.as_ref(), "/shoal/main/exchange/4");
+        assert_eq!(protocols.exchange.as_ref(), "/shoal/main/exchange/5");
         assert_eq!(protocols.replicate.as_ref(), "/shoal/main/replicate/1");
         assert_eq!(protocols.id, "/shoal/main/id/1");
         let long = "a".repeat(33);

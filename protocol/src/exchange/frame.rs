@@ -88,7 +88,9 @@ mod sealed {
             let (id, count) = match self {
                 Self::Want { id, blocks } => (*id, blocks.len()),
                 Self::Cancel { id, count } => (*id, usize::try_from(*count).unwrap_or(usize::MAX)),
-                Self::Open { .. } | Self::Close | Self::Rest { .. } => return Ok(()),
+                Self::Open { .. } | Self::Close | Self::Rest { .. } | Self::Nearby { .. } => {
+                    return Ok(());
+                }
             };
             let last = u32::try_from(count)
                 .ok()

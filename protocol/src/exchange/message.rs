@@ -36,6 +36,13 @@ pub const PEER_ID_BYTES_MAX: usize = 64;
 /// The longest address in a hint, in bytes: the longest DNS name is 253.
 pub const ADDRESS_BYTES_MAX: usize = 256;
 
+/// The most helpers that one [`Request::Nearby`] names.
+pub const NEARBY_HELPERS_MAX: usize = 3;
+
+/// The most addresses that it gives per helper: with both used up it takes
+/// 3 x (2 + 64 + 4 x (2 + 256)) bytes = 3.3 KiB.
+pub const HELPER_ADDRESSES_MAX: usize = 4;
+
 /// The digests of one [`Request::Want`].
 pub type Wants = List<Digest, WANTS_PER_MESSAGE_MAX>;
 
@@ -75,6 +82,12 @@ pub enum Request {
         /// How many bytes the client has: at least one, and less than [`BLOCK_BYTES_MAX`].
         #[serde(deserialize_with = "offset")]
         offset: NonZeroU32,
+    },
+    /// Names helpers near the client that it has asked for the root, so that the server can offer
+    /// them copies. Answers a [`Response::Nominate`], once on a stream.
+    Nearby {
+        /// The helpers, the closest to the root's key first.
+        helpers: List<Helper, NEARBY_HELPERS_MAX>,
     },
 }
 
@@ -123,6 +136,9 @@ pub enum Response {
     },
     /// The end: nothing follows. A stream that ends without it was cut off.
     Close(Reason),
+    /// More clients want the root than the server's line carries: the client may name helpers near it
+    /// with a [`Request::Nearby`]. Said at most once on a stream.
+    Nominate,
 }
 
 /// What a server has of a root.
@@ -219,6 +235,15 @@ pub struct PeerHint {
     /// Its addresses, as binary multiaddrs. None where the server knows none that the client can
     /// dial: a colleague behind the same router may know some.
     pub addresses: List<List<u8, ADDRESS_BYTES_MAX>, HINT_ADDRESSES_MAX>,
+}
+
+/// A helper near a client, in its own words' form: who reads it has to parse and filter.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Helper {
+    /// The peer id's bytes.
+    pub peer: List<u8, PEER_ID_BYTES_MAX>,
+    /// Its addresses, as binary multiaddrs.
+    pub addresses: List<List<u8, ADDRESS_BYTES_MAX>, HELPER_ADDRESSES_MAX>,
 }
 
 /// On the wire, marks are a byte: 1 for those that are not to be announced, 2 for those that are not

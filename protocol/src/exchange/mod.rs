@@ -1,4 +1,4 @@
-//! The exchange protocol's messages, version 4: `/shoal/<network>/exchange/4`.
+//! The exchange protocol's messages, version 5: `/shoal/<network>/exchange/5`.
 //!
 //! A client opens a stream, says which [root](Request::Open) it is about, and asks for blocks; the
 //! server says what it has and answers every want by a block or by why there is none. Both may
@@ -31,8 +31,8 @@ pub use frame::{
 pub use leaf_set::LeafSet;
 pub use list::{List, TooLong};
 pub use message::{
-    ADDRESS_BYTES_MAX, Availability, COMING_LEAVES_MAX, HINT_ADDRESSES_MAX, HINT_PEERS_MAX,
-    Missing, PEER_ID_BYTES_MAX, PeerClass, PeerHint, Reason, Request, Response,
-    WANTS_OUTSTANDING_MAX, WANTS_PER_MESSAGE_MAX, Wants,
+    ADDRESS_BYTES_MAX, Availability, COMING_LEAVES_MAX, HELPER_ADDRESSES_MAX, HINT_ADDRESSES_MAX,
+    HINT_PEERS_MAX, Helper, Missing, NEARBY_HELPERS_MAX, PEER_ID_BYTES_MAX, PeerClass, PeerHint,
+    Reason, Request, Response, WANTS_OUTSTANDING_MAX, WANTS_PER_MESSAGE_MAX, Wants,
 };
 pub use ranges::{LEAF_END_MAX, LeafRanges, RANGES_MAX, RangesError};

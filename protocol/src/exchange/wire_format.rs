@@ -102,6 +102,22 @@ fn request_wire_format() {
              e0a712    # offset: 300000"
         ),
     );
+    let helper = Helper {
+        peer: vec![0x00, 0x24].try_into().unwrap(),
+        addresses: vec![vec![4, 127, 0, 0, 1].try_into().unwrap()]
+            .try_into()
+            .unwrap(),
+    };
+    check(
+        &Request::Nearby {
+            helpers: vec![helper].try_into().unwrap(),
+        },
+        "0000000c       # length: 12
+         05 01          # Nearby, one helper
+         02 0024        # its id: 2 bytes
+         01             # one address
+         05 047f000001  # 5 bytes",
+    );
 }
 
 #[test]
@@ -231,6 +247,7 @@ fn response_wire_format() {
     for (at, reason) in reasons.into_iter().enumerate() {
         check(&Response::Close(reason), &format!("00000002 04 {at:02x}"));
     }
+    check(&Response::Nominate, "00000001 05");
 }
 
 #[test]
@@ -251,7 +268,12 @@ fn what_is_not_allowed_is_refused() {
     }
     let want = |count: usize| format!("01 00 {:02x}{:02x}", count % 128 + 128, count / 128);
     request("", false);
-    request("05 # no such request", false);
+    request("06 # no such request", false);
+    request("05 00 # names nobody", true);
+    request(&format!("05 03 {}", "00 00".repeat(3)), true);
+    request(&format!("05 04 {}", "00 00".repeat(4)), false);
+    request(&format!("05 01 00 04 {}", "00".repeat(4)), true);
+    request(&format!("05 01 00 05 {}", "00".repeat(5)), false);
     request(&format!("04 00 {NOTHING_SHA2} 01"), true);
     request(&format!("04 00 {NOTHING_SHA2} 00 # from the start"), false);
     request(
@@ -287,7 +309,8 @@ fn what_is_not_allowed_is_refused() {
     request("02 01 ffffffff0f", true);
     request("02 02 ffffffff0f # ids beyond u32", false);
 
-    response("05 # no such response", false);
+    response("06 # no such response", false);
+    response("05 00 # a byte after it", false);
     response("02 00 04 # no such reason", false);
     response("00 06 00 # no such availability", false);
     response("00 00 # no marks", false);

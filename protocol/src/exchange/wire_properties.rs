@@ -67,7 +67,24 @@ fn any_request() -> impl Strategy<Value = Request> {
             let offset = NonZeroU32::new(offset).unwrap();
             Request::Rest { id, block, offset }
         }),
+        proptest::collection::vec(any_helper(), 0..=NEARBY_HELPERS_MAX).prop_map(|helpers| {
+            Request::Nearby {
+                helpers: helpers.try_into().unwrap(),
+            }
+        }),
     ]
+}
+
+fn any_helper() -> impl Strategy<Value = Helper> {
+    let addresses = proptest::collection::vec(any::<[u8; 8]>(), 0..=HELPER_ADDRESSES_MAX);
+    (any::<[u8; 38]>(), addresses).prop_map(|(peer, addresses)| Helper {
+        peer: peer.to_vec().try_into().unwrap(),
+        addresses: List::first_of(
+            addresses
+                .iter()
+                .map(|address| address.to_vec().try_into().unwrap()),
+        ),
+    })
 }
 
 fn any_availability() -> impl Strategy<Value = Availability> {
@@ -121,6 +138,7 @@ fn any_response() -> impl Strategy<Value = Response> {
             peers: peers.try_into().unwrap()
         }),
         Just(Response::Close(Reason::ShuttingDown)),
+        Just(Response::Nominate),
     ]
 }
 

@@ -6,7 +6,7 @@
 //!
 //! This module owns the messages ([`encode`], [`FrameDecoder`]) and the decisions: whom to ask
 //! ([`NearTable`], [`Walk`]), what a helper answers and pulls ([`helper::Helper`]), what it lets go
-//! ([`cache::Cache`]), whom a holder tells ([`Tellings`]) and how much one peer may say
+//! ([`cache::Cache`]), whom a provider with a crowd offers copies ([`offers::Offers`]), whom a holder tells ([`Tellings`]) and how much one peer may say
 //! ([`PeerLimits`]). It reads no clock, rolls no dice and moves no byte: time comes in as an
 //! argument, and answers go out as values.
 
@@ -19,6 +19,7 @@ pub mod helper;
 mod limits;
 mod message;
 mod near_table;
+pub mod offers;
 mod position;
 pub mod seal;
 mod sketch;
@@ -34,7 +35,7 @@ mod wire_format;
 
 pub use asker::{Asker, Mark, Origin, Salt};
 pub use credit::{Credit, CreditConfig};
-pub use demand::{Demand, DemandConfig, KEYS_MAX, PARTS, SAVED_MAX, Standing, ToldHolder};
+pub use demand::{Demand, DemandConfig, KEYS_MAX, SAVED_MAX, Standing, ToldHolder};
 pub use frame::{FRAME_BYTES_MAX, FRAME_HEAD_BYTES, FrameDecoder, FrameError, Message, encode};
 pub use limits::{Allowed, PeerLimits, Saying};
 pub use message::{
@@ -43,6 +44,6 @@ pub use message::{
 };
 pub use near_table::{BUCKET_MAX, NearTable, Neighbour, Placed, TABLE_MAX};
 pub use position::{Distance, Key, PeerKey, Position};
-pub use stripes::{Neighbourhood, RUN_LEAVES, Shape, copies};
+pub use stripes::{Neighbourhood, PARTS, RUN_LEAVES, Shape, copies};
 pub use telling::{Telling, Tellings};
 pub use walk::{Candidate, HOMES, STEPS_MAX, Walk};

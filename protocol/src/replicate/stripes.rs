@@ -10,6 +10,12 @@ use std::ops::Range;
 
 use crate::exchange::LeafRanges;
 
+/// In how many parts a root is looked at to see which of it is wanted.
+pub const PARTS: u64 = 64;
+
+/// The same, to count with.
+const PARTS_MAX: usize = 64;
+
 /// Leaves of a run, which is what a replica store keeps and lets go: 4 MiB of a large file.
 pub const RUN_LEAVES: u64 = 4;
 
@@ -81,11 +87,54 @@ impl Shape {
         u64::try_from(share).unwrap_or(u64::MAX)
     }
 
+    /// Which of [`PARTS`] parts of the root a run is in.
+    #[must_use]
+    pub fn part_of(self, run: u64) -> u64 {
+        let part = u128::from(run).saturating_mul(PARTS.into());
+        let part = part.checked_div(self.runs().max(1).into());
+        u64::try_from(part.unwrap_or_default()).unwrap_or(u64::MAX)
+    }
+
+    /// The parts of the root that these leaves are in, a bit for each.
+    #[must_use]
+    pub fn parts_of(self, ranges: &LeafRanges) -> u64 {
+        let last_run = |leaf: u64| leaf.saturating_sub(1) >> RUN_LEAVES.trailing_zeros();
+        ranges.iter().fold(0, |all, range| {
+            let first = self.part_of(range.start >> RUN_LEAVES.trailing_zeros());
+            let last = self.part_of(last_run(range.end.min(self.leaves)));
+            (first..=last)
+                .take(PARTS_MAX)
+                .fold(all, |all, part| all | bit(part))
+        })
+    }
+
+    /// The leaves that are worth a copy for those who read a root from its beginning, as somebody has
+    /// who read so many: the parts that were read, and the next one.
+    #[must_use]
+    pub fn begun(self, leaves: u64) -> LeafRanges {
+        let runs = self.runs().div_ceil(PARTS).max(1);
+        let part = runs.saturating_mul(RUN_LEAVES);
+        let parts = leaves.min(self.leaves).div_ceil(part).saturating_add(1);
+        let end = parts.saturating_mul(part).min(self.leaves);
+        LeafRanges::new(std::iter::once(0..end).collect()).unwrap_or_default()
+    }
+
     /// These runs, in order, as leaf ranges.
     #[must_use]
     pub fn ranges(self, runs: impl IntoIterator<Item = u64>) -> LeafRanges {
         LeafRanges::from_sorted(runs.into_iter().flat_map(|run| self.leaves_of(run)))
     }
+}
+
+/// The bit of a part.
+pub(super) fn bit(part: u64) -> u64 {
+    let part = u32::try_from(part).unwrap_or(u32::MAX);
+    1_u64.checked_shl(part).unwrap_or_default()
+}
+
+/// Whether a part is among these.
+pub(super) fn has_part(parts: u64, part: u64) -> bool {
+    parts & bit(part) != 0
 }
 
 /// What is known of a neighbourhood when its copies are counted.
@@ -160,6 +209,27 @@ mod tests {
             file(10).ranges([0, 2]).iter().collect::<Vec<_>>(),
             [0..4, 8..10]
         );
+    }
+
+    #[test]
+    fn who_has_begun_a_root_wants_its_beginning_and_the_next_part() {
+        let check = |mib, read, end: u64| {
+            let ranges = file(mib).begun(read);
+            assert_eq!(
+                ranges.iter().collect::<Vec<_>>(),
+                [0..end],
+                "{read} of {mib}"
+            );
+        };
+        // Parts of four runs.
+        check(1024, 0, 16);
+        check(1024, 1, 32);
+        check(1024, 16, 32);
+        check(1024, 103, 128);
+        check(1024, 1024, 1024);
+        check(64, 8, 12);
+        check(3, 1, 3);
+        assert!(file(0).begun(0).is_empty());
     }
 
     #[test]

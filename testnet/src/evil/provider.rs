@@ -283,7 +283,7 @@ impl Serving {
                     let offset = usize::try_from(offset.get()).map_err(io::Error::other)?;
                     self.answer(writer, (id, offset), &block).await?;
                 }
-                Request::Open { .. } | Request::Cancel { .. } => {}
+                Request::Open { .. } | Request::Cancel { .. } | Request::Nearby { .. } => {}
                 Request::Close => return Ok(()),
             }
         }

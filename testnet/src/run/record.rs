@@ -122,6 +122,10 @@ pub struct Sample {
 pub struct Helped {
     /// Pulls of copies that began.
     pub pulls: u64,
+    /// Of these, pulls of what somebody offered without an ask.
+    pub offers: u64,
+    /// Asks of distinct askers that it has heard.
+    pub asks: u64,
     /// Bytes that came in by them.
     pub pulled: u64,
     /// Bytes that it kept for others at the time.

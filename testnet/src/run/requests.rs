@@ -82,6 +82,8 @@ pub(super) fn helped(replicas: &ReplicaStats, strange: u64) -> Helped {
         pulls: replicas
             .pulls_for_asks
             .saturating_add(replicas.pulls_for_offers),
+        offers: replicas.pulls_for_offers,
+        asks: replicas.asks_distinct,
         pulled: replicas.bytes_in,
         held: replicas.bytes,
         quota: replicas.quota,

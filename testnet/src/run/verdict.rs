@@ -206,6 +206,8 @@ impl View<'_> {
                 plain(Some(count(up.count())))
             }
             Metric::Pulls => self.helped(|it| it.pulls),
+            Metric::OffersAccepted => self.helped(|it| it.offers),
+            Metric::PullsAccounted => self.pulls_accounted(),
             Metric::PulledBytes => self.helped(|it| it.pulled),
             Metric::QuotasKept => self.quotas_kept(),
             Metric::DisplacedShare => self.displaced_share(),

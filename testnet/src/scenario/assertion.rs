@@ -153,6 +153,10 @@ pub enum Metric {
     NodesUp,
     /// How many copies for others were begun to be fetched.
     Pulls,
+    /// How many of these somebody had offered without an ask.
+    OffersAccepted,
+    /// No node pulled more than its distinct asks are worth, and what it took of offers.
+    PullsAccounted,
     /// How many bytes of them came.
     PulledBytes,
     /// No node ever kept more for others than its quota.
@@ -211,7 +215,7 @@ impl Assertion {
 
 impl Metric {
     /// All of them.
-    pub const ALL: [Self; 27] = [
+    pub const ALL: [Self; 29] = [
         Self::AllFetched,
         Self::FetchedFraction,
         Self::FailedFetches,
@@ -234,6 +238,8 @@ impl Metric {
         Self::MemoryPerNode,
         Self::NodesUp,
         Self::Pulls,
+        Self::OffersAccepted,
+        Self::PullsAccounted,
         Self::PulledBytes,
         Self::QuotasKept,
         Self::DisplacedShare,
@@ -267,6 +273,8 @@ impl Metric {
             Self::MemoryPerNode => "memory-per-node",
             Self::NodesUp => "nodes-up",
             Self::Pulls => "pulls",
+            Self::OffersAccepted => "offers-accepted",
+            Self::PullsAccounted => "pulls-accounted",
             Self::PulledBytes => "pulled-bytes",
             Self::QuotasKept => "quotas-kept",
             Self::DisplacedShare => "displaced-share",
@@ -279,9 +287,11 @@ impl Metric {
     #[must_use]
     pub fn unit(self) -> Unit {
         match self {
-            Self::AllFetched | Self::NoWrongBytes | Self::LookupsSucceed | Self::QuotasKept => {
-                Unit::YesNo
-            }
+            Self::AllFetched
+            | Self::NoWrongBytes
+            | Self::LookupsSucceed
+            | Self::PullsAccounted
+            | Self::QuotasKept => Unit::YesNo,
             Self::FetchedFraction
             | Self::PeerShare
             | Self::EvilShare
@@ -295,7 +305,8 @@ impl Metric {
             | Self::OriginCopies
             | Self::HopsMedian
             | Self::NodesUp
-            | Self::Pulls => Unit::Number,
+            | Self::Pulls
+            | Self::OffersAccepted => Unit::Number,
             Self::DoneWithin
             | Self::FetchTimeMedian
             | Self::FetchTimeP95

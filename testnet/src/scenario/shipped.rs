@@ -10,12 +10,24 @@ pub struct Shipped {
 }
 
 /// All of them, the simplest first.
-pub const SHIPPED: [Shipped; 16] = [
+pub const SHIPPED: [Shipped; 19] = [
     shipped("demo", include_str!("../../scenarios/demo.toml")),
     shipped("swarm", include_str!("../../scenarios/swarm.toml")),
     shipped(
+        "release-day",
+        include_str!("../../scenarios/release-day.toml"),
+    ),
+    shipped(
         "flash-crowd",
         include_str!("../../scenarios/flash-crowd.toml"),
+    ),
+    shipped(
+        "flash-crowd-even",
+        include_str!("../../scenarios/flash-crowd-even.toml"),
+    ),
+    shipped(
+        "flash-crowd-black-holes",
+        include_str!("../../scenarios/flash-crowd-black-holes.toml"),
     ),
     shipped(
         "zipf-regions",

@@ -107,6 +107,7 @@ fn hold(replicas: &Replicas, number: u32, now: Duration) -> Result<(), Box<dyn E
             position: Position::of_peer(&number.to_le_bytes()),
             origin: Origin::Elsewhere(IpAddr::V4(Ipv4Addr::from(number << 8))),
         },
+        is_near: true,
         stays: false,
         shape: Shape {
             leaves: 1,

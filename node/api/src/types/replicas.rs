@@ -70,6 +70,8 @@ pub struct ReplicaStats {
     pub disk_free: u64,
     /// Asks of peers that were answered.
     pub asks: u64,
+    /// Of these, the first of each asker for a root within a day or two.
+    pub asks_distinct: u64,
     /// Roots that were pulled because near peers asked.
     pub pulls_for_asks: u64,
     /// Roots that were pulled because a peer offered them.

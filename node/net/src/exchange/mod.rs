@@ -1,4 +1,4 @@
-//! The exchange behaviour: opens streams of one protocol, `/shoal/<network>/exchange/4` or
+//! The exchange behaviour: opens streams of one protocol, `/shoal/<network>/exchange/5` or
 //! `/shoal/<network>/replicate/1`, on chosen connections and gives inbound ones away.
 //!
 //! A node has one behaviour for each of the two. Streams of the exchange keep their connection open

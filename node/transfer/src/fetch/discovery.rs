@@ -41,6 +41,8 @@ pub(super) enum Found {
         address: Multiaddr,
         why: String,
     },
+    /// A near helper was asked that may keep a copy of the root.
+    Helper(PeerId),
     /// The near helpers of the root's key have been asked.
     NearAsked,
     /// Everybody was told whom the round named.

@@ -283,7 +283,7 @@ impl Search {
                 None
             }
             // Who looks for providers asks for no copies.
-            Found::NearAsked => None,
+            Found::Helper(_) | Found::NearAsked => None,
         }
     }
 

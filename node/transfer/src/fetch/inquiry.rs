@@ -15,7 +15,7 @@ use super::{
     discovery::{Candidate, Found},
     heard::Heard,
 };
-use crate::replicate::{Asking, Lead, Named, Replicator, Terms};
+use crate::replicate::{Asking, Lead, Named, ReadSoFar, Replicator, Terms};
 
 /// A root of which no provider has told the marks after this long is asked for all the same. A link
 /// carries its marks, and the look-up in the DHT has told as much as an ask by then.
@@ -32,14 +32,26 @@ pub(super) struct Providers {
 
 /// Where a fetch says what its root is like, once it knows. Cheap to clone; the first word counts.
 #[derive(Clone, Default)]
-pub(super) struct ShapeTeller(Arc<Mutex<Option<oneshot::Sender<Shape>>>>);
+pub(super) struct ShapeTeller(Arc<Mutex<Option<oneshot::Sender<Told>>>>);
+
+/// What a root is like, and how far its reader is if he reads it from the beginning.
+type Told = (Shape, Option<ReadSoFar>);
 
 impl ShapeTeller {
     /// Says it; who asks nobody has nobody to tell.
     pub(super) fn tell(&self, shape: Shape) {
+        self.tell_all((shape, None));
+    }
+
+    /// The same of a root that is read from its beginning.
+    pub(super) fn tell_of_reader(&self, shape: Shape, read: &ReadSoFar) {
+        self.tell_all((shape, Some(read.clone())));
+    }
+
+    fn tell_all(&self, told: Told) {
         let mut teller = self.0.lock();
-        if let Some(teller) = teller.take().filter(|_| shape.leaves > 0) {
-            let _ = teller.send(shape);
+        if let Some(teller) = teller.take().filter(|_| told.0.leaves > 0) {
+            let _ = teller.send(told);
         }
     }
 }
@@ -63,7 +75,7 @@ impl Inquiry {
         (teller, self.run(shape))
     }
 
-    async fn run(self, mut shape: oneshot::Receiver<Shape>) {
+    async fn run(self, mut shape: oneshot::Receiver<Told>) {
         let heard = Arc::clone(&self.heard);
         let asked = tokio::select! {
             biased;
@@ -83,12 +95,16 @@ impl Inquiry {
                 _ = heard.marked_beyond(Marks::default()) => return self.all_asked().await,
                 told = &mut shape, if terms.is_some() => {
                     let Providers { holders, has_near_copy } = self.providers.borrow().clone();
-                    if let (Ok(shape), Some(terms), false) = (told, terms.take(), has_near_copy) {
-                        let _ = terms.send(Terms { shape, holders });
+                    if let (Ok((shape, read)), Some(terms), false) = (told, terms.take(), has_near_copy) {
+                        let _ = terms.send(Terms { shape, holders, read });
                     }
                 }
                 Some(lead) = leads.recv() => match lead {
                     Lead::Named(named) => self.name(named).await,
+                    Lead::Helper(peer) => {
+                        // Without a listener nobody needs it.
+                        let _ = self.found.send(Found::Helper(peer)).await;
+                    }
                     Lead::AllAsked => self.all_asked().await,
                 },
                 () = self.found.closed() => return,

@@ -21,7 +21,8 @@ use shoal_net::ExchangeStream;
 use shoal_protocol::{
     address::{BLOCK_BYTES_MAX, Cid, Digest},
     exchange::{
-        self, Availability, Missing, PIECE_HEAD_BYTES, PeerHint, Reason, Request, Response, pace,
+        self, Availability, Helper, List, Missing, NEARBY_HELPERS_MAX, PIECE_HEAD_BYTES, PeerHint,
+        Reason, Request, Response, pace,
     },
     link::Marks,
     planner::{ProviderId, WantId},
@@ -95,6 +96,8 @@ pub(super) enum SessionEvent {
     Wasted(u32),
     /// Others who hold the root, as (peer, addresses) in their binary form.
     Hint(Vec<PeerHint>),
+    /// The provider wants to know helpers near this node.
+    Nominate,
     /// The session is over; nothing of it follows.
     Ended(SessionEnd),
 }
@@ -129,6 +132,19 @@ enum Command {
     Want(Vec<Ask>),
     Cancel(WantId),
     HasAll,
+    Nearby(List<Helper, NEARBY_HELPERS_MAX>),
+}
+
+/// Where helpers are named to a provider, while its session runs.
+pub(super) struct Nominator(mpsc::WeakSender<Command>);
+
+impl Nominator {
+    /// Names them; best effort.
+    pub(super) fn name(&self, helpers: List<Helper, NEARBY_HELPERS_MAX>) {
+        if let Some(commands) = self.0.upgrade() {
+            let _ = commands.try_send(Command::Nearby(helpers));
+        }
+    }
 }
 
 impl Session {
@@ -178,6 +194,11 @@ impl Session {
     /// Asks for blocks. False when the session cannot take more now or is over.
     pub(super) fn want(&self, asks: Vec<Ask>) -> bool {
         self.commands.try_send(Command::Want(asks)).is_ok()
+    }
+
+    /// Where helpers can be named to the provider.
+    pub(super) fn nominator(&self) -> Nominator {
+        Nominator(self.commands.downgrade())
     }
 
     /// Says that all of the root is here; best effort.
@@ -286,6 +307,7 @@ impl Worker {
             Command::Want(asks) => asked.ask(asks),
             Command::Cancel(want) => asked.take_back(want),
             Command::HasAll => vec![Request::HAS_ALL],
+            Command::Nearby(helpers) => vec![Request::Nearby { helpers }],
         }
     }
 
@@ -318,6 +340,7 @@ impl Worker {
                 marks,
             } => SessionEvent::Available(availability, marks),
             Response::Hint { peers } => SessionEvent::Hint(peers.into_vec()),
+            Response::Nominate => SessionEvent::Nominate,
             Response::Missing { id, why } => match self.ended(id)? {
                 // Nobody waits for it.
                 ask if ask.slot.is_closed() => return Ok(()),

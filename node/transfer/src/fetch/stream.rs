@@ -18,7 +18,8 @@ use shoal_ground::budgets::STREAMS_MAX;
 use shoal_protocol::{
     address::{CHUNK_BYTES, Cid, Codec, Digest},
     link::Link,
-    unixfs::{DagError, Node, parse_node},
+    replicate::Shape,
+    unixfs::{DagError, FileNode, Node, parse_node},
     walk::{FileStep, FileWalk},
 };
 use tokio::sync::mpsc;
@@ -26,13 +27,14 @@ use tokio::sync::mpsc;
 use super::{
     Estimate, FetchError, Fetcher, Snapshot, Totals,
     halves::{Halves, NODES_QUEUED_MAX, Purpose, Sought},
+    inquiry::ShapeTeller,
     only::Only,
     progress::{MEASURE_INTERVAL, Phase, Progress},
     supply::{Need, Supply},
     transfer::Sink,
     verdict::Deadlines,
 };
-use crate::limits::Pace;
+use crate::{limits::Pace, replicate::ReadSoFar};
 
 /// Bytes asked for and not handed on: enough for 1 Gbit/s at a round trip of 60 ms.
 const WINDOW_BYTES: u64 = 8 << 20;
@@ -114,7 +116,7 @@ impl Fetcher {
         let Halves {
             mut transfer,
             supply,
-            ..
+            shape,
         } = {
             let sought = Sought {
                 link,
@@ -130,7 +132,7 @@ impl Fetcher {
         let (link, only) = (link.clone(), only.clone());
         let streaming = inner
             .tasks
-            .spawn_blocking(move || supply.stream(&link, &only, &out));
+            .spawn_blocking(move || supply.stream(&link, &only, &shape, &out));
         let sink = Sink {
             journal: None,
             landing: None,
@@ -238,6 +240,7 @@ impl Supply {
         &self,
         link: &Link,
         only: &Only,
+        shape: &ShapeTeller,
         out: &mpsc::Sender<Vec<u8>>,
     ) -> Result<(Cid, u64), FetchError> {
         let root = match only.is_all() {
@@ -245,10 +248,16 @@ impl Supply {
             false => only.choose_file(self.list(link, false)?.1)?,
         };
         let mut walk = FileWalk::new(root.clone());
+        let read = ReadSoFar::default();
         if root.codec() == Codec::DagPb {
             let bytes = self.node(&root)?;
             match parse_node(&bytes)? {
-                Node::File(file) => self.progress.total(Some(file.size), 1),
+                Node::File(file) => {
+                    self.progress.total(Some(file.size), 1);
+                    if let Some(known) = shape_of(&file).filter(|_| root == link.root) {
+                        shape.tell_of_reader(known, &read);
+                    }
+                }
                 Node::Directory { .. } | Node::Shard { .. } => return Err(FetchError::NotAFile),
                 Node::Symlink { .. } => return Err(FetchError::BareSymlink),
             }
@@ -264,6 +273,7 @@ impl Supply {
             held_bytes: 0,
             wanted: HashMap::new(),
             walked: false,
+            read,
         };
         Ok((root, window.hand_on(out)?))
     }
@@ -280,6 +290,18 @@ struct Window<'a> {
     wanted: HashMap<Digest, Wanted>,
     /// Whether the walk has come to its end.
     walked: bool,
+    /// How many leaves were handed on.
+    read: ReadSoFar,
+}
+
+/// What a file is like of which every leaf stands in its root.
+fn shape_of(file: &FileNode) -> Option<Shape> {
+    let is_flat =
+        file.inline.is_empty() && file.children.iter().all(|it| it.cid.codec() == Codec::Raw);
+    is_flat.then_some(Shape {
+        leaves: file.children.len() as u64,
+        size: file.size,
+    })
 }
 
 /// One piece of a file.
@@ -299,7 +321,7 @@ struct Wanted {
 impl Window<'_> {
     /// Hands on the whole file; its size.
     fn hand_on(mut self, out: &mpsc::Sender<Vec<u8>>) -> Result<u64, FetchError> {
-        let mut size = 0;
+        let (mut size, mut leaves) = (0, 0_u64);
         loop {
             while !self.walked && self.has_room() {
                 self.advance()?;
@@ -313,6 +335,7 @@ impl Window<'_> {
                     self.held_bytes -= assumed(len);
                     let bytes = self.take(&digest)?;
                     check_len(len, bytes.len() as u64)?;
+                    leaves += 1;
                     bytes
                 }
             };
@@ -321,6 +344,7 @@ impl Window<'_> {
                 let sent = out.blocking_send(bytes);
                 sent.map_err(|_| FetchError::Cancelled)?;
             }
+            self.read.set(leaves);
         }
         self.supply.progress.total(Some(size), 1);
         self.supply.progress.file_done();

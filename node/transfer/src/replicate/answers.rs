@@ -137,7 +137,7 @@ impl ReplicatorInner {
         let (Some(digest), Some(key)) = (offer.root.digest(), key_of(&offer.root)) else {
             return Err((Why::Untrue, NEVER_S));
         };
-        if !caller.is_in(self.config.scope) {
+        if !caller.may_offer(self.config.scope) {
             return Err((Why::Off, NEVER_S));
         }
         if !self.library.marks(&offer.root).may_replicate() {
@@ -155,6 +155,7 @@ impl ReplicatorInner {
             key,
             peer: caller.key,
             by: caller.asker(self.config.diversity),
+            is_near: caller.nearness.is_near(),
             stays: asked.is_some_and(|it| it.stays),
             shape,
             ranges: offer.ranges,
@@ -224,7 +225,7 @@ impl ReplicatorInner {
         Held {
             key,
             ranges,
-            busy: false,
+            busy: self.is_busy(),
         }
     }
 

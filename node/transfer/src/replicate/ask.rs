@@ -5,16 +5,23 @@
 //! root is like. Nothing waits for it. The walk ends with the fetch; an offer that is due is made
 //! although the fetch is over, for it costs the asker nothing more.
 
-use std::{collections::BTreeSet, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeSet,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+    time::Duration,
+};
 
 use futures::future::join_all;
 use libp2p::{Multiaddr, PeerId};
 use shoal_ground::deadline::within;
 use shoal_protocol::{
     address::Cid,
-    exchange::{LeafRanges, List},
+    exchange::List,
     near::Nearness,
-    replicate::{Answer, Candidate, Key, Offer, Peer, Reply, Shape, Walk},
+    replicate::{Answer, Candidate, Key, Offer, Peer, Reply, Shape, Walk, Why},
 };
 use tokio::sync::{mpsc, oneshot};
 
@@ -30,6 +37,10 @@ const ASK_PATIENCE: Duration = Duration::from_secs(3);
 /// it: they are greeted as soon as their connection is measured.
 const NEIGHBOURS_WITHIN: Duration = Duration::from_secs(5);
 const NEIGHBOURS_SETTLE: Duration = Duration::from_millis(100);
+
+/// How long somebody who reads a root from its beginning is watched before a copy of what he reads is
+/// offered: an invitation to offer holds for a minute.
+const READ_FOR: Duration = Duration::from_secs(15);
 
 /// How often one fetch looks for the homes: again when there are new near helpers, for a node that
 /// has just started meets them one after the other. It asks each only once.
@@ -51,6 +62,8 @@ pub struct Named {
 pub enum Lead {
     /// Somebody who may have it.
     Named(Named),
+    /// A near helper was asked that has nothing of it, and may keep a copy.
+    Helper(PeerId),
     /// The homes were asked. Whoever comes later is a helper that was met since.
     AllAsked,
 }
@@ -62,6 +75,23 @@ pub struct Terms {
     pub shape: Shape,
     /// Providers of the fetch, the nearest first.
     pub holders: Vec<PeerId>,
+    /// How far a reader is that reads the root from its beginning; without one all of it is wanted.
+    pub read: Option<ReadSoFar>,
+}
+
+/// How many leaves a reader has read, from the first one on. Cheap to clone; all clones are one.
+#[derive(Clone, Debug, Default)]
+pub struct ReadSoFar(Arc<AtomicU64>);
+
+impl ReadSoFar {
+    /// It has read so many.
+    pub(crate) fn set(&self, leaves: u64) {
+        self.0.store(leaves, Relaxed);
+    }
+
+    fn leaves(&self) -> u64 {
+        self.0.load(Relaxed)
+    }
 }
 
 /// The fetch's end; what is asked for goes on without it only as far as the module's head says.
@@ -241,6 +271,7 @@ impl Asker {
             Answer::Pulling => self.name(holder(peer)).await,
             Answer::Want => self.wanting.push(peer),
             Answer::Elsewhere { holders, closer } => {
+                self.found(peer).await;
                 for holder in holders.into_vec() {
                     if let Some(named) = named(holder, peer) {
                         self.name(named).await;
@@ -248,9 +279,17 @@ impl Asker {
                 }
                 return self.closer(closer.into_vec(), peer).await;
             }
+            Answer::No {
+                why: Why::Demand, ..
+            } => self.found(peer).await,
             Answer::No { .. } => {}
         }
         Vec::new()
+    }
+
+    /// Tells the fetch of a helper that may keep a copy.
+    async fn found(&self, helper: PeerId) {
+        let _ = self.leads.send(Lead::Helper(helper)).await;
     }
 
     /// Tells the fetch of a peer; one that has ended needs none.
@@ -280,6 +319,13 @@ impl Asker {
     /// Offers the root to the homes that want it. Whoever takes it is named to the fetch, if that
     /// still goes on.
     async fn offer(&mut self, terms: &Terms) {
+        if terms.read.is_some() && !self.wanting.is_empty() {
+            // By then it has read some of it, or has had enough.
+            tokio::select! {
+                () = self.leads.closed() => {}
+                () = tokio::time::sleep(READ_FOR) => {}
+            }
+        }
         let wanting = std::mem::take(&mut self.wanting);
         join_all(wanting.iter().map(|home| self.offer_to(*home, terms))).await;
     }
@@ -290,10 +336,8 @@ impl Asker {
         };
         let mut holders = terms.holders.clone();
         holders.retain(|it| *it != home);
-        let whole = 0..terms.shape.leaves;
-        let Ok(ranges) = LeafRanges::new(std::iter::once(whole).collect()) else {
-            return;
-        };
+        let read = terms.read.as_ref().map(ReadSoFar::leaves);
+        let ranges = terms.shape.begun(read.unwrap_or(terms.shape.leaves));
         let offer = Offer {
             id: 0,
             root: self.root.clone(),

@@ -2,8 +2,8 @@
 //!
 //! Messages are taken one after the other, so a peer has as many open as its stream holds. What goes
 //! beyond [`PeerLimits`](shoal_protocol::replicate::PeerLimits) is dropped and counted; a peer that
-//! does so again and again loses its stream and gets none for a while. Only near peers are counted,
-//! offered to and believed. It ends with the stream or with the node.
+//! does so again and again loses its stream and gets none for a while. Only near peers are counted
+//! and believed; a far one may offer what somebody near has asked for. It ends with the stream or with the node.
 
 use std::{collections::VecDeque, net::IpAddr, sync::Arc, time::Duration};
 
@@ -62,6 +62,14 @@ impl Caller {
     /// Whether this node helps such a peer.
     pub(super) fn is_in(&self, scope: Scope) -> bool {
         is_in(scope, self.nearness, self.ip)
+    }
+}
+
+impl Caller {
+    /// Whether this node looks at what such a peer offers. Where copies are for everybody nearby, a far
+    /// peer may offer what somebody nearby has asked for.
+    pub(super) fn may_offer(&self, scope: Scope) -> bool {
+        self.is_in(scope) || scope == Scope::Public && !self.nearness.is_near()
     }
 }
 
@@ -264,7 +272,10 @@ mod tests {
             let caller = caller(ip, nearness);
             let is_in = [Scope::Lan, Scope::Private, Scope::Public].map(|it| caller.is_in(it));
             assert_eq!(is_in, [lan, private, public], "{ip}, {nearness:?}");
-            assert!(!caller.is_in(Scope::Off));
+            assert!(!caller.is_in(Scope::Off) && !caller.may_offer(Scope::Off));
+            let may_offer = [Scope::Lan, Scope::Private].map(|it| caller.may_offer(it));
+            assert_eq!(may_offer, [lan, private], "{ip}, {nearness:?}");
+            assert!(caller.may_offer(Scope::Public), "{ip}, {nearness:?}");
         };
         check("192.168.0.7", Lan, [true, true, true]);
         check("10.9.9.9", Near, [false, true, true]);

@@ -41,6 +41,9 @@ pub struct ReplicasConfig {
     #[serde(with = "span")]
     #[schema(value_type = String)]
     pub near: Duration,
+    /// Whether this node offers copies to helpers near those who ask, when more ask for what it shares
+    /// than its line carries.
+    pub offers: bool,
     /// Whether a far peer is never asked for what a near one has, and whoever shares content of their
     /// own never for what others have, even where it would come sooner: for lines that cost money.
     pub strict: bool,
@@ -57,6 +60,7 @@ impl Default for ReplicasConfig {
             eager,
             diversity: Diversity::Public,
             near: NearConfig::default().near_rtt,
+            offers: true,
             strict: false,
         }
     }

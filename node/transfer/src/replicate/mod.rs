@@ -12,10 +12,12 @@
 
 mod answers;
 mod ask;
+mod busy;
 mod caller;
 mod clock;
 mod config;
 mod counters;
+mod crowd;
 mod finished;
 mod link;
 mod metered;
@@ -58,7 +60,7 @@ use crate::limits::Limiter;
 
 pub(crate) use self::reader::Readings;
 pub use self::{
-    ask::{Asking, Lead, Named, Terms},
+    ask::{Asking, Lead, Named, ReadSoFar, Terms},
     clock::Clock,
     config::{Diversity, Floor, ReplicasConfig, Scope},
     counters::{declined_reason, gone_reason},
@@ -131,6 +133,8 @@ struct ReplicatorInner {
     people: Mutex<People>,
     /// What was fetched and is told to homes, as it was when they were told last.
     finished: Mutex<BTreeSet<Key>>,
+    /// Whether readers were turned away lately.
+    busy: busy::Busy,
     counters: Counters,
     orders: mpsc::Sender<PullOrder>,
     /// There is something to tell, or somebody new.
@@ -175,6 +179,7 @@ impl Replicator {
             on_battery: AtomicBool::new(false),
             is_metered: AtomicBool::new(false),
             helped: AtomicBool::new(false),
+            busy: busy::Busy::default(),
             counters: Counters::default(),
             orders,
             nudge: Notify::new(),

@@ -70,6 +70,7 @@ impl ReplicatorInner {
                         (greet_at, is_greeting_due) = (tick.saturating_add(GREET_TICKS), false);
                     }
                     self.people().trim();
+                    self.look_whether_busy_is_over();
                     self.keep_house(tick).await;
                     if tick.is_multiple_of(SCRUB_TICKS) {
                         scrubbed = self.scrub(scrubbed).await;

@@ -27,7 +27,10 @@ pub(super) async fn say(
     let retry_after_ms = u32::try_from(retry_after.as_millis()).unwrap_or(u32::MAX);
     let busy = Response::status(Availability::Busy { retry_after_ms });
     let mut frames = Vec::new();
-    for message in [Some(busy), news.hint().await].into_iter().flatten() {
+    for message in [Some(busy), news.hint_of_copies().await]
+        .into_iter()
+        .flatten()
+    {
         encode(&message, &mut frames);
     }
     write_frames(writer, &frames).await

@@ -38,6 +38,10 @@ const WINDOW: Duration = Duration::from_secs(2);
 /// A write that takes longer has waited for the line or for its reader.
 const BLOCKED: Duration = Duration::from_millis(50);
 
+/// For how long a line counts as full after bytes had to wait for it: pieces of a quarter of a second
+/// leave one after the other.
+const FULL_FOR: Duration = Duration::from_millis(500);
+
 /// How often those that wait look whether the line is still slow.
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 /// The timers' grain; looking sooner finds nothing new.
@@ -63,6 +67,8 @@ struct State {
     turns: Turns,
     waiting: HashMap<ReaderId, oneshot::Sender<Digest>>,
     window: Window,
+    /// When bytes had to wait for the line last, or for a limit.
+    blocked: Option<Instant>,
 }
 
 /// What was seen of the line since it was last judged.
@@ -93,6 +99,7 @@ impl Line {
                 bytes: 0,
                 was_blocked: false,
             },
+            blocked: None,
         };
         Self {
             shared: Arc::new(Shared {
@@ -132,6 +139,12 @@ impl Line {
             "Blocks that waited for their turn on a slow line.",
             self.shared.turns_waited.load(Relaxed),
         );
+    }
+
+    /// Whether the line is slow, and more is to be sent than it carries.
+    pub(super) fn is_full(&self) -> bool {
+        let blocked = self.lock().blocked;
+        self.is_slow() && blocked.is_some_and(|at| at.elapsed() < FULL_FOR)
     }
 
     fn is_slow(&self) -> bool {
@@ -260,9 +273,13 @@ impl LinePlace {
         }
     }
 
-    /// Bytes of a block were written, which took this long.
-    pub(super) fn wrote(&self, bytes: usize, took: Duration) {
+    /// Bytes of a block were written, which took this long; with what they waited for a limit before
+    /// that, `waited`.
+    pub(super) fn wrote(&self, bytes: usize, took: Duration, waited: Duration) {
         let mut state = self.line.lock();
+        if waited >= BLOCKED {
+            state.blocked = Some(Instant::now());
+        }
         self.line.wrote(&mut state, bytes as u64, took);
         if self.has_turn.load(Relaxed) {
             state.turns.moved(self.id, bytes as u64, self.line.now());

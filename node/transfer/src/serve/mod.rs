@@ -2,7 +2,7 @@
 //!
 //! The [`Server`] accepts streams from the network, bounds how many run at a time in total and per
 //! peer (`slots`), how much is read ahead for them (`budget`), and who has the line while it is
-//! slow (`line`), and gives each stream to a worker that owns it to its end. A worker reads requests, has the bytes
+//! slow (`line`), has copies offered where a crowd asks for a root (`crowd`), and gives each stream to a worker that owns it to its end. A worker reads requests, has the bytes
 //! read on blocking threads, and writes the answers; it serves what the library vouches for and
 //! nothing else: whole shares, of a root that is fetched here what has landed so far, and replicas. A peer
 //! hears who else deals with its root, and one stream too many is told when to come back. It never
@@ -11,6 +11,7 @@
 mod audience;
 mod budget;
 mod busy;
+mod crowd;
 mod line;
 mod news;
 mod outgoing;
@@ -44,6 +45,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use self::{
     budget::Budget,
+    crowd::Crowds,
     line::Line,
     news::Sources,
     slots::{Slot, Slots},
@@ -180,7 +182,9 @@ impl Server {
             audience,
             shutdown,
         } = deps;
+        let line = stats.line.get_or_init(|| Line::new(limits.clone())).clone();
         let sources = Sources {
+            crowds: Crowds::new(library.clone(), replicator.clone(), line.clone()),
             library,
             withdrawn,
             swarms,
@@ -188,7 +192,6 @@ impl Server {
             replicator,
             audience,
         };
-        let line = stats.line.get_or_init(|| Line::new(limits.clone())).clone();
         Self {
             sources: Arc::new(sources),
             stats,
@@ -209,6 +212,9 @@ impl Server {
 
     async fn accept_all(self, mut incoming: mpsc::Receiver<ExchangeStream>) {
         let server = Arc::new(self);
+        let (crowds, workers) = (server.sources.crowds.clone(), server.workers.clone());
+        let tending = crowds.run(workers, server.shutdown.clone());
+        server.workers.spawn(tending);
         loop {
             let stream = tokio::select! {
                 biased;
@@ -228,6 +234,7 @@ impl Server {
         let peer = stream.peer();
         let Some(slot) = self.stats.slots.take(peer) else {
             tracing::debug!(%peer, "exchange stream refused: too many streams");
+            self.sources.crowds.said_busy();
             // Without room for a word, dropping the stream resets it; the peer comes back by itself.
             if let Ok(room) = Arc::clone(&self.refusals).try_acquire_owned() {
                 let sources = Arc::clone(&self.sources);

@@ -17,7 +17,7 @@ use shoal_protocol::{
 use shoal_store::Library;
 use tokio::{sync::watch, time::Instant};
 
-use super::{Withdrawn, audience::Audience};
+use super::{Withdrawn, audience::Audience, crowd::Crowds};
 use crate::{
     replicate::{Reader, Replicator},
     swarm::{Growing, Guest, Swarms},
@@ -40,6 +40,7 @@ pub(super) struct Sources {
     pub(super) net: Net,
     pub(super) replicator: Replicator,
     pub(super) audience: Arc<Audience>,
+    pub(super) crowds: Crowds,
 }
 
 /// What one stream's peer was told, and is to be told next.
@@ -147,8 +148,22 @@ impl News {
     /// Other peers that deal with the root, if there are any that this one was not told of; those
     /// that are likely to be near it before others.
     pub(super) async fn hint(&mut self) -> Option<Response> {
-        let room = PEERS_TOLD_MAX.saturating_sub(self.told.len());
+        let others = self.guest.others();
+        self.name(others, &[]).await
+    }
+
+    /// The same for a peer that is served nothing now: helpers that have taken copies are named, too.
+    pub(super) async fn hint_of_copies(&mut self) -> Option<Response> {
+        let holders = self.sources.crowds.holders(&self.root);
         let mut others = self.guest.others();
+        others.extend(holders.iter().filter(|it| **it != self.peer));
+        self.name(others, &holders).await
+    }
+
+    async fn name(&mut self, mut others: Vec<PeerId>, holders: &[PeerId]) -> Option<Response> {
+        let room = PEERS_TOLD_MAX.saturating_sub(self.told.len());
+        others.sort_unstable();
+        others.dedup();
         others.retain(|peer| !self.told.contains(peer));
         let most = room.min(HINT_PEERS_MAX);
         if others.is_empty() || most == 0 {
@@ -167,8 +182,11 @@ impl News {
                     .take(HINT_ADDRESSES_MAX);
                 Some(PeerHint {
                     peer: List::try_from(peer.to_bytes()).ok()?,
-                    // It asked this node for the root.
-                    class: PeerClass::Member,
+                    class: match holders.contains(&peer) {
+                        true => PeerClass::Holder,
+                        // It asked this node for the root.
+                        false => PeerClass::Member,
+                    },
                     addresses: List::first_of(addresses),
                 })
             })

@@ -9,15 +9,22 @@ use std::net::IpAddr;
 use libp2p::PeerId;
 use parking_lot::Mutex;
 use shoal_net::ExchangeStream;
-use shoal_protocol::address::Cid;
+use shoal_protocol::{
+    address::Cid,
+    exchange::{Helper, List, NEARBY_HELPERS_MAX, Response},
+};
 use shoal_store::{BlockKind, Held};
 
 use super::{
     audience::Visit,
+    crowd::Reading,
     news::Sources,
     parts::{Owner, Part, Source},
 };
-use crate::replicate::{Reader, Readings};
+use crate::{
+    limits::Class,
+    replicate::{Reader, Readings},
+};
 
 /// The peer of a stream.
 #[derive(Clone, Copy, Debug)]
@@ -44,6 +51,8 @@ pub(super) struct Served {
     readings: Mutex<Option<Readings>>,
     /// Its place in the books; none for what is kept for others alone.
     visit: Option<Visit>,
+    /// Its place among those that read the root; none where nothing of it is ever offered.
+    reading: Option<Reading>,
 }
 
 impl Served {
@@ -56,6 +65,9 @@ impl Served {
             root,
         };
         Self {
+            reading: sources
+                .crowds
+                .reading(&source.root, (client.peer, client.ip)),
             source,
             client,
             readings: Mutex::default(),
@@ -73,6 +85,40 @@ impl Served {
     pub(super) fn has_all(&self) {
         if let Some(visit) = &self.visit {
             visit.has_all();
+        }
+    }
+
+    /// Waits until the client is to be asked for helpers near it. Cancel-safe.
+    pub(super) async fn question(&self) {
+        match &self.reading {
+            Some(reading) => reading.question().await,
+            None => std::future::pending().await,
+        }
+    }
+
+    /// The question for helpers, which counts as asked.
+    pub(super) fn take_question(&self) -> Response {
+        if let Some(reading) = &self.reading {
+            reading.take_question();
+        }
+        Response::Nominate
+    }
+
+    /// The client names helpers near it.
+    pub(super) fn nominated(&self, helpers: List<Helper, NEARBY_HELPERS_MAX>) {
+        if let Some(reading) = &self.reading {
+            reading.nominated(helpers);
+        }
+    }
+
+    /// Behind whom a part is sent: what is kept for others comes after what this node has by itself, and
+    /// a copy that it has offered beyond the first whole one comes last.
+    pub(super) fn class_of(&self, part: &Part) -> Class {
+        let is_further = self.reading.as_ref().is_some_and(Reading::is_further_copy);
+        match part.owner {
+            Owner::Others { .. } => Class::Help,
+            Owner::Own if is_further => Class::Replicate,
+            Owner::Own => Class::Serve,
         }
     }
 

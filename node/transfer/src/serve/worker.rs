@@ -6,13 +6,7 @@
 //! new of the root. What it does not want any more is left out, and a large block is written in
 //! pieces, so that it ends early when it is cancelled.
 
-use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering::Relaxed},
-    },
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use parking_lot::{Mutex, MutexGuard};
 use shoal_ground::{deadline::within, pool::Pool};
@@ -37,7 +31,7 @@ use super::{
     line::LinePlace,
     news::{News, Sources},
     outgoing::{At, Outgoing},
-    parts::{self, Batch, Owner, Part, Source},
+    parts::{self, Batch, Part, Source},
     pieces::Pieces,
     queue::{Queue, Want},
     served::{Client, Served},
@@ -82,9 +76,8 @@ pub(super) struct Worker {
     slot: Slot,
     pool: Pool,
     shutdown: CancellationToken,
-    /// Whether what it sends now is a copy for others, which comes after what this node has by
-    /// itself.
-    sends_copy: AtomicBool,
+    /// Behind whom it sends now.
+    class: Mutex<Class>,
     queue: Mutex<Queue>,
     pieces: Mutex<Pieces>,
     asked: Notify,
@@ -125,7 +118,7 @@ impl Worker {
             slot,
             pool: server.pool.clone(),
             shutdown: server.shutdown.clone(),
-            sends_copy: AtomicBool::new(false),
+            class: Mutex::new(Class::Serve),
             queue: Mutex::default(),
             pieces: Mutex::default(),
             asked: Notify::new(),
@@ -183,6 +176,7 @@ impl Worker {
         let served = Served::new(&self.sources, root.clone(), client);
         let is_for_others = served.is_for_others();
         if is_for_others && !self.slot.take_copy() {
+            self.sources.replicator.turned_away();
             return self.say_busy(root, client, writer, ROOM_RETRY).await;
         }
         let mut news = News::new(&self.sources, root, (client.peer, client.ip));
@@ -237,6 +231,10 @@ impl Worker {
                 }
                 Request::Cancel { id, count } => {
                     self.lock_queue().cancel(id, count);
+                    Ok(())
+                }
+                Request::Nearby { helpers } => {
+                    served.nominated(helpers);
                     Ok(())
                 }
                 Request::Close => {
@@ -294,6 +292,9 @@ impl Worker {
                     biased;
                     // Nothing else can be said in the middle of a block.
                     () = news.changed(), if !self.lock_queue().is_open() => tell(&mut news, writer).await,
+                    () = served.question(), if !self.lock_queue().is_open() => {
+                        write(writer, &served.take_question()).await
+                    }
                     answer = ready.recv() => match answer {
                         Some(Answer::Blocks(batch)) => self.write_batch(writer, served, batch).await,
                         Some(Answer::PutOff) => self.put_off(&news, writer).await,
@@ -404,8 +405,7 @@ impl Worker {
             }
             let goes_on = match part {
                 Ok(part) => {
-                    let is_copy = matches!(part.owner, Owner::Others { .. });
-                    self.sends_copy.store(is_copy, Relaxed);
+                    *self.class.lock() = served.class_of(part);
                     let to = (&mut *writer, served);
                     let sent = self.write_part(to, &mut frames, want, part).await?;
                     self.stats.count(part.kind, sent.bytes);
@@ -539,10 +539,12 @@ impl Worker {
         let mut rest = bytes;
         while !rest.is_empty() {
             let wish = rest.len().min(WRITE_BYTES_MAX);
+            let asked = Instant::now();
             let (piece, after) = rest.split_at(self.limits.send(self.class(), wish).await?);
             let begun = Instant::now();
             deadline(piece.len(), writer.write_all(piece)).await?;
-            self.place.wrote(piece.len(), begun.elapsed());
+            self.place
+                .wrote(piece.len(), begun.elapsed(), asked.elapsed());
             self.slot.moved();
             rest = after;
         }
@@ -550,10 +552,7 @@ impl Worker {
     }
 
     fn class(&self) -> Class {
-        match self.sends_copy.load(Relaxed) {
-            true => Class::Help,
-            false => Class::Serve,
-        }
+        *self.class.lock()
     }
 
     fn lock_queue(&self) -> MutexGuard<'_, Queue> {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::super::asker::Mark;
 use super::super::position::{Key, PeerKey};
-use super::super::stripes::Shape;
+use super::super::stripes::{PARTS, Shape};
 
 /// Holders that are remembered of one key.
 pub(super) const HOLDERS_MAX: usize = 8;
@@ -12,8 +12,7 @@ pub(super) const HOLDERS_MAX: usize = 8;
 /// For how long a holder is believed whose stream has ended.
 const TOLD_TIME: Duration = Duration::from_mins(10);
 
-/// In how many parts a root is looked at to see which of it is read.
-pub const PARTS: u64 = 64;
+const _: () = assert!(PARTS == 64, "an entry has 64 counts of four bits");
 
 /// The highest count of a part; where it is reached, all counts are halved.
 const PART_COUNT_MAX: u8 = 15;
@@ -40,7 +39,7 @@ pub(super) struct Entry {
     /// The root, where an offer told.
     leaves: u64,
     size: u64,
-    /// By how many distinct readers each 1/64th was read: four bits each.
+    /// How many offers named each 1/64th as worth a copy: four bits each.
     parts: [u8; 32],
     holders: [Holder; HOLDERS_MAX],
     /// Which places were offered a stripe, and when the first of them.
@@ -176,7 +175,7 @@ impl Entry {
         }
     }
 
-    /// By how many each 1/64th was read, in relation to each other.
+    /// How many wanted each 1/64th, in relation to each other.
     pub(super) fn parts(&self) -> impl Iterator<Item = u8> {
         let halves = |pair: &u8| [*pair & PART_COUNT_MAX, *pair >> 4];
         self.parts.iter().flat_map(halves)

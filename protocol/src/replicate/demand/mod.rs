@@ -17,11 +17,11 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use self::entry::Entry;
-pub use self::entry::{PARTS, ToldHolder};
+pub use self::entry::ToldHolder;
 use super::asker::{Mark, Salt, mix};
 use super::position::{Key, PeerKey};
 use super::sketch::{Filters, Sketch};
-use super::stripes::Shape;
+use super::stripes::{PARTS, Shape, bit, has_part};
 use crate::exchange::LEAF_END_MAX;
 
 /// The most keys in the table: 4096 x 208 bytes = 832 KiB, with two filters of 64 KiB and a sketch
@@ -41,6 +41,9 @@ const GUARD: f32 = 0.5;
 
 /// For how long a place that was offered a stripe is not offered it again.
 const OFFER_AGAIN: Duration = Duration::from_hours(1);
+
+/// A part of a root is wanted if one in so many wants it, of those who want the most wanted one.
+const WANTED_PART: u8 = 4;
 
 /// What kind of item a filter is asked about.
 const ASKED: u64 = 1 << 63;
@@ -128,18 +131,35 @@ impl Demand {
     }
 
     /// Counts a reader of one run of a root; `true` if it did not read this run before.
-    pub fn read(&mut self, key: Key, run: u64, shape: Shape, by: Mark, now: Duration) -> bool {
-        if !self.filters.insert(by.item(key, run & !ASKED), now) {
-            return false;
+    pub fn read(&mut self, key: Key, run: u64, by: Mark, now: Duration) -> bool {
+        self.filters.insert(by.item(key, run & !ASKED), now)
+    }
+
+    /// Counts an asker to whom these [parts](Shape::parts_of) of a root are worth a copy. What is read
+    /// here cannot say that, for here is a stripe of it only.
+    pub fn want(&mut self, key: Key, parts: u64) {
+        let Some(entry) = self.find_mut(key) else {
+            return;
+        };
+        for part in 0..PARTS {
+            if has_part(parts, part) {
+                entry.count_part(part);
+            }
         }
-        let part = u128::from(run).saturating_mul(PARTS.into());
-        let part = part
-            .checked_div(shape.runs().max(1).into())
-            .unwrap_or_default();
-        if let (Some(entry), Ok(part)) = (self.find_mut(key), u64::try_from(part)) {
-            entry.count_part(part);
-        }
-        true
+    }
+
+    /// The parts of a root that are wanted by at least a quarter of those who want the most wanted one.
+    /// All are, where nobody has said anything.
+    #[must_use]
+    pub fn wanted(&self, key: Key) -> u64 {
+        let Some(entry) = self.find(key) else {
+            return u64::MAX;
+        };
+        let most = entry.parts().max().unwrap_or_default();
+        let is_wanted = |count: u8| count.saturating_mul(WANTED_PART) >= most;
+        let parts = (0..).zip(entry.parts());
+        let wanted = parts.filter(|(_, count)| is_wanted(*count));
+        wanted.fold(0, |all, (part, _)| all | bit(part))
     }
 
     /// How a key stands now.
@@ -167,7 +187,7 @@ impl Demand {
         }
     }
 
-    /// By how many readers each 1/64th of a root was read, in relation to each other.
+    /// How many wanted each 1/64th of a root, in relation to each other.
     #[must_use]
     pub fn parts(&self, key: Key) -> Vec<u8> {
         self.find(key)

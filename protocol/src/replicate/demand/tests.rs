@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use proptest::prelude::*;
 
 use super::*;
+use crate::exchange::LeafRanges;
 
 const DAY: Duration = Duration::from_hours(24);
 const PEER: PeerKey = PeerKey(1);
@@ -183,29 +184,48 @@ fn a_place_is_offered_a_stripe_once_an_hour() {
 }
 
 #[test]
-fn readers_are_counted_by_the_part() {
+fn parts_are_wanted_that_a_quarter_of_the_most_want() {
     let mut demand = demand();
     let shape = Shape {
         leaves: 512,
         size: 512 << 20,
     };
+    assert_eq!(demand.wanted(key(1)), u64::MAX, "nothing is known of it");
     demand.ask(key(1), mark(1), Duration::ZERO);
-    for reader in 0..8 {
-        for run in 0..16 {
-            assert!(demand.read(key(1), run, shape, mark(reader), Duration::ZERO));
-            assert!(!demand.read(key(1), run, shape, mark(reader), Duration::ZERO));
-        }
+    assert_eq!(demand.wanted(key(1)), u64::MAX, "nobody has said anything");
+    let beginning = shape.parts_of(&shape.begun(50));
+    assert_eq!(beginning, 0xff, "seven parts of eight leaves, and the next");
+    let all = shape.parts_of(&LeafRanges::from_sorted(0..512));
+    assert_eq!(all, u64::MAX);
+    demand.want(key(1), all);
+    assert_eq!(demand.wanted(key(1)), u64::MAX);
+    for _ in 0..3 {
+        demand.want(key(1), beginning);
     }
-    let parts = demand.parts(key(1));
-    assert_eq!(parts.len(), 64);
-    assert!(
-        parts[..8].iter().all(|it| *it > 4) && parts[8..].iter().all(|it| *it == 0),
-        "{parts:?}"
-    );
+    assert_eq!(demand.wanted(key(1)), u64::MAX, "one of four");
+    for _ in 0..5 {
+        demand.want(key(1), beginning);
+    }
+    assert_eq!(demand.wanted(key(1)), beginning, "one of nine");
+    for _ in 0..100 {
+        demand.want(key(1), all);
+    }
+    assert_eq!(demand.wanted(key(1)), u64::MAX, "it has changed");
     assert!(
         near(demand.standing(key(1), Duration::ZERO).long, 1.0),
-        "reading is not asking"
+        "wanting is not asking"
     );
+}
+
+#[test]
+fn a_reader_counts_once_for_a_run() {
+    let mut demand = demand();
+    for reader in 0..8 {
+        for run in 0..16 {
+            assert!(demand.read(key(1), run, mark(reader), Duration::ZERO));
+            assert!(!demand.read(key(1), run, mark(reader), Duration::ZERO));
+        }
+    }
 }
 
 #[test]

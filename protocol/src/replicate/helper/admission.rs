@@ -8,12 +8,15 @@ use super::super::asker::Mark;
 use super::super::cache::RunId;
 use super::super::message::{RANGES_MAX, Why};
 use super::super::position::Key;
-use super::super::stripes::{Neighbourhood, RUN_LEAVES, Shape, copies};
+use super::super::stripes::{Neighbourhood, RUN_LEAVES, Shape, copies, has_part};
 use super::super::walk::HOMES;
 use super::pulls::Pull;
-use super::{Accepted, Around, Declined, Helper, Offered, RETRY};
+use super::{Accepted, Around, Declined, Helper, Offered, RETRY, RUNS_MAX};
 use crate::address::BLOCK_BYTES_MAX;
 use crate::exchange::LEAF_END_MAX;
+
+/// The long count of a root that somebody has asked for within a half-life.
+const ASKED_LONG: f32 = 0.5;
 
 impl Helper {
     /// How many asks this node would spend on a pull, or why it makes none.
@@ -90,21 +93,49 @@ impl Helper {
             let need = self.would_pull(key, rank, offer.stays, around, now)?;
             (self.demand.standing(key, now).causes, need)
         } else {
-            if offer.asked < u32::from(self.config.need) {
-                return Err((Why::Unasked, RETRY));
-            }
-            self.pulls.room(&self.config, true, now)?;
-            (vec![self.mark(&offer.by)], 0)
+            let by = self.mark(&offer.by);
+            self.may_offer(offer, by, now)?;
+            (vec![by], 0)
         };
         let place = u64::try_from(rank).unwrap_or(u64::MAX);
-        let is_mine = |run: &u64| !is_invited || shape.is_kept_at(*run, place);
-        let runs = offer
-            .ranges
-            .iter()
-            .flat_map(|range| whole_runs(&range, shape));
+        if is_invited {
+            self.demand.want(key, shape.parts_of(&offer.ranges));
+        }
+        // Of what nobody asked for, the sender says what is wanted.
+        let parts = self.demand.wanted(key);
+        let is_mine = |run: &u64| {
+            let is_wanted = || has_part(parts, shape.part_of(*run));
+            !is_invited || shape.is_kept_at(*run, place) && is_wanted()
+        };
+        let ranges = offer.ranges.iter();
+        let runs = ranges.flat_map(|range| whole_runs(&range, shape));
+        let runs = runs.take(RUNS_MAX);
         let missing = runs.filter(|run| is_mine(run) && !self.holds(key, *run));
         let runs: Vec<u64> = missing.take(RANGES_MAX).collect();
-        self.begin(key, shape, runs, causes, asks, now)
+        let offerer = causes.first().filter(|_| asks == 0).map(|it| it.group);
+        let accepted = self.begin(key, shape, runs, causes, asks, now)?;
+        if let Some(offerer) = offerer.filter(|_| !self.is_asked_for(key, now)) {
+            self.offerers.accepted(offerer, key, now);
+        }
+        Ok(accepted)
+    }
+
+    /// Whether an offer that this node did not ask for may be taken: one of which its sender says that
+    /// enough have asked, and which somebody near has asked for where the sender is far.
+    fn may_offer(&mut self, offer: &Offered, by: Mark, now: Duration) -> Result<(), Declined> {
+        let is_wanted = offer.asked >= u32::from(self.config.need);
+        if !is_wanted || !offer.is_near && !self.is_asked_for(offer.key, now) {
+            return Err((Why::Unasked, RETRY));
+        }
+        match self.offerers.wait(by.group, now) {
+            Duration::ZERO => self.pulls.room(&self.config, true, now),
+            wait => Err((Why::Unasked, wait)),
+        }
+    }
+
+    /// Whether somebody near has asked for a root within a half-life.
+    fn is_asked_for(&mut self, key: Key, now: Duration) -> bool {
+        self.demand.standing(key, now).long >= ASKED_LONG
     }
 
     /// Begins a pull of as many of these runs as are affordable and fit a message.

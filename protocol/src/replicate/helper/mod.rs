@@ -12,6 +12,7 @@
 //! 3. A key that is denied is neither wanted, accepted nor named as held.
 
 mod admission;
+mod offerers;
 mod pulls;
 #[cfg(test)]
 mod tests;
@@ -20,6 +21,7 @@ mod types;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use self::offerers::Offerers;
 use self::pulls::Pulls;
 pub use self::types::{
     Accepted, Around, Ask, Counters, Declined, HelperConfig, Offered, PULLS_MAX, Said,
@@ -30,7 +32,7 @@ use super::credit::Credit;
 use super::demand::Demand;
 use super::message::{CLOSER_MAX, RANGES_MAX, Why};
 use super::position::{Key, PeerKey};
-use super::stripes::Shape;
+use super::stripes::{Shape, has_part};
 use super::walk::HOMES;
 use crate::exchange::LeafRanges;
 
@@ -39,6 +41,9 @@ const INVITED_MAX: usize = 1024;
 
 /// For how long an invitation holds: an asker answers it within a round trip.
 const INVITED_TIME: Duration = Duration::from_mins(1);
+
+/// Runs that are looked at for one pull: those of 4 TiB in leaves of 1 MiB.
+const RUNS_MAX: usize = 1 << 20;
 
 /// When it is of use to ask again, where nothing better is known.
 const RETRY: Duration = Duration::from_mins(1);
@@ -55,6 +60,7 @@ pub struct Helper {
     pulls: Pulls,
     /// Who may offer what: the answer was "want".
     invited: BTreeMap<(PeerKey, Key), Duration>,
+    offerers: Offerers,
     denied: BTreeSet<Key>,
     counters: Counters,
 }
@@ -72,6 +78,7 @@ impl Helper {
             shapes: BTreeMap::new(),
             pulls: Pulls::default(),
             invited: BTreeMap::new(),
+            offerers: Offerers::default(),
             denied: BTreeSet::new(),
             counters: Counters::default(),
         }
@@ -102,6 +109,7 @@ impl Helper {
         }
         self.counters.asks = self.counters.asks.saturating_add(1);
         let by = self.mark(&ask.by);
+        self.offerers.proved(key, by.group);
         if self.demand.ask(key, by, now) {
             self.counters.asks_distinct = self.counters.asks_distinct.saturating_add(1);
         }
@@ -230,11 +238,12 @@ impl Helper {
     /// `true` for the first time that this reader read this part of the root, within a day or two.
     pub fn served(&mut self, key: Key, run: u64, bytes: u64, by: Mark, now: Duration) -> bool {
         self.cache.read(RunId { key, run }, by, now);
-        let Some(shape) = self.shapes.get(&key).copied() else {
+        if !self.shapes.contains_key(&key) {
             return false;
-        };
-        let is_new = self.demand.read(key, run, shape, by, now);
+        }
+        let is_new = self.demand.read(key, run, by, now);
         if is_new {
+            self.offerers.proved(key, by.group);
             self.credit.earn(bytes, now);
             self.counters.bytes_served = self.counters.bytes_served.saturating_add(bytes);
         }
@@ -269,9 +278,12 @@ impl Helper {
             return None;
         }
         let wanted = u64::from(self.copies(key, around, now)).saturating_mul(shape.stripes());
+        let parts = self.demand.wanted(key);
         let others = around.table.closest(key, None);
         for (place, helper) in (1_u64..wanted).zip(others).skip(HOMES.saturating_sub(1)) {
-            let runs: Vec<u64> = shape.runs_at(place).take(RANGES_MAX).collect();
+            let is_wanted = |run: &u64| has_part(parts, shape.part_of(*run));
+            let runs = shape.runs_at(place).take(RUNS_MAX).filter(is_wanted);
+            let runs: Vec<u64> = runs.take(RANGES_MAX).collect();
             let place = u32::try_from(place).unwrap_or(u32::MAX);
             if !runs.is_empty() && self.demand.offer_once(key, place, now) {
                 let ranges = shape.ranges(runs.iter().copied());

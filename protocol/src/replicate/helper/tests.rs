@@ -7,6 +7,8 @@ use proptest::prelude::*;
 use super::*;
 use crate::replicate::{NearTable, Neighbour, Origin, Position};
 
+mod offers;
+
 const MIB: u64 = 1 << 20;
 const NOW: Duration = Duration::from_hours(1);
 
@@ -76,6 +78,7 @@ impl Driver {
             key,
             peer: PeerKey(n),
             by: elsewhere(n),
+            is_near: true,
             stays: false,
             shape,
             ranges: LeafRanges::from_sorted(0..shape.leaves.min(10_000)),
@@ -180,6 +183,7 @@ fn only_whole_runs_that_are_offered_are_pulled() {
         key: key(1),
         peer: PeerKey(peer),
         by: elsewhere(peer),
+        is_near: true,
         stays: false,
         shape,
         ranges: LeafRanges::from_sorted(leaves),
@@ -333,18 +337,6 @@ fn roots_of_an_hour_are_counted() {
             retry: Duration::from_hours(1)
         }
     );
-}
-
-#[test]
-fn offers_that_nobody_asked_for_keep_nobody_away_who_asks() {
-    let mut it = helper();
-    for n in 0..30_u8 {
-        let accepted = it.offer_of(n.into(), key(n), file(1), 100).unwrap();
-        it.pull(key(n), &accepted, file(1));
-    }
-    assert_eq!(it.offer_of(30, key(30), file(1), 100), Err(Why::Busy));
-    it.ask(41, key(99), true);
-    assert_eq!(it.ask(42, key(99), true), Said::Want);
 }
 
 #[test]
@@ -573,7 +565,8 @@ proptest! {
                 }
                 4 => {
                     let ranges = LeafRanges::from_sorted(0..4);
-                    let offer = Offered { key, peer, by, stays: false, shape: file(4), ranges, asked: who };
+                    let is_near = wait % 2 == 0;
+                    let offer = Offered { key, peer, by, is_near, stays: false, shape: file(4), ranges, asked: who };
                     if let Ok(accepted) = helper.offered(&offer, around, now) {
                         pulls += 1;
                         for run in accepted.runs {

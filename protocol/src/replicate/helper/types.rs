@@ -94,6 +94,8 @@ pub struct Offered {
     pub peer: PeerKey,
     /// As who it counts.
     pub by: Asker,
+    /// Whether it is near. What a far peer offers is taken only if somebody near has asked for it.
+    pub is_near: bool,
     /// Whether what it fetches stays.
     pub stays: bool,
     /// What the root is like, as the sender says.

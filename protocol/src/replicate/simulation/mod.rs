@@ -240,6 +240,7 @@ impl World {
             key: key(file),
             peer: peer(from),
             by,
+            is_near: self.region(from) == self.region(to),
             stays: false,
             shape: FILE,
             ranges: LeafRanges::from_sorted(0..1),

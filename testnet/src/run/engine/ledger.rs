@@ -47,6 +47,8 @@ impl Sent {
     fn helped_in_all(&self) -> Helped {
         Helped {
             pulls: self.helped_before.pulls + self.helped.pulls,
+            offers: self.helped_before.offers + self.helped.offers,
+            asks: self.helped_before.asks + self.helped.asks,
             pulled: self.helped_before.pulled + self.helped.pulled,
             ..self.helped
         }

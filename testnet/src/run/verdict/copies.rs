@@ -5,6 +5,8 @@ use std::{
     time::Duration,
 };
 
+use shoal_protocol::replicate::helper::HelperConfig;
+
 use super::{
     Measured, View,
     oracle::{self, Ask},
@@ -81,19 +83,32 @@ impl View<'_> {
     }
 
     pub(super) fn quotas_kept(&self) -> Measured {
+        let above = |it: &Helped| it.held > it.quota;
+        self.never(above, "kept more than their quota")
+    }
+
+    /// Whether every node pulled only what enough asked it for, or what it accepted of offers.
+    pub(super) fn pulls_accounted(&self) -> Measured {
+        let need = u64::from(HelperConfig::default().need);
+        let unaccounted = |it: &Helped| it.pulls.saturating_sub(it.offers) * need > it.asks;
+        self.never(unaccounted, "pulled more than they were asked for")
+    }
+
+    /// Whether something was so of no node at any time.
+    fn never(&self, is_so: impl Fn(&Helped) -> bool, what: &str) -> Measured {
         let samples = self.record.samples.iter().filter(|it| it.at <= self.at);
-        let above = samples.flat_map(|sample| {
+        let nodes = samples.flat_map(|sample| {
             let nodes = sample.helped.iter().enumerate();
-            let above = nodes.filter(|(_, helped)| helped.held > helped.quota);
-            above
+            let nodes = nodes.filter(|(_, helped)| is_so(helped));
+            nodes
                 .map(|(node, _)| node)
                 .filter(|node| self.is_meant(*node))
         });
-        let above: BTreeSet<usize> = above.collect();
+        let nodes: BTreeSet<usize> = nodes.collect();
         Measured {
-            value: (!self.record.samples.is_empty()).then_some(yes(above.is_empty())),
-            because: format!("{} nodes kept more than their quota", above.len()),
-            look_at: above.into_iter().collect(),
+            value: (!self.record.samples.is_empty()).then_some(yes(nodes.is_empty())),
+            because: format!("{} nodes {what}", nodes.len()),
+            look_at: nodes.into_iter().collect(),
         }
     }
 

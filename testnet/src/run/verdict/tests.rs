@@ -174,6 +174,8 @@ fn what_is_done_for_others_is_measured() {
     let last = record.samples.last_mut().unwrap();
     last.helped[1] = Helped {
         pulls: 2,
+        offers: 1,
+        asks: 2,
         pulled: 3 << 20,
         held: 1 << 20,
         quota: 1 << 20,
@@ -181,6 +183,12 @@ fn what_is_done_for_others_is_measured() {
     };
     check(&record, "displaced-share <= 10%", false, "25.0%");
     check(&record, "pulls <= 1", false, "2");
+    check(&record, "offers-accepted <= 1", true, "1");
+    check(&record, "pulls-accounted", true, "yes");
+    let mut greedy = record.clone();
+    greedy.samples.last_mut().unwrap().helped[1].pulls = 3;
+    let verdict = check(&greedy, "pulls-accounted", false, "no");
+    assert_eq!(verdict.look_at, [1], "two asks are worth one pull");
     check(&record, "pulled-bytes <= 4MiB", true, "3.0 MiB");
     check(&record, "quotas-kept", true, "yes");
     record.samples[0].helped[3].held = 1;

@@ -152,6 +152,7 @@ impl Kit {
                 position: Position::of_peer(&bytes),
                 origin: Origin::Elsewhere(IpAddr::V4(Ipv4Addr::from(peer))),
             },
+            is_near: true,
             stays: false,
             shape: root.shape(),
             ranges: LeafRanges::from_sorted(0..root.shape().leaves),

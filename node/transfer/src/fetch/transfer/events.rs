@@ -49,7 +49,12 @@ impl Transfer {
                 self.setup.contacts.round_ended();
                 self.wait.round_ended(began, asked);
             }
-            Found::NearAsked => self.wait.near_asked(),
+            Found::Helper(peer) => self.nominees.add(peer),
+            Found::NearAsked => {
+                self.wait.near_asked();
+                self.nominees.all_asked();
+                self.nominate();
+            }
         }
     }
 
@@ -168,6 +173,10 @@ impl Transfer {
                     self.handle_availability(provider, availability);
                 }
                 SessionEvent::Hint(peers) => self.handle_hint(provider, peers),
+                SessionEvent::Nominate => {
+                    self.nominees.wanted_by(provider);
+                    self.nominate();
+                }
                 SessionEvent::Ended(end) => self.handle_ended(provider, &end),
             }
         }

@@ -11,6 +11,7 @@ mod arrivals;
 mod early;
 mod events;
 mod landers;
+mod nominees;
 mod parts;
 mod wait;
 
@@ -38,6 +39,7 @@ use self::{
     arrivals::Arrivals,
     early::Early,
     landers::{Landers, Verdict},
+    nominees::Nominees,
     wait::Wait,
 };
 use super::{
@@ -129,6 +131,8 @@ pub(super) struct Transfer {
     coming: Option<Coming>,
     /// Peers that were named without an address.
     colleagues: Colleagues,
+    /// Near helpers that may be named to providers.
+    nominees: Nominees,
     planner: Planner,
     /// What may be in flight of it.
     share: Share,
@@ -224,6 +228,7 @@ impl Transfer {
             wait: Wait::new(setup.asks_near),
             colleagues: Colleagues::start(setup.net.clone(), &setup.tasks),
             setup,
+            nominees: Nominees::default(),
             guests: None,
             coming: None,
             planner,
