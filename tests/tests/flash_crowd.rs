@@ -20,13 +20,13 @@ fn scenario(offers: bool) -> String {
         r#"
 name = "small-crowd"
 mode = "in-process"
-limit = "1m"
+limit = "45s"
 settings = ["replicas.offers={offers}", "replicas.warmup=0s", "replicas.diversity=all"]
 
 [[group]]
 name = "origin"
 count = 1
-link = {{ up = "10mbit", down = "50mbit", latency = "40ms" }}
+link = {{ up = "5mbit", down = "50mbit", latency = "40ms" }}
 
 [[content]]
 name = "news"
