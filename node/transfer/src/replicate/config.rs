@@ -42,7 +42,7 @@ pub struct ReplicasConfig {
     #[schema(value_type = String)]
     pub near: Duration,
     /// Whether this node offers copies to helpers near those who ask, when more ask for what it shares
-    /// than its line carries.
+    /// than its line carries. It is new, and not proven on slow lines yet.
     pub offers: bool,
     /// Whether a far peer is never asked for what a near one has, and whoever shares content of their
     /// own never for what others have, even where it would come sooner: for lines that cost money.
@@ -60,7 +60,7 @@ impl Default for ReplicasConfig {
             eager,
             diversity: Diversity::Public,
             near: NearConfig::default().near_rtt,
-            offers: true,
+            offers: false,
             strict: false,
         }
     }

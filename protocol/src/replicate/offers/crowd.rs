@@ -154,7 +154,7 @@ impl Crowd {
     }
 
     /// The askers that are here and were not asked yet; they count as asked.
-    pub(super) fn to_ask(&mut self) -> Vec<PeerKey> {
+    pub(super) fn ask_unasked(&mut self) -> Vec<PeerKey> {
         let here = self.askers.iter_mut();
         let unasked = here.filter(|(_, it)| it.streams > 0 && it.word == Word::Unasked);
         let asked = unasked.map(|(peer, asker)| {

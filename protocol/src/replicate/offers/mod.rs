@@ -249,7 +249,7 @@ impl Offers {
                 continue;
             }
             let key = *key;
-            let to_ask = crowd.to_ask().into_iter();
+            let to_ask = crowd.ask_unasked().into_iter();
             deeds.extend(to_ask.map(|peer| Deed::Nominate { key, peer }));
             let asked = crowd.nominators();
             if asked < self.config.nominators_min {
