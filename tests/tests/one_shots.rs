@@ -167,7 +167,7 @@ fn what_one_command_shared_ends_with_it_however_that_is() {
     assert_eq!(again.json["keep"], true);
     again.signal(Signal::INT);
     let (_, said) = again.ended();
-    assert!(said.contains("stays so"), "{said}");
+    assert!(said.contains("stays shared"), "{said}");
     assert_eq!(world.shared(), ["kept"]);
     run(&world.home(), &["unshare", text(&kept)]).ok();
     assert!(world.shared().is_empty() && kept.exists());
