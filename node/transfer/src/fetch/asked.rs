@@ -178,9 +178,11 @@ mod tests {
     }
     #[test]
     fn what_was_taken_back_is_forgotten_once_a_later_request_is_answered() {
-        let mut asked = Asked::default();
-        // Close to where ids begin anew.
-        asked.next_id = u32::MAX - 1;
+        let mut asked = Asked {
+            // Close to where ids begin anew.
+            next_id: u32::MAX - 1,
+            ..Asked::default()
+        };
         asked.ask(vec![ask(1, 0), ask(2, 0), ask(3, 0)]);
         let (first, second, third) = (u32::MAX - 1, u32::MAX, 0);
         let cancel = |id| Request::Cancel { id, count: 1 };
