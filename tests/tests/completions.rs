@@ -82,7 +82,7 @@ fn shares_are_offered_by_name_or_address() {
     let (dir, daemon) = sharing(&["photos", "my photos", "twice", "twice", "-rf"]);
     let shares = daemon.run(&["ls"]).ok();
     let cids = |name: &str| -> Vec<String> {
-        let shares = shares["shares"].as_array().unwrap().iter();
+        let shares = shares["entries"].as_array().unwrap().iter();
         let named = shares.filter(|it| it["name"] == name);
         named
             .map(|it| it["cid"].as_str().unwrap().to_owned())

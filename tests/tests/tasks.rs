@@ -154,7 +154,10 @@ fn link_of(shared: &Value) -> String {
 }
 
 fn shares(daemon: &Daemon) -> usize {
-    daemon.run(&["ls"]).ok()["shares"].as_array().unwrap().len()
+    daemon.run(&["ls"]).ok()["entries"]
+        .as_array()
+        .unwrap()
+        .len()
 }
 
 fn states(daemon: &Daemon) -> Vec<String> {

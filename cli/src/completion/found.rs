@@ -134,9 +134,10 @@ fn ask<T>(home: &Path, question: impl AsyncFnOnce(Client) -> Result<Vec<T>, ApiE
     let Ok(runtime) = runtime else {
         return Vec::new();
     };
-    let answer = runtime.block_on(tokio::time::timeout(NODE_DEADLINE, async {
-        question(Client::connect(home).await?).await
-    }));
+    let answer = runtime.block_on(async {
+        let question = async { question(Client::connect(home).await?).await };
+        tokio::time::timeout(NODE_DEADLINE, question).await
+    });
     // A thread that looks up something is not waited for.
     runtime.shutdown_background();
     answer.ok().and_then(Result::ok).unwrap_or_default()
