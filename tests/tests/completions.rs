@@ -55,7 +55,9 @@ fn sharing(names: &[&str]) -> (TempDir, Daemon) {
     for (number, name) in names.iter().enumerate() {
         let path = dir.path().join(format!("file-{number}"));
         write_content(&path, &format!("{number}{name}"), 1000);
-        daemon.run(&["share", text(&path), "--name", name]).ok();
+        daemon
+            .run(&["share", text(&path), &format!("--name={name}")])
+            .ok();
     }
     (dir, daemon)
 }
@@ -204,7 +206,8 @@ fn shell(dir: &Path, home: &Path, program: &str, args: &[&str], setup: &str) -> 
     ];
     let mut terminal = Terminal::start(&ground, 100, args, &env);
     terminal.type_keys(format!("{setup}; echo set''up\n").as_bytes());
-    terminal.wait_for(&["\nsetup"]);
+    // Its prompt is there: the terminal shows keys by itself until then.
+    terminal.wait_for(&["\nsetup\n$"]);
     Some(terminal)
 }
 
@@ -214,10 +217,12 @@ fn bash_completes_in_a_terminal_and_runs_nothing_that_a_name_says() {
     let setup = "source <(shoal completions bash)";
     let args = ["--norc", "--noprofile", "-i"];
     let mut bash = shell(dir.path(), daemon.home(), "bash", &args, setup).unwrap();
+    let mut number = 0;
     let mut check = |typed: &str, becomes: &str| {
-        bash.type_keys(typed.as_bytes());
-        bash.type_keys(b"\t");
-        bash.wait_for(&[&format!("$ {becomes}")]);
+        // A command before it tells the line from those that are still on the screen.
+        number += 1;
+        bash.type_keys(format!(": {number}; {typed}\t").as_bytes());
+        bash.wait_for(&[&format!(": {number}; {becomes}")]);
         bash.type_keys(b"\x15");
     };
     check("shoal fet", "shoal fetch ");
