@@ -2,6 +2,7 @@
 //! runs what a stranger has written.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+#![allow(clippy::print_stderr, reason = "a shell that is missing is told")]
 
 use std::{
     fs,
