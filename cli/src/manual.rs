@@ -1,7 +1,8 @@
-//! Manual pages: what clap_mangen makes of the definition of a command, and what a page needs beside it.
+//! Manual pages: clap_mangen makes most of a page from the definition of a command; this module adds
+//! the rest.
 //!
-//! The examples are those of the command's help. Files, variables and exit codes are the same for all
-//! commands, and are written here.
+//! The examples are those of the command's help. Files, variables and exit codes are the same for
+//! all commands, and are written here.
 
 use std::io;
 
@@ -147,7 +148,7 @@ impl Manual {
         roff
     }
 
-    /// What stands below the command's help, without its heading and the space before all of its lines.
+    /// The text below the command's help, without its heading and the space before all lines.
     fn examples(&self) -> Option<String> {
         let help = self.command.get_after_long_help();
         let help = help.or_else(|| self.command.get_after_help())?.to_string();

@@ -1,5 +1,5 @@
-//! Completions: what the node knows is offered, in real shells too, and a shell never waits, starts a node, or
-//! runs what a stranger has written.
+//! Completions: the names that a node knows are offered, in real shells too. A shell never waits long,
+//! starts no node, and runs nothing that a stranger has written.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 #![allow(clippy::print_stderr, reason = "a shell that is missing is told")]

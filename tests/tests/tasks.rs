@@ -1,5 +1,5 @@
-//! The ten tasks of `docs/tasks.md`: its commands do what it says, and the help has the words that lead
-//! to them.
+//! The ten tasks of `docs/tasks.md`: its commands do what it says, and the help has the words that
+//! lead to them.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 

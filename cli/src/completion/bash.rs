@@ -1,7 +1,8 @@
 //! What bash asks and is told.
 //!
-//! bash cuts the line into words in its own way, and takes replies as they are. So the script passes the line
-//! itself, and replies come back quoted: a name that somebody else has chosen cannot become a command.
+//! bash cuts the line into words in its own way, and takes replies as they are. So the script passes
+//! the line itself, and replies come back quoted: a name that somebody else has chosen cannot become
+//! a command.
 
 use std::{
     ffi::OsString,
@@ -14,10 +15,12 @@ use clap_complete::{engine, env::EnvCompleter};
 use super::{found::is_plain_text, line::Line};
 use crate::human;
 
-/// `$2` is the part of the last word that bash replaces. A folder, or a flag that waits for its value, goes on
-/// without a space.
+/// `$2` is the part of the last word that bash replaces. A folder, or a flag that waits for its value,
+/// goes on without a space.
 const SCRIPT: &str = r#"_shoal() {
-    mapfile -t COMPREPLY < <(VARIABLE=bash COMPLETER -- "${COMP_LINE:0:COMP_POINT}" "$2" 2>/dev/null)
+    mapfile -t COMPREPLY < <(
+        VARIABLE=bash COMPLETER -- "${COMP_LINE:0:COMP_POINT}" "$2" 2>/dev/null
+    )
     if [[ ${#COMPREPLY[@]} -eq 1 && ${COMPREPLY[0]} =~ [/=]\'?$ ]]; then
         compopt -o nospace 2>/dev/null
     fi

@@ -1,11 +1,11 @@
 //! Completes a command line for a shell.
 //!
-//! The script of a shell (`shoal completions SHELL`) runs this program with [`VARIABLE`] in its environment
-//! and the words of the line as arguments, and shows what it prints. Which word can stand where is
-//! clap's part; shares, transfers and peers come from the node that serves the home.
+//! The script of a shell (`shoal completions SHELL`) runs this program with [`VARIABLE`] in its
+//! environment and the words of the line as arguments, and shows what it prints. clap knows which word
+//! can stand where; shares, transfers and peers come from the node that serves the home.
 //!
-//! A completion starts no node, opens no database and writes no file. It answers within [`DEADLINE`],
-//! with less where the node is silent, and prints nothing at all when it fails.
+//! A completion starts no node, opens no database and writes no file. It answers within
+//! [`DEADLINE`], with less where the node is silent, and prints nothing at all when it fails.
 
 mod bash;
 mod found;
@@ -41,8 +41,8 @@ const NAME: &str = "shoal";
 /// A person who has pressed Tab waits this long at the most: a folder or a node may not answer.
 const DEADLINE: Duration = Duration::from_secs(1);
 
-/// The function of the zsh script as a file of the function path: zsh runs the file itself at the first
-/// use, and what it defines from then on.
+/// The end of the zsh script, for when it is a file of the function path: zsh runs the file itself at
+/// the first use, and what it defines from then on.
 const ZSH_AUTOLOAD: &str = "
 if [[ \"${funcstack[1]}\" == _shoal ]]; then
     _clap_dynamic_completer_shoal \"$@\"
