@@ -250,7 +250,10 @@ fn see_who_downloads_from_me() {
     let file = world.file("film", 64 * MIB);
     let link = link_of(&daemon.share(&file));
     let other = world.other("other", &[], &daemon);
-    other.run(&["fetch", &link, "--background"]).ok();
+    let got = world.dir.path().join("got");
+    other
+        .run(&["fetch", &link, "--background", "-o", text(&got)])
+        .ok();
     let lines = commands("See who downloads from me");
     wait_for("the peer is named while it downloads", || {
         let said = world.says(lines[0]);
