@@ -154,7 +154,7 @@ fn with_value(arg: Arg, command: &str, home: &Path) -> Arg {
     let kind = kind.map(|name| name.as_str().to_owned());
     let home = home.to_owned();
     match kind.as_deref() {
-        Some("SHARE" | "NAME|CID|PATH") => arg.add(ArgValueCompleter::new(move |typed: &OsStr| {
+        Some("SHARE") => arg.add(ArgValueCompleter::new(move |typed: &OsStr| {
             found::shares(&home, typed)
         })),
         Some("TRANSFER") => {
@@ -197,7 +197,9 @@ mod tests {
     #[test]
     fn commands_complete_what_a_node_knows() {
         let whole = command(Some("/home".into()));
-        for name in ["link", "pause", "resume", "cancel", "fetch", "ls", "daemon"] {
+        let shares = ["link", "ls", "rename", "unshare", "verify"];
+        let others = ["pause", "resume", "cancel", "fetch", "daemon"];
+        for name in shares.into_iter().chain(others) {
             let command = whole.find_subcommand(name).map(completed);
             assert_eq!(command, Some(1), "{name}");
         }
