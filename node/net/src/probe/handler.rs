@@ -56,7 +56,7 @@ pub(crate) enum Told {
     /// The peer has told the number of a request, and waits until that is noted.
     Heard(u64, Stream),
     /// The peer was told the number of its request, or does not listen.
-    ToldBack(bool),
+    Delivered(bool),
     /// Nothing that matters.
     Nothing,
 }
@@ -112,7 +112,7 @@ impl Handler {
             }),
             Purpose::TellBack(nonce) => self.task(async move {
                 let told = within(MESSAGE_TIMEOUT, wire::tell_back(stream, nonce)).await;
-                Told::ToldBack(told.is_ok())
+                Told::Delivered(told.is_ok())
             }),
         }
     }
@@ -216,7 +216,7 @@ impl ConnectionHandler for Handler {
                 let error = io::Error::other(error.to_string());
                 self.task(ready(match info {
                     Purpose::Ask(request) => Told::Answered(request.nonce, Err(error)),
-                    Purpose::TellBack(_) => Told::ToldBack(false),
+                    Purpose::TellBack(_) => Told::Delivered(false),
                 }));
             }
             _ => {}

@@ -280,8 +280,8 @@ impl NetworkBehaviour for Behaviour {
                     self.order(peer, id, Order::Noted(stream));
                 }
             }
-            Told::ToldBack(true) => self.finish(id, Answer::Reached),
-            Told::ToldBack(false) => self.finish(id, Answer::Unreachable),
+            Told::Delivered(true) => self.finish(id, Answer::Reached),
+            Told::Delivered(false) => self.finish(id, Answer::Unreachable),
             Told::Heard(..) | Told::Nothing => {}
         }
     }
