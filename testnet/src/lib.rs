@@ -5,8 +5,8 @@
 //! what there is, before it runs, so that another command can always end all of it and remove it. A
 //! [`NodeProcess`] is one node that lasts as long as a test.
 //!
-//! Emulated links, evil peers, scenarios and their reports are the feature `scenarios`: for who
-//! works on Shoal, and not for who uses it.
+//! Emulated links, evil peers, scenarios, their reports and the lab of machines and routers are the
+//! feature `scenarios`: for who works on Shoal, and not for who uses it.
 //!
 //! What is started here is ended here by the identity of its process, and only what a testnet has
 //! made is removed.
@@ -23,6 +23,8 @@ mod error;
 #[cfg(feature = "scenarios")]
 pub mod evil;
 mod folder;
+#[cfg(feature = "scenarios")]
+pub mod lab;
 mod launch;
 #[cfg_attr(not(feature = "scenarios"), path = "unlinked.rs")]
 mod links;

@@ -1,8 +1,8 @@
 //! Machines that are network namespaces of this one: with lines, bridges and routes of their own.
 //!
-//! A [`Machine`] lives as long as the process that holds its namespace, which goes when the machine
-//! is dropped, and by itself after ten minutes. Nothing in it reaches anything but machines that a
-//! test has tied to it. Namespaces need root: a test asks [`are_here`] first.
+//! A [`Machine`] is that of the lab of `shoal-testnet`, for tests: what goes wrong with it fails the
+//! test. Nothing in it reaches anything but machines that a test has tied to it. Namespaces need
+//! root: a test asks [`are_here`] first.
 
 use std::{
     io::{self, BufRead as _, BufReader, Write as _},
@@ -11,11 +11,9 @@ use std::{
 };
 
 use serde_json::Value;
+use shoal_testnet::lab;
 
 use crate::{Ran, shoal};
-
-/// Has a namespace with a loopback interface and says so; the holder then only sleeps.
-const HOLD: &str = "ip link set lo up && echo held && exec sleep 600";
 
 /// Whether this process may make namespaces. Where it may not, says so; under continuous
 /// integration (`CI` is set) that is a failure.
@@ -23,21 +21,7 @@ const HOLD: &str = "ip link set lo up && echo held && exec sleep 600";
 /// # Panics
 /// Under continuous integration, when it may not.
 pub fn are_here(test: &str) -> bool {
-    let made = Command::new("unshare").args(["-n", "ip", "link"]).output();
-    let is_made = made.is_ok_and(|output| output.status.success());
-    assert!(
-        is_made || std::env::var_os("CI").is_none(),
-        "{test} needs network namespaces: run it as root, with `unshare` and `ip`"
-    );
-    if !is_made {
-        // Past the harness, which would keep it to itself.
-        let mut stderr = io::stderr().lock();
-        let _ = writeln!(
-            stderr,
-            "{test} is skipped: no network namespaces here (not root, or no `unshare`)"
-        );
-    }
-    is_made
+    is_possible(test, lab::are_here())
 }
 
 /// Whether a machine can be a router that translates addresses. Where it cannot, says so; under
@@ -46,27 +30,26 @@ pub fn are_here(test: &str) -> bool {
 /// # Panics
 /// Under continuous integration, when it cannot.
 pub fn translate_here(test: &str) -> bool {
-    if !are_here(test) {
-        return false;
-    }
-    let machine = Machine::new();
-    let listed = machine.command("nft").args(["list", "ruleset"]).output();
-    let can = listed.is_ok_and(|output| output.status.success());
-    assert!(
-        can || std::env::var_os("CI").is_none(),
-        "{test} needs `nft` of nftables"
-    );
-    if !can {
-        let mut stderr = io::stderr().lock();
-        let _ = writeln!(stderr, "{test} is skipped: no `nft` here");
-    }
-    can
+    is_possible(test, lab::translate_here())
+}
+
+fn is_possible(test: &str, possible: io::Result<()>) -> bool {
+    let Err(error) = possible else { return true };
+    assert!(std::env::var_os("CI").is_none(), "{test}: {error}");
+    // Past the harness, which would keep it to itself.
+    let mut stderr = io::stderr().lock();
+    let _ = writeln!(stderr, "{test} is skipped: {error}");
+    false
 }
 
 /// A machine with nothing but a loopback interface at first.
 #[derive(Debug)]
-pub struct Machine {
-    holder: Child,
+pub struct Machine(lab::Machine);
+
+impl From<lab::Machine> for Machine {
+    fn from(machine: lab::Machine) -> Self {
+        Self(machine)
+    }
 }
 
 impl Default for Machine {
@@ -81,29 +64,28 @@ impl Machine {
     /// # Panics
     /// When there are no namespaces: see [`are_here`].
     pub fn new() -> Self {
-        let mut holder = Command::new("unshare")
-            .args(["-n", "sh", "-c", HOLD])
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .spawn()
-            .expect("`unshare` is there");
-        let stdout = holder.stdout.take().expect("it is piped");
-        let mut line = String::new();
-        BufReader::new(stdout)
-            .read_line(&mut line)
-            .expect("the holder speaks");
-        assert_eq!(line, "held\n");
-        Self { holder }
+        Self(lab::Machine::new().expect("there are namespaces"))
     }
 
     /// A command that runs in this machine.
     pub fn command(&self, program: impl AsRef<Path>) -> Command {
-        let mut command = Command::new("nsenter");
-        command
-            .args(["-t", &self.holder.id().to_string(), "-n", "--"])
-            .arg(program.as_ref())
-            .stdin(Stdio::null());
-        command
+        self.0.command(program)
+    }
+
+    /// Does something on a thread that is in this machine; sockets that are made there stay there.
+    ///
+    /// # Panics
+    /// When it does, or when this process may not enter the machine.
+    #[cfg(target_os = "linux")]
+    pub fn within<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
+        let namespace =
+            std::fs::File::open(self.0.namespace()).expect("the machine has a namespace");
+        let there = move || {
+            let network = nix::sched::CloneFlags::CLONE_NEWNET;
+            nix::sched::setns(namespace, network).expect("root may enter it");
+            work()
+        };
+        std::thread::scope(|scope| scope.spawn(there).join().expect("the work is done"))
     }
 
     /// Runs `ip` with these words, in this machine.
@@ -111,19 +93,15 @@ impl Machine {
     /// # Panics
     /// When it fails.
     pub fn ip(&self, words: &str) {
-        let mut command = self.command("ip");
-        let output = command.args(words.split(' ')).output().expect("`ip` runs");
-        assert!(output.status.success(), "ip {words}: {output:?}");
+        self.0.ip(words).expect("`ip` works");
     }
 
     /// Lays a line to another machine, `name` here and `far_name` there, without addresses.
+    ///
+    /// # Panics
+    /// When it fails.
     pub fn tie(&self, name: &str, other: &Self, far_name: &str) {
-        let pid = other.holder.id();
-        self.ip(&format!(
-            "link add {name} type veth peer name {far_name} netns {pid}"
-        ));
-        self.ip(&format!("link set {name} up"));
-        other.ip(&format!("link set {far_name} up"));
+        self.0.tie(name, &other.0, far_name).expect("`ip` works");
     }
 
     /// Adds a bridge with this address and one port that is up, as a container program makes it.
@@ -142,15 +120,13 @@ impl Machine {
     /// # Panics
     /// When it fails.
     pub fn does(&self, program: &str, words: &[&str]) {
-        let mut command = self.command(program);
-        let output = command.args(words).output().expect("the program runs");
-        assert!(output.status.success(), "{program} {words:?}: {output:?}");
+        self.0.does(program, words).expect("the program works");
     }
 
     /// Has it pass packets on, and those that leave by the interface `out` under its own address,
     /// as the router of a home or an office does.
     pub fn translates(&self, out: &str) {
-        self.does("sh", &["-c", "echo 1 > /proc/sys/net/ipv4/ip_forward"]);
+        self.0.forwards().expect("root may have it so");
         let table = format!(
             "table ip nat {{ chain out {{ type nat hook postrouting priority srcnat; \
              oifname {out} masquerade; }}; }}"
@@ -226,14 +202,6 @@ impl Machine {
         // The first of the two lines has the names.
         let numbers = udp.nth(1).and_then(|line| line.split(' ').next());
         numbers.and_then(|it| it.parse().ok()).unwrap_or(u64::MAX)
-    }
-}
-
-impl Drop for Machine {
-    fn drop(&mut self) {
-        // An error means that it is gone already.
-        let _ = self.holder.kill();
-        let _ = self.holder.wait();
     }
 }
 

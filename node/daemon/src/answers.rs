@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use libp2p::{Multiaddr, PeerId};
 use shoal_api::types as api;
 use shoal_ground::{said::and_more, space::Space};
-use shoal_net::{PeerInfo, emulation::Emulation};
+use shoal_net::{PeerInfo, Reachability, Verdict, emulation::Emulation};
 use shoal_protocol::{
     chunker::Chunker,
     exchange::Availability,
@@ -469,6 +469,22 @@ pub(super) fn disk(path: &Path) -> api::Disk {
 
 pub(super) fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// Who can connect to this node.
+pub(super) fn reachability(judged: Reachability) -> api::Reachability {
+    api::Reachability {
+        verdict: match judged.verdict {
+            Verdict::Public => api::Verdict::Public,
+            Verdict::Punchable => api::Verdict::Punchable,
+            Verdict::Hard => api::Verdict::Hard,
+            Verdict::LanOnly => api::Verdict::LanOnly,
+            Verdict::NobodyToAsk => api::Verdict::NobodyToAsk,
+        },
+        sure: judged.is_sure,
+        reason: judged.reason,
+        seen: judged.seen,
+    }
 }
 
 /// The line of this node, as the plan in force has it.

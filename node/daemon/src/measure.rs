@@ -74,6 +74,12 @@ impl NodeHandle {
             "Provider records held for others.",
             dht.records as u64,
         );
+        numbers.gauges(
+            "shoal_reachability",
+            "Always 1; who can connect to this node, as far as it knows.",
+            "verdict",
+            [(net.reachability().verdict.name(), 1)],
+        );
         numbers.counters(
             "shoal_net_limits_hit",
             "What the network refused, dropped, lost or tried again, by what it was.",

@@ -71,6 +71,7 @@ impl Service for NodeHandle {
                 Some(Scope::Lan) => api::Scope::Lan,
                 Some(Scope::Loopback) | None => api::Scope::Loopback,
             },
+            reachability: answers::reachability(inner.net.reachability()),
             peers,
             shares: shares
                 .iter()

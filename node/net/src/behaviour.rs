@@ -14,8 +14,8 @@ use super::counters::Counters;
 use super::dht::Dht;
 use super::exchange::{Exchange, Incoming};
 use super::limits::ConnectionLimiter;
-use super::ping;
 use super::records::Records;
+use super::{ping, probe};
 
 /// What this node calls itself.
 const AGENT: &str = concat!("shoal/", env!("CARGO_PKG_VERSION"));
@@ -33,6 +33,7 @@ pub(super) struct Behaviour {
     pub(super) dht: Dht,
     pub(super) exchange: Exchange,
     pub(super) replicate: Exchange,
+    pub(super) probe: probe::Behaviour,
 }
 
 impl Behaviour {
@@ -86,6 +87,7 @@ impl Behaviour {
             ),
             exchange,
             replicate,
+            probe: probe::Behaviour::new(counters.clone()),
         };
         let incoming = Incoming {
             exchange: incoming,

@@ -85,4 +85,10 @@ counters! {
     lookups_refused,
     /// Announcements that reached no peer and are tried again.
     announce_retries,
+    /// Requests of peers to connect to an address that is not on the internet or not their own.
+    dial_backs_forbidden,
+    /// Requests of peers to connect to them that came too often.
+    dial_backs_refused,
+    /// Peers that said to have connected to this node when asked to, and had not.
+    dial_backs_false,
 }

@@ -101,6 +101,18 @@ impl Dht {
         }
     }
 
+    /// Whether it answers others, and so enters their routing tables.
+    pub(super) fn serve(&mut self, serves: bool) {
+        let mode = match serves {
+            true => Mode::Server,
+            false => Mode::Client,
+        };
+        if self.inner.mode() != mode {
+            tracing::info!(?mode, "part in the DHT");
+            self.inner.set_mode(Some(mode));
+        }
+    }
+
     /// Asks for the providers of `key`.
     pub(super) fn providers(&mut self, key: &Key) -> QueryId {
         self.inner.get_providers(RecordKey::new(key))

@@ -25,6 +25,7 @@ use super::scope::{Scope, peer_of};
 use super::{
     AnnounceState, ConnectError, DhtStatus, ExchangeStream, Incoming, Key, LookupError, Misfit,
     NetConfig, NetCounters, NetError, NetEvent, OpenError, OwnAddresses, PeerInfo, ProviderFound,
+    Reachability,
 };
 
 /// Commands that wait for the network task. It does nothing slow, so more would only hide a
@@ -56,6 +57,7 @@ pub struct Net {
     commands: mpsc::Sender<Command>,
     events: broadcast::Sender<NetEvent>,
     addresses: watch::Receiver<OwnAddresses>,
+    reachability: watch::Receiver<Reachability>,
     counters: Counters,
     traffic: Traffic,
     heard: Heard,
@@ -97,6 +99,7 @@ impl Net {
         let (commands, inbox) = mpsc::channel(INBOX_MAX);
         let (events, _) = broadcast::channel(EVENTS_MAX);
         let (published, addresses) = watch::channel(OwnAddresses::default());
+        let (judged, reachability) = watch::channel(Reachability::default());
         let (ended, _) = watch::channel(None);
         let shutdown = CancellationToken::new();
         let (counters, traffic) = (Counters::default(), Traffic::default());
@@ -107,6 +110,7 @@ impl Net {
             shutdown: shutdown.clone(),
             events: events.clone(),
             addresses: published,
+            reachability: judged,
             counters: counters.clone(),
             traffic: traffic.clone(),
             heard: heard.clone(),
@@ -120,6 +124,7 @@ impl Net {
             commands,
             events,
             addresses,
+            reachability,
             counters,
             traffic,
             heard,
@@ -141,6 +146,12 @@ impl Net {
     #[must_use]
     pub fn addresses(&self) -> OwnAddresses {
         self.addresses.borrow().clone()
+    }
+
+    /// Who can connect to this node, and why that is thought, as of now.
+    #[must_use]
+    pub fn reachability(&self) -> Reachability {
+        self.reachability.borrow().clone()
     }
 
     /// What to give others to dial: [`OwnAddresses::external`], each with this node's id.

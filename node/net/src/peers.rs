@@ -191,6 +191,12 @@ impl Peers {
         members.map(|(id, _)| *id)
     }
 
+    /// Whether a peer of this network is connected from this machine or its local network.
+    pub(super) fn has_local_member(&self) -> bool {
+        let mut members = self.peers.values().filter(|peer| peer.member);
+        members.any(|peer| peer.scope().is_some_and(|scope| scope < Scope::Public))
+    }
+
     /// The peers of this network that may be neighbours.
     pub(super) fn candidates(&self, is_kept: impl Fn(&PeerId) -> bool) -> Vec<Candidate> {
         let now = self.began.elapsed();

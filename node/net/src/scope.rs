@@ -103,6 +103,14 @@ pub(super) fn subnet_of(ip: IpAddr) -> IpAddr {
     }
 }
 
+/// What counts as one site, whose hosts may all be one person's: an IPv4 /16 or an IPv6 /32.
+pub(super) fn site_of(ip: IpAddr) -> IpAddr {
+    match host_of(ip) {
+        IpAddr::V4(v4) => IpAddr::V4(Ipv4Addr::from_bits(v4.to_bits() & !0xffff)),
+        IpAddr::V6(v6) => mask_v6(v6, 32),
+    }
+}
+
 fn mask_v6(ip: Ipv6Addr, prefix_bits: u32) -> IpAddr {
     IpAddr::V6(Ipv6Addr::from_bits(
         ip.to_bits() & !(u128::MAX >> prefix_bits),
@@ -142,6 +150,17 @@ impl Socket {
         match (parts.next(), parts.next()) {
             (None | Some(Protocol::P2p(_)), None) => Some(Self { ip, port, kind }),
             _ => None,
+        }
+    }
+
+    /// It as an address, without a peer.
+    pub(super) fn address(&self) -> Multiaddr {
+        let address = Multiaddr::from(self.ip);
+        match self.kind {
+            Kind::Tcp => address.with(Protocol::Tcp(self.port)),
+            Kind::Quic => address
+                .with(Protocol::Udp(self.port))
+                .with(Protocol::QuicV1),
         }
     }
 }

@@ -37,7 +37,7 @@ pub use limits::{LimitSource, Limits, LimitsChange, MonthlyLimit, RateLimit};
 pub use near::Nearness;
 pub use node::{
     ConnectRequest, Connected, Database, DatabaseState, Direction, Disk, EmulatedLine, Identity,
-    Peer, Peers, Rates, Replicas, Scope, Status, Stopping,
+    Peer, Peers, Rates, Reachability, Replicas, Scope, Status, Stopping, Verdict,
 };
 pub use process::{NodeProcess, ProcessKind};
 pub use replicas::{

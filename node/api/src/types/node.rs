@@ -106,8 +106,10 @@ pub struct Status {
     /// Where it can be reached, each with the peer id at the end.
     #[schema(value_type = Vec<String>)]
     pub addresses: Vec<Multiaddr>,
-    /// Who can reach it.
+    /// How far the widest of these addresses reaches.
     pub scope: Scope,
+    /// Who can connect to it.
+    pub reachability: Reachability,
     /// The peers it is connected to.
     pub peers: Vec<Peer>,
     /// What it offers.
@@ -135,6 +137,37 @@ pub struct Status {
     /// The line that is emulated for it, if it is a node of a test network.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub emulation: Option<EmulatedLine>,
+}
+
+/// Who can connect to a node, and why that is thought.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Reachability {
+    /// Who.
+    pub verdict: Verdict,
+    /// Whether that was shown; otherwise it is what is likely.
+    pub sure: bool,
+    /// Why, as a sentence without capital and full stop.
+    pub reason: String,
+    /// Where peers on the internet see this node, as far as they agree.
+    #[schema(value_type = Vec<String>)]
+    pub seen: Vec<Multiaddr>,
+}
+
+/// Who can connect to a node.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Verdict {
+    /// Anybody.
+    Public,
+    /// Nobody unasked; two nodes that try at once can connect, for the router shows everybody one port.
+    Punchable,
+    /// Nobody unasked, and the router shows another port to each peer.
+    Hard,
+    /// Peers of the local network; nobody outside has been heard of.
+    LanOnly,
+    /// Not known: too few peers, or none, can tell.
+    #[default]
+    NobodyToAsk,
 }
 
 /// The line that is emulated for a node of a test network.

@@ -48,6 +48,7 @@ impl Actor {
                 ..
             } => {
                 self.peers.connected(peer_id, connection_id, &endpoint);
+                self.reach_connected(connection_id, &endpoint);
                 self.upgrade_connected(peer_id, connection_id);
                 if let Some(seed) = self.dials.connected(connection_id, peer_id) {
                     self.seeds.succeeded(seed, peer_id);
@@ -59,6 +60,7 @@ impl Actor {
                 ..
             } => {
                 self.handle_closed(peer_id, connection_id);
+                self.reach_closed(connection_id);
             }
             SwarmEvent::OutgoingConnectionError {
                 connection_id,
@@ -95,6 +97,7 @@ impl Actor {
             }
             BehaviourEvent::Mdns(mdns::Event::Discovered(found)) => self.handle_discovered(found),
             BehaviourEvent::Dht(event) => self.handle_dht(event),
+            BehaviourEvent::Probe(event) => self.handle_probed(&event),
             BehaviourEvent::Identify(_) | BehaviourEvent::Mdns(_) => {}
             BehaviourEvent::Limits(never)
             | BehaviourEvent::Exchange(never)
@@ -266,6 +269,7 @@ impl Actor {
     }
 
     fn handle_dial_failed(&mut self, id: ConnectionId, peer: Option<PeerId>, error: DialError) {
+        self.reach.failed(id);
         let error = connect_error(error, peer);
         tracing::debug!(peer = peer.map(tracing::field::display), %error, "dial failed");
         if let Some(peer) = peer {
@@ -326,6 +330,7 @@ impl Actor {
             self.swarm.behaviour_mut().exchange.keep(peer);
             self.emit(NetEvent::PeerConnected { peer });
         }
+        self.reach_heard(connection, info);
         self.upgrade_identified(peer, dialled);
     }
 

@@ -41,9 +41,10 @@ use super::interfaces::Watch;
 use super::journal::Journal;
 use super::lookups::{Lookup, Lookups, ProviderFound};
 use super::peers::{PeerInfo, Peers};
+use super::reach::Reach;
 use super::records::{Announced, Key, unix_now};
 use super::seeds::Seeds;
-use super::{DhtStatus, LookupError, NetEvent, OpenError, OwnAddresses};
+use super::{DhtStatus, LookupError, NetEvent, OpenError, OwnAddresses, Reachability};
 
 pub use self::start::NetDeps;
 pub(super) use self::start::{Ends, start};
@@ -151,8 +152,11 @@ pub(super) struct Actor {
     shutdown: CancellationToken,
     events: broadcast::Sender<NetEvent>,
     addresses: watch::Sender<OwnAddresses>,
-    /// Addresses that the configuration says this node is reachable at.
-    external: Vec<Multiaddr>,
+    /// What is known of where this node is.
+    reach: Reach,
+    reachability: watch::Sender<Reachability>,
+    /// Whether this node is to answer others in the DHT, as far as it can be reached.
+    serves_dht: bool,
     book: Book,
     peers: Peers,
     seeds: Seeds,
@@ -301,11 +305,15 @@ impl Actor {
         self.listen_later();
         self.dial_seeds(Instant::now());
         self.dial_unattended();
+        self.probe();
         for query in self.lookups.abandoned() {
             self.swarm.behaviour_mut().dht.finish(query);
         }
         if self.ticks.is_multiple_of(NEIGHBOURS_TICKS) {
             self.choose_neighbours();
+            if self.reach.sweep(Instant::now()) {
+                self.publish_addresses();
+            }
         }
         if self.ticks.is_multiple_of(REFRESH_TICKS) {
             self.swarm.behaviour_mut().dht.refresh();

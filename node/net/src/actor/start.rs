@@ -29,11 +29,12 @@ use crate::lookups::Lookups;
 use crate::meter::Traffic;
 use crate::nearby::Nearby;
 use crate::peers::Peers;
+use crate::reach::{Contacts, Reach};
 use crate::records::{Announced, Records, unix_now};
 use crate::scope::{Scope, without_peer};
 use crate::seeds::Seeds;
 use crate::transport::{self, Links};
-use crate::{NetConfig, NetError, OwnAddresses};
+use crate::{NetConfig, NetError, OwnAddresses, Reachability};
 
 /// Addresses of one peer that may be tried at once: all that one dial has. The transport says when
 /// each of them starts.
@@ -56,6 +57,7 @@ pub(crate) struct Ends {
     pub(crate) shutdown: CancellationToken,
     pub(crate) events: broadcast::Sender<crate::NetEvent>,
     pub(crate) addresses: watch::Sender<OwnAddresses>,
+    pub(crate) reachability: watch::Sender<Reachability>,
     pub(crate) counters: Counters,
     pub(crate) traffic: Traffic,
     pub(crate) heard: Heard,
@@ -81,7 +83,15 @@ pub(crate) async fn start(
         true => Watch::none(),
         false => Watch::start(&tasks, end).await,
     };
-    let transport = transport::build(keypair, &config.limits, &ends.traffic, &ends.gaps, &links)?;
+    let contacts = Contacts::default();
+    let transport = transport::build(
+        keypair,
+        &config.limits,
+        &ends.traffic,
+        &ends.gaps,
+        &contacts,
+        &links,
+    )?;
     let local = keypair.public().to_peer_id();
     let remembered = remembered(&config, local, deps, &ends.counters).await?;
     let Remembered {
@@ -120,7 +130,9 @@ pub(crate) async fn start(
         shutdown: ends.shutdown,
         events: ends.events,
         addresses: ends.addresses,
-        external: config.external.iter().map(without_peer).collect(),
+        reach: Reach::new(config.external.iter().map(without_peer).collect(), contacts),
+        reachability: ends.reachability,
+        serves_dht: config.dht.serves,
         book: Book::default(),
         peers: Peers::new(ends.nearby, config.near, config.emulation.clone()),
         seeds,

@@ -4,6 +4,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::*;
 use crate::exchange::INCOMING_MAX;
+use crate::reach::Contacts;
 use crate::transport;
 use crate::{ConnectError, OpenError};
 
@@ -163,7 +164,8 @@ async fn a_peer_without_the_protocol_says_so_with_its_first_answer() {
     let keypair = Keypair::generate_ed25519();
     let traffic = Default::default();
     let (limits, gaps) = (Default::default(), Default::default());
-    let transport = transport::build(&keypair, &limits, &traffic, &gaps, &transport::Links::Real);
+    let (contacts, links) = (Contacts::default(), transport::Links::Real);
+    let transport = transport::build(&keypair, &limits, &traffic, &gaps, &contacts, &links);
     let transport = transport.unwrap();
     let executor =
         libp2p::swarm::Config::with_tokio_executor().with_idle_connection_timeout(DEADLINE);

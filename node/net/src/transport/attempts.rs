@@ -30,6 +30,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::time::{Instant, sleep, sleep_until, timeout_at};
 
 use crate::order::kind_of;
+use crate::reach::Contacts;
 use crate::scope::{Kind, peer_of};
 
 /// Between two attempts of one dial. A handshake on a local network is done by then, and sixteen
@@ -71,13 +72,15 @@ struct EarlyClock;
 pub(super) struct Paced {
     inner: Boxed<Output>,
     attempts: Attempts,
+    contacts: Contacts,
 }
 
 impl Paced {
-    pub(super) fn new(inner: Boxed<Output>) -> Self {
+    pub(super) fn new(inner: Boxed<Output>, contacts: Contacts) -> Self {
         Self {
             inner,
             attempts: Attempts::default(),
+            contacts,
         }
     }
 }
@@ -292,7 +295,7 @@ impl Transport for Paced {
         }
         // Whoever is listener in a dial keeps to the moment that was agreed on.
         let is_dialler = opts.role.is_dialer();
-        if is_dialler && kind == Kind::Tcp {
+        if is_dialler && kind == Kind::Tcp && !self.contacts.shows_own_port(&address) {
             // Two nodes that dial each other from the ports on which they listen make one
             // connection of two dials, with a dialler at each end: neither answers the other.
             opts.port_use = PortUse::New;

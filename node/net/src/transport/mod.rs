@@ -57,6 +57,7 @@ use self::upgrade::{STREAMS_PER_CONNECTION_MAX, Upgrade};
 use super::config::ConnectionLimits;
 use super::config::IDLE_SILENCE_MAX;
 use super::meter::Traffic;
+use super::reach::Contacts;
 use super::{NetConfig, NetError};
 #[cfg(feature = "emulation")]
 use crate::emulation::{Emulation, Emulator};
@@ -67,7 +68,7 @@ const QUIC_STREAM_WINDOW_BYTES: u32 = 8 << 20;
 /// Unread bytes that all streams of a QUIC connection may hold together: two busy streams.
 const QUIC_CONNECTION_WINDOW_BYTES: u32 = 16 << 20;
 
-/// Builds the transport of a node with this identity.
+/// Builds the transport of a node with this identity, which puts whom it dials among `contacts`.
 ///
 /// # Errors
 /// [`NetError::Transport`] when a certificate cannot be made.
@@ -76,6 +77,7 @@ pub(super) fn build(
     limits: &ConnectionLimits,
     traffic: &Traffic,
     gaps: &ClockGaps,
+    contacts: &Contacts,
     links: &Links,
 ) -> Result<Boxed<Output>, NetError> {
     let sockets = || {
@@ -95,17 +97,18 @@ pub(super) fn build(
     #[cfg(feature = "emulation")]
     if let Links::Emulated(Emulation::Memory { .. }, _) = links {
         // There is nobody whose name could be resolved.
-        return Ok(Paced::new(sockets()?).boxed());
+        return Ok(Paced::new(sockets()?, contacts.clone()).boxed());
     }
-    let sockets = || -> Result<_, NetError> { Ok(OwnEnds::new(sockets()?).boxed()) };
+    let sockets =
+        || -> Result<_, NetError> { Ok(OwnEnds::new(sockets()?, contacts.clone()).boxed()) };
     let error = match dns::tokio::Transport::system(sockets()?) {
-        Ok(named) => return Ok(Paced::new(named.boxed()).boxed()),
+        Ok(named) => return Ok(Paced::new(named.boxed(), contacts.clone()).boxed()),
         Err(error) => error,
     };
     tracing::warn!(%error, "no resolver configuration: only the names in the hosts file work");
     let nobody = ResolverConfig::from_parts(None, Vec::new(), Vec::new());
     let named = dns::tokio::Transport::custom(sockets()?, nobody, ResolverOpts::default());
-    Ok(Paced::new(named.boxed()).boxed())
+    Ok(Paced::new(named.boxed(), contacts.clone()).boxed())
 }
 
 /// The transport of a node with this configuration and identity, without the node: for a swarm that
@@ -120,7 +123,8 @@ pub fn swarm_transport(
 ) -> Result<Boxed<(PeerId, StreamMuxerBox)>, NetError> {
     let links = Links::of(config, &TaskTracker::new(), end);
     let (traffic, gaps) = (Traffic::default(), ClockGaps::default());
-    build(keypair, &config.limits, &traffic, &gaps, &links)
+    let contacts = Contacts::default();
+    build(keypair, &config.limits, &traffic, &gaps, &contacts, &links)
 }
 
 /// What the bytes of connections pass.

@@ -4,6 +4,8 @@
 //! point-to-point interface that is the other end's. A node that took it for its own would tell
 //! others an address of somebody else, and would never dial that one, for it would seem to be
 //! itself. This transport puts the own end in its place.
+//!
+//! It is below the resolver, so it is also what takes note of whom this node dials.
 
 use std::collections::HashMap;
 use std::io;
@@ -20,6 +22,7 @@ use libp2p::multiaddr::Protocol;
 use libp2p::{Multiaddr, PeerId};
 
 use crate::interfaces::Interfaces;
+use crate::reach::Contacts;
 use crate::scope::Socket;
 
 /// How long the interfaces that were read serve further reports: they come in bursts.
@@ -33,14 +36,16 @@ pub(super) struct OwnEnds {
     /// What was reported in place of what; as many as there are tunnels.
     replaced: HashMap<(ListenerId, Multiaddr), Multiaddr>,
     interfaces: Option<(Instant, Interfaces)>,
+    contacts: Contacts,
 }
 
 impl OwnEnds {
-    pub(super) fn new(inner: Boxed<Output>) -> Self {
+    pub(super) fn new(inner: Boxed<Output>, contacts: Contacts) -> Self {
         Self {
             inner,
             replaced: HashMap::new(),
             interfaces: None,
+            contacts,
         }
     }
 
@@ -101,6 +106,7 @@ impl Transport for OwnEnds {
         address: Multiaddr,
         opts: DialOpts,
     ) -> Result<Self::Dial, TransportError<io::Error>> {
+        self.contacts.dialled(&address);
         self.inner.dial(address, opts)
     }
 
