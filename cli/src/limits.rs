@@ -170,10 +170,7 @@ fn explain_aborts() {
             b"error: the process ends, for the system gives it no more memory: raise `ulimit -v`\n";
         if memory::reached().is_none() {
             // SAFETY: both may be called in a handler; the signal comes once this one has ended.
-            #[expect(
-                unsafe_code,
-                reason = "there is no safe way to abort as if nothing was"
-            )]
+            #[expect(unsafe_code, reason = "there is no safe way to raise a signal")]
             unsafe {
                 libc::signal(signal, libc::SIG_DFL);
                 libc::raise(signal);
