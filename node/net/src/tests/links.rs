@@ -281,13 +281,13 @@ async fn what_enters_a_site_shares_its_line_and_what_stays_does_not() {
         let peer = network.nodes[to].net.peer_id();
         network.nodes[of].net.nearness(&peer)
     };
+    // The first measurements of a busy machine may be too long for a local network.
     let is_measured = async {
-        while nearness(0, 1).is_none() || nearness(2, 0).is_none() {
+        while nearness(0, 1) != Some(Nearness::Lan) || nearness(2, 0).is_none() {
             tokio::task::yield_now().await;
         }
     };
     within("distances are measured", is_measured).await;
-    assert_eq!(nearness(0, 1), Some(Nearness::Lan));
     // How near it is otherwise depends on how busy this machine is.
     assert_ne!(nearness(2, 0), Some(Nearness::Lan));
     drop((one, first, other, second, near, beside));
