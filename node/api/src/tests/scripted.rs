@@ -62,6 +62,7 @@ impl Service for Scripted {
             uptime_ms: 1,
             addresses: Vec::new(),
             scope: Scope::Loopback,
+            reachability: Reachability::default(),
             peers: Vec::new(),
             shares: Vec::new(),
             transfers: Vec::new(),

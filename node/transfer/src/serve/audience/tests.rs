@@ -124,7 +124,7 @@ fn what_buffers_take_at_once_is_no_rate() {
     let visit = audience.visit(&root("a"), PeerId::random());
     visit.sent(1_000_000);
     let start = Instant::now();
-    let mut after = |millis| {
+    let after = |millis| {
         audience.measure_rates(start + Duration::from_millis(millis));
         audience.of(&root("a"), 1).rate
     };
