@@ -40,6 +40,9 @@ use world::{Kind, LANDED, Offer, World};
 /// good, in less than 30 seconds.
 const SHORT_ROUNDS: u64 = 6;
 
+/// The same for FAT: a minute.
+const SHORT_ROUNDS_TO_FAT: u64 = 2;
+
 /// Landed payload that a crash may keep out of the journal.
 const JOURNAL_BYTES: u64 = 4 << 20;
 
@@ -83,21 +86,19 @@ fn so_does_what_is_read_only_where_a_user_without_privileges_fetches_to_fat() {
 fn run(kind: Kind) {
     let seed = dice::seed("SHOAL_SOAK_SEED");
     let rounds = std::env::var("SHOAL_SOAK_ROUNDS");
-    let rounds = rounds.map_or(SHORT_ROUNDS, |it| it.parse().expect("a number of rounds"));
+    let (first, all) = Phase::of(kind);
+    let short = match kind {
+        Kind::ReadOnlyToFat => SHORT_ROUNDS_TO_FAT,
+        _ => SHORT_ROUNDS,
+    };
+    let rounds = rounds.map_or(short, |it| it.parse().expect("a number of rounds"));
     say(&format!("SHOAL_SOAK_SEED={seed}, {rounds} rounds"));
     let mut world = World::new(seed, kind);
     let mut totals = BTreeMap::<&str, Totals>::new();
     for round in 0..rounds {
-        let first = [
-            Phase::Share,
-            Phase::Fetch,
-            Phase::Serve,
-            Phase::Pull,
-            Phase::Drop,
-        ];
         let phase = match first.get(usize::try_from(round).unwrap()) {
             Some(phase) => *phase,
-            None => world.dice.pick(&Phase::ALL),
+            None => world.dice.pick(all),
         };
         let start = Instant::now();
         let killed = phase.run(&mut world);
@@ -206,6 +207,26 @@ impl std::fmt::Display for Totals {
 }
 
 impl Phase {
+    /// Each that counts most once.
+    const FIRST: [Self; 5] = [
+        Self::Share,
+        Self::Fetch,
+        Self::Serve,
+        Self::Pull,
+        Self::Drop,
+    ];
+
+    /// Those in which something lands. In a Linux of its own, which is slow, no helper is near.
+    const LANDING: [Self; 2] = [Self::Fetch, Self::Serve];
+
+    /// The phases of a loop: the first ones, and those to choose from then.
+    fn of(kind: Kind) -> (&'static [Self], &'static [Self]) {
+        match kind {
+            Kind::Plain | Kind::ReadOnly => (&Self::FIRST, &Self::ALL),
+            Kind::ReadOnlyToFat => (&Self::LANDING, &Self::LANDING),
+        }
+    }
+
     const ALL: [Self; 13] = [
         Self::Share,
         Self::Share,

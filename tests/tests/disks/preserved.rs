@@ -231,12 +231,12 @@ fn a_merge_that_is_killed_gives_a_folder_its_mode_back_with_the_next_run() {
         write_content(&tree.join("sub").join(number.to_string()), "x", 10);
     }
     let link = world.share(&tree);
-    let (got, behind) = (disk.at.join("tree"), disk.behind.join("tree/sub"));
+    let behind = disk.behind.join("tree/sub");
     fs::create_dir_all(&behind).unwrap();
     fs::write(behind.join("mine"), "mine").unwrap();
     set_mode(&behind, 0o550);
     let mode = || behind.metadata().unwrap().permissions().mode() & 0o7777;
-    let args = ["fetch", &link, "--overwrite", "-o", text(&got)];
+    let args = ["fetch", &link, "--overwrite", "-o", text(&disk.at)];
     let running = Running::start(world.fetcher.home(), &args);
     let since = Instant::now();
     while mode() == 0o550 {

@@ -52,7 +52,8 @@ impl Stick {
         self.is_plugged
     }
 
-    /// Pulls it out, although somebody may have a file of it open.
+    /// Pulls it out, although somebody may have a file of it open: as long as they do, the kernel keeps the
+    /// file system that it has. The stick is another one to it when it is plugged in again.
     fn pull(&mut self) {
         if !self.is_plugged {
             return;
@@ -60,6 +61,13 @@ impl Stick {
         runs("sync", &["--file-system", text(&self.at)]);
         assert!(runs("umount", &["--lazy", text(&self.at)]));
         self.is_plugged = false;
+        let pulled = self.image.with_added_extension("pulled");
+        fs::copy(&self.image, &pulled).unwrap();
+        // What is open can read no more of it.
+        let gone = File::options().write(true).open(&self.image).unwrap();
+        gone.set_len(0).unwrap();
+        fs::write("/proc/sys/vm/drop_caches", "1").unwrap();
+        self.image = pulled;
     }
 
     /// Changes a byte of a file on the pulled stick, as another machine might, and nothing else.

@@ -153,10 +153,12 @@ fn an_abort_is_put_down_to_memory_only_where_none_is_left() {
             let size = status.lines().find_map(|it| it.strip_prefix("VmSize:"));
             let size = size.unwrap().trim().trim_end_matches(" kB");
             let bytes = size.parse::<u64>().unwrap() << 10;
-            let lowered = Command::new("prlimit")
-                .args(["--pid", &pid, &format!("--as={bytes}")])
-                .status();
-            assert!(lowered.unwrap().success());
+            let mut lower = Command::new("prlimit");
+            lower.args(["--pid", &pid, &format!("--as={bytes}")]);
+            if let Some(user) = account.user {
+                lower.uid(user).gid(user);
+            }
+            assert!(lower.status().unwrap().success());
         }
         let aborted = Command::new("kill").args(["-ABRT", &pid]).status();
         assert!(aborted.unwrap().success());
