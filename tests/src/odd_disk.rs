@@ -75,6 +75,8 @@ pub struct OddDisk {
 #[derive(Default)]
 struct Gate {
     hangs: Mutex<bool>,
+    /// It begins to hang when something gets these permissions.
+    hangs_at: Mutex<Option<u32>>,
     woken: Condvar,
 }
 
@@ -127,6 +129,11 @@ impl OddDisk {
         *self.gate.lock() = true;
     }
 
+    /// No call on it returns any more once something there has got these permissions.
+    pub fn hang_at_mode(&self, mode: u32) {
+        *self.gate.hangs_at.lock() = Some(mode);
+    }
+
     /// It answers again.
     pub fn wake(&self) {
         *self.gate.lock() = false;
@@ -147,6 +154,15 @@ impl Drop for OddDisk {
 impl Gate {
     fn lock(&self) -> MutexGuard<'_, bool> {
         self.hangs.lock()
+    }
+
+    fn changed(&self, mode: Option<u32>) {
+        let mode = mode.map(|mode| mode & 0o7777);
+        let mut hangs_at = self.hangs_at.lock();
+        if mode.is_some() && *hangs_at == mode {
+            *hangs_at = None;
+            *self.lock() = true;
+        }
     }
 
     fn pass(&self) {
@@ -331,7 +347,9 @@ impl Filesystem for PassThrough {
         _: Option<BsdFileFlags>,
         reply: ReplyAttr,
     ) {
-        match self.set(ino, (mode, size), mtime) {
+        let set = self.set(ino, (mode, size), mtime);
+        self.gate.changed(mode);
+        match set {
             Ok(attr) => reply.attr(&TTL, &attr),
             Err(error) => reply.error(error.into()),
         }
