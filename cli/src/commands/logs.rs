@@ -47,7 +47,7 @@ enum Source {
 pub(crate) async fn run(app: &App, args: &DaemonLogsArgs) -> Result<(), ApiError> {
     let print = |line: &str| {
         app.output.result(&Line { line }, |text| {
-            text.line(human::escape_message(line))
+            text.line(human::escape_message(line));
         });
     };
     let source = source(&app.home);

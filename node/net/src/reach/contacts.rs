@@ -107,9 +107,9 @@ mod tests {
     fn the_list_is_bounded() {
         let contacts = Contacts::default();
         let began = Instant::now();
-        let ip = |n: usize| IpAddr::V4(Ipv4Addr::from_bits(0x4900_0001 + n as u32));
-        for n in 0..=CONTACTS_MAX {
-            contacts.met(ip(n), began + Duration::from_secs(n as u64));
+        let ip = |n: u32| IpAddr::V4(Ipv4Addr::from_bits(0x4900_0001 + n));
+        for n in 0..=u32::try_from(CONTACTS_MAX).unwrap() {
+            contacts.met(ip(n), began + Duration::from_secs(n.into()));
         }
         assert_eq!(contacts.met.lock().len(), CONTACTS_MAX);
         assert!(!contacts.knows(ip(0)) && contacts.knows(ip(1)));
