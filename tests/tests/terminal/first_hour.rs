@@ -1,5 +1,5 @@
 //! The first hour: share, fetch by the pasted link, watch from the sharer's side, pause, resume, close the
-//! terminal, find the link again, rename, stop sharing; in wide and in narrow terminals.
+//! terminal, find the link again, rename, stop sharing, uninstall; in wide and in narrow terminals.
 
 use std::{fs, process::Command};
 
@@ -242,4 +242,22 @@ fn names_and_the_end(session: &Session, record: &mut Record) {
     );
     assert!(ann.dir.join("clip.mp4").exists());
     session.records(record, "Stop the daemon", ann, &["stop"], &["stopped"]);
+    uninstalling(session, record);
+}
+
+/// Without the home nothing is left of Shoal but the files, which stay where they are.
+fn uninstalling(session: &Session, record: &mut Record) {
+    let ann = &session.ann;
+    let deleted = Command::new("rm").arg("-r").arg(&ann.home).status();
+    assert!(deleted.unwrap().success());
+    record.add_other(
+        "Uninstall",
+        "ann",
+        &format!("rm -r {}", ann.home.display()),
+        "`sudo apt remove shoal` takes the program away, and leaves this folder: what the node knows. Files that \
+         were\nshared or downloaded are not in it.",
+    );
+    for file in ["clip.mp4", "notes/plan", "notes/week/monday"] {
+        assert!(ann.dir.join(file).exists(), "{file}");
+    }
 }

@@ -120,6 +120,13 @@ impl Record {
         self.text.write_str(&section).unwrap();
     }
 
+    /// Adds what somebody typed that is no command of ours and says nothing, and a word about it.
+    pub(crate) fn add_other(&mut self, title: &str, who: &str, typed: &str, word: &str) {
+        let typed = self.names.normalised(typed);
+        let section = format!("\n### {title}\n\n{word}\n\n```\n{who}$ {typed}\n```\n");
+        self.text.write_str(&section).unwrap();
+    }
+
     pub(crate) fn keep(&self) {
         let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/terminal.md");
         if std::env::var_os("SHOAL_RECORD").is_some() {
